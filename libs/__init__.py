@@ -1,0 +1,1 @@
+"""Tool adapters and science; nothing here imports selfcal, steps or reports."""

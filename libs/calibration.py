@@ -1,0 +1,144 @@
+"""What to solve and what to apply: options and results shared by every solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+__all__ = ["AppliedTable", "ApplyResult", "SolveOptions", "SolveResult", "Solver"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AppliedTable:
+    """A gain table and how it is applied.
+
+    Attributes
+    ----------
+    path : Path
+        CASA gain table.
+    spwmap : tuple of int
+        For each spw of the data, the spw of the table that calibrates it; empty: the same.
+    interp : str
+        Interpolation in time: ``linear`` or ``nearest``.
+    """
+
+    path: Path
+    spwmap: tuple[int, ...] = ()
+    interp: Literal["linear", "nearest"] = "linear"
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """One gain solve.
+
+    Attributes
+    ----------
+    solint : float or str
+        Solution interval in seconds, or ``"int"`` (one per integration) or ``"inf"``
+        (one per scan, or one in all with combine scan).
+    combine : frozenset of str
+        Axes over which one solution is made: ``"spw"``, ``"scan"``, both or none.
+    calmode : str
+        ``"p"`` phase, ``"a"`` amplitude, ``"ap"`` both.
+    gaintype : str
+        ``"G"`` one gain for each polarization, ``"T"`` one gain for both.
+    refant : tuple of str
+        Reference antennas in order of preference, by name.
+    minsnr : float
+        Solutions below this signal-to-noise ratio are flagged.
+    minblperant : int
+        Fewest baselines an antenna must have for a solution.
+    solnorm : bool
+        Normalise the amplitudes of the table to a mean of 1 (never for ``calmode="p"``).
+    uvmin_m, uvmax_m : float
+        Baselines outside this range (m) take no part; ``uvmax_m`` 0 means no limit.
+    robust : bool
+        Student-t weights against outliers (native solver only).
+    """
+
+    solint: float | Literal["int", "inf"] = "inf"
+    combine: frozenset[str] = field(default_factory=frozenset)
+    calmode: Literal["p", "a", "ap"] = "p"
+    gaintype: Literal["G", "T"] = "G"
+    refant: tuple[str, ...] = ()
+    minsnr: float = 3.0
+    minblperant: int = 4
+    solnorm: bool = False
+    uvmin_m: float = 0.0
+    uvmax_m: float = 0.0
+    robust: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.combine <= {"spw", "scan"}:
+            raise ValueError(f"combine may hold spw and scan, not {sorted(self.combine)}")
+        if self.solnorm and self.calmode == "p":
+            raise ValueError("a phase-only table is never normalised")
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """The table a solve made.
+
+    Attributes
+    ----------
+    table : Path
+        CASA gain table.
+    applied : AppliedTable
+        The same table with the spwmap it needs.
+    flagged_fraction : float
+        Fraction of the solutions that are flagged.
+    median_snr : float
+        Median over unflagged solutions.
+    seconds : float
+        Wall-clock time.
+    """
+
+    table: Path
+    applied: AppliedTable
+    flagged_fraction: float
+    median_snr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """What applying did: fraction of the visibilities flagged before and after, seconds."""
+
+    flagged_before: float
+    flagged_after: float
+    seconds: float
+
+
+class Solver(Protocol):
+    """The interface of every solver and applier."""
+
+    name: str
+
+    def solve(
+        self,
+        ms: Path,
+        table: Path,
+        options: SolveOptions,
+        prior: Sequence[AppliedTable] = (),
+    ) -> SolveResult:
+        """Solve DATA against MODEL_DATA with ``prior`` applied beforehand; write ``table``.
+
+        Raises
+        ------
+        SolveError
+            No interval gave a solution.
+        """
+
+    def apply(
+        self,
+        ms: Path,
+        tables: Sequence[AppliedTable],
+        *,
+        calwt: bool = False,
+        flag_unsolved: bool = True,
+    ) -> ApplyResult:
+        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
