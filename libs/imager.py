@@ -1,0 +1,359 @@
+"""What to image and what comes out: options and products shared by every imager."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from libs.errors import ConfigError, InputError
+
+__all__ = [
+    "ImageProducts",
+    "Imager",
+    "ImagingOptions",
+    "open_image",
+    "write_image",
+    "write_masked_model",
+]
+
+
+@dataclass(frozen=True)
+class ImagingOptions:
+    """One imaging run, in terms every imager understands.
+
+    Changed only through :meth:`but`, which returns a copy; an unknown name is an error there.
+
+    Attributes
+    ----------
+    vis : tuple of Path
+        Measurement sets imaged together.
+    folder : Path
+        Where the products go; made when missing.
+    basename : str
+        Products are ``<folder>/<basename>-image.fits``, ``-residual``, ``-model``, ``-psf``.
+    imsize : (int, int)
+        Width and height, pixels, even.
+    cell_arcsec : float
+        Pixel size.
+    column : str
+        ``DATA`` or ``CORRECTED_DATA``.
+    weighting : str
+        ``briggs`` or ``natural``.
+    robust : float
+        Briggs' parameter, -2 (uniform) to 2 (natural).
+    niter : int
+        Most minor iterations; 0 makes the dirty image.
+    mask : Path or None
+        FITS image, not zero where CLEAN may put components; on the grid of this image.
+    automask_nsigma : float
+        A mask is built from the components found down to this many sigma; 0: none.
+    autothreshold_nsigma : float
+        CLEAN stops at this many sigma of the residual's robust noise; 0: no such stop.
+    multiscale : bool
+        Extended components as well as points.
+    scales_pixel : tuple of float
+        Multiscale sizes, pixels; empty: chosen from the PSF.
+    uvtaper_arcsec : float
+        FWHM of the Gaussian by which the PSF is widened; 0: none.
+    uvmin_m, uvmax_m : float
+        Baseline limits, m; ``uvmax_m`` 0: no limit.
+    phase_centre_deg : (float, float) or None
+        Right ascension and declination (J2000) of the image centre; None: the field's.
+    update_model : bool
+        Fill MODEL_DATA with the visibilities of the model found.
+    channels_out : int
+        Frequency slices imaged apart and cleaned together (WSClean); 1: none.
+    nterms : int
+        Terms of the spectral polynomial fitted over them (WSClean) or Taylor terms (tclean).
+    stokes : str
+        ``I`` and nothing else so far.
+    field_id : int
+        FIELD_ID imaged in every measurement set.
+    gain : float
+        Fraction of the peak taken by one minor iteration.
+    mgain : float
+        Fraction of the peak cleaned before the visibilities are predicted and subtracted again.
+    nmajor : int
+        Most major iterations; 0: no limit.
+    threads : int
+        0: every core this process may use.
+    memory_fraction : float
+        Of the machine's memory, the part the imager may use.
+    """
+
+    vis: tuple[Path, ...]
+    folder: Path
+    basename: str
+    imsize: tuple[int, int]
+    cell_arcsec: float
+    column: Literal["DATA", "CORRECTED_DATA"] = "DATA"
+    weighting: Literal["briggs", "natural"] = "briggs"
+    robust: float = 0.5
+    niter: int = 10000
+    mask: Path | None = None
+    automask_nsigma: float = 0.0
+    autothreshold_nsigma: float = 0.0
+    multiscale: bool = False
+    scales_pixel: tuple[float, ...] = ()
+    uvtaper_arcsec: float = 0.0
+    uvmin_m: float = 0.0
+    uvmax_m: float = 0.0
+    phase_centre_deg: tuple[float, float] | None = None
+    update_model: bool = False
+    channels_out: int = 1
+    nterms: int = 1
+    stokes: Literal["I"] = "I"
+    field_id: int = 0
+    gain: float = 0.05
+    mgain: float = 0.6
+    nmajor: int = 30
+    threads: int = 0
+    memory_fraction: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not self.vis:
+            raise ConfigError("nothing to image", "give at least one measurement set")
+        if not self.basename or "/" in self.basename:
+            raise ConfigError(f"{self.basename!r} is no image name", "use a name without slashes")
+        for pixels in self.imsize:
+            if pixels < 16 or pixels % 2:
+                raise ConfigError(
+                    f"imsize {self.imsize} cannot be imaged", "use even sizes of 16 or more"
+                )
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        ranges = {
+            "cell_arcsec": (0.0 < self.cell_arcsec < np.inf, "above 0"),
+            "robust": (-2.0 <= self.robust <= 2.0, "from -2 to 2"),
+            "niter": (self.niter >= 0, "0 or more"),
+            "automask_nsigma": (self.automask_nsigma >= 0, "0 or more"),
+            "autothreshold_nsigma": (self.autothreshold_nsigma >= 0, "0 or more"),
+            "uvtaper_arcsec": (self.uvtaper_arcsec >= 0, "0 or more"),
+            "uvmin_m": (self.uvmin_m >= 0, "0 or more"),
+            "uvmax_m": (
+                self.uvmax_m == 0 or self.uvmax_m > self.uvmin_m,
+                "0 (no limit) or above uvmin_m",
+            ),
+            "channels_out": (self.channels_out >= 1, "1 or more"),
+            "nterms": (1 <= self.nterms <= 4, "from 1 to 4"),
+            "gain": (0 < self.gain <= 1, "above 0, up to 1"),
+            "mgain": (0 < self.mgain <= 1, "above 0, up to 1"),
+            "threads": (self.threads >= 0, "0 (all cores) or more"),
+            "memory_fraction": (0 < self.memory_fraction <= 1, "above 0, up to 1"),
+        }
+        for name, (good, wanted) in ranges.items():
+            if not good:
+                raise ConfigError(f"{name} is {getattr(self, name)}", f"it must be {wanted}")
+        if self.stokes != "I":
+            raise ConfigError(f"Stokes {self.stokes} is not imaged", "only I is")
+        if 0 < self.automask_nsigma < self.autothreshold_nsigma:
+            raise ConfigError(
+                f"automask_nsigma {self.automask_nsigma} is below"
+                f" autothreshold_nsigma {self.autothreshold_nsigma}",
+                "the mask is built first, then cleaned deeper: give the larger number to automask",
+            )
+
+    def but(self, **changes: Any) -> ImagingOptions:
+        """Return a copy with some options changed; an unknown name raises TypeError."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def prefix(self) -> Path:
+        """Where the products go, without their endings."""
+        return self.folder / self.basename
+
+    @property
+    def log(self) -> Path:
+        """The imager's own log."""
+        return self.folder / f"{self.basename}.log"
+
+    @property
+    def cores(self) -> int:
+        """The number of threads to use, resolved."""
+        if self.threads:
+            return self.threads
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class ImageProducts:
+    """The FITS images of one run, all on disk and checked.
+
+    Attributes
+    ----------
+    image, residual, model, psf : Path
+        Restored image, residual and PSF in Jy/beam, model in Jy/pixel; with several frequency
+        slices or Taylor terms the ones at the reference frequency, which are those to judge by.
+    dirty : Path or None
+        Image before CLEAN, where the imager keeps it.
+    models : tuple of Path
+        What :meth:`Imager.predict` takes: the model, or one for each frequency slice (WSClean)
+        or Taylor term (tclean).
+    beam_major_arcsec, beam_minor_arcsec, beam_pa_deg : float
+        Restoring beam: FWHM and position angle, north through east.
+    seconds : float
+        Wall-clock time.
+    """
+
+    image: Path
+    residual: Path
+    model: Path
+    psf: Path
+    dirty: Path | None
+    models: tuple[Path, ...]
+    beam_major_arcsec: float
+    beam_minor_arcsec: float
+    beam_pa_deg: float
+    seconds: float
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file of the run, for the record of products."""
+        first = [self.image, self.residual, self.model, self.psf]
+        if self.dirty is not None:
+            first.append(self.dirty)
+        return tuple(dict.fromkeys([*first, *self.models]))
+
+
+class Imager(Protocol):
+    """The interface of every imager."""
+
+    name: str
+
+    def version(self) -> str:
+        """Return the version of the tool, for the record.
+
+        Raises
+        ------
+        ToolError
+            It is missing or too old.
+        """
+
+    def image(self, options: ImagingOptions) -> ImageProducts:
+        """Image, deconvolve and, with ``update_model``, fill MODEL_DATA.
+
+        Raises
+        ------
+        ToolError
+            The tool fails, hangs, or its images are missing, all zero or not finite.
+        """
+
+    def predict(self, models: Sequence[Path], options: ImagingOptions) -> float:
+        """Fill MODEL_DATA of ``options.vis`` from model images; return the seconds it took.
+
+        Parameters
+        ----------
+        models : sequence of Path
+            :attr:`ImageProducts.models` of the same imager, or masked copies of them
+            (:func:`write_masked_model`).
+        options : ImagingOptions
+            Those the model was made with; only what concerns the grid is used.
+
+        Raises
+        ------
+        ToolError
+            As in :meth:`image`.
+        """
+
+
+def open_image(path: Path) -> tuple[NDArray[np.float64], fits.Header]:
+    """Read a FITS image as a plane.
+
+    Parameters
+    ----------
+    path : Path
+        Image whose axes beyond the first two have length 1 (frequency, Stokes).
+
+    Returns
+    -------
+    plane : (ny, nx) float64
+        Pixels; NaN where blanked.
+    header : Header
+        As in the file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or has more than one plane.
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            data, header = hdus[0].data, hdus[0].header.copy()
+    except (OSError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as FITS ({error})", "make the image again") from (
+            error
+        )
+    if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
+        shape = None if data is None else data.shape
+        raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
+    return np.asarray(data.reshape(data.shape[-2:]), dtype=np.float64), header
+
+
+def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:
+    """Write a plane as a 4-axis float32 FITS image with another image's WCS.
+
+    The file is written beside its place and renamed, so that a killed run leaves none that is
+    half written.
+
+    Parameters
+    ----------
+    plane : (ny, nx) array
+        Pixels.
+    header : Header
+        Of the image that has the same grid; its axes beyond two are kept at length 1.
+    path : Path
+        The file to make; replaced when there is one.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    axes = max(2, int(header.get("NAXIS", 2)))
+    data = np.asarray(plane, dtype=np.float32).reshape((1,) * (axes - 2) + plane.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    fits.PrimaryHDU(data, header).writeto(beside, overwrite=True)
+    beside.replace(path)
+    return path
+
+
+def write_masked_model(model: Path, mask: Path, path: Path) -> Path:
+    """Write a copy of a model image with the components outside a mask taken out.
+
+    Parameters
+    ----------
+    model, mask : Path
+        FITS images of one grid; the mask is zero where components are dropped.
+    path : Path
+        The file to make.
+
+    Returns
+    -------
+    Path
+        ``path``, to be given to :meth:`Imager.predict`.
+
+    Raises
+    ------
+    InputError
+        The two differ in shape.
+    """
+    plane, header = open_image(model)
+    inside, _ = open_image(mask)
+    if inside.shape != plane.shape:
+        raise InputError(
+            f"mask {mask.name} has shape {inside.shape}, model {model.name} {plane.shape}",
+            "make the mask from an image of the same size",
+        )
+    return write_image(np.where(inside > 0, plane, 0.0), header, path)

@@ -1,0 +1,406 @@
+"""The reader and writer of measurement sets: (row, chan, corr) order, chunks bounded by memory.
+
+python-casacore is used for everything here; casatools, whose arrays are (corr, chan, row), never.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.errors import InputError
+
+__all__ = [
+    "Chunk",
+    "MsSummary",
+    "chunks",
+    "column_names",
+    "ensure_data_column",
+    "flagged_fraction",
+    "fsync_tree",
+    "open_table",
+    "summarise",
+]
+
+CHUNK_BYTES = 128 * 1024**2
+
+# FITS / AIPS++ Stokes codes of the POLARIZATION subtable
+CORR_NAMES = {
+    1: "I", 2: "Q", 3: "U", 4: "V",
+    5: "RR", 6: "RL", 7: "LR", 8: "LL",
+    9: "XX", 10: "XY", 11: "YX", 12: "YY",
+}  # fmt: skip
+PARALLEL_HANDS = ("RR", "LL", "XX", "YY", "I")
+
+
+@contextmanager
+def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
+    """Open a casacore table (``"data.ms"`` or ``"data.ms::SPECTRAL_WINDOW"``).
+
+    Raises
+    ------
+    InputError
+        It does not exist or is no table.
+    """
+    from casacore.tables import table
+
+    try:
+        opened = table(str(path), readonly=not write, ack=False, lockoptions="autonoread")
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} cannot be opened as a table ({str(error).strip().splitlines()[0]})",
+            "name a measurement set",
+        ) from error
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Return the names of a table's columns."""
+    with open_table(path) as opened:
+        return list(opened.colnames())
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of a measurement set that share one data description.
+
+    Attributes
+    ----------
+    rows : (nrow,) int64
+        Row numbers.
+    data_desc_id, spw : int
+        Their data description and spectral window.
+    columns : dict of str to array
+        The columns asked for, first axis the row.
+    """
+
+    rows: NDArray[np.int64]
+    data_desc_id: int
+    spw: int
+    columns: dict[str, NDArray[Any]]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+
+def _row_bytes(opened: Any, names: Sequence[str], first_row: int) -> int:
+    total = 0
+    for name in names:
+        cell = opened.getcell(name, first_row) if opened.iscelldefined(name, first_row) else 0.0
+        total += np.asarray(cell).nbytes
+    return max(total, 1)
+
+
+def chunks(
+    path: str | Path, names: Sequence[str], *, max_bytes: int = CHUNK_BYTES, where: str = ""
+) -> Iterator[Chunk]:
+    """Read columns of a measurement set in chunks of one spectral window each.
+
+    Parameters
+    ----------
+    path : path
+        The measurement set.
+    names : sequence of str
+        Columns to read.
+    max_bytes : int
+        Upper bound of the bytes read for one chunk.
+    where : str
+        TaQL condition on the rows; empty means all.
+
+    Yields
+    ------
+    Chunk
+        In row order within each data description; data descriptions in order of their ids.
+    """
+    with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
+        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
+    with open_table(path) as opened:
+        selected = opened.query(where) if where else opened
+        ids = selected.getcol("DATA_DESC_ID") if selected.nrows() else np.empty(0, int)
+        for ddid in np.unique(ids):
+            part = selected.query(f"DATA_DESC_ID == {ddid}")
+            rows = part.rownumbers(opened)
+            step = max(1, max_bytes // _row_bytes(part, names, 0))
+            for start in range(0, part.nrows(), step):
+                count = min(step, part.nrows() - start)
+                columns = {name: part.getcol(name, start, count) for name in names}
+                yield Chunk(
+                    np.asarray(rows[start : start + count], dtype=np.int64),
+                    int(ddid),
+                    int(spw_of[ddid]),
+                    columns,
+                )
+            part.close()
+        if where:
+            selected.close()
+
+
+@dataclass(frozen=True)
+class MsSummary:
+    """What a measurement set holds, from its subtables and unflagged rows.
+
+    Attributes
+    ----------
+    path : Path
+    rows, channels : int
+        Rows; channels summed over the spectral windows present.
+    antenna : tuple of str
+        Names by id; blank names become ``ANT<id>``.
+    position_m : (nant, 3) float64
+        ITRF, m.
+    dish_diameter_m : float
+        Median over the antennas used; 0 when unknown.
+    field : tuple of str
+        Names by id.
+    fields_used, spws_used : tuple of int
+        Ids that occur in the rows.
+    direction_rad : (2,) float64
+        Phase centre of the first field used, RA and Dec.
+    frequency_hz : tuple of (nchan,) arrays
+        Channel centres of each spw.
+    correlation : tuple of str
+        Of the first polarization setup used, e.g. ``("RR", "LL")``.
+    telescope : str
+    time_range_s : tuple of float
+        First and last TIME, MJD seconds.
+    integration_s : float
+        Median spacing of TIME within scans (INTERVAL may lie).
+    scans : int
+        Number of scans.
+    longest_baseline_m, shortest_baseline_m : float
+        Over unflagged rows.
+    antennas_used : tuple of int
+        Antennas on unflagged cross-correlations.
+    flagged_fraction : float
+        Of all visibilities.
+    visibilities_weight_positive : bool
+        Whether any unflagged visibility has a finite positive weight.
+    columns : tuple of str
+    size_bytes : int
+        On disk.
+    """
+
+    path: Path
+    rows: int
+    channels: int
+    antenna: tuple[str, ...]
+    position_m: NDArray[np.float64]
+    dish_diameter_m: float
+    field: tuple[str, ...]
+    fields_used: tuple[int, ...]
+    spws_used: tuple[int, ...]
+    direction_rad: NDArray[np.float64]
+    frequency_hz: tuple[NDArray[np.float64], ...]
+    correlation: tuple[str, ...]
+    telescope: str
+    time_range_s: tuple[float, float]
+    integration_s: float
+    scans: int
+    longest_baseline_m: float
+    shortest_baseline_m: float
+    antennas_used: tuple[int, ...]
+    flagged_fraction: float
+    weights_positive: bool
+    columns: tuple[str, ...]
+    size_bytes: int
+
+    @property
+    def max_frequency_hz(self) -> float:
+        """Highest channel centre of the spws used."""
+        return max(float(self.frequency_hz[spw].max()) for spw in self.spws_used)
+
+    @property
+    def mean_frequency_hz(self) -> float:
+        """Mean channel centre of the spws used."""
+        return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))
+
+
+def _subtable_facts(path: Path) -> dict[str, Any]:
+    with open_table(f"{path}::ANTENNA") as antennas:
+        names = antennas.getcol("NAME")
+        stations = antennas.getcol("STATION")
+        positions = antennas.getcol("POSITION")
+        diameters = antennas.getcol("DISH_DIAMETER")
+    names = [
+        name.strip() or station.strip() or f"ANT{i}"
+        for i, (name, station) in enumerate(zip(names, stations, strict=True))
+    ]
+    with open_table(f"{path}::FIELD") as fields:
+        field_names = tuple(fields.getcol("NAME"))
+        directions = np.array(
+            [np.asarray(fields.getcell("PHASE_DIR", i))[0] for i in range(fields.nrows())]
+        ).reshape(-1, 2)
+    with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
+        frequencies = tuple(
+            np.asarray(windows.getcell("CHAN_FREQ", i)) for i in range(windows.nrows())
+        )
+    with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
+        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
+        pol_of = descriptions.getcol("POLARIZATION_ID")
+    with open_table(f"{path}::POLARIZATION") as pols:
+        corr = [
+            tuple(CORR_NAMES.get(int(c), str(c)) for c in pols.getcell("CORR_TYPE", i))
+            for i in range(pols.nrows())
+        ]
+    with open_table(f"{path}::OBSERVATION") as observation:
+        telescopes = observation.getcol("TELESCOPE_NAME") if observation.nrows() else [""]
+    return {
+        "names": tuple(names), "positions": positions, "diameters": diameters,
+        "field_names": field_names, "directions": directions, "frequencies": frequencies,
+        "spw_of": spw_of, "pol_of": pol_of, "corr": corr, "telescope": telescopes[0],
+    }  # fmt: skip
+
+
+def _integration_s(time: NDArray[np.float64], scan: NDArray[np.int64]) -> float:
+    """Median spacing of the time stamps of one scan, over all scans, seconds."""
+    steps = []
+    for number in np.unique(scan):
+        stamps = np.unique(time[scan == number])
+        steps.append(np.diff(stamps))
+    spacing = np.concatenate(steps) if steps else np.empty(0)
+    return float(np.median(spacing)) if spacing.size else 0.0
+
+
+def summarise(path: str | Path) -> MsSummary:
+    """Read what a measurement set holds.
+
+    Raises
+    ------
+    InputError
+        It does not exist, is no measurement set or has no rows.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist", "correct vis")
+    if not (path / "table.dat").exists() or not (path / "ANTENNA").exists():
+        raise InputError(f"{path} is not a measurement set", "name a .ms folder or a UVFITS file")
+    facts = _subtable_facts(path)
+    with open_table(path) as opened:
+        if opened.nrows() == 0:
+            raise InputError(f"{path} has no rows", "check the selection that made it")
+        time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
+        ddids = np.unique(opened.getcol("DATA_DESC_ID"))
+        fields = np.unique(opened.getcol("FIELD_ID"))
+        columns = tuple(opened.colnames())
+        rows = opened.nrows()
+    survey = _survey_visibilities(path)
+    used = sorted(survey["antennas"])
+    spws = tuple(sorted({int(facts["spw_of"][ddid]) for ddid in ddids}))
+    diameters = facts["diameters"][used] if used else facts["diameters"]
+    diameters = diameters[diameters > 0]
+    return MsSummary(
+        path=path,
+        rows=rows,
+        channels=int(sum(len(facts["frequencies"][spw]) for spw in spws)),
+        antenna=facts["names"],
+        position_m=facts["positions"],
+        dish_diameter_m=float(np.median(diameters)) if diameters.size else 0.0,
+        field=facts["field_names"],
+        fields_used=tuple(int(field) for field in fields),
+        spws_used=spws,
+        direction_rad=facts["directions"][fields[0]],
+        frequency_hz=facts["frequencies"],
+        correlation=facts["corr"][int(facts["pol_of"][ddids[0]])],
+        telescope=facts["telescope"],
+        time_range_s=(float(time.min()), float(time.max())),
+        integration_s=_integration_s(time, scan),
+        scans=len(np.unique(scan)),
+        longest_baseline_m=survey["longest"],
+        shortest_baseline_m=survey["shortest"],
+        antennas_used=tuple(used),
+        flagged_fraction=survey["flagged"],
+        weights_positive=survey["weights"],
+        columns=columns,
+        size_bytes=tree_bytes(path),
+    )
+
+
+def _survey_visibilities(path: Path) -> dict[str, Any]:
+    """One pass over flags, weights and UVW of all rows."""
+    flagged = total = 0
+    longest, shortest = 0.0, np.inf
+    antennas: set[int] = set()
+    weights = False
+    names = ("FLAG", "FLAG_ROW", "WEIGHT", "UVW", "ANTENNA1", "ANTENNA2")
+    for chunk in chunks(path, names):
+        flag = chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]
+        flagged += int(flag.sum())
+        total += flag.size
+        good_corr = ~flag.all(axis=1) & np.isfinite(chunk["WEIGHT"]) & (chunk["WEIGHT"] > 0)
+        weights |= bool(good_corr.any())
+        good = ~flag.all(axis=(1, 2)) & (chunk["ANTENNA1"] != chunk["ANTENNA2"])
+        if good.any():
+            length = np.hypot(chunk["UVW"][good, 0], chunk["UVW"][good, 1])
+            longest = max(longest, float(length.max()))
+            shortest = min(shortest, float(length[length > 0].min(initial=np.inf)))
+            antennas.update(map(int, np.unique(chunk["ANTENNA1"][good])))
+            antennas.update(map(int, np.unique(chunk["ANTENNA2"][good])))
+    return {
+        "flagged": flagged / total if total else 1.0,
+        "longest": longest,
+        "shortest": shortest if np.isfinite(shortest) else 0.0,
+        "antennas": antennas,
+        "weights": weights,
+    }
+
+
+def flagged_fraction(path: str | Path) -> float:
+    """Return the fraction of all visibilities that is flagged, 0 to 1."""
+    flagged = total = 0
+    for chunk in chunks(path, ("FLAG", "FLAG_ROW")):
+        flag = chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]
+        flagged += int(flag.sum())
+        total += flag.size
+    return flagged / total if total else 1.0
+
+
+def ensure_data_column(path: str | Path, name: str, like: str = "DATA") -> None:
+    """Add a column of visibilities such as MODEL_DATA, described like ``like``, when missing."""
+    from casacore.tables import makecoldesc, makedminfo, maketabdesc
+
+    with open_table(path, write=True) as opened:
+        if name in opened.colnames():
+            return
+        description = opened.getcoldesc(like)
+        for key in ("dataManagerType", "dataManagerGroup"):
+            description.pop(key, None)
+        tabdesc = maketabdesc(makecoldesc(name, description))
+        info = makedminfo(tabdesc)
+        for entry in info.values():
+            entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
+            entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
+        opened.addcols(tabdesc, info)
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the size of a file or folder on disk, bytes."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(
+        os.lstat(Path(folder) / name).st_size
+        for folder, _, files in os.walk(path)
+        for name in files
+    )
+
+
+def fsync_tree(path: Path) -> None:
+    """Make sure that a file or folder is on the disk before its row in a record says so."""
+    targets = [path]
+    for folder, _, files in os.walk(path):
+        targets += [Path(folder), *(Path(folder) / name for name in files)]
+    for target in targets:
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
