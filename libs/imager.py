@@ -291,9 +291,8 @@ def open_image(path: Path) -> tuple[NDArray[np.float64], fits.Header]:
         with fits.open(path, memmap=False) as hdus:
             data, header = hdus[0].data, hdus[0].header.copy()
     except (OSError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as FITS ({error})", "make the image again") from (
-            error
-        )
+        cause = f"{path} cannot be read as FITS ({error})"
+        raise InputError(cause, "make the image again") from error
     if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
         shape = None if data is None else data.shape
         raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
