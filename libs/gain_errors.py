@@ -1,0 +1,245 @@
+"""Known, seeded gain errors put on an existing measurement set, and taken off again exactly."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.errors import InputError
+from libs.solutions import GainSolutions
+from libs.tables import CHUNK_BYTES, CORR_NAMES, open_table
+
+__all__ = ["corrupt_ms", "divide_ms"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Time, frequency and antenna axes of a measurement set, for gains defined on it."""
+
+    time_s: NDArray[np.float64]
+    scan: NDArray[np.int64]
+    interval_s: NDArray[np.float64]
+    frequency_hz: NDArray[np.float64]
+    spw: NDArray[np.int64]
+    antenna: tuple[str, ...]
+    position_m: NDArray[np.float64]
+    polarization: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (
+            len(self.time_s),
+            len(self.frequency_hz),
+            len(self.antenna),
+            len(self.polarization),
+        )
+
+
+def _feeds_of(corr_type: NDArray[np.int64], path: Path) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return the feeds of a polarization setup and, per correlation, the two feeds' indices."""
+    names = [CORR_NAMES.get(int(code), "") for code in corr_type]
+    if any(len(name) != 2 for name in names):
+        raise InputError(
+            f"{path} has correlations {names}, which are no products of two feeds",
+            "use data with linear (XX, YY) or circular (RR, LL) correlations",
+        )
+    feeds = sorted({feed for name in names for feed in name}, key="RLXY".index)
+    return feeds, [(feeds.index(name[0]), feeds.index(name[1])) for name in names]
+
+
+def _read_grid(path: Path) -> _Grid:
+    with open_table(path) as opened:
+        time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
+        interval = opened.getcol("INTERVAL")
+    stamps, first = np.unique(time, return_index=True)
+    if not stamps.size:
+        raise InputError(f"{path} has no rows", "check the selection that made it")
+    with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
+        centre = [float(np.mean(windows.getcell("CHAN_FREQ", i))) for i in range(windows.nrows())]
+    with open_table(f"{path}::ANTENNA") as antennas:
+        names, positions = antennas.getcol("NAME"), antennas.getcol("POSITION")
+    with open_table(f"{path}::POLARIZATION") as setups:
+        feeds, _ = _feeds_of(np.asarray(setups.getcell("CORR_TYPE", 0)), path)
+    return _Grid(
+        time_s=stamps,
+        scan=np.asarray(scan[first], dtype=np.int64),
+        interval_s=np.asarray(interval[first], dtype=np.float64),
+        frequency_hz=np.array(centre),
+        spw=np.arange(len(centre), dtype=np.int64),
+        antenna=tuple(names),
+        position_m=np.asarray(positions, dtype=np.float64),
+        polarization=tuple(feeds),
+    )
+
+
+def _exact(grid: _Grid, gain: NDArray[np.complex128]) -> GainSolutions:
+    """Wrap exactly known gains: nothing flagged, infinite signal-to-noise ratio."""
+    return GainSolutions(
+        time_s=grid.time_s,
+        interval_s=grid.interval_s,
+        frequency_hz=grid.frequency_hz,
+        spw=grid.spw,
+        antenna=grid.antenna,
+        position_m=grid.position_m,
+        polarization=grid.polarization,
+        gain=gain,
+        flag=np.zeros(gain.shape, dtype=bool),
+        snr=np.full(gain.shape, np.inf),
+    )
+
+
+def _draw_gains(
+    grid: _Grid, seed: int, phase_rms_deg: float, phase_drift_deg_s: float, amp_rms: float
+) -> NDArray[np.complex128]:
+    """Draw phases (offset and drift, anew in each scan) and constant log-amplitudes."""
+    rng = np.random.default_rng(seed)
+    ntime, nfreq, nant, npol = grid.shape
+    phase_deg = np.empty((ntime, nant, npol))
+    for number in np.unique(grid.scan):
+        times = np.flatnonzero(grid.scan == number)
+        stamps = grid.time_s[times]
+        since_middle_s = stamps - 0.5 * (stamps[0] + stamps[-1])
+        offset = rng.normal(0.0, phase_rms_deg, (nant, npol))
+        # one atmosphere for both polarizations: they drift together
+        rate = rng.normal(0.0, phase_drift_deg_s, (nant, 1))
+        phase_deg[times] = offset + rate * since_middle_s[:, None, None]
+    # A factor common to all antennas is a flux scale, which no self-calibration can know.
+    log_amp = rng.normal(0.0, amp_rms, (nant, npol))
+    log_amp -= log_amp.mean(axis=0)
+    gain = np.exp(log_amp + 1j * np.deg2rad(phase_deg))
+    return np.repeat(gain[:, None], nfreq, axis=1)
+
+
+def corrupt_ms(
+    ms: str | Path,
+    *,
+    seed: int,
+    phase_rms_deg: float = 40.0,
+    phase_drift_deg_s: float = 0.3,
+    amp_rms: float = 0.1,
+    column: str = "DATA",
+) -> GainSolutions:
+    """Multiply the visibilities of an existing measurement set by known gain errors, in place.
+
+    In each scan every antenna and polarization gets a phase offset at the scan's middle and
+    every antenna a drift rate; amplitude errors are log-normal, constant in time, and have a
+    geometric mean of 1 over the antennas. Weights and flags are left as they are.
+
+    Parameters
+    ----------
+    ms : path
+        Measurement set, changed in place.
+    seed : int
+        The same seed gives the same gains on the same measurement set.
+    phase_rms_deg : float
+        Standard deviation of the phase offsets, degrees.
+    phase_drift_deg_s : float
+        Standard deviation of the drift rates, degrees per second.
+    amp_rms : float
+        Standard deviation of the log amplitudes; 0.1 means about 10 per cent.
+    column : str
+        Column of visibilities to change.
+
+    Returns
+    -------
+    GainSolutions
+        The true gains on the grid of the data's TIME values and spectral windows; frequency is
+        the middle of each window.
+
+    Raises
+    ------
+    InputError
+        No measurement set, no rows, no such column, or no correlations of two feeds.
+    """
+    path = Path(ms)
+    grid = _read_grid(path)
+    gain = _draw_gains(grid, seed, phase_rms_deg, phase_drift_deg_s, amp_rms)
+    truth = _exact(grid, gain)
+    _multiply(path, truth, column, inverse=False)
+    log.info("%s: gain errors put on %s (seed %d)", path.name, column, seed)
+    return truth
+
+
+def divide_ms(ms: str | Path, gains: GainSolutions, *, column: str = "DATA") -> None:
+    """Divide the visibilities of a measurement set by gains known at each of its time stamps.
+
+    The inverse of :func:`corrupt_ms` to float precision: no interpolation, no change of flags
+    or weights. A gain table made by a solver is applied by the appliers instead.
+
+    Raises
+    ------
+    InputError
+        A time stamp or spectral window of the data is missing in ``gains``.
+    """
+    _multiply(Path(ms), gains, column, inverse=True)
+
+
+def _setups(path: Path) -> tuple[NDArray[np.int64], list[list[tuple[int, int]]], list[list[str]]]:
+    """Return per data description: its spw, and the feed pairs and feeds of its correlations."""
+    with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
+        spw = np.asarray(descriptions.getcol("SPECTRAL_WINDOW_ID"), dtype=np.int64)
+        pol = descriptions.getcol("POLARIZATION_ID")
+    with open_table(f"{path}::POLARIZATION") as setups:
+        found = [_feeds_of(np.asarray(setups.getcell("CORR_TYPE", int(i))), path) for i in pol]
+    return spw, [pairs for _, pairs in found], [feeds for feeds, _ in found]
+
+
+def _frequency_index(
+    gains: GainSolutions, spw: int, channel_hz: NDArray[np.float64], path: Path
+) -> NDArray[np.int64]:
+    """Return for each channel the frequency block of ``gains`` that holds it."""
+    blocks = np.flatnonzero(gains.spw == spw)
+    if not blocks.size:
+        raise InputError(f"the gains have no spectral window {spw} of {path}", "check the data")
+    distance = np.abs(channel_hz[:, None] - gains.frequency_hz[blocks][None, :])
+    return blocks[np.argmin(distance, axis=1)]
+
+
+def _time_index(gains: GainSolutions, time: NDArray[np.float64], path: Path) -> NDArray[np.int64]:
+    index = np.clip(np.searchsorted(gains.time_s, time), 0, len(gains.time_s) - 1)
+    before = np.maximum(index - 1, 0)
+    closer = np.abs(gains.time_s[before] - time) < np.abs(gains.time_s[index] - time)
+    index = np.where(closer, before, index)
+    tolerance_s = np.maximum(0.5 * gains.interval_s[index], 1e-3)  # INTERVAL may be 0
+    if np.any(np.abs(gains.time_s[index] - time) > tolerance_s):
+        raise InputError(f"{path} has time stamps the gains do not cover", "use its own gains")
+    return index
+
+
+def _multiply(path: Path, gains: GainSolutions, column: str, *, inverse: bool) -> None:
+    """Multiply (or divide) one column by g_p conj(g_q), in chunks bounded by memory."""
+    spw_of, pairs_of, feeds_of = _setups(path)
+    with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
+        channels_hz = [np.asarray(windows.getcell("CHAN_FREQ", i)) for i in range(windows.nrows())]
+    with open_table(path, write=True) as opened:
+        if column not in opened.colnames():
+            raise InputError(f"{path} has no column {column}", "name a column of visibilities")
+        for ddid in np.unique(opened.getcol("DATA_DESC_ID")):
+            spw = int(spw_of[ddid])
+            feeds = [gains.polarization.index(feed) for feed in feeds_of[ddid]]
+            first = [feeds[pair[0]] for pair in pairs_of[ddid]]
+            second = [feeds[pair[1]] for pair in pairs_of[ddid]]
+            block = _frequency_index(gains, spw, channels_hz[spw], path)
+            part = opened.query(f"DATA_DESC_ID == {ddid}")
+            # complex128 factors of a chunk are twice the size of its data
+            row_bytes = 4 * 8 * len(block) * len(first)
+            step = max(1, CHUNK_BYTES // row_bytes)
+            for start in range(0, part.nrows(), step):
+                count = min(step, part.nrows() - start)
+                when = _time_index(gains, part.getcol("TIME", start, count), path)[:, None, None]
+                one = part.getcol("ANTENNA1", start, count)[:, None, None]
+                two = part.getcol("ANTENNA2", start, count)[:, None, None]
+                chan = block[None, :, None]
+                factor = gains.gain[when, chan, one, first] * np.conj(
+                    gains.gain[when, chan, two, second]
+                )
+                data = part.getcol(column, start, count)
+                data = data / factor if inverse else data * factor
+                part.putcol(column, data.astype(np.complex64), start, count)
+            part.close()
