@@ -1,0 +1,201 @@
+"""Config file, templates and --set made into validated values, each with its origin."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from libs.errors import ConfigError
+from selfcal.options import Option, unknown_name
+
+__all__ = ["RUN_OPTIONS", "Settings", "build_settings", "load_config", "parse_assignments"]
+
+AUTO = ("auto",)
+CORES = os.cpu_count() or 1
+
+RUN_OPTIONS: tuple[Option, ...] = (
+    Option("vis", "names", "demo:3c273",
+           "measurement set(s), a UVFITS file or demo:3c273, demo:3c273-raw, demo:ngc5921"),
+    Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
+    Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
+    Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
+    Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
+           choices=("auto", "data", "corrected")),
+    Option("steps", "names", "", "the steps, in order; empty: the standard list"),
+    Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
+    Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",
+           choices=("auto", "wsclean", "tclean")),
+    Option("solver", "choice", "casa", "what solves for and applies the gains", choices=("casa",)),
+    Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
+    Option("cell", "angle", "auto", "pixel size", words=AUTO),
+    Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
+    Option("instrument", "str", "auto", "vla, emerlin, alma, vlba, lofar, ata or other"),
+    Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
+    Option("global_parameters", "table", {}, "parameters for every step that knows them"),
+    Option("overrides", "table", {}, "parameters by step, over what the template says"),
+    Option("cluster", "str", "inline", "where independent pieces run: inline, local:N"),
+    Option("threads", "int", CORES, "threads the imager may use", minimum=1),
+    Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
+    Option("quiet", "bool", False, "print warnings and the final table only"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run.
+
+    Attributes
+    ----------
+    values : mapping
+        Every option of `RUN_OPTIONS`, parsed.
+    origin : mapping
+        Where each came from: ``default``, the config file's name or ``--set``.
+    """
+
+    values: Mapping[str, Any]
+    origin: Mapping[str, str]
+    config: Path | None = None
+    step_overrides: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def workdir(self) -> Path:
+        """The work directory, absolute."""
+        return Path(self.values["workdir"]).expanduser().absolute()
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a config file, Python assignments or YAML.
+
+    Raises
+    ------
+    ConfigError
+        It does not exist, does not parse, or has a key that is not known.
+    """
+    if not path.exists():
+        raise ConfigError(f"config {path} does not exist", "make one with: auto_selfcal.py init")
+    raw = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
+    known = [option.name for option in RUN_OPTIONS]
+    for key in raw:
+        if key not in known:
+            raise unknown_name(f"config key in {path.name}", str(key), known)
+    return raw
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is not valid YAML ({error})", "correct it") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path.name} is not a mapping of keys to values", "write key: value")
+    return raw
+
+
+def _read_python(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("selfcal_user_config", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is neither Python nor YAML", "name it .py or .yaml")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is a fault of the config
+        raise ConfigError(f"{path.name} does not run ({error!r})", "correct it") from error
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not isinstance(value, (types.ModuleType, types.FunctionType, type))
+        and name != "annotations"
+    }
+
+
+def parse_assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["p1.solint=30s", "imager=tclean"]`` into nested values, parsed as YAML scalars."""
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name.strip():
+            raise ConfigError(f"--set {pair} has no '='", "write --set KEY=VALUE")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair} does not parse", "quote the value") from error
+        nested[name.strip()] = value
+    return nested
+
+
+def build_settings(
+    config: Mapping[str, Any],
+    config_path: Path | None,
+    assignments: Mapping[str, Any],
+    step_names: Sequence[str],
+) -> Settings:
+    """Combine defaults, config file and ``--set`` into checked settings.
+
+    Parameters
+    ----------
+    config : mapping
+        As `load_config` returned it.
+    config_path : Path or None
+        For the origin of the values.
+    assignments : mapping
+        As `parse_assignments` returned it; dotted names address a step's parameter.
+    step_names : sequence of str
+        Every step there is.
+    """
+    values, origin = {}, {}
+    source = config_path.name if config_path else "config"
+    known = [option.name for option in RUN_OPTIONS]
+    tops = {name: value for name, value in assignments.items() if "." not in name}
+    for name in tops:
+        if name not in known:
+            raise unknown_name("setting", name, known)
+    for option in RUN_OPTIONS:
+        raw, origin[option.name] = option.default, "default"
+        if option.name in config:
+            raw, origin[option.name] = config[option.name], source
+        if option.name in tops:
+            raw, origin[option.name] = tops[option.name], "--set"
+        values[option.name] = option.parse(raw)
+    overrides = _step_overrides(values, source, assignments, step_names)
+    return Settings(values, origin, config_path, overrides)
+
+
+def _step_overrides(
+    values: Mapping[str, Any],
+    source: str,
+    assignments: Mapping[str, Any],
+    step_names: Sequence[str],
+) -> dict[str, dict[str, tuple[Any, str]]]:
+    """Collect parameters given for single steps: step -> name -> (raw value, origin)."""
+    found: dict[str, dict[str, tuple[Any, str]]] = {}
+    for key in ("init_parameters", "overrides"):
+        for step, parameters in values[key].items():
+            if step not in step_names:
+                raise unknown_name(f"step in {key}", step, step_names)
+            if not isinstance(parameters, Mapping):
+                raise ConfigError(f"{key}['{step}'] is not a mapping", "write {'solint': '30s'}")
+            for name, value in parameters.items():
+                found.setdefault(step, {})[name] = (value, f"{source}: {key}")
+    for dotted, value in assignments.items():
+        step, dot, name = dotted.partition(".")
+        if not dot:
+            continue
+        if step == "global_parameters":
+            values["global_parameters"][name] = value
+        elif step in step_names:
+            found.setdefault(step, {})[name] = (value, "--set")
+        else:
+            raise unknown_name("step in --set", step, step_names)
+    return found
