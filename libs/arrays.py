@@ -1,0 +1,389 @@
+"""Antenna lists with ITRF positions: CASA's configuration files and the LOFAR stations."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.errors import InputError, ToolError
+from libs.tables import open_table
+
+__all__ = [
+    "AntennaArray",
+    "configuration_names",
+    "geodetic_to_itrf",
+    "load_configuration",
+    "local_to_itrf",
+    "lofar_hba",
+    "read_configuration",
+    "utm_to_geodetic",
+]
+
+# semi-major axis (m), inverse flattening; shift of the datum's origin from WGS 84 (m), from
+# NIMA TR8350.2 (3rd ed., 2000), appendix B: mean of South America; mean of the western USA
+_WGS84 = (6378137.0, 298.257223563)
+_DATUMS = {
+    "WGS84": (*_WGS84, (0.0, 0.0, 0.0)),
+    "SAM56": (6378388.0, 297.0, (-288.0, 175.0, -376.0)),
+    "NAD27": (6378206.4, 294.9786982, (-8.0, 159.0, 175.0)),
+}
+# Effective diameters of LOFAR's HBA stations, m (van Haarlem et al. 2013, table B.1)
+_LOFAR_DIAMETER_M = {"CS": 30.75, "RS": 41.05, "ST": 300.0}
+_LOFAR_INTERNATIONAL_M = 56.5
+
+
+@dataclass(frozen=True)
+class AntennaArray:
+    """The antennas of an interferometer.
+
+    Attributes
+    ----------
+    telescope : str
+        Name of the observatory as CASA knows it, e.g. ``"VLA"``.
+    name : tuple of str, length nant
+        Antenna names, all different, none a bare number (CASA would take it for an id).
+    station : tuple of str, length nant
+        Names of the pads; the antenna's own where the source gives one name only.
+    position_m : (nant, 3) float64
+        ITRF, m.
+    diameter_m : (nant,) float64
+        Dish (or effective station) diameters, m.
+    """
+
+    telescope: str
+    name: tuple[str, ...]
+    station: tuple[str, ...]
+    position_m: NDArray[np.float64]
+    diameter_m: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        count = len(self.name)
+        if len(set(self.name)) != count:
+            raise ValueError("antenna names are not all different")
+        if self.position_m.shape != (count, 3) or self.diameter_m.shape != (count,):
+            raise ValueError("positions or diameters do not match the names")
+        if len(self.station) != count:
+            raise ValueError("stations do not match the names")
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def longest_baseline_m(self) -> float:
+        """Longest distance between two antennas, m; 0 for fewer than two."""
+        separation = self.position_m[:, None] - self.position_m[None, :]
+        return float(np.sqrt((separation**2).sum(axis=-1)).max(initial=0.0))
+
+    def take(self, index: Sequence[int] | NDArray[np.int64]) -> AntennaArray:
+        """Return the array of some antennas, by index, in that order."""
+        chosen = [int(i) for i in index]
+        return AntennaArray(
+            self.telescope,
+            tuple(self.name[i] for i in chosen),
+            tuple(self.station[i] for i in chosen),
+            self.position_m[chosen],
+            self.diameter_m[chosen],
+        )
+
+    def without(self, patterns: Iterable[str]) -> AntennaArray:
+        """Return the array without antennas whose name matches a shell pattern (``"CS*"``)."""
+        unwanted = tuple(patterns)
+        return self.take(
+            [
+                i
+                for i, name in enumerate(self.name)
+                if not any(fnmatchcase(name, pattern) for pattern in unwanted)
+            ]
+        )
+
+    def thinned(self, count: int) -> AntennaArray:
+        """Return at most ``count`` antennas that keep the array's extent and spread.
+
+        Antennas are ranked by distance from the array's centre and taken at even steps of
+        rank, innermost and outermost included; their order is kept.
+        """
+        if count >= len(self):
+            return self
+        if count < 2:
+            raise ValueError("an array needs two antennas")
+        offset = self.position_m - np.median(self.position_m, axis=0)
+        rank = np.argsort(np.sqrt((offset**2).sum(axis=1)), kind="stable")
+        steps = np.round(np.linspace(0, len(self) - 1, count)).astype(int)
+        return self.take(np.sort(rank[steps]))
+
+
+def geodetic_to_itrf(
+    longitude_rad: NDArray[np.float64] | float,
+    latitude_rad: NDArray[np.float64] | float,
+    height_m: NDArray[np.float64] | float,
+    datum: str = "WGS84",
+) -> NDArray[np.float64]:
+    """Convert geodetic coordinates to geocentric ones in the frame of WGS 84 (ITRF).
+
+    Returns
+    -------
+    (..., 3) float64
+        m; for the old datums good to their own tens of metres, as one shift of all antennas.
+    """
+    axis_m, inverse_flattening, shift_m = _DATUMS[datum]
+    e2 = (2.0 - 1.0 / inverse_flattening) / inverse_flattening
+    sin_lat, cos_lat = np.sin(latitude_rad), np.cos(latitude_rad)
+    normal = axis_m / np.sqrt(1.0 - e2 * sin_lat**2)
+    xyz = np.stack(
+        np.broadcast_arrays(
+            (normal + height_m) * cos_lat * np.cos(longitude_rad),
+            (normal + height_m) * cos_lat * np.sin(longitude_rad),
+            (normal * (1.0 - e2) + height_m) * sin_lat,
+        ),
+        axis=-1,
+    )
+    return np.asarray(xyz + np.array(shift_m), dtype=np.float64)
+
+
+def local_to_itrf(
+    enu_m: NDArray[np.float64], longitude_rad: float, latitude_rad: float, height_m: float
+) -> NDArray[np.float64]:
+    """Convert east, north, up on the tangent plane of a WGS 84 site to ITRF, (n, 3) m."""
+    sin_lon, cos_lon = math.sin(longitude_rad), math.cos(longitude_rad)
+    sin_lat, cos_lat = math.sin(latitude_rad), math.cos(latitude_rad)
+    east = np.array([-sin_lon, cos_lon, 0.0])
+    north = np.array([-sin_lat * cos_lon, -sin_lat * sin_lon, cos_lat])
+    up = np.array([cos_lat * cos_lon, cos_lat * sin_lon, sin_lat])
+    origin = geodetic_to_itrf(longitude_rad, latitude_rad, height_m)
+    return np.asarray(origin + enu_m @ np.stack([east, north, up]), dtype=np.float64)
+
+
+def utm_to_geodetic(
+    easting_m: NDArray[np.float64],
+    northing_m: NDArray[np.float64],
+    zone: int,
+    hemisphere: str = "N",
+    datum: str = "WGS84",
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Convert UTM coordinates to geodetic longitude and latitude of the same datum, rad.
+
+    Krueger's series to third order in the third flattening (Karney 2011, J. Geodesy 85, 475,
+    eqs. 11, 35, 36): better than a millimetre within a zone.
+    """
+    axis_m, inverse_flattening, _ = _DATUMS[datum]
+    f = 1.0 / inverse_flattening
+    n = f / (2.0 - f)
+    radius = axis_m / (1.0 + n) * (1.0 + n**2 / 4.0 + n**4 / 64.0)
+    false_northing = 10_000_000.0 if hemisphere.upper().startswith("S") else 0.0
+    xi = (np.asarray(northing_m) - false_northing) / (0.9996 * radius)
+    eta = (np.asarray(easting_m) - 500_000.0) / (0.9996 * radius)
+    beta = (
+        n / 2.0 - 2.0 / 3.0 * n**2 + 37.0 / 96.0 * n**3,
+        n**2 / 48.0 + n**3 / 15.0,
+        17.0 / 480.0 * n**3,
+    )
+    xi_p, eta_p = xi.copy(), eta.copy()
+    for j, coefficient in enumerate(beta, start=1):
+        xi_p = xi_p - coefficient * np.sin(2 * j * xi) * np.cosh(2 * j * eta)
+        eta_p = eta_p - coefficient * np.cos(2 * j * xi) * np.sinh(2 * j * eta)
+    longitude = np.arctan2(np.sinh(eta_p), np.cos(xi_p)) + math.radians(6 * zone - 183)
+    # conformal to geodetic latitude by fixed point: tau' = sinh(asinh(tau) - e atanh(e sin))
+    conformal = np.arcsin(np.sin(xi_p) / np.cosh(eta_p))
+    e = math.sqrt(f * (2.0 - f))
+    latitude = conformal
+    for _ in range(6):
+        latitude = np.arctan(
+            np.sinh(np.arctanh(np.sin(conformal)) + e * np.arctanh(e * np.sin(latitude)))
+        )
+    return longitude, latitude
+
+
+def _configuration_folder() -> Path:
+    spec = importlib.util.find_spec("casadata")
+    if spec is None:
+        raise ToolError("the package casadata is missing", "pip install casadata")
+    import casadata
+
+    return Path(casadata.datapath) / "alma" / "simmos"
+
+
+def configuration_names() -> list[str]:
+    """Return the names of the configurations that casadata holds (``"vla.a"``, ...)."""
+    return sorted(path.stem for path in _configuration_folder().glob("*.cfg"))
+
+
+def load_configuration(name: str) -> AntennaArray:
+    """Read an array configuration of the casadata package by name.
+
+    Parameters
+    ----------
+    name : str
+        E.g. ``"vla.a"``, ``"alma.cycle8.6"``, ``"vlba"``.
+
+    Raises
+    ------
+    ToolError
+        casadata is not installed.
+    InputError
+        It has no such configuration.
+    """
+    path = _configuration_folder() / f"{name}.cfg"
+    if not path.exists():
+        import difflib
+
+        near = difflib.get_close_matches(name, configuration_names())
+        raise InputError(
+            f"casadata has no array configuration {name}",
+            f"did you mean {', '.join(near)}?" if near else "see configuration_names()",
+        )
+    return read_configuration(path)
+
+
+def _observatory_site(name: str) -> tuple[float, float, float]:
+    """Return longitude (rad), geodetic latitude (rad) and height (m) from CASA's site table."""
+    name = {"ALMASD": "ALMA"}.get(name.upper(), name)  # its single dishes stand on the same site
+    table = _configuration_folder().parent.parent / "geodetic" / "Observatories"
+    with open_table(table) as sites:
+        known = [str(site).upper() for site in sites.getcol("Name")]
+        if name.upper() not in known:
+            raise InputError(f"CASA's table of observatories has no {name}", "correct the name")
+        row = sites.row()[known.index(name.upper())]
+    if row["Type"] == "WGS84":
+        return math.radians(row["Long"]), math.radians(row["Lat"]), float(row["Height"])
+    from astropy import units
+    from astropy.coordinates import EarthLocation
+
+    place = EarthLocation.from_geocentric(row["X"], row["Y"], row["Z"], unit=units.m)
+    return (
+        float(place.lon.to_value(units.rad)),
+        float(place.lat.to_value(units.rad)),
+        float(place.height.to_value(units.m)),
+    )
+
+
+def read_configuration(path: str | Path) -> AntennaArray:
+    """Read an array configuration file as CASA's simulator writes them.
+
+    Header lines ``# key = value`` give the observatory and the coordinate system: ``XYZ``
+    (ITRF), ``LOC`` (east, north, up at the observatory of that name) or ``UTM`` (with datum,
+    zone, hemisphere and heights). Other lines hold three coordinates, the diameter and
+    optionally the pad and antenna names.
+
+    Raises
+    ------
+    InputError
+        A line cannot be read or the coordinate system is not known.
+    """
+    path = Path(path)
+    header: dict[str, str] = {}
+    coordinates: list[list[float]] = []
+    diameters: list[float] = []
+    stations: list[str] = []
+    names: list[str] = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        text, _, comment = line.partition("#")
+        words = text.split()
+        if not words:
+            match = re.match(r"\s*(\w+)\s*=\s*(\S+)", comment)
+            if match:
+                header[match[1].lower()] = match[2]
+            continue
+        try:
+            coordinates.append([float(word) for word in words[:3]])
+            diameters.append(float(words[3]))
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{path} line {number} is not x y z diameter [pad [antenna]]", "correct the line"
+            ) from error
+        stations.append(words[4] if len(words) > 4 else f"{len(stations) + 1}")
+        names.append(words[5] if len(words) > 5 else stations[-1])
+    position = _to_itrf(np.array(coordinates).reshape(-1, 3), header, path)
+    # a name such as 12 or 2m would be taken for an id or a length in CASA selections
+    names = [f"A{name}" if name[0].isdigit() else name for name in names]
+    return AntennaArray(
+        header.get("observatory", "UNKNOWN"),
+        tuple(_all_different(names)),
+        tuple(stations),
+        position,
+        np.array(diameters),
+    )
+
+
+def _all_different(names: list[str]) -> list[str]:
+    """Number the repeats of a name: some files list two antennas on one pad."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique
+
+
+def _to_itrf(
+    coordinates: NDArray[np.float64], header: dict[str, str], path: Path
+) -> NDArray[np.float64]:
+    system = header.get("coordsys", "").upper()
+    if system == "XYZ":
+        return coordinates
+    if system == "LOC":
+        return local_to_itrf(coordinates, *_observatory_site(header.get("observatory", "")))
+    datum = header.get("datum", "WGS84").upper()
+    if system == "UTM" and datum in _DATUMS and header.get("zone", "").isdigit():
+        longitude, latitude = utm_to_geodetic(
+            coordinates[:, 0],
+            coordinates[:, 1],
+            int(header["zone"]),
+            header.get("hemisphere", "N"),
+            datum,
+        )
+        return geodetic_to_itrf(longitude, latitude, coordinates[:, 2], datum)
+    raise InputError(
+        f"{path} has the coordinate system {system or 'none'} (datum {datum})",
+        "give coordsys XYZ, LOC or UTM in its header",
+    )
+
+
+def lofar_hba(
+    *, core: str = "superstation", international: bool = True, remote: bool = True
+) -> AntennaArray:
+    """Return LOFAR's high-band stations.
+
+    Parameters
+    ----------
+    core : str
+        ``"superstation"``: the core phased up to one station ST001 at its mean position;
+        ``"split"``: the two ears of each core station (HBA0, HBA1); ``"none"``.
+    international, remote : bool
+        Whether those stations take part.
+
+    Raises
+    ------
+    ToolError
+        The package lofarantpos is not installed.
+    """
+    if core not in ("superstation", "split", "none"):
+        raise ValueError(f"core is superstation, split or none, not {core!r}")
+    try:
+        from lofarantpos.db import LofarAntennaDatabase
+    except ImportError as error:
+        raise ToolError("the package lofarantpos is missing", "pip install lofarantpos") from error
+    centres = LofarAntennaDatabase().phase_centres
+    ears = sorted(name for name in centres if re.fullmatch(r"CS\d{3}HBA[01]", name))
+    chosen: dict[str, NDArray[np.float64]] = {}
+    if core == "split":
+        chosen.update({name: centres[name] for name in ears})
+    for name in sorted(centres):
+        country = re.fullmatch(r"([A-Z]{2})\d{3}HBA", name)
+        if country is None or country[1] == "CS":
+            continue
+        if remote if country[1] == "RS" else international:
+            chosen[name] = centres[name]
+    if core == "superstation":
+        chosen["ST001"] = np.mean([centres[name] for name in ears], axis=0)
+    names = tuple(chosen)
+    diameters = [_LOFAR_DIAMETER_M.get(name[:2], _LOFAR_INTERNATIONAL_M) for name in names]
+    position = np.array(list(chosen.values()), dtype=np.float64).reshape(-1, 3)
+    return AntennaArray("LOFAR", names, names, position, np.array(diameters))
