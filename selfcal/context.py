@@ -1,0 +1,91 @@
+"""What the steps of a run share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfcal.progress import Progress
+from selfcal.settings import Settings
+from selfcal.step import StepResult, TableRef
+
+__all__ = ["Clock", "Context"]
+
+
+@dataclass
+class Clock:
+    """Seconds spent within a step, by what they were spent on."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"imaging": 0.0, "solving": 0.0})
+
+    @contextmanager
+    def time(self, what: str) -> Iterator[None]:
+        """Add the time of the block to ``what``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - start
+
+    def reset(self) -> None:
+        """Start anew, for the next step."""
+        self.seconds = {"imaging": 0.0, "solving": 0.0}
+
+
+@dataclass
+class Context:
+    """What steps share: settings, work directory, results so far, tools.
+
+    Attributes
+    ----------
+    settings : Settings
+    workdir : Path
+        Absolute.
+    tools : object
+        Adapters of the external tools, made by the command; the engine does not look inside.
+    progress : Progress
+    results : dict of str to StepResult
+        Of the steps before this one, in order.
+    options : mapping
+        The options of the step that runs.
+    """
+
+    settings: Settings
+    workdir: Path
+    tools: Any
+    progress: Progress
+    results: dict[str, StepResult] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The calibration that holds now, in order of application."""
+        return next(reversed(self.results.values())).tables if self.results else ()
+
+    @property
+    def template(self) -> str:
+        """The template that holds now; empty before one was chosen."""
+        return next(reversed(self.results.values())).template if self.results else ""
+
+    def metric(self, name: str, default: Any = None) -> Any:
+        """Return the latest value of a metric among the results of steps not rejected."""
+        for result in reversed(self.results.values()):
+            if result.status == "done" and name in result.metrics:
+                return result.metrics[name]
+        return default
+
+    def product(self, name: str) -> Path | None:
+        """Return the latest file of that name among the products of steps not rejected."""
+        for result in reversed(self.results.values()):
+            if result.status == "done" and name in result.products:
+                return self.workdir / result.products[name]
+        return None
+
+    def relative(self, path: Path) -> str:
+        """Return a path as records hold it: relative to the work directory."""
+        return str(path.relative_to(self.workdir))

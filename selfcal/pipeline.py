@@ -1,0 +1,291 @@
+"""Runs an ordered list of steps: order, reuse, rollback, what is passed on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from libs.errors import ConfigError, SelfcalError
+from selfcal import __version__
+from selfcal.context import Context
+from selfcal.options import unknown_name
+from selfcal.state import Record, State, merge_rows, write_atomically
+from selfcal.step import Skip, Step, StepResult
+from selfcal.templates import Resolved, resolve_options
+
+__all__ = ["Pipeline", "PlannedStep", "StepFailed"]
+
+log = logging.getLogger(__name__)
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class StepFailed(SelfcalError):
+    """A step failed; its row says so and the run stops (exit code 1)."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What a start would do with a step: ``reuse`` or ``run``, and why."""
+
+    name: str
+    action: str
+    why: str
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Return the version and a digest of the code, so that changed code reuses nothing."""
+    digest = hashlib.sha256()
+    for folder in ("selfcal", "libs", "steps", "templates"):
+        for path in sorted((_ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+class Pipeline:
+    """An ordered list of steps run in a work directory.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    context : Context
+    state : State
+    setup : callable, optional
+        ``(context) -> (instrument, band)``: what templates differ by, asked before each step.
+    after : callable, optional
+        ``(context, step, result)``: called when a step's row is written.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        context: Context,
+        state: State,
+        *,
+        setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
+        after: Callable[[Context, Step, StepResult], None] | None = None,
+    ) -> None:
+        names = [step.name for step in steps]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"steps names {', '.join(sorted(twice))} twice", "name each once")
+        if not steps:
+            raise ConfigError("the list of steps is empty", "name at least one step")
+        self.steps = list(steps)
+        self.context = context
+        self.state = state
+        self.setup = setup
+        self.after = after
+
+    # -- what to do ---------------------------------------------------------------------------
+
+    def plan(
+        self, *, start: str = "", until: str = "", only: str = "", restart: bool = False
+    ) -> list[PlannedStep]:
+        """Return what a start would do with each step; nothing is run or written."""
+        planned: list[PlannedStep] = []
+        context = self.context
+        results: dict[str, StepResult] = {}
+        saved, context.results = context.results, results
+        try:
+            previous: Record | None = None
+            forced = "--restart" if restart else ""
+            for step in self._range(start, until, only):
+                why = forced or self._why_run(step, previous, start, only)
+                if why:
+                    planned.append(PlannedStep(step.name, "run", why))
+                    forced = forced or f"{step.name} runs"
+                    if only and step.name != only:
+                        forced = ""
+                    continue
+                previous = self.state.get(step.name)
+                assert previous is not None
+                results[step.name] = previous.result
+                planned.append(PlannedStep(step.name, "reuse", previous.result.status))
+        finally:
+            context.results = saved
+        return planned
+
+    def _range(self, start: str, until: str, only: str) -> list[Step]:
+        """The steps up to the last one wanted."""
+        names = [step.name for step in self.steps]
+        for option, name in (("--from", start), ("--until", until), ("--only", only)):
+            if name and name not in names:
+                raise unknown_name(f"step for {option}", name, names)
+        if only and (start or until):
+            raise ConfigError("--only stands alone", "leave out --from and --until")
+        last = names.index(only or until) if (only or until) else len(names) - 1
+        if start and names.index(start) > last:
+            raise ConfigError(f"--from {start} comes after --until {until}", "swap them")
+        return self.steps[: last + 1]
+
+    def _why_run(self, step: Step, previous: Record | None, start: str, only: str) -> str:
+        """Why a step cannot be reused; empty when it can."""
+        if step.name == start:
+            return "--from"
+        if step.name == only:
+            return "--only"
+        record = self.state.get(step.name)
+        if record is None:
+            return "not run yet"
+        if record.result.status == "failed":
+            return "failed before"
+        if self.state.interrupted() == step.name:
+            return "was interrupted"
+        if previous is not None and record.order < previous.order:
+            return f"{previous.step} ran after it"
+        if record.fingerprint != self._fingerprint(step, self._resolve(step), previous):
+            return "options, input or code changed"
+        for path in record.result.products.values():
+            if not (self.context.workdir / path).exists():
+                return f"{path} is missing"
+        return ""
+
+    def _resolve(self, step: Step) -> Resolved:
+        instrument, band = self.setup(self.context)
+        return resolve_options(
+            step, self.context.settings, self.context.template, instrument, band
+        )
+
+    def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
+        """Hash of the resolved options, the code and all that came before."""
+        content = {
+            "step": step.name,
+            "class": type(step).__name__,
+            "options": dict(resolved.values),
+            "absent": resolved.absent,
+            "settings": {name: self.context.settings[name] for name in step.uses},
+            "identity": dict(step.identity(self.context)) if previous is None else {},
+            "code": code_version(),
+            "before": previous.fingerprint if previous else "",
+        }
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # -- doing it -----------------------------------------------------------------------------
+
+    def run(
+        self, *, start: str = "", until: str = "", only: str = "", restart: bool = False
+    ) -> dict[str, StepResult]:
+        """Run or reuse every step in turn; return the results by step.
+
+        Raises
+        ------
+        StepFailed
+            A step failed; the rows before it stand.
+        """
+        steps = self._range(start, until, only)
+        if restart:
+            self.state.forget()
+        context = self.context
+        context.results.clear()
+        previous: Record | None = None
+        forced = False
+        for number, step in enumerate(steps, start=1):
+            label = f"[{number:2d}/{len(steps)}] {step.name:<17}"
+            why = "forced" if forced else self._why_run(step, previous, start, only)
+            if why:
+                previous = self._run_step(step, label, previous)
+                forced = not only or step.name == only
+            else:
+                previous = self.state.get(step.name)
+                assert previous is not None
+                context.progress.begin(label)
+                context.progress.end(f"reused: {previous.result.status}")
+            context.results[step.name] = previous.result
+        return dict(context.results)
+
+    def _run_step(self, step: Step, label: str, previous: Record | None) -> Record:
+        context = self.context
+        context.progress.begin(label)
+        context.clock.reset()
+        resolved = self._resolve(step)
+        fingerprint = self._fingerprint(step, resolved, previous)
+        context.options = resolved.values
+        self.state.begin(step.name)
+        failure: Exception | None = None
+        with context.clock.time("total"):
+            try:
+                if resolved.absent:
+                    raise Skip(f"template {context.template} has no {step.name}")
+                result = step.run(context)
+            except Skip as skip:
+                result = self._carried("skipped", str(skip))
+            except Exception as error:  # recorded, then raised as StepFailed below
+                failure = error
+                result = self._carried("failed", f"{type(error).__name__}: {error}")
+        seconds = dict(context.clock.seconds)
+        self._save_rows(step.name, result)
+        settings = {"options": dict(resolved.values), "origin": dict(resolved.origin)}
+        record = self.state.append(step.name, fingerprint, result, seconds, settings)
+        if failure is not None:
+            log.error("%s failed", step.name, exc_info=failure)
+            raise _step_failed(step.name, failure) from failure
+        context.progress.end(_summary(result), warning=bool(result.metrics.get("warning")))
+        if self.after:
+            self.after(context, step, result)
+        return record
+
+    def _carried(self, status: Any, reason: str) -> StepResult:
+        """A result that leaves the calibration and the template as they were."""
+        return StepResult(
+            status, reason, tables=self.context.tables, template=self.context.template
+        )
+
+    def _save_rows(self, step: str, result: StepResult) -> None:
+        """Write the step's rows and, from every step's rows, images.csv and gains.csv anew."""
+        workdir = self.context.workdir
+        folder = workdir / "records"
+        folder.mkdir(exist_ok=True)
+        rows = {"images": list(result.images), "gains": list(result.gains)}
+        write_atomically(folder / f"{step}.json", json.dumps(rows, default=str))
+        names = [name for name in self.context.results if name != step] + [step]
+        saved = []
+        for name in names:
+            path = folder / f"{name}.json"
+            if path.exists():
+                saved.append(json.loads(path.read_text()))
+        for kind in ("images", "gains"):
+            write_atomically(workdir / f"{kind}.csv", merge_rows([rows[kind] for rows in saved]))
+
+
+def _summary(result: StepResult) -> str:
+    return f"{result.status}: {result.reason}" if result.reason else result.status
+
+
+def _step_failed(name: str, error: Exception) -> StepFailed:
+    if isinstance(error, SelfcalError):
+        return StepFailed(f"step {name} failed: {error.cause}", error.remedy)
+    return StepFailed(
+        f"step {name} failed: {type(error).__name__}: {error}",
+        "the traceback is in run.log",
+    )
+
+
+def settings_record(context: Context, steps: Sequence[Step], state: State) -> Mapping[str, Any]:
+    """Return every setting used and where it came from, for resolved.yaml."""
+    run = {
+        name: {"value": _plain(value), "from": context.settings.origin[name]}
+        for name, value in context.settings.values.items()
+    }
+    by_step: dict[str, Any] = {}
+    for step in steps:
+        record = state.get(step.name)
+        if record is None or "options" not in record.settings:
+            continue
+        by_step[step.name] = {
+            name: {"value": _plain(value), "from": record.settings["origin"][name]}
+            for name, value in record.settings["options"].items()
+        }
+    return {"code": code_version(), "run": run, "steps": by_step}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

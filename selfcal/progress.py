@@ -1,0 +1,79 @@
+"""What a run shows while it works: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+__all__ = ["Progress"]
+
+log = logging.getLogger("selfcal")
+REFRESH_S = 0.5
+
+
+class Progress:
+    """Shows the step, what is running and the time it takes.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show warnings and results only.
+    stream : text stream, optional
+        Default standard output.
+    """
+
+    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.quiet = quiet
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty() and not quiet
+        self._label, self._activity = "", ""
+        self._step_start = self._drawn = 0.0
+
+    def begin(self, label: str) -> None:
+        """A step starts."""
+        self._label, self._activity, self._step_start = label, "", time.monotonic()
+        self._draw()
+
+    def activity(self, text: str) -> None:
+        """Say what the step is doing now."""
+        log.info("%s: %s", self._label.strip(), text)
+        self._activity = text
+        if self.live:
+            self._draw()
+        elif not self.quiet:
+            print(f"{self._label}  {text}", file=self.stream, flush=True)
+
+    def tick(self) -> None:
+        """Refresh the elapsed time; called often while a tool runs."""
+        if self.live and time.monotonic() - self._drawn > REFRESH_S:
+            self._draw()
+
+    def end(self, text: str, *, warning: bool = False) -> None:
+        """A step ended; its line stays."""
+        log.log(logging.WARNING if warning else logging.INFO, "%s: %s", self._label.strip(), text)
+        self._clear()
+        if not self.quiet or warning:
+            elapsed = time.monotonic() - self._step_start
+            print(f"{self._label}  {text}  ({elapsed:.1f} s)", file=self.stream, flush=True)
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """A line of its own."""
+        log.log(logging.WARNING if warning else logging.INFO, text)
+        self._clear()
+        if not self.quiet or warning:
+            print(text, file=self.stream, flush=True)
+
+    def _draw(self) -> None:
+        if not self.live:
+            return
+        self._drawn = time.monotonic()
+        elapsed = self._drawn - self._step_start
+        self.stream.write(f"\r\x1b[K{self._label}  {self._activity}  {elapsed:.0f} s")
+        self.stream.flush()
+
+    def _clear(self) -> None:
+        if self.live:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()

@@ -1,0 +1,214 @@
+"""The record of a run: sole writer of steps.csv, and the lock on a work directory."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from libs.errors import InputError
+from selfcal.step import StepResult, TableRef
+
+__all__ = ["COLUMNS", "Record", "State", "hold_workdir", "write_atomically"]
+
+COLUMNS = (
+    "step", "status", "fingerprint", "template", "reason", "seconds", "seconds_imaging",
+    "seconds_solving", "tables", "products", "metrics", "settings", "finished",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of steps.csv.
+
+    Attributes
+    ----------
+    order : int
+        Number of the row; a step that ran after its predecessor has the higher one.
+    result : StepResult
+        Without the rows for images.csv and gains.csv.
+    """
+
+    order: int
+    step: str
+    fingerprint: str
+    result: StepResult
+    seconds: float
+    seconds_imaging: float
+    seconds_solving: float
+    settings: Mapping[str, Any]
+    finished: str
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file beside its place, sync it and rename it."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.rename(path)
+
+
+class State:
+    """Reads and appends the rows of ``WORKDIR/steps.csv``.
+
+    A row counts only once it is complete; a line cut short by a kill is dropped.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir
+        self.path = workdir / "steps.csv"
+        self.running_path = workdir / ".running"
+        self._rows = 0
+        self._records: dict[str, Record] = {}
+        if self.path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        text = self.path.read_text()
+        if text and not text.endswith("\n"):
+            # killed within a write: the torn line never counted
+            text = text[: text.rfind("\n") + 1]
+            write_atomically(self.path, text)
+        for row in csv.DictReader(io.StringIO(text)):
+            record = _record(self._rows, row)
+            self._records[record.step] = record
+            self._rows += 1
+
+    def get(self, step: str) -> Record | None:
+        """Return the last record of a step."""
+        return self._records.get(step)
+
+    def interrupted(self) -> str:
+        """Return the step that a killed run was in, or an empty string."""
+        return self.running_path.read_text().strip() if self.running_path.exists() else ""
+
+    def begin(self, step: str) -> None:
+        """Note that a step runs, so that a kill makes its earlier row stale."""
+        write_atomically(self.running_path, step + "\n")
+
+    def append(
+        self,
+        step: str,
+        fingerprint: str,
+        result: StepResult,
+        seconds: Mapping[str, float],
+        settings: Mapping[str, Any],
+    ) -> Record:
+        """Append a finished step's row, synced to disk."""
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        record = Record(
+            self._rows, step, fingerprint, result, round(seconds["total"], 3),
+            round(seconds["imaging"], 3), round(seconds["solving"], 3), dict(settings), finished,
+        )  # fmt: skip
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(_row(record))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._records[step] = record
+        self._rows += 1
+        self.running_path.unlink(missing_ok=True)
+        return record
+
+    def forget(self) -> None:
+        """Drop every record (``--restart``)."""
+        self.path.unlink(missing_ok=True)
+        self._records, self._rows = {}, 0
+
+
+def _row(record: Record) -> dict[str, Any]:
+    result = record.result
+    return {
+        "step": record.step,
+        "status": result.status,
+        "fingerprint": record.fingerprint,
+        "template": result.template,
+        "reason": " ".join(result.reason.split()),
+        "seconds": record.seconds,
+        "seconds_imaging": record.seconds_imaging,
+        "seconds_solving": record.seconds_solving,
+        "tables": json.dumps([asdict(table) for table in result.tables]),
+        "products": json.dumps(dict(result.products)),
+        "metrics": json.dumps(dict(result.metrics)),
+        "settings": json.dumps(dict(record.settings)),
+        "finished": record.finished,
+    }
+
+
+def _record(order: int, row: Mapping[str, str]) -> Record:
+    tables = tuple(
+        TableRef(**{**table, "spwmap": tuple(table["spwmap"])})
+        for table in json.loads(row["tables"])
+    )
+    result = StepResult(
+        status=row["status"],  # type: ignore[arg-type]
+        reason=row["reason"],
+        tables=tables,
+        products=json.loads(row["products"]),
+        metrics=json.loads(row["metrics"]),
+        template=row["template"],
+    )
+    return Record(
+        order, row["step"], row["fingerprint"], result, float(row["seconds"]),
+        float(row["seconds_imaging"]), float(row["seconds_solving"]),
+        json.loads(row["settings"]), row["finished"],
+    )  # fmt: skip
+
+
+@contextmanager
+def hold_workdir(workdir: Path) -> Iterator[None]:
+    """Hold a work directory; make it when missing.
+
+    Raises
+    ------
+    InputError
+        Another run holds it, or it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        stream = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise InputError(
+            f"the work directory {workdir} cannot be written ({error.strerror})",
+            "choose another with --workdir",
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "another run"
+            raise InputError(
+                f"the work directory {workdir} is in use by {holder}",
+                "wait for it or choose another with --workdir",
+            ) from error
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
+        stream.flush()
+        yield
+
+
+def merge_rows(groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Return CSV text of all rows; columns in order of first appearance."""
+    rows = [row for group in groups for row in group]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
