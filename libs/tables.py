@@ -26,6 +26,7 @@ __all__ = [
     "flagged_fraction",
     "fsync_tree",
     "open_table",
+    "put_rows",
     "summarise",
 ]
 
@@ -183,7 +184,7 @@ class MsSummary:
         Antennas on unflagged cross-correlations.
     flagged_fraction : float
         Of all visibilities.
-    visibilities_weight_positive : bool
+    weights_positive : bool
         Whether any unflagged visibility has a finite positive weight.
     columns : tuple of str
     size_bytes : int
@@ -364,14 +365,25 @@ def flagged_fraction(path: str | Path) -> float:
     return flagged / total if total else 1.0
 
 
-def ensure_data_column(path: str | Path, name: str, like: str = "DATA") -> None:
-    """Add a column of visibilities such as MODEL_DATA, described like ``like``, when missing."""
+def ensure_data_column(path: str | Path, name: str, *, copy: str = "") -> None:
+    """Add a column of visibilities such as MODEL_DATA, described like DATA, when missing.
+
+    Parameters
+    ----------
+    path : path
+        The measurement set.
+    name : str
+        The column to add.
+    copy : str
+        Column whose values it starts with; empty: zeros, so that a solve against a model that
+        was never filled fails instead of passing for a point source.
+    """
     from casacore.tables import makecoldesc, makedminfo, maketabdesc
 
     with open_table(path, write=True) as opened:
         if name in opened.colnames():
             return
-        description = opened.getcoldesc(like)
+        description = opened.getcoldesc("DATA")
         for key in ("dataManagerType", "dataManagerGroup"):
             description.pop(key, None)
         tabdesc = maketabdesc(makecoldesc(name, description))
@@ -380,6 +392,33 @@ def ensure_data_column(path: str | Path, name: str, like: str = "DATA") -> None:
             entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
             entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
         opened.addcols(tabdesc, info)
+    for chunk in chunks(path, (copy or "DATA",)):
+        values = chunk[copy] if copy else np.zeros_like(chunk["DATA"])
+        put_rows(path, chunk.rows, {name: values})
+
+
+def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
+    """Write columns of some rows of a measurement set.
+
+    Parameters
+    ----------
+    path : path
+        The measurement set, a working copy.
+    rows : (nrow,) int64
+        Row numbers.
+    columns : dict of str to array
+        Values, first axis the row.
+    """
+    consecutive = len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+    with open_table(path, write=True) as opened:
+        if consecutive and (np.diff(rows) == 1).all():
+            for name, values in columns.items():
+                opened.putcol(name, values, int(rows[0]), len(rows))
+            return
+        part = opened.selectrows(rows)
+        for name, values in columns.items():
+            part.putcol(name, values)
+        part.close()
 
 
 def tree_bytes(path: Path) -> int:
