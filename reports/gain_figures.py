@@ -1,0 +1,331 @@
+"""Figures of gain solutions: phase and amplitude against time per antenna, and their SNR."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib import dates as mdates
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from libs.solutions import GainSolutions
+from reports.style import INK, MUTED, PALETTE, REJECTED, format_number, new_figure, styled
+
+__all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
+
+PANELS_PER_PAGE = 30
+COLUMNS = 5
+PHASE_LIMITS_DEG = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
+MJD_ZERO = datetime(1858, 11, 17)
+
+
+@styled
+def phase_figures(solutions: GainSolutions, title: str = "") -> list[Figure]:
+    """Draw gain phase against time, one panel for each antenna.
+
+    Every polarization and frequency block is drawn; flagged solutions are ticks at the foot of
+    their panel. All panels share both axes, so that a bad antenna stands out.
+
+    Parameters
+    ----------
+    solutions : GainSolutions
+    title : str
+        Heading of the figures.
+
+    Returns
+    -------
+    list of Figure
+        Pages of at most 30 antennas.
+    """
+    phase_deg = np.degrees(np.angle(solutions.gain))
+    largest = float(np.abs(phase_deg[~solutions.flag]).max(initial=0.0))
+    limit = next(limit for limit in PHASE_LIMITS_DEG if largest <= limit * 0.98 or limit == 180)
+    return _pages(solutions, phase_deg, (-limit, limit), "Gain phase (deg)", title, 180.0)
+
+
+@styled
+def amplitude_figures(solutions: GainSolutions, title: str = "") -> list[Figure]:
+    """Draw gain amplitude against time, one panel for each antenna.
+
+    Parameters
+    ----------
+    solutions : GainSolutions
+    title : str
+        Heading of the figures.
+
+    Returns
+    -------
+    list of Figure
+        Pages of at most 30 antennas; none for a phase-only table, whose amplitudes are all 1.
+    """
+    amplitude = np.abs(solutions.gain)
+    good = amplitude[~solutions.flag]
+    if not good.size or np.abs(good - 1.0).max() < 1e-4:
+        return []
+    # a few wild solutions must not press all others into a line
+    low, high = np.percentile(good, [0.5, 99.5])
+    low, high = min(float(low), 1.0), max(float(high), 1.0)
+    margin = 0.15 * (high - low) + 0.005
+    limits = (max(0.0, low - margin), high + margin)
+    return _pages(solutions, amplitude, limits, "Gain amplitude", title, math.inf)
+
+
+def _pages(
+    solutions: GainSolutions,
+    value: NDArray[np.float64],
+    limits: tuple[float, float],
+    label: str,
+    title: str,
+    jump: float,
+) -> list[Figure]:
+    count = len(solutions.antenna)
+    pages = max(1, math.ceil(count / PANELS_PER_PAGE))
+    figures = []
+    for page in range(pages):
+        antennas = range(page * PANELS_PER_PAGE, min(count, (page + 1) * PANELS_PER_PAGE))
+        heading = title + (f" (page {page + 1} of {pages})" if pages > 1 else "")
+        figures.append(_page(solutions, value, limits, label, heading, jump, antennas))
+    return figures
+
+
+def _page(
+    solutions: GainSolutions,
+    value: NDArray[np.float64],
+    limits: tuple[float, float],
+    label: str,
+    title: str,
+    jump: float,
+    antennas: range,
+) -> Figure:
+    columns = min(COLUMNS, max(1, len(antennas)))
+    rows = max(1, math.ceil(len(antennas) / columns))
+    figure = new_figure(2.1 * columns + 0.6, 1.15 * rows + 1.0)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    stamps = _dates(solutions.time_s)
+    for panel, antenna in enumerate(antennas):
+        _antenna_panel(axes.flat[panel], solutions, value, antenna, stamps, limits, jump)
+    for spare in axes.flat[len(antennas) :]:
+        spare.set_visible(False)
+    _shared_axes(axes, len(antennas), solutions, stamps, limits)
+    figure.supylabel(label, fontsize=9)
+    figure.supxlabel(_time_label(solutions.time_s), fontsize=9)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.legend(
+        handles=_legend(solutions), loc="outside upper right", ncols=6, handletextpad=0.3,
+        columnspacing=1.2,
+    )  # fmt: skip
+    return figure
+
+
+def _antenna_panel(
+    axes: Axes,
+    solutions: GainSolutions,
+    value: NDArray[np.float64],
+    antenna: int,
+    stamps: NDArray[np.float64],
+    limits: tuple[float, float],
+    jump: float,
+) -> None:
+    """Draw one antenna: a line for each polarization and frequency block, broken at gaps."""
+    flag = solutions.flag[:, :, antenna, :]
+    series = value[:, :, antenna, :]
+    dense = flag.shape[0] > 60
+    for pol in range(flag.shape[2]):
+        for block in range(flag.shape[1]):
+            colour = _shade(PALETTE[pol % len(PALETTE)], block, flag.shape[1])
+            x, y = _broken(stamps, solutions, series[:, block, pol], ~flag[:, block, pol], jump)
+            axes.plot(
+                x, np.clip(y, *limits), color=colour, lw=0.7, marker="o", ms=1.2 if dense else 2.2,
+                mew=0, zorder=2 + pol, clip_on=False, label=f"{solutions.polarization[pol]}",
+            )  # fmt: skip
+    flagged = flag.any(axis=(1, 2))
+    if flagged.any():
+        # share of the antenna's solutions at that time that is flagged, as the tick's opacity
+        alpha = 0.25 + 0.75 * flag.mean(axis=(1, 2))[flagged]
+        axes.scatter(
+            stamps[flagged], np.full(flagged.sum(), 0.035), marker="|", s=22, lw=0.9, c=REJECTED,
+            alpha=alpha, transform=axes.get_xaxis_transform(), zorder=6, label="flagged",
+        )  # fmt: skip
+    _panel_name(axes, solutions, series, flag, antenna)
+
+
+def _panel_name(
+    axes: Axes,
+    solutions: GainSolutions,
+    series: NDArray[np.float64],
+    flag: NDArray[np.bool_],
+    antenna: int,
+) -> None:
+    note = ""
+    if flag.all():
+        note = "all flagged"
+        axes.set_facecolor("#f6f3f0")
+    elif np.abs(series[~flag]).max() < 1e-3:  # phase exactly zero throughout
+        note = "reference"
+    elif flag.mean() >= 0.005:
+        note = f"{100 * flag.mean():.0f}% flagged"
+    axes.set_title(solutions.antenna[antenna], fontsize=8.5, pad=2)
+    if note:
+        axes.set_title(note, loc="right", fontsize=7, pad=2, color=MUTED)
+
+
+def _shared_axes(
+    axes: Any,
+    count: int,
+    solutions: GainSolutions,
+    stamps: NDArray[np.float64],
+    limits: tuple[float, float],
+) -> None:
+    first = axes.flat[0]
+    half_day = 0.5 * float(solutions.interval_s.max(initial=1.0)) / 86400.0
+    if stamps.size:
+        pad = max(half_day, 0.03 * float(np.ptp(stamps)), 2 / 86400.0)
+        first.set_xlim(stamps.min() - pad, stamps.max() + pad)
+    span = limits[1] - limits[0]
+    first.set_ylim(limits[0] - 0.06 * span, limits[1] + 0.06 * span)
+    if limits[0] == -limits[1]:
+        first.set_yticks([-limits[1], 0, limits[1]])
+    locator = mdates.AutoDateLocator(minticks=2, maxticks=4)
+    for panel in axes.flat[:count]:
+        panel.axhline(0.0 if limits[0] < 0 else 1.0, color=MUTED, lw=0.5, zorder=1)
+        panel.xaxis.set_major_locator(locator)
+        panel.xaxis.set_major_formatter(mdates.DateFormatter(_time_format(stamps)))
+        panel.tick_params(labelsize=7)
+    columns = axes.shape[1]
+    for panel in range(max(0, count - columns), count):  # the lowest visible panel of each column
+        axes.flat[panel].tick_params(labelbottom=True)
+
+
+def _broken(
+    stamps: NDArray[np.float64],
+    solutions: GainSolutions,
+    value: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    jump: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return unflagged points with NaN between those that no line should join.
+
+    A line ends at a gap of over 2.5 intervals, and where a phase wraps.
+    """
+    index = np.flatnonzero(good)
+    if index.size < 2:
+        return stamps[index], value[index]
+    typical = float(np.median(solutions.interval_s)) or 1.0
+    spacing = float(np.median(np.diff(np.unique(solutions.time_s)))) if len(stamps) > 1 else 0.0
+    x, y = [stamps[index[0]]], [value[index[0]]]
+    for before, after in pairwise(index):
+        gap = solutions.time_s[after] - solutions.time_s[before]
+        if gap > 2.5 * max(typical, spacing) or abs(value[after] - value[before]) > jump:
+            x.append(stamps[after])
+            y.append(np.nan)
+        x.append(stamps[after])
+        y.append(value[after])
+    return np.asarray(x), np.asarray(y)
+
+
+def _shade(colour: str, block: int, blocks: int) -> tuple[float, float, float]:
+    """Lighten a colour with the frequency block, so that spectral windows can be told apart."""
+    share = 0.55 * block / max(1, blocks - 1) if blocks > 1 else 0.0
+    red, green, blue = to_rgb(colour)
+    return (red + share * (1 - red), green + share * (1 - green), blue + share * (1 - blue))
+
+
+def _legend(solutions: GainSolutions) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=PALETTE[pol % len(PALETTE)], marker="o", ms=4, lw=1,
+               label="both polarizations" if name == "I" else name)
+        for pol, name in enumerate(solutions.polarization)
+    ]  # fmt: skip
+    blocks = len(solutions.frequency_hz)
+    if blocks > 1:
+        light = _shade(INK, blocks - 1, blocks)
+        handles.append(
+            Line2D([], [], color=light, marker="o", ms=4, lw=1,
+                   label=f"{blocks} frequency blocks, dark to light")
+        )  # fmt: skip
+    if solutions.flag.any():
+        handles.append(
+            Line2D([], [], color=REJECTED, marker="|", ms=6, mew=1.2, lw=0, label="flagged")
+        )
+    return handles
+
+
+def _dates(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matplotlib date numbers (days) of MJD seconds."""
+    return np.asarray(time_s / 86400.0 + mdates.date2num(MJD_ZERO), dtype=np.float64)
+
+
+def _time_format(stamps: NDArray[np.float64]) -> str:
+    span_days = float(np.ptp(stamps)) if stamps.size else 0.0
+    if span_days > 2:
+        return "%d %b"
+    return "%H:%M" if span_days > 4 / 1440 else "%H:%M:%S"
+
+
+def _time_label(time_s: NDArray[np.float64]) -> str:
+    if not time_s.size:
+        return "Time (UTC)"
+    first = MJD_ZERO + timedelta(seconds=float(time_s.min()))
+    last = MJD_ZERO + timedelta(seconds=float(time_s.max()))
+    day = f"{first:%Y-%m-%d}"
+    if last.date() != first.date():
+        day += f" to {last:%Y-%m-%d}"
+    return f"Time (UTC), {day}"
+
+
+@styled
+def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: str = "") -> Figure:
+    """Draw how many solutions have which signal-to-noise ratio.
+
+    Parameters
+    ----------
+    solutions : GainSolutions
+    minsnr : float or None
+        Solutions below it were flagged; drawn as a line.
+    title : str
+        Heading of the figure.
+
+    Returns
+    -------
+    Figure
+        Bars stacked by polarization on a logarithmic axis, flagged solutions (whose SNR is not
+        kept) as a count beside it.
+    """
+    figure = new_figure(6.6, 2.9)
+    axes = figure.add_subplot()
+    good = ~solutions.flag & (solutions.snr > 0)
+    values = solutions.snr[good]
+    if values.size:
+        low, high = float(values.min()), float(values.max())
+        low = min(low, minsnr) if minsnr else low
+        edges = np.geomspace(low / 1.15, high * 1.15, 41)
+        parts = [solutions.snr[..., pol][good[..., pol]] for pol in range(good.shape[3])]
+        names = ["both polarizations" if n == "I" else n for n in solutions.polarization]
+        axes.hist(
+            parts, bins=list(edges), stacked=True, color=[PALETTE[i % 6] for i in range(len(parts))],
+            label=names, edgecolor="white", linewidth=0.4,
+        )  # fmt: skip
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda x, _: format_number(x, 2))
+        median = float(np.median(values))
+        axes.axvline(median, color=INK, lw=1, ls=(0, (4, 2)),
+                     label=f"median {format_number(median)}")  # fmt: skip
+    else:
+        axes.text(0.5, 0.5, "no unflagged solution", transform=axes.transAxes, ha="center")
+    if minsnr:
+        axes.axvline(minsnr, color=REJECTED, lw=1.2, label=f"minsnr {format_number(minsnr)}")
+    axes.set_xlabel("Signal-to-noise ratio of a solution")
+    axes.set_ylabel("Solutions")
+    axes.set_title(title)
+    total, flagged = solutions.flag.size, int(solutions.flag.sum())
+    note = f"{total - flagged} of {total} good\n{100 * solutions.flagged_fraction:.1f}% flagged"
+    figure.legend(loc="outside right upper", title=note, alignment="left", title_fontsize=8)
+    return figure

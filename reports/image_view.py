@@ -1,0 +1,190 @@
+"""Reading what a figure shows of a FITS image: a box of it, reduced to the pixels of a screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from libs.errors import InputError
+
+__all__ = ["Box", "View", "mask_box", "read_view", "robust_rms"]
+
+Box = tuple[int, int, int, int]  # x0, x1, y0, y1, pixels, ends exclusive
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of an image on offset axes.
+
+    Attributes
+    ----------
+    plane : (ny, nx) float64
+        Jy/beam; when it was reduced, of each block the value farthest from zero.
+    extent_arcsec : tuple of float
+        Left, right, bottom and top edge: offsets from the image's reference position, right
+        ascension growing to the left.
+    beam_arcsec_deg : tuple of float or None
+        Major and minor axis (FWHM, arcsec) and position angle (deg, north through east).
+    centre : str
+        The reference position, for people.
+    """
+
+    plane: NDArray[np.float64]
+    extent_arcsec: tuple[float, float, float, float]
+    beam_arcsec_deg: tuple[float, float, float] | None
+    centre: str
+
+
+def _open(path: Path) -> fits.HDUList:
+    try:
+        return fits.open(path, memmap=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as FITS ({error})", "make it again") from error
+
+
+def _shape(hdu: fits.PrimaryHDU, path: Path) -> tuple[int, int]:
+    shape = hdu.shape
+    if len(shape) < 2 or math.prod(shape) != shape[-1] * shape[-2] or 0 in shape:
+        raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
+    return int(shape[-2]), int(shape[-1])
+
+
+def read_view(path: str | Path, box: Box | None = None, *, max_side: int = 900) -> View:
+    """Read a box of an image, a strip at a time, reduced to at most ``max_side`` pixels a side.
+
+    Parameters
+    ----------
+    path : path
+        FITS image of one plane.
+    box : tuple of int or None
+        Pixels x0, x1, y0, y1; None is the whole image.
+    max_side : int
+        Longest side of the result, pixels.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or holds more than one plane.
+    """
+    path = Path(path)
+    with _open(path) as hdus:
+        hdu = hdus[0]
+        ny, nx = _shape(hdu, path)
+        x0, x1, y0, y1 = box or (0, nx, 0, ny)
+        factor = max(1, math.ceil(max(x1 - x0, y1 - y0) / max_side))
+        # whole blocks only: the last, partial one is left out
+        x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
+        plane = np.empty(((y1 - y0) // factor, (x1 - x0) // factor))
+        lead = (0,) * (len(hdu.shape) - 2)
+        strip = max(1, 2**21 // max(1, (x1 - x0) * factor))
+        for start in range(0, plane.shape[0], strip):
+            stop = min(start + strip, plane.shape[0])
+            rows = slice(y0 + start * factor, y0 + stop * factor)
+            part = np.asarray(hdu.section[(*lead, rows, slice(x0, x1))], dtype=np.float64)
+            plane[start:stop] = _reduce(part, factor)
+        header = hdu.header
+    return View(plane, _extent(header, (x0, x1, y0, y1)), _beam(header), _centre(header))
+
+
+def _reduce(part: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """Keep of each block the value farthest from zero: sources and artefacts stay visible."""
+    if factor == 1:
+        return part
+    ny, nx = part.shape[0] // factor, part.shape[1] // factor
+    blocks = part.reshape(ny, factor, nx, factor).swapaxes(1, 2).reshape(ny, nx, -1)
+    blocks = np.nan_to_num(blocks, nan=0.0)
+    chosen = np.abs(blocks).argmax(axis=2)
+    return np.asarray(np.take_along_axis(blocks, chosen[..., None], axis=2)[..., 0])
+
+
+def _extent(header: fits.Header, box: Box) -> tuple[float, float, float, float]:
+    """Edges of a box as offsets: direction cosines of the image plane, in arcsec."""
+    x0, x1, y0, y1 = box
+    # FITS pixels count from 1 at their centres
+    left = (x0 + 0.5 - float(header.get("CRPIX1", 1))) * float(header.get("CDELT1", -1 / 3600))
+    right = (x1 + 0.5 - float(header.get("CRPIX1", 1))) * float(header.get("CDELT1", -1 / 3600))
+    bottom = (y0 + 0.5 - float(header.get("CRPIX2", 1))) * float(header.get("CDELT2", 1 / 3600))
+    top = (y1 + 0.5 - float(header.get("CRPIX2", 1))) * float(header.get("CDELT2", 1 / 3600))
+    return left * 3600, right * 3600, bottom * 3600, top * 3600
+
+
+def _beam(header: fits.Header) -> tuple[float, float, float] | None:
+    if "BMAJ" not in header or "BMIN" not in header or float(header["BMAJ"]) <= 0:
+        return None
+    bmaj, bmin = float(header["BMAJ"]) * 3600, float(header["BMIN"]) * 3600
+    return bmaj, bmin, float(header.get("BPA", 0.0))
+
+
+def _centre(header: fits.Header) -> str:
+    if "CRVAL1" not in header or not str(header.get("CTYPE1", "")).startswith("RA"):
+        return ""
+    position = SkyCoord(float(header["CRVAL1"]), float(header["CRVAL2"]), unit="deg")
+    right_ascension = position.ra.to_string("hourangle", sep="hms", precision=2, pad=True)
+    declination = position.dec.to_string("deg", precision=1, alwayssign=True, pad=True)
+    return f"{right_ascension} {declination}".replace("d", "°").replace("m", "m", 1)
+
+
+def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = 0.35) -> Box:
+    """Return a square box around the part of a mask that is set.
+
+    Parameters
+    ----------
+    path : path
+        FITS mask, zero outside.
+    reference : path or None
+        Image whose beam sets the smallest box: 16 beams.
+    pad : float
+        Space left on each side, as a fraction of the extent.
+
+    Returns
+    -------
+    tuple of int
+        Pixels x0, x1, y0, y1 within the image; the whole image when the mask is empty.
+    """
+    path = Path(path)
+    with _open(path) as hdus:
+        hdu = hdus[0]
+        ny, nx = _shape(hdu, path)
+        lead = (0,) * (len(hdu.shape) - 2)
+        inside_x, inside_y = np.zeros(nx, bool), np.zeros(ny, bool)
+        strip = max(1, 2**22 // nx)
+        for start in range(0, ny, strip):
+            part = np.asarray(hdu.section[(*lead, slice(start, start + strip), slice(None))])
+            inside = np.nan_to_num(part) > 0
+            inside_x |= inside.any(axis=0)
+            inside_y[start : start + strip] = inside.any(axis=1)
+    if not inside_x.any():
+        return (0, nx, 0, ny)
+    xs, ys = np.flatnonzero(inside_x), np.flatnonzero(inside_y)
+    smallest = _beam_pixels(Path(reference)) * 16 if reference else 32
+    extent = max(xs[-1] - xs[0], ys[-1] - ys[0]) + 1
+    side = int(min(max(extent * (1 + 2 * pad), smallest), nx, ny))
+    x0 = int(np.clip((xs[0] + xs[-1] + 1 - side) // 2, 0, nx - side))
+    y0 = int(np.clip((ys[0] + ys[-1] + 1 - side) // 2, 0, ny - side))
+    return (x0, x0 + side, y0, y0 + side)
+
+
+def _beam_pixels(path: Path) -> int:
+    with _open(path) as hdus:
+        header = hdus[0].header
+    beam = _beam(header)
+    cell = abs(float(header.get("CDELT2", 0.0))) * 3600
+    return math.ceil(beam[0] / cell) if beam and cell > 0 else 2
+
+
+def robust_rms(plane: NDArray[np.float64]) -> float:
+    """Return 1.4826 x the median absolute deviation: the rms of the noise under the sources."""
+    values = plane[np.isfinite(plane)]
+    if not values.size:
+        return 0.0
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))

@@ -1,0 +1,374 @@
+"""What a run recorded, as typed rows: the only source of every figure, table and page.
+
+A run may be under way, killed or failed: whatever is missing or cut off is left out and named in
+:attr:`Run.problems`; nothing is made up in its place.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from libs.errors import InputError
+
+__all__ = ["AppliedRow", "GainRow", "ImageRow", "Run", "Setting", "StepRow", "read_run"]
+
+logger = logging.getLogger(__name__)
+
+GAIN_KEY = ("step", "ms", "spw", "antenna", "polarization")
+GAIN_NUMBERS = (
+    "flagged_fraction", "snr_median", "phase_rms_deg", "phase_mean_deg",
+    "amplitude_mean", "amplitude_std",
+)  # fmt: skip
+STATISTICS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
+
+
+@dataclass(frozen=True)
+class AppliedRow:
+    """A gain table applied after a step: data set, path relative to the run, spwmap, interp."""
+
+    ms: str
+    path: str
+    spwmap: tuple[int, ...]
+    interp: str
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """The last record of one step.
+
+    Attributes
+    ----------
+    step, status, fingerprint, template, reason, finished : str
+        ``status`` is done, skipped, rejected or failed.
+    seconds, seconds_imaging, seconds_solving : float
+        Wall-clock time; 0 when not recorded.
+    tables : tuple of AppliedRow
+        In order of application: the state after the step.
+    products : dict of str to str
+        Paths relative to the work directory.
+    metrics, settings : dict
+        Keys carry their unit.
+    """
+
+    step: str
+    status: str
+    fingerprint: str = ""
+    template: str = ""
+    reason: str = ""
+    finished: str = ""
+    seconds: float = 0.0
+    seconds_imaging: float = 0.0
+    seconds_solving: float = 0.0
+    tables: tuple[AppliedRow, ...] = ()
+    products: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its outcome is part of the state that the next step starts from."""
+        return self.status == "done"
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it solved for gains, or would have."""
+        return bool(self.gain_tables) or "solint_s" in self.metrics or "calmode" in self.settings
+
+    @property
+    def gain_tables(self) -> tuple[str, ...]:
+        """The tables it solved itself, one for each data set, relative to the work directory."""
+        return tuple(
+            path
+            for name, path in sorted(self.products.items())
+            if name == "table" or name.startswith("table_")
+        )
+
+    def metric(self, name: str) -> float:
+        """Return a number it recorded; NaN when there is none of this name."""
+        return as_number(self.metrics.get(name))
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """Statistics of one image: what was measured, by the names that carry the unit."""
+
+    step: str
+    name: str
+    path: str
+    values: Mapping[str, float | str]
+
+    def value(self, name: str) -> float:
+        """Return a number; NaN when there is none of this name."""
+        return as_number(self.values.get(name))
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """Solutions of one antenna and polarization in one spectral window of one step."""
+
+    step: str
+    ms: str
+    spw: str
+    antenna: str
+    polarization: str
+    solutions: int
+    flagged_fraction: float
+    snr_median: float
+    phase_rms_deg: float
+    phase_mean_deg: float
+    amplitude_mean: float
+    amplitude_std: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, its value and where it comes from (default, template, config, --set)."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that was recorded in a work directory.
+
+    Attributes
+    ----------
+    workdir : Path
+    steps : tuple of StepRow
+        In the order of the run.
+    images : tuple of ImageRow
+    gains : tuple of GainRow
+    settings : tuple of Setting
+    summary : dict
+        Content of ``summary.json``; empty before the end of a run.
+    problems : tuple of str
+        What could not be read, a line each.
+    """
+
+    workdir: Path
+    steps: tuple[StepRow, ...] = ()
+    images: tuple[ImageRow, ...] = ()
+    gains: tuple[GainRow, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """improved, unchanged or failed as recorded; ``incomplete`` before the end of a run."""
+        if any(row.status == "failed" for row in self.steps):
+            return "failed"
+        return str(self.summary.get("status") or "incomplete")
+
+    @property
+    def rounds(self) -> tuple[StepRow, ...]:
+        """The steps that solved for gains."""
+        return tuple(row for row in self.steps if row.is_round)
+
+    def imaged(self) -> tuple[StepRow, ...]:
+        """Return the steps with a judged image: those whose statistics make the run's history."""
+        return tuple(row for row in self.steps if math.isfinite(self.statistic(row, STATISTICS[0])))
+
+    def statistic(self, row: StepRow, name: str) -> float:
+        """Return a statistic of a step's judged image, from its own metrics or images.csv.
+
+        NaN when neither has it.
+        """
+        value = row.metric(name)
+        if math.isfinite(value):
+            return value
+        wanted = row.products.get("image")
+        for image in self.images:
+            if image.step == row.step and wanted in (image.path, None):
+                return image.value(name)
+        return math.nan
+
+    def file(self, relative: str | None) -> Path | None:
+        """Return the path of a recorded product, None when it is not there (any more)."""
+        if not relative:
+            return None
+        path = self.workdir / relative
+        return path if path.exists() else None
+
+
+def as_number(value: object) -> float:
+    """Return a recorded value as a number; NaN for text, lists, nothing and truth values."""
+    if isinstance(value, bool) or value is None:
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def read_run(workdir: str | Path) -> Run:
+    """Read everything that a run has recorded so far.
+
+    Parameters
+    ----------
+    workdir : path
+        The run's work directory.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        There is no such directory, or no step was ever recorded in it.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "steps.csv").is_file():
+        raise InputError(f"{workdir} holds no steps.csv", "name the work directory of a run")
+    problems: list[str] = []
+    resolved = _read_mapping(workdir / "resolved.yaml", yaml.safe_load, problems)
+    order = _plain(resolved.get("steps"))
+    return Run(
+        workdir=workdir,
+        steps=_read_steps(workdir / "steps.csv", order, problems),
+        images=_read_images(workdir / "images.csv", problems),
+        gains=_read_gains(workdir / "gains.csv", problems),
+        settings=tuple(_flatten(resolved)),
+        summary=_read_mapping(workdir / "summary.json", json.loads, problems),
+        problems=tuple(problems),
+    )
+
+
+def _read_mapping(path: Path, parse: Any, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        problems.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} holds no mapping")
+        return {}
+    return content
+
+
+def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, str]]:
+    """Rows of a CSV file; one whose fields do not match the header is named, not used."""
+    if not path.is_file():
+        return
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        for row in reader:
+            if None in row or None in row.values():
+                problems.append(f"{path.name}: line {reader.line_num} is cut off, not used")
+                continue
+            yield row
+
+
+def _read_steps(path: Path, order: object, problems: list[str]) -> tuple[StepRow, ...]:
+    last: dict[str, StepRow] = {}
+    for row in _rows(path, problems):
+        try:
+            parsed = _step(row)
+        except (ValueError, KeyError, TypeError) as error:
+            problems.append(f"steps.csv: row of step {row.get('step')} cannot be read: {error}")
+            continue
+        last.pop(parsed.step, None)  # re-inserted at the end: rows are in order of execution
+        last[parsed.step] = parsed
+    names = [str(name) for name in order] if isinstance(order, list) else []
+    listed = [last.pop(name) for name in names if name in last]
+    return (*listed, *last.values())
+
+
+def _step(row: dict[str, str]) -> StepRow:
+    tables = tuple(
+        AppliedRow(
+            str(entry.get("ms", "")),
+            str(entry["path"]),
+            tuple(int(spw) for spw in entry.get("spwmap") or ()),
+            str(entry.get("interp", "")),
+        )
+        for entry in json.loads(row.get("tables") or "[]")
+    )
+    seconds = {
+        name: float(row.get(name) or 0)
+        for name in ("seconds", "seconds_imaging", "seconds_solving")
+    }
+    return StepRow(
+        step=row["step"],
+        status=row["status"],
+        fingerprint=row.get("fingerprint", ""),
+        template=row.get("template", ""),
+        reason=row.get("reason", ""),
+        finished=row.get("finished", ""),
+        tables=tables,
+        products={str(k): str(v) for k, v in json.loads(row.get("products") or "{}").items()},
+        metrics=dict(json.loads(row.get("metrics") or "{}")),
+        settings=dict(json.loads(row.get("settings") or "{}")),
+        **seconds,
+    )
+
+
+def _read_images(path: Path, problems: list[str]) -> tuple[ImageRow, ...]:
+    last: dict[tuple[str, str], ImageRow] = {}
+    for row in _rows(path, problems):
+        key = (row.pop("step", ""), row.pop("name", ""))
+        relative = row.pop("path", "")
+        values: dict[str, float | str] = {}
+        for name, text in row.items():
+            number = as_number(text)
+            values[name] = text if math.isnan(number) else number
+        last[key] = ImageRow(*key, relative, values)
+    return tuple(last.values())
+
+
+def _read_gains(path: Path, problems: list[str]) -> tuple[GainRow, ...]:
+    last: dict[tuple[str, ...], GainRow] = {}
+    for row in _rows(path, problems):
+        text = {name: row.get(name, "") for name in GAIN_KEY}
+        count = as_number(row.get("solutions"))
+        numbers = {name: as_number(row.get(name)) for name in GAIN_NUMBERS}
+        last[tuple(text.values())] = GainRow(
+            **text, solutions=0 if math.isnan(count) else int(count), **numbers
+        )
+    return tuple(last.values())
+
+
+def _plain(entry: object) -> object:
+    """Return the value of an entry of resolved.yaml, with or without its origin."""
+    if isinstance(entry, dict) and "value" in entry:
+        return entry["value"]
+    return entry
+
+
+def _flatten(resolved: Mapping[str, Any], prefix: str = "") -> Iterable[Setting]:
+    """Turn nested settings into dotted names; ``{value, origin}`` is a setting with its origin."""
+    for key, entry in resolved.items():
+        name = f"{prefix}{key}"
+        if isinstance(entry, dict) and "value" in entry and len(entry) <= 3:
+            origin = next((entry[k] for k in ("origin", "source", "from") if k in entry), "")
+            yield Setting(name, _text(entry["value"]), str(origin))
+        elif isinstance(entry, dict) and entry:
+            yield from _flatten(entry, f"{name}.")
+        else:
+            yield Setting(name, _text(entry), "")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

@@ -1,0 +1,140 @@
+"""One figure of how the statistics went, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports.records import Run, StepRow, as_number
+from reports.style import ACCEPTED, MUTED, REJECTED, format_number, new_figure, prefixed, styled
+
+__all__ = ["summary_figure"]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A statistic: its name in the records, its label and unit, and which way is better."""
+
+    name: str
+    label: str
+    unit: str
+    better: str
+
+
+CURVES = (
+    _Curve("peak_jy_beam", "Peak", "Jy/beam", "higher"),
+    _Curve("rms_jy_beam", "Residual rms", "Jy/beam", "lower"),
+    _Curve("dynamic_range", "Dynamic range", "", "higher"),
+    _Curve("snr", "Signal-to-noise ratio", "", "higher"),
+    _Curve("total_flux_jy", "Total flux density", "Jy", "steady"),
+    _Curve("flagged_after", "Flagged visibilities", "%", "lower"),
+)
+
+
+@styled
+def summary_figure(run: Run) -> Figure:
+    """Draw peak, rms, dynamic range, SNR, total flux and flagged fraction against the steps.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    Figure
+        Six panels. Accepted steps are joined dots, rejected ones crosses beside the line; a
+        dotted line is the untouched data, where the run imaged it.
+    """
+    steps = [row for row in run.imaged() if row.status != "skipped"]
+    figure = new_figure(9.6, 5.0)
+    axes = figure.subplots(2, 3, sharex=True)
+    for panel, curve in zip(axes.flat, CURVES, strict=True):
+        _panel(panel, run, steps, curve)
+    handles = [Line2D([], [], color=ACCEPTED, marker="o", ms=5, label="accepted")]
+    if any(not row.accepted for row in steps):
+        handles.append(Line2D([], [], color=REJECTED, marker="X", ms=6, lw=0, label="rejected"))
+    if "untouched" in run.summary:
+        handles.append(Line2D([], [], color=MUTED, ls=":", label="untouched data"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    return figure
+
+
+def _values(run: Run, steps: Sequence[StepRow], curve: _Curve) -> list[float]:
+    if curve.name == "flagged_after":
+        return [100 * _flagged(row) for row in steps]
+    return [run.statistic(row, curve.name) for row in steps]
+
+
+def _flagged(row: StepRow) -> float:
+    value = row.metric("flagged_after")
+    return value if math.isfinite(value) else row.metric("flagged_fraction")
+
+
+def _panel(axes: Axes, run: Run, steps: Sequence[StepRow], curve: _Curve) -> None:
+    values = np.array(_values(run, steps, curve), dtype=float)
+    untouched = as_number((run.summary.get("untouched") or {}).get(curve.name))
+    known = [v for v in (*values, untouched) if math.isfinite(v)]
+    factor, unit = (1.0, curve.unit)
+    if curve.unit.startswith("Jy") and known:
+        factor, unit = prefixed(float(np.median(np.abs(known))), curve.unit)
+    x = np.arange(len(steps))
+    good = np.isfinite(values)
+    kept = good & np.array([row.accepted for row in steps], dtype=bool)
+    axes.plot(x[kept], values[kept] * factor, color=ACCEPTED, marker="o", ms=5, zorder=3)
+    bad = good & ~kept
+    if bad.any():
+        axes.plot(x[bad], values[bad] * factor, "X", color=REJECTED, ms=7, zorder=4)
+    if math.isfinite(untouched):
+        axes.axhline(untouched * factor, color=MUTED, ls=":", lw=1.2, zorder=1)
+    _limits(axes, [value * factor for value in known], curve)
+    _annotate_last(axes, x, values * factor, kept)
+    axes.set_title(f"{curve.label}{f' ({unit})' if unit else ''}")
+    axes.grid(axis="y", which="major")
+    axes.set_xticks(x, [row.step for row in steps], rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, max(len(steps) - 0.35, 0.5))
+    if not known:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
+        axes.set_yticks([])
+
+
+def _limits(axes: Axes, known: Sequence[float], curve: _Curve) -> None:
+    """Choose a logarithmic axis for large changes; else one whose noise does not look like news."""
+    if not known:
+        return
+    low, high = min(known), max(known)
+    if curve.unit == "%":
+        axes.set_ylim(0, max(1.0, 1.25 * high))
+    elif low > 0 and high / low > 4:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.5, high * 1.6)
+        axes.yaxis.set_major_formatter(lambda value, _: format_number(value, 1))
+        axes.yaxis.set_minor_formatter(lambda value, _: _minor(value, high / low))
+        axes.tick_params(axis="y", which="minor", labelsize=7)
+    else:
+        span = max(high - low, 0.06 * abs(high), 1e-30)
+        middle = 0.5 * (high + low)
+        axes.set_ylim(middle - 0.75 * span, middle + 0.8 * span)
+
+
+def _minor(value: float, ratio: float) -> str:
+    """Label 2 and 5 of a decade where few decades are shown."""
+    leading = value / 10 ** math.floor(math.log10(value) + 1e-9)
+    return format_number(value, 1) if ratio < 100 and round(leading) in (2, 5) else ""
+
+
+def _annotate_last(
+    axes: Axes, x: np.ndarray, values: np.ndarray, kept: np.ndarray
+) -> None:  # numpy arrays of one length
+    """Write first and last accepted value beside their dots: the figures people look for."""
+    index = np.flatnonzero(kept)
+    for place in {int(index[0]), int(index[-1])} if index.size else ():
+        axes.annotate(
+            format_number(float(values[place])), (x[place], values[place]), xytext=(0, 7),
+            textcoords="offset points", ha="center", fontsize=7.5,
+        )  # fmt: skip

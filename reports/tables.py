@@ -1,0 +1,224 @@
+"""Tables: the result printed at the end of a run, and CSV rows of gain solutions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs.solutions import GainSolutions
+from reports.records import GainRow, as_number
+from reports.style import format_number, prefixed
+
+__all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
+
+GAIN_COLUMNS = tuple(GainRow.__dataclass_fields__)
+FINAL_COLUMNS = (
+    ("peak_jy_beam", "peak", "Jy/beam"),
+    ("rms_jy_beam", "rms", "Jy/beam"),
+    ("snr", "SNR", ""),
+    ("dynamic_range", "dynamic range", ""),
+    ("total_flux_jy", "total flux", "Jy"),
+)
+STATES = (("initial", "initial"), ("final", "final"), ("untouched", "untouched data"))
+
+
+def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return heading and rows of the result: initial, final and, where imaged, untouched data.
+
+    Parameters
+    ----------
+    summary : mapping
+        Content of ``summary.json``, or one of its ``targets``.
+
+    Returns
+    -------
+    list of tuple of str
+        The first row is the heading; empty when no statistics are there.
+    """
+    states = [(label, summary[key]) for key, label in STATES if summary.get(key)]
+    if not states:
+        return []
+    units: list[tuple[float, str]] = []
+    for name, _, unit in FINAL_COLUMNS:
+        known = [as_number(values.get(name)) for _, values in states]
+        finite = [abs(value) for value in known if math.isfinite(value)]
+        # one unit a column, so that the rows can be compared at a glance
+        units.append(prefixed(min(finite), unit) if unit and finite else (1.0, unit))
+    heading = [""]
+    for (_, label, _), (_, unit) in zip(FINAL_COLUMNS, units, strict=True):
+        heading.append(f"{label} ({unit})" if unit else label)
+    rows = [tuple(heading)]
+    for label, values in states:
+        cells = [label]
+        for (name, _, _), (factor, _) in zip(FINAL_COLUMNS, units, strict=True):
+            cells.append(format_number(as_number(values.get(name)) * factor, 4))
+        rows.append(tuple(cells))
+    return rows
+
+
+def _ascii(cell: str) -> str:
+    """Return a cell for terminals that know ASCII only."""
+    return cell.replace("\u202f", "").replace("µ", "u").replace("–", "-")
+
+
+def final_table(summary: Mapping[str, Any]) -> str:
+    """Return the result as lines for a terminal.
+
+    Parameters
+    ----------
+    summary : mapping
+        Content of ``summary.json``.
+
+    Returns
+    -------
+    str
+        Aligned columns without a trailing newline; several targets are headed by their names;
+        empty when no image was ever measured.
+    """
+    targets = summary.get("targets")
+    if isinstance(targets, Mapping):
+        parts = [f"{name}\n{final_table(part)}" for name, part in targets.items() if part]
+        return "\n\n".join(parts)
+    rows = [tuple(map(_ascii, row)) for row in final_rows(summary)]
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def gains_rows(solutions: GainSolutions, *, step: str, ms: str) -> list[dict[str, Any]]:
+    """Return one row of gains.csv for each spectral window, antenna and polarization.
+
+    Parameters
+    ----------
+    solutions : GainSolutions
+    step, ms : str
+        What the rows are of.
+
+    Returns
+    -------
+    list of dict
+        With the keys ``GAIN_COLUMNS``. Phases are circular means and rms about them; statistics
+        without an unflagged solution are empty.
+    """
+    rows = []
+    for spw in np.unique(solutions.spw):
+        blocks = solutions.spw == spw
+        for antenna, name in enumerate(solutions.antenna):
+            for pol, polarization in enumerate(solutions.polarization):
+                flag = solutions.flag[:, blocks, antenna, pol]
+                gain = solutions.gain[:, blocks, antenna, pol][~flag]
+                snr = solutions.snr[:, blocks, antenna, pol][~flag]
+                row = {
+                    "step": step, "ms": ms, "spw": int(spw), "antenna": name,
+                    "polarization": polarization, "solutions": flag.size,
+                    "flagged_fraction": round(float(flag.mean()), 6) if flag.size else 1.0,
+                }  # fmt: skip
+                rows.append(row | _gain_statistics(gain, snr))
+    return rows
+
+
+def _gain_statistics(gain: np.ndarray, snr: np.ndarray) -> dict[str, Any]:
+    names = GAIN_COLUMNS[7:]
+    if not gain.size:
+        return dict.fromkeys(names, "")
+    amplitude = np.abs(gain)
+    # unit phasors: a phase near +-180 deg must not average to 0
+    mean = np.mean(gain / np.where(amplitude > 0, amplitude, 1.0))
+    deviation = np.degrees(np.angle(gain * np.conj(mean)))
+    values = (
+        np.median(snr),
+        np.sqrt(np.mean(deviation**2)),
+        np.degrees(np.angle(mean)),
+        amplitude.mean(),
+        amplitude.std(),
+    )
+    return {name: float(f"{value:.6g}") for name, value in zip(names, values, strict=True)}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write a CSV file aside, bring it to the disk and rename it.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced when it exists.
+    columns : sequence of str
+        Heading, in this order.
+    rows : iterable of mapping
+        Keys that are no columns are an error; missing ones are empty.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    ValueError
+        A row has a key that is no column.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text.getvalue())
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def replace_rows(
+    path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], key: str = "step"
+) -> Path:
+    """Put rows into a CSV file in place of those with the same key; others stay, in order.
+
+    Parameters
+    ----------
+    path : Path
+        Made when missing; columns it has beyond ``columns`` are kept.
+    columns : sequence of str
+        Columns of the new rows.
+    rows : sequence of mapping
+        The new rows.
+    key : str
+        Column whose values in ``rows`` are replaced.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    kept: list[Mapping[str, Any]] = []
+    names = list(columns)
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            names += [name for name in reader.fieldnames or () if name not in names]
+            replaced = {str(row[key]) for row in rows}
+            kept = [
+                row
+                for row in reader
+                if row.get(key) not in replaced and None not in row and None not in row.values()
+            ]
+    return write_csv(path, names, [*kept, *rows])

@@ -1,0 +1,311 @@
+"""Amplitude and phase against baseline length, before and after, as densities.
+
+The visibilities are read in chunks and only binned counts are kept, so that memory does not grow
+with the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from libs.tables import CORR_NAMES, PARALLEL_HANDS, chunks, column_names, open_table
+from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
+
+__all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
+
+LIGHT_M_S = 299_792_458.0
+CHUNK_BYTES = 48 * 1024**2
+MAX_ROWS = 2_000_000
+BINS = (150, 110)  # along uv distance, along amplitude or phase
+MODEL_BINS = 60
+SAMPLE_PER_CHUNK = 4000
+
+
+@dataclass(frozen=True)
+class VisibilitySource:
+    """A column of visibilities, and the model's where there is one.
+
+    Attributes
+    ----------
+    label : str
+        For the heading, for example ``"Before: DATA"``.
+    ms : Path
+    column : str
+        For example ``"CORRECTED_DATA"``.
+    model_column : str
+        Empty for none.
+    """
+
+    label: str
+    ms: Path
+    column: str
+    model_column: str = ""
+
+
+@dataclass(frozen=True)
+class VisibilityDensity:
+    """Numbers of visibilities on grids of uv distance and amplitude or phase.
+
+    Attributes
+    ----------
+    label : str
+    uv_edges : (nuv + 1,) float64
+        Wavelengths.
+    amplitude_edges : (nbin + 1,) float64
+        Jy.
+    phase_edges_deg : (nbin + 1,) float64
+    amplitude, phase : (nuv, nbin) float64
+        Counts.
+    model_uv : (nmodel,) float64
+        Wavelengths; centres of the bins below.
+    model_amplitude : (3, nmodel) float64
+        16th, 50th and 84th percentile of the model's amplitude, Jy; NaN where unknown.
+    model_phase_deg : (3, nmodel) float64
+        The same of its phase.
+    count : int
+        Points binned.
+    """
+
+    label: str
+    uv_edges: NDArray[np.float64]
+    amplitude_edges: NDArray[np.float64]
+    phase_edges_deg: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
+    phase: NDArray[np.float64]
+    model_uv: NDArray[np.float64]
+    model_amplitude: NDArray[np.float64]
+    model_phase_deg: NDArray[np.float64]
+    count: int
+
+
+def _points(
+    source: VisibilitySource, column: str, max_rows: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.complex128]]]:
+    """Yield uv distance (wavelengths) and channel-averaged parallel-hand visibilities.
+
+    Unflagged channels of a row are averaged: a point of a 64-channel window would otherwise be
+    noise around the origin. Autocorrelations are left out.
+    """
+    frequency_hz, parallel = _axes_of(source.ms)
+    names = (column, "FLAG", "FLAG_ROW", "UVW", "ANTENNA1", "ANTENNA2")
+    for chunk in chunks(source.ms, names, max_bytes=CHUNK_BYTES, where=_sampling(source, max_rows)):
+        keep = parallel[chunk.data_desc_id]
+        cross = (chunk["ANTENNA1"] != chunk["ANTENNA2"]) & ~chunk["FLAG_ROW"]
+        data = chunk[column][cross][:, :, keep]
+        good = ~chunk["FLAG"][cross][:, :, keep] & np.isfinite(data)
+        number = good.sum(axis=1)
+        mean = np.where(good, data, 0).sum(axis=1) / np.maximum(number, 1)
+        wavelengths = np.hypot(chunk["UVW"][cross, 0], chunk["UVW"][cross, 1])
+        wavelengths = wavelengths * frequency_hz[chunk.spw] / LIGHT_M_S
+        used = number > 0
+        yield np.broadcast_to(wavelengths[:, None], mean.shape)[used], mean[used]
+
+
+def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
+    """Return the mean frequency of each spw and the parallel hands of each data description."""
+    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
+        frequency = [
+            float(np.mean(windows.getcell("CHAN_FREQ", i))) for i in range(windows.nrows())
+        ]
+    with open_table(f"{ms}::POLARIZATION") as setups:
+        hands = []
+        for row in range(setups.nrows()):
+            names = [CORR_NAMES.get(int(code), "") for code in setups.getcell("CORR_TYPE", row)]
+            chosen = [i for i, name in enumerate(names) if name in PARALLEL_HANDS]
+            hands.append(chosen or list(range(len(names))))
+    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
+        setup_of = descriptions.getcol("POLARIZATION_ID")
+    return frequency, [hands[int(setup)] for setup in setup_of]
+
+
+def _sampling(source: VisibilitySource, max_rows: int) -> str:
+    """Return a TaQL condition that takes whole, evenly spread integrations of a large data set.
+
+    Whole integrations keep every baseline represented and are read from few places on the disk.
+    """
+    with open_table(source.ms) as opened:
+        total = opened.nrows()
+        if total <= max_rows:
+            return ""
+        times = np.unique(opened.getcol("TIME"))
+    wanted = max(1, min(200, int(len(times) * max_rows / total)))
+    length = max(1, int(len(times) * max_rows / total / wanted))
+    starts = np.linspace(0, len(times) - length, wanted).astype(int)
+    ranges = [(times[start] - 1e-3, times[start + length - 1] + 1e-3) for start in starts]
+    return " || ".join(f"(TIME > {first:.4f} && TIME < {last:.4f})" for first, last in ranges)
+
+
+def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, float]:
+    """Return the longest uv distance (wavelengths) and the amplitude (Jy) under which 99.7 % lie.
+
+    Quantiles come from an even sample of each chunk, so that memory is bounded.
+    """
+    longest, sample = 0.0, []
+    for source in sources:
+        for distance, value in _points(source, source.column, max_rows):
+            if not distance.size:
+                continue
+            longest = max(longest, float(distance.max()))
+            stride = max(1, value.size // SAMPLE_PER_CHUNK)
+            sample.append(np.abs(value[::stride]))
+    if not sample:
+        return 0.0, 0.0
+    return longest, float(np.percentile(np.concatenate(sample), 99.7)) * 1.12
+
+
+def accumulate(
+    sources: Sequence[VisibilitySource], *, max_rows: int = MAX_ROWS
+) -> list[VisibilityDensity]:
+    """Bin the visibilities of several columns on the same grids.
+
+    Parameters
+    ----------
+    sources : sequence of VisibilitySource
+    max_rows : int
+        Of a larger data set, evenly spread integrations of about so many rows are taken.
+
+    Returns
+    -------
+    list of VisibilityDensity
+        One for each source; empty when nothing is unflagged.
+
+    Raises
+    ------
+    InputError
+        A data set cannot be opened.
+    """
+    longest, brightest = _ranges(sources, max_rows)
+    if longest <= 0:
+        return []
+    uv = np.linspace(0, longest * 1.01, BINS[0] + 1)
+    amplitude = np.linspace(0, brightest or 1.0, BINS[1] + 1)
+    phase = np.linspace(-180, 180, BINS[1] + 1)
+    return [_density(source, uv, amplitude, phase, max_rows) for source in sources]
+
+
+def _density(
+    source: VisibilitySource,
+    uv: NDArray[np.float64],
+    amplitude: NDArray[np.float64],
+    phase: NDArray[np.float64],
+    max_rows: int,
+) -> VisibilityDensity:
+    counts = (np.zeros(BINS), np.zeros(BINS))
+    total = 0
+    for distance, value in _points(source, source.column, max_rows):
+        total += value.size
+        degrees = np.degrees(np.angle(value))
+        counts[0][...] += np.histogram2d(distance, np.abs(value), bins=(uv, amplitude))[0]
+        counts[1][...] += np.histogram2d(distance, degrees, bins=(uv, phase))[0]
+    centres, model_amplitude, model_phase = _model(source, uv, amplitude, phase, max_rows)
+    return VisibilityDensity(
+        source.label, uv, amplitude, phase, *counts, centres, model_amplitude, model_phase, total
+    )
+
+
+def _model(
+    source: VisibilitySource,
+    uv: NDArray[np.float64],
+    amplitude: NDArray[np.float64],
+    phase: NDArray[np.float64],
+    max_rows: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return percentiles of the model's amplitude and phase in bins of uv distance."""
+    edges = np.linspace(0, uv[-1], MODEL_BINS + 1)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    empty = np.full((3, MODEL_BINS), np.nan)
+    if not source.model_column or source.model_column not in column_names(source.ms):
+        return centres, empty, empty
+    fine_amplitude = np.linspace(0, amplitude[-1] * 2, 1001)
+    fine_phase = np.linspace(-180, 180, 721)
+    counts = [np.zeros((MODEL_BINS, 1000)), np.zeros((MODEL_BINS, 720))]
+    for distance, value in _points(source, source.model_column, max_rows):
+        degrees = np.degrees(np.angle(value))
+        counts[0] += np.histogram2d(distance, np.abs(value), bins=(edges, fine_amplitude))[0]
+        counts[1] += np.histogram2d(distance, degrees, bins=(edges, fine_phase))[0]
+    return centres, _percentiles(counts[0], fine_amplitude), _percentiles(counts[1], fine_phase)
+
+
+def _percentiles(counts: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 16th, 50th and 84th percentiles along the second axis of counts; NaN if too few."""
+    total = counts.sum(axis=1)
+    cumulative = np.cumsum(counts, axis=1)
+    result = np.full((3, len(counts)), np.nan)
+    for row, share in enumerate((0.16, 0.5, 0.84)):
+        index = (cumulative >= share * np.maximum(total, 1)[:, None]).argmax(axis=1)
+        values = 0.5 * (edges[index] + edges[index + 1])
+        result[row] = np.where(total >= 3, values, np.nan)
+    return result
+
+
+@styled
+def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -> Figure | None:
+    """Draw amplitude (top) and phase (bottom) against uv distance, a column for each source.
+
+    Parameters
+    ----------
+    densities : sequence of VisibilityDensity
+        From :func:`accumulate`; all share axes and colour scale.
+    title : str
+        Heading.
+
+    Returns
+    -------
+    Figure or None
+        None when there is nothing to draw.
+    """
+    if not densities:
+        return None
+    figure = new_figure(4.6 * len(densities) + 0.6, 5.6)
+    axes = figure.subplots(2, len(densities), sharex=True, sharey="row", squeeze=False)
+    uv_factor, uv_unit = prefixed(float(densities[0].uv_edges[-1]), "λ")
+    factor, unit = prefixed(float(densities[0].amplitude_edges[-1]), "Jy")
+    most = max(max(d.amplitude.max(), d.phase.max()) for d in densities)
+    norm = LogNorm(1, max(float(most), 2.0))
+    for column, density in enumerate(densities):
+        top, bottom = axes[:, column]
+        uv = density.uv_edges * uv_factor
+        for panel, counts, edges in (
+            (top, density.amplitude, density.amplitude_edges * factor),
+            (bottom, density.phase, density.phase_edges_deg),
+        ):
+            shown = np.ma.masked_equal(counts.T, 0)
+            mesh = panel.pcolormesh(uv, edges, shown, norm=norm, cmap="Blues", rasterized=True)
+            mesh.set_clim(0.35, norm.vmax)  # single points must not vanish into the paper
+        centres = density.model_uv * uv_factor
+        _draw_model(top, centres, density.model_amplitude * factor)
+        _draw_model(bottom, centres, density.model_phase_deg)
+        top.set_title(density.label)
+        bottom.set_xlabel(f"uv distance ({uv_unit})")
+        bottom.axhline(0, color=MUTED, lw=0.5)
+    axes[0, 0].set_ylabel(f"Amplitude ({unit})")
+    axes[1, 0].set_ylabel("Phase (deg)")
+    axes[1, 0].set(ylim=(-180, 180), yticks=np.arange(-180, 181, 90))
+    axes[0, 0].set(xlim=(0, densities[0].uv_edges[-1] * uv_factor), ylim=(0, None))
+    figure.colorbar(mesh, ax=list(axes.ravel()), label="Visibilities a cell", pad=0.012, aspect=40)
+    if any(np.isfinite(density.model_amplitude).any() for density in densities):
+        figure.legend(handles=[_model_handle()], loc="outside upper right")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=MUTED)
+    return figure
+
+
+def _draw_model(axes: Axes, centres: NDArray[np.float64], percentiles: NDArray[np.float64]) -> None:
+    if not np.isfinite(percentiles).any():
+        return
+    colour = PALETTE[1]
+    axes.fill_between(centres, percentiles[0], percentiles[2], color=colour, alpha=0.22, lw=0)
+    axes.plot(centres, percentiles[1], color=colour, lw=1.4)
+
+
+def _model_handle() -> Line2D:
+    return Line2D([], [], color=PALETTE[1], lw=1.6, label="model: median, 16 to 84 %")
