@@ -1,0 +1,438 @@
+"""h5parm files, read and written as LoSoTo, DP3 and WSClean want them.
+
+Format: the LoSoTo documentation (https://revoltek.github.io/losoto/losoto.html). Beyond it,
+DP3 and WSClean take a file for several solution sets when its root holds anything but one
+group, and every group in that for a soltab; what else a file carries is therefore datasets
+inside the solution set, which all three leave alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.combine_gains import on_axes, tec_to_phase
+from libs.errors import InputError
+from libs.gain_grid import regrid, union_grid
+from libs.safe_files import replacing
+from libs.solset import DIAGONAL, FULL_JONES, SCALAR, Solset
+
+__all__ = [
+    "AXES",
+    "CONSTANT_FREQUENCY_HZ",
+    "SOLSET",
+    "open_h5",
+    "read_h5parm",
+    "soltab_names",
+    "solset_name",
+    "write_h5parm",
+]
+
+log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+SOLSET = "sol000"
+AXES = ("time", "freq", "ant", "dir", "pol")
+CONSTANT_FREQUENCY_HZ = 1e8
+"""Stands on the frequency axis of a solution that has none."""
+
+_TYPES = ("phase", "amplitude", "tec")
+# Strings that fill their field come without a final NUL and DP3 reads none of them.
+_ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
+_CIRCULAR = {"RR": "XX", "LL": "YY", "RL": "XY", "LR": "YX"}
+_FEEDS = {"X": "XX", "Y": "YY", "R": "XX", "L": "YY"}
+
+
+@dataclass(frozen=True)
+class _Soltab:
+    """One soltab on the axes time, freq, ant, dir, pol; names of absent axes are empty."""
+
+    val: Array
+    weight: Array
+    time_s: Array
+    frequency_hz: Array
+    antenna: tuple[str, ...]
+    direction: tuple[str, ...]
+    polarization: tuple[str, ...]
+
+
+def open_h5(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    Raises
+    ------
+    InputError
+        No such file, or not HDF5.
+    """
+    if not path.is_file():
+        raise InputError(f"no h5parm {path}", "check the path")
+    try:
+        # Files are only ever replaced as a whole, so HDF5's own locks are not needed.
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise InputError(f"{path} is not an HDF5 file ({error})", "give an h5parm") from error
+
+
+def solset_name(file: h5py.File, path: Path) -> str:
+    """Return the solution set to use: sol000, or the only one.
+
+    Raises
+    ------
+    InputError
+        There is none, or none of several is sol000.
+    """
+    groups = [name for name in file if isinstance(file[name], h5py.Group)]
+    if SOLSET in groups:
+        return SOLSET
+    if len(groups) != 1:
+        raise InputError(
+            f"{path} has {len(groups)} solution sets and no {SOLSET}", "give an h5parm"
+        )
+    return groups[0]
+
+
+def soltab_names(solset: h5py.Group) -> dict[str, str]:
+    """Return name -> type (the TITLE attribute, or the name without its number)."""
+    found = {}
+    for name, group in solset.items():
+        if isinstance(group, h5py.Group):
+            title = _text(group.attrs.get("TITLE", b""))
+            found[name] = title or name.rstrip("0123456789")
+    return found
+
+
+def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
+    """Read phases, amplitudes and TEC.
+
+    Parameters
+    ----------
+    path : Path
+    soltabs : sequence of str, optional
+        Soltabs to use, at most one of each type; the first phase, amplitude and TEC soltab
+        when not given.
+
+    Returns
+    -------
+    Solset
+        Phases and amplitudes on different grids are put on their union. A solution that is
+        NaN or of weight 0 in one soltab is missing; so are all four elements of a Jones
+        matrix that lacks one.
+
+    Raises
+    ------
+    InputError
+        Not an h5parm, none of these soltabs in it, soltabs that do not fit together, or both
+        TEC and phases per frequency (alternatives or factors: the file does not say).
+    """
+    path = Path(path)
+    with open_h5(path) as file:
+        solset = file[solset_name(file, path)]
+        chosen = _choose(solset, path, soltabs)
+        tables = {kind: _read_soltab(solset[name], path) for kind, name in chosen.items()}
+        positions = _table(solset, "antenna", "position", path)
+        directions = _table(solset, "source", "dir", path)
+    if "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1:
+        if soltabs is None:
+            raise InputError(
+                f"{path} has both TEC and phases per frequency", "say which soltabs to use"
+            )
+    try:
+        parts = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
+        return _joined(parts)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is inconsistent ({error})", "solutions check names what is wrong"
+        ) from error
+
+
+def write_h5parm(
+    path: Path, solset: Solset, datasets: Mapping[str, NDArray[Any]] | None = None
+) -> None:
+    """Write phase000 and amplitude000 (and tec000) with all five axes.
+
+    One gain for both feeds is written for XX and YY. TEC is written as such when there is
+    one frequency, and otherwise as phase. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    solset : Solset
+    datasets : mapping of str to array, optional
+        Further datasets of the solution set, which LoSoTo, DP3 and WSClean ignore.
+
+    Raises
+    ------
+    InputError
+        A name too long for the format, or a folder that cannot be written.
+    """
+    path = Path(path)
+    if solset.polarization == SCALAR:
+        solset = solset.with_polarization(DIAGONAL)
+    if len(solset.frequency_hz) > 1:
+        solset = tec_to_phase(solset)
+    _check_names(solset)
+    try:
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            group = file.create_group(SOLSET)
+            group.attrs["h5parm_version"] = np.bytes_(b"1.0")
+            _write_tables(group, solset)
+            for name, soltab in _soltabs(solset).items():
+                _write_soltab(group.create_group(name), name.rstrip("0"), soltab, solset)
+            for name, values in (datasets or {}).items():
+                group.create_dataset(name, data=values)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error})", "check the folder and the space on the disk"
+        ) from error
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, h5py.Empty):
+        return ""
+    if isinstance(value, bytes | np.bytes_):
+        return value.split(b"\0")[0].decode()
+    return str(value)
+
+
+def _strings(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(_text(value).strip() for value in values)
+
+
+def _bare(name: str) -> str:
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
+
+
+def _choose(
+    solset: h5py.Group, path: Path, soltabs: Sequence[str] | None
+) -> dict[str, str]:
+    """Return type -> soltab to read."""
+    present = soltab_names(solset)
+    unknown = [name for name in soltabs or () if name not in present]
+    if unknown:
+        raise InputError(f"{path} has no soltab {unknown[0]}", f"it has {', '.join(present)}")
+    chosen: dict[str, str] = {}
+    for name in soltabs or sorted(present):
+        kind = present[name]
+        if kind in _TYPES and kind not in chosen:
+            chosen[kind] = name
+        elif soltabs is not None:
+            raise InputError(f"soltab {name} ({kind}) cannot be used", "one of each type")
+        else:
+            log.warning("%s: soltab %s (%s) is not used", path.name, name, kind)
+    if not chosen:
+        raise InputError(
+            f"{path} has no phase, amplitude or TEC", f"it has {', '.join(present) or 'nothing'}"
+        )
+    return chosen
+
+
+def _read_soltab(group: h5py.Group, path: Path) -> _Soltab:
+    name = f"{path} {group.name}"
+    try:
+        axes = _text(group["val"].attrs["AXES"]).split(",")
+        val, weight = group["val"][()], group["weight"][()]
+        values = {axis: group[axis][()] for axis in axes}
+    except KeyError as error:
+        raise InputError(f"{name} is no soltab ({error})", "solutions check says more") from error
+    if set(axes) - set(AXES) or val.ndim != len(axes) or val.shape != weight.shape:
+        raise InputError(f"{name} has axes {axes} and shape {val.shape}", "it cannot be used")
+    # Axes to their places, then a length of 1 where there is none.
+    order = [axes.index(axis) for axis in AXES if axis in axes]
+    shape = [len(values[axis]) if axis in axes else 1 for axis in AXES]
+    arrays = [np.asarray(a, dtype=float).transpose(order).reshape(shape) for a in (val, weight)]
+    tab = _Soltab(
+        val=arrays[0],
+        weight=np.where(np.isfinite(arrays[1]), np.maximum(arrays[1], 0), 0.0),
+        time_s=np.asarray(values.get("time", [0.0]), dtype=float),
+        frequency_hz=np.asarray(values.get("freq", [CONSTANT_FREQUENCY_HZ]), dtype=float),
+        antenna=_strings(values.get("ant", [])),
+        direction=tuple(_bare(text) for text in _strings(values.get("dir", []))),
+        polarization=_strings(values.get("pol", [])),
+    )
+    return _ordered(_standard_polarization(tab, name))
+
+
+def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
+    """Put the polarizations in the order of the project's axes."""
+    if len(tab.polarization) <= 1:
+        return replace(tab, polarization=SCALAR)
+    names = [_CIRCULAR.get(p, _FEEDS.get(p, p)) for p in tab.polarization]
+    wanted = DIAGONAL if len(names) == 2 else FULL_JONES
+    if sorted(names) != sorted(wanted):
+        raise InputError(f"{name} has polarizations {tab.polarization}", "it cannot be used")
+    order = [names.index(p) for p in wanted]
+    return replace(
+        tab, val=tab.val[..., order], weight=tab.weight[..., order], polarization=wanted
+    )
+
+
+def _ordered(tab: _Soltab) -> _Soltab:
+    """Sort by time and frequency."""
+    time, frequency = np.argsort(tab.time_s), np.argsort(tab.frequency_hz)
+    return replace(
+        tab,
+        val=tab.val[time][:, frequency],
+        weight=tab.weight[time][:, frequency],
+        time_s=tab.time_s[time],
+        frequency_hz=tab.frequency_hz[frequency],
+    )
+
+
+def _table(solset: h5py.Group, table: str, column: str, path: Path) -> dict[str, Array]:
+    """Return name -> coordinates of the antenna or source table."""
+    try:
+        rows = solset[table][()]
+        names = [_bare(text) for text in _strings(rows["name"])]
+        return dict(zip(names, np.asarray(rows[column], dtype=float), strict=True))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has no {table} table ({error})", "give an h5parm") from error
+
+
+def _as_solset(
+    kind: str, tab: _Soltab, positions: dict[str, Array], directions: dict[str, Array]
+) -> Solset:
+    """Make the solutions of one soltab a Solset; the other quantities are neutral."""
+    if not tab.antenna:
+        raise ValueError("a soltab without antennas")
+    names = tab.direction
+    if not names:
+        names = tuple(directions) if len(directions) == 1 else ("POINTING",)
+    good = np.isfinite(tab.val) & (tab.weight > 0)
+    if kind == "amplitude":
+        diagonal = [0, 3] if tab.polarization == FULL_JONES else slice(None)
+        good[..., diagonal] &= tab.val[..., diagonal] > 0
+    if tab.polarization == FULL_JONES:
+        good = np.broadcast_to(good.all(axis=-1, keepdims=True), good.shape)
+    neutral = np.ones(tab.val.shape)
+    if tab.polarization == FULL_JONES:
+        neutral[..., 1:3] = 0.0
+    tec = None
+    if kind == "tec":
+        tec = np.where(good, tab.val, 0.0).mean(axis=(1, 4))
+    return Solset(
+        time_s=tab.time_s,
+        frequency_hz=tab.frequency_hz,
+        antenna=tab.antenna,
+        position_m=np.array([positions[name] for name in tab.antenna]),
+        direction=names,
+        direction_rad=np.array([directions.get(n, np.zeros(2)) for n in names]),
+        polarization=tab.polarization,
+        phase_rad=np.where(good, tab.val, 0.0) if kind == "phase" else np.zeros(tab.val.shape),
+        amplitude=np.where(good, tab.val, neutral) if kind == "amplitude" else neutral,
+        weight=np.where(good, tab.weight, 0.0),
+        tec_tecu=tec,
+    )
+
+
+def _joined(parts: dict[str, Solset]) -> Solset:
+    """Join the soltabs of one file: a solution must be there in all of them."""
+    first = next(iter(parts.values()))
+    if len(parts) == 1:
+        return first
+    time_s, frequency_hz = union_grid(list(parts.values()))
+    polarization = max((p.polarization for p in parts.values()), key=len)
+    fitted = {}
+    for kind, part in parts.items():
+        if set(part.antenna) != set(first.antenna) or set(part.direction) != set(first.direction):
+            raise ValueError("soltabs of different antennas or directions")
+        part = regrid(part, time_s, frequency_hz)
+        if len(frequency_hz) > 1:
+            part = tec_to_phase(part)
+        part = on_axes(part, first.antenna, first.position_m)
+        part = part.select_directions([part.direction.index(d) for d in first.direction])
+        fitted[kind] = part.with_polarization(polarization)
+    weight = np.min([p.weight for p in fitted.values()], axis=0)
+    phase = np.sum([p.phase_rad for p in fitted.values()], axis=0)
+    neutral = np.ones(weight.shape)
+    if polarization == FULL_JONES:
+        neutral[..., 1:3] = 0.0
+    amplitude = fitted["amplitude"].amplitude if "amplitude" in fitted else neutral
+    return replace(
+        next(iter(fitted.values())),
+        phase_rad=np.where(weight > 0, phase, 0.0),
+        amplitude=np.where(weight > 0, amplitude, neutral),
+        weight=weight,
+        tec_tecu=fitted["tec"].tec_tecu if "tec" in fitted else None,
+    )
+
+
+# ---------------------------------------------------------------------------------- writing
+
+
+def _check_names(solset: Solset) -> None:
+    for kind, names, width in (
+        ("antenna", solset.antenna, _ANTENNA_WIDTH - 1),
+        ("direction", solset.direction, _DIRECTION_WIDTH - 3),
+    ):
+        long = [name for name in names if len(name.encode()) > width]
+        if long:
+            raise InputError(
+                f"the {kind} name {long[0]} is longer than {width} characters",
+                "an h5parm cannot hold it; rename it",
+            )
+
+
+def _bracketed(solset: Solset) -> list[bytes]:
+    return [f"[{name}]".encode() for name in solset.direction]
+
+
+def _write_tables(group: h5py.Group, solset: Solset) -> None:
+    antenna = np.zeros(
+        len(solset.antenna), dtype=[("name", f"S{_ANTENNA_WIDTH}"), ("position", "<f4", (3,))]
+    )
+    antenna["name"] = [name.encode() for name in solset.antenna]
+    antenna["position"] = solset.position_m
+    source = np.zeros(
+        len(solset.direction), dtype=[("name", f"S{_DIRECTION_WIDTH}"), ("dir", "<f8", (2,))]
+    )
+    source["name"] = _bracketed(solset)
+    source["dir"] = solset.direction_rad
+    for name, rows, title in (
+        ("antenna", antenna, b"Antenna names and positions"),
+        ("source", source, b"Source names and directions"),
+    ):
+        group.create_dataset(name, data=rows).attrs["TITLE"] = np.bytes_(title)
+
+
+def _soltabs(solset: Solset) -> dict[str, Array]:
+    """Return soltab name -> values, NaN where there is no solution."""
+    missing = ~solset.valid
+    tables = {}
+    if solset.tec_tecu is None or solset.phase_rad.any():
+        tables["phase000"] = np.where(missing, np.nan, solset.phase_rad)
+    if solset.tec_tecu is None or (solset.amplitude != 1).any():
+        tables["amplitude000"] = np.where(missing, np.nan, solset.amplitude)
+    if solset.tec_tecu is not None:
+        unknown = missing.all(axis=(1, 4))
+        tables["tec000"] = np.where(unknown, np.nan, solset.tec_tecu)
+    return tables
+
+
+def _write_soltab(group: h5py.Group, kind: str, val: Array, solset: Solset) -> None:
+    group.attrs["TITLE"] = np.bytes_(kind.encode())
+    axes = ("time", "ant", "dir") if kind == "tec" else AXES
+    weight = np.minimum(solset.weight, 1e30)
+    if kind == "tec":
+        weight = weight.max(axis=(1, 4))
+    values = {
+        "time": solset.time_s,
+        "freq": solset.frequency_hz,
+        "ant": np.array([n.encode() for n in solset.antenna], dtype=f"S{_ANTENNA_WIDTH}"),
+        "dir": np.array(_bracketed(solset), dtype=f"S{_DIRECTION_WIDTH}"),
+        "pol": np.array([p.encode() for p in solset.polarization], dtype="S3"),
+    }
+    for axis in axes:
+        group.create_dataset(axis, data=values[axis])
+    for name, array in (("val", val), ("weight", weight.astype(np.float32))):
+        dataset = group.create_dataset(name, data=array)
+        dataset.attrs["AXES"] = np.bytes_(",".join(axes).encode())

@@ -1,0 +1,170 @@
+"""Where each station's solutions in each direction come from, kept inside the h5parm."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.h5parm import open_h5, solset_name
+from libs.solset import Solset
+
+__all__ = [
+    "DATASET",
+    "Entry",
+    "digest",
+    "entries_of",
+    "read_entries",
+    "rows_of",
+    "timestamp",
+]
+
+DATASET = "provenance"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The origin of one station's solutions in one direction.
+
+    Attributes
+    ----------
+    direction, station : str
+        What the entry is about.
+    source : str
+        The source on whose visibilities they were solved.
+    run : str
+        The run that made them (its work directory or file).
+    refined_from : str
+        The earlier direction whose solutions were corrected for before, or empty.
+    coherence : float
+        Coherence of the solutions, 0 to 1; NaN when it was not measured.
+    date : str
+        UTC, ISO 8601, when they were made.
+    input : str
+        The file they were read from, or that was refined.
+    digest : str
+        SHA-256 of the solutions.
+    """
+
+    direction: str
+    station: str
+    source: str = ""
+    run: str = ""
+    refined_from: str = ""
+    coherence: float = float("nan")
+    date: str = ""
+    input: str = ""
+    digest: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(direction, station)."""
+        return self.direction, self.station
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Return a time (Unix seconds; now when None) as UTC, to the millisecond."""
+    zone = datetime.UTC
+    when = (
+        datetime.datetime.now(zone)
+        if seconds is None
+        else datetime.datetime.fromtimestamp(seconds, zone)
+    )
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def digest(solset: Solset, antenna: int, direction: int) -> str:
+    """Return the SHA-256 of one station's solutions in one direction.
+
+    Weights count as the file holds them (float32), so that writing and reading change nothing.
+    """
+    hasher = hashlib.sha256()
+    for axis in (solset.time_s, solset.frequency_hz, solset.direction_rad[direction]):
+        hasher.update(np.ascontiguousarray(axis, dtype="<f8").tobytes())
+    valid = solset.valid[:, :, antenna, direction]
+    arrays: list[NDArray[Any]] = [
+        np.where(valid, solset.phase_rad[:, :, antenna, direction], 0.0),
+        np.where(valid, solset.amplitude[:, :, antenna, direction], 0.0),
+        np.minimum(solset.weight[:, :, antenna, direction], 1e30).astype("<f4"),
+    ]
+    if solset.tec_tecu is not None:
+        arrays.append(solset.tec_tecu[:, antenna, direction])
+    for array in arrays:
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
+
+
+def rows_of(entries: Sequence[Entry]) -> NDArray[Any]:
+    """Return the entries as a table to be written, sorted by direction and station."""
+    ordered = sorted(entries, key=lambda entry: entry.key)
+    columns: dict[str, NDArray[Any]] = {}
+    for field in fields(Entry):
+        values = [getattr(entry, field.name) for entry in ordered]
+        if field.name == "coherence":
+            columns[field.name] = np.array(values, dtype="<f8")
+        else:
+            texts = [str(value).encode() for value in values]
+            width = max([16, *(len(text) + 1 for text in texts)])
+            columns[field.name] = np.array(texts, dtype=f"S{width}")
+    rows = np.zeros(len(ordered), dtype=[(name, col.dtype) for name, col in columns.items()])
+    for name, column in columns.items():
+        rows[name] = column
+    return rows
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Return the provenance a file holds; an empty list when it holds none."""
+    with open_h5(path) as file:
+        group = file[solset_name(file, path)]
+        node = group.get(DATASET)
+        rows = node[()] if isinstance(node, h5py.Dataset) else []
+    known = [field.name for field in fields(Entry)]
+    return [
+        Entry(**{name: _value(row[name]) for name in known if name in row.dtype.names})
+        for row in rows
+    ]
+
+
+def entries_of(
+    path: Path, solset: Solset, overrides: Mapping[str, Any] | None = None
+) -> dict[tuple[str, str], Entry]:
+    """Return an entry for each station and direction that has solutions.
+
+    What the file says of itself is used; a file without provenance (or changed by another
+    program since it was written) is its own source, dated by its modification time.
+
+    Parameters
+    ----------
+    path : Path
+        Where ``solset`` was read from.
+    solset : Solset
+    overrides : mapping, optional
+        Values that replace the file's, by attribute name of `Entry`.
+    """
+    known = {entry.key: entry for entry in read_entries(path)}
+    changed_at = timestamp(path.stat().st_mtime)
+    result = {}
+    good = solset.good_fraction
+    for j, direction in enumerate(solset.direction):
+        for i, station in enumerate(solset.antenna):
+            if not good[i, j]:
+                continue
+            key = (direction, station)
+            found = known.get(key, Entry(direction, station, source=direction, run=path.name))
+            content = digest(solset, i, j)
+            date = found.date if found.digest == content else changed_at
+            values = {**asdict(found), "date": date, "digest": content, **(overrides or {})}
+            values["input"] = values["input"] or str(path)
+            result[key] = Entry(**values)
+    return result
+
+
+def _value(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else float(value)

@@ -1,0 +1,116 @@
+"""Files shared by processes that may die: one writer at a time, old or new content, no mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from libs.errors import InputError
+
+__all__ = ["locked", "replacing"]
+
+_POLL_S = 0.05
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float = 600.0) -> Iterator[None]:
+    """Hold the exclusive lock of a file, ``<path>.lock`` beside it.
+
+    The lock belongs to the open file, so the kernel releases it when its holder dies by
+    whatever means: there are no stale locks. The lock file itself stays; removing it would
+    let two processes lock two files of the same name.
+
+    Parameters
+    ----------
+    path : Path
+        The file to be changed; it need not exist.
+    timeout_s : float
+        How long to wait for another holder, seconds.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written, cannot lock files, or the wait was too long.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"{lock} cannot be written ({error.strerror})", "use a folder you may write to"
+        ) from error
+    try:
+        _wait(handle, lock, timeout_s)
+        holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, holder, 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait(handle: int, lock: Path, timeout_s: float) -> None:
+    """Take the lock or raise."""
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise InputError(
+                    f"{lock.parent} cannot lock files ({error.strerror})",
+                    "keep the file on a file system with locks",
+                ) from error
+        if time.monotonic() > give_up:
+            holder = os.pread(handle, 200, 0).decode(errors="replace")
+            raise InputError(
+                f"{lock} was held for {timeout_s:.0f} s by {holder or 'another process'}",
+                "wait for that process, or end it",
+            )
+        time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that takes its place when the block succeeds.
+
+    The new content is on disk before the rename, and the rename before this returns. What a
+    writer that died left behind is removed (only files of processes that are gone).
+    """
+    folder = path.parent
+    prefix = f".{path.name}.{socket.gethostname()}."
+    for leftover in folder.glob(f"{prefix}*.tmp"):
+        pid = leftover.name.removeprefix(prefix).split(".")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
+            leftover.unlink(missing_ok=True)
+    temporary = folder / f"{prefix}{os.getpid()}.{time.monotonic_ns()}.tmp"
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        folder_handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(folder_handle)
+        finally:
+            os.close(folder_handle)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
