@@ -267,7 +267,7 @@ class Imager(Protocol):
         """
 
 
-def open_image(path: Path) -> tuple[NDArray[np.float64], fits.Header]:
+def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
     """Read a FITS image as a plane.
 
     Parameters
@@ -277,8 +277,8 @@ def open_image(path: Path) -> tuple[NDArray[np.float64], fits.Header]:
 
     Returns
     -------
-    plane : (ny, nx) float64
-        Pixels; NaN where blanked.
+    plane : (ny, nx) float32 or float64
+        Pixels in the precision of the file; NaN where blanked.
     header : Header
         As in the file.
 
@@ -296,7 +296,8 @@ def open_image(path: Path) -> tuple[NDArray[np.float64], fits.Header]:
     if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
         shape = None if data is None else data.shape
         raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
-    return np.asarray(data.reshape(data.shape[-2:]), dtype=np.float64), header
+    precision = np.float64 if data.dtype.itemsize == 8 else np.float32
+    return np.asarray(data.reshape(data.shape[-2:]), dtype=precision), header
 
 
 def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:

@@ -1,0 +1,189 @@
+"""Image geometry from what the array is: pixel size, field of view, sizes that transform fast."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from libs.errors import ConfigError
+
+__all__ = [
+    "ARCSEC_PER_RAD",
+    "SPEED_OF_LIGHT_M_S",
+    "CoarseField",
+    "auto_cell_arcsec",
+    "coarse_field",
+    "good_size",
+    "primary_beam_fwhm_arcsec",
+    "resolution_arcsec",
+]
+
+SPEED_OF_LIGHT_M_S = 299792458.0
+ARCSEC_PER_RAD = 180.0 * 3600.0 / math.pi
+
+# FWHM of a paraboloid's power pattern in units of wavelength over diameter: 1.02 for uniform
+# illumination (Airy), 1.13 for the 12 m ALMA dishes (ALMA Technical Handbook, section 3.2),
+# whose taper of about 10 dB is usual.
+_FWHM_FACTOR = 1.13
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(
+                f"{name} is {value}, so the image geometry is unknown",
+                "give imsize and cell as numbers",
+            )
+
+
+def good_size(pixels: float, *, least: int = 16) -> int:
+    """Return the smallest even 2^a 3^b 5^c that is at least ``pixels`` (and ``least``).
+
+    FFTs of such sizes are fast in every library; imagers want even ones.
+    """
+    wanted = max(math.ceil(pixels), least, 2)
+    size = wanted + wanted % 2
+    while True:
+        rest = size
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return size
+        size += 2
+
+
+def resolution_arcsec(longest_baseline_m: float, max_frequency_hz: float) -> float:
+    """Return wavelength over longest baseline, arcsec: the FWHM of the PSF within some 20 %.
+
+    Raises
+    ------
+    ConfigError
+        A number is not positive and finite.
+    """
+    _positive(longest_baseline_m=longest_baseline_m, max_frequency_hz=max_frequency_hz)
+    return SPEED_OF_LIGHT_M_S / max_frequency_hz / longest_baseline_m * ARCSEC_PER_RAD
+
+
+def auto_cell_arcsec(
+    longest_baseline_m: float, max_frequency_hz: float, *, oversampling: float = 5.0
+) -> float:
+    """Return the pixel size that samples the PSF ``oversampling`` times across, arcsec.
+
+    Parameters
+    ----------
+    longest_baseline_m : float
+        Of the unflagged visibilities, m.
+    max_frequency_hz : float
+        Highest frequency imaged, Hz.
+    oversampling : float
+        Pixels over the resolution; 2 is the sampling theorem's, 5 usual for CLEAN.
+
+    Returns
+    -------
+    float
+        Rounded down to two significant digits.
+
+    Raises
+    ------
+    ConfigError
+        A number is not positive and finite.
+    """
+    _positive(oversampling=oversampling)
+    cell = resolution_arcsec(longest_baseline_m, max_frequency_hz) / oversampling
+    step = 10.0 ** (math.floor(math.log10(cell)) - 1)
+    # The division of two floats may fall short of a whole number by one rounding.
+    return float(f"{math.floor(cell / step * (1 + 1e-12)) * step:.2g}")
+
+
+def primary_beam_fwhm_arcsec(
+    frequency_hz: float, dish_diameter_m: float, *, factor: float = _FWHM_FACTOR
+) -> float:
+    """Return the FWHM of a dish's primary beam, arcsec: ``factor`` x wavelength / diameter.
+
+    Raises
+    ------
+    ConfigError
+        A number is not positive and finite.
+    """
+    _positive(frequency_hz=frequency_hz, dish_diameter_m=dish_diameter_m)
+    return factor * SPEED_OF_LIGHT_M_S / frequency_hz / dish_diameter_m * ARCSEC_PER_RAD
+
+
+@dataclass(frozen=True)
+class CoarseField:
+    """The grid of an image of the whole primary beam.
+
+    Attributes
+    ----------
+    imsize : (int, int)
+        Pixels.
+    cell_arcsec : float
+        Pixel size.
+    uvmax_m : float
+        Longest baseline the pixels can hold, m; 0 when all fit.
+    width_arcsec : float
+        Imaged width.
+    """
+
+    imsize: tuple[int, int]
+    cell_arcsec: float
+    uvmax_m: float
+
+    @property
+    def width_arcsec(self) -> float:
+        """Width of the image, arcsec."""
+        return self.imsize[0] * self.cell_arcsec
+
+
+def coarse_field(
+    longest_baseline_m: float,
+    frequency_hz: tuple[float, float],
+    dish_diameter_m: float,
+    *,
+    fwhms: float = 1.5,
+    oversampling: float = 2.5,
+    max_pixels: int = 3000,
+) -> CoarseField:
+    """Return the grid on which the whole primary beam is searched for sources.
+
+    The pixels are twice those for CLEAN; where the image would still be larger than
+    ``max_pixels`` they grow further and the baselines too long for them are left out, so that
+    the search costs seconds whatever the array.
+
+    Parameters
+    ----------
+    longest_baseline_m : float
+        Of the unflagged visibilities, m.
+    frequency_hz : (float, float)
+        Lowest and highest frequency imaged, Hz: the widest beam, the finest resolution.
+    dish_diameter_m : float
+        Of the smallest dish, m.
+    fwhms : float
+        Width of the image in FWHM of the primary beam; at 1.5 its edge is at 21 % power.
+    oversampling : float
+        Pixels over the resolution.
+    max_pixels : int
+        Largest width.
+
+    Returns
+    -------
+    CoarseField
+        The grid.
+
+    Raises
+    ------
+    ConfigError
+        A number is not positive and finite.
+    """
+    lowest, highest = min(frequency_hz), max(frequency_hz)
+    width = fwhms * primary_beam_fwhm_arcsec(lowest, dish_diameter_m)
+    cell = auto_cell_arcsec(longest_baseline_m, highest, oversampling=oversampling)
+    # Sizes that transform fast are never rare: one lies within 7 % of any number.
+    largest = good_size(max_pixels)
+    if width / cell <= largest:
+        size = good_size(width / cell, least=128)
+        return CoarseField((size, size), cell, 0.0)
+    cell = width / largest
+    uvmax = resolution_arcsec(1.0, highest) / (oversampling * cell)
+    return CoarseField((largest, largest), cell, uvmax)
