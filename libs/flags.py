@@ -51,9 +51,7 @@ def _weight_folder(ms: str | Path) -> Path:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", name):
-        raise InputError(
-            f"{name!r} cannot name a version", "use letters, digits, '_', '-' and '.'"
-        )
+        raise InputError(f"{name!r} cannot name a version", "use letters, digits, '_', '-' and '.'")
 
 
 def _settle(final: Path) -> None:
@@ -121,9 +119,7 @@ def _create(path: Path, ms: Path, names: Sequence[str]) -> None:
                 "TYPE": "TiledShapeStMan", "NAME": f"T{name}", "COLUMNS": [name],
                 "SPEC": {"DEFAULTTILESHAPE": np.array(tile, dtype=np.int32)},
             }  # fmt: skip
-    made: Any = table(
-        str(path), maketabdesc(descriptions), nrow=rows, dminfo=managers, ack=False
-    )
+    made: Any = table(str(path), maketabdesc(descriptions), nrow=rows, dminfo=managers, ack=False)
     made.close()
 
 
