@@ -266,7 +266,7 @@ def _make_plan(
         observation=observation,
         sky=sky,
         uvw_m=uvw_m,
-        gain=draw_gains(errors, seed, observation.array.name, time_s, frequency),
+        gain=draw_gains(errors, seed, observation.array.name, time_s, frequency, observation.scan),
         frequency_hz=frequency,
         frequency_spw=spw,
         tec=tec,

@@ -58,6 +58,9 @@ class StationErrors:
     phase_walk_deg, phase_walk_s : float
         Random walk of each station's phase, alike for both polarizations and all
         frequencies: rms of the change within ``phase_walk_s`` seconds.
+    walk_restarts : bool
+        Whether the phase walks start from 0 again at each scan, as after a look at a phase
+        calibrator; else they go on through the gaps.
     phase_offset_deg : float
         rms of each station's constant phase, alike for both polarizations.
     pol_offset_deg : float
@@ -77,6 +80,7 @@ class StationErrors:
 
     phase_walk_deg: float = 0.0
     phase_walk_s: float = 600.0
+    walk_restarts: bool = False
     phase_offset_deg: float = 0.0
     pol_offset_deg: float = 0.0
     tec_walk_tecu: float = 0.0
@@ -137,6 +141,7 @@ def draw_gains(
     names: Sequence[str],
     time_s: NDArray[np.float64],
     frequency_hz: NDArray[np.float64],
+    scan: NDArray[np.int32],
     npol: int = 2,
 ) -> NDArray[np.complex128]:
     """Draw the direction-independent gains.
@@ -157,6 +162,9 @@ def draw_gains(
     phase = random_walk(
         streams[0], time_s, math.radians(errors.phase_walk_deg), errors.phase_walk_s, nant
     )
+    if errors.walk_restarts:
+        starts, which = np.unique(scan, return_index=True, return_inverse=True)[1:]
+        phase = phase - phase[starts][which]
     phase = phase + math.radians(errors.phase_offset_deg) * streams[1].standard_normal(nant)
     tec = random_walk(streams[2], time_s, errors.tec_walk_tecu, errors.tec_walk_s, nant)
     tec = (tec + errors.tec_offset_tecu * streams[2].standard_normal(nant)) * factor
