@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid, wrap_rad
-from libs.solset import Solset, separation_rad
+from libs.solset import Solset, blank, separation_rad
 
 __all__ = [
     "BOTH",
@@ -112,9 +113,7 @@ def inverse(solset: Solset) -> Solset:
         )
     jones = solset.amplitude * np.exp(1j * solset.phase_rad)
     matrix = np.linalg.inv(jones.reshape(*jones.shape[:-1], 2, 2)).reshape(jones.shape)
-    return replace(
-        solset, phase_rad=np.angle(matrix), amplitude=np.abs(matrix), tec_tecu=tec
-    )
+    return replace(solset, phase_rad=np.angle(matrix), amplitude=np.abs(matrix), tec_tecu=tec)
 
 
 def tec_to_phase(solset: Solset) -> Solset:
@@ -132,35 +131,18 @@ def match_direction(solset: Solset, direction_rad: NDArray[np.float64]) -> int |
     return nearest if np.rad2deg(apart[nearest]) * 3600 <= DIRECTION_TOLERANCE_ARCSEC else None
 
 
-def on_axes(
-    solset: Solset, antenna: tuple[str, ...], position_m: NDArray[np.float64]
-) -> Solset:
+def on_axes(solset: Solset, antenna: tuple[str, ...], position_m: NDArray[np.float64]) -> Solset:
     """Return the table on another antenna axis; antennas it lacks have no solutions."""
     if antenna == solset.antenna:
         return solset
-    here = {name: i for i, name in enumerate(solset.antenna)}
-    old = [here[name] for name in antenna if name in here]
-    new = [i for i, name in enumerate(antenna) if name in here]
-    shape = (*solset.shape[:2], len(antenna), *solset.shape[3:])
-    phase, amplitude, weight = np.zeros(shape), np.ones(shape), np.zeros(shape)
-    if solset.full_jones:
-        amplitude[..., 1:3] = 0.0
-    phase[:, :, new] = solset.phase_rad[:, :, old]
-    amplitude[:, :, new] = solset.amplitude[:, :, old]
-    weight[:, :, new] = solset.weight[:, :, old]
-    tec = None
-    if solset.tec_tecu is not None:
-        tec = np.zeros((shape[0], shape[2], shape[3]))
-        tec[:, new] = solset.tec_tecu[:, old]
-    return replace(
-        solset,
-        antenna=antenna,
-        position_m=position_m,
-        phase_rad=phase,
-        amplitude=amplitude,
-        weight=weight,
-        tec_tecu=tec,
-    )
+    old = [i for i, name in enumerate(solset.antenna) if name in antenna]
+    new = [antenna.index(solset.antenna[i]) for i in old]
+    result = blank(solset, antenna, position_m, solset.direction, solset.direction_rad)
+    for name in ("phase_rad", "amplitude", "weight"):
+        getattr(result, name)[:, :, new] = getattr(solset, name)[:, :, old]
+    if result.tec_tecu is not None and solset.tec_tecu is not None:
+        result.tec_tecu[:, new] = solset.tec_tecu[:, old]
+    return result
 
 
 def _position(a: Solset, b: Solset) -> NDArray[np.float64]:
@@ -211,27 +193,19 @@ def _spread(one: Solset, other: Solset) -> Solset:
 
 def _place(
     solset: Solset,
-    source: list[int] | list[int | None],
+    source: Sequence[int | None],
     names: tuple[str, ...],
     position: NDArray[np.float64],
 ) -> Solset:
     """Put direction ``source[i]`` (None: no solutions) in place i."""
-    index = [i or 0 for i in source]
-    missing = [k for k, i in enumerate(source) if i is None]
-    arrays = {
-        name: getattr(solset, name)[:, :, :, index] for name in ("phase_rad", "amplitude", "weight")
-    }
-    arrays["phase_rad"][:, :, :, missing] = 0.0
-    arrays["amplitude"][:, :, :, missing] = 1.0
-    arrays["weight"][:, :, :, missing] = 0.0
-    if solset.full_jones:
-        off = np.ix_(*map(range, solset.shape[:3]), missing, [1, 2])
-        arrays["amplitude"][off] = 0.0
-    tec = None
-    if solset.tec_tecu is not None:
-        tec = solset.tec_tecu[:, :, index]
-        tec[:, :, missing] = 0.0
-    return replace(solset, direction=names, direction_rad=position, tec_tecu=tec, **arrays)
+    new = [k for k, i in enumerate(source) if i is not None]
+    old = [i for i in source if i is not None]
+    result = blank(solset, solset.antenna, solset.position_m, names, position)
+    for name in ("phase_rad", "amplitude", "weight"):
+        getattr(result, name)[:, :, :, new] = getattr(solset, name)[:, :, :, old]
+    if result.tec_tecu is not None and solset.tec_tecu is not None:
+        result.tec_tecu[:, :, new] = solset.tec_tecu[:, :, old]
+    return result
 
 
 def _product(a: Solset, b: Solset, notes: list[str]) -> Combined:
@@ -258,9 +232,7 @@ def _product(a: Solset, b: Solset, notes: list[str]) -> Combined:
     return Combined(solset, origin, tuple(notes))
 
 
-def _jones_product(
-    a: Solset, b: Solset
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _jones_product(a: Solset, b: Solset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = (
         (s.amplitude * np.exp(1j * s.phase_rad)).reshape(*s.shape[:-1], 2, 2) for s in (a, b)
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.solset import FREQUENCY_TOLERANCE_HZ, TIME_TOLERANCE_S, Solset
+from libs.solset import FREQUENCY_TOLERANCE_HZ, TIME_TOLERANCE_S, Solset, neutral_amplitude
 
 __all__ = ["regrid", "union_axis", "union_grid", "wrap_rad"]
 
@@ -68,9 +68,10 @@ def regrid(solset: Solset, time_s: Array, frequency_hz: Array) -> Solset:
     """
     if not _same(solset.time_s, time_s, TIME_TOLERANCE_S):
         solset = _along(solset, 0, solset.time_s, time_s, TIME_TOLERANCE_S)
-    solset = replace(solset, time_s=np.asarray(time_s, dtype=float))
+    else:
+        solset = replace(solset, time_s=np.asarray(time_s, dtype=float))
     if not _same(solset.frequency_hz, frequency_hz, FREQUENCY_TOLERANCE_HZ):
-        solset = _along(solset, 1, solset.frequency_hz, frequency_hz, FREQUENCY_TOLERANCE_HZ)
+        return _along(solset, 1, solset.frequency_hz, frequency_hz, FREQUENCY_TOLERANCE_HZ)
     return replace(solset, frequency_hz=np.asarray(frequency_hz, dtype=float))
 
 
@@ -94,22 +95,22 @@ def _along(solset: Solset, axis: int, old: Array, new: Array, tolerance: float) 
         _off_diagonal(phase, amplitude, between, new_phase, new_amplitude)
     new_weight = _linear(weight, between)
     missing = new_weight == 0
-    new_phase[missing], new_amplitude[missing] = 0.0, 1.0
-    if solset.full_jones:
-        new_amplitude[..., 1:3][missing[..., 1:3]] = 0.0
+    new_phase[missing] = 0.0
+    new_amplitude[missing] = neutral_amplitude(missing.shape)[missing]
     tec = solset.tec_tecu
     if tec is not None and axis == 0:
-        known = solset.valid.any(axis=(1, 4))
+        known = np.asarray(solset.valid.any(axis=(1, 4)))
         part = _effective(known, 0, left, right, fraction.reshape(-1, 1, 1))
         tec = _linear([np.take(tec, left, 0), np.take(tec, right, 0)], part)
-    name = ("time_s", "frequency_hz")[axis]
+    values = np.asarray(new, dtype=float)
     return replace(
         solset,
+        time_s=values if axis == 0 else solset.time_s,
+        frequency_hz=values if axis == 1 else solset.frequency_hz,
         phase_rad=new_phase,
         amplitude=new_amplitude,
         weight=new_weight,
         tec_tecu=tec,
-        **{name: np.asarray(new, dtype=float)},
     )
 
 
@@ -135,7 +136,7 @@ def _effective(
     right: NDArray[np.int64],
     fraction: Array,
 ) -> Array:
-    """The way between neighbours, or 0 or 1 (the nearer one) unless both are valid."""
+    """Return the way between neighbours; 0 or 1 (the nearer) unless both are valid."""
     both = np.take(valid, left, axis) & np.take(valid, right, axis)
     return np.where(both, fraction, (fraction >= 0.5).astype(float))
 

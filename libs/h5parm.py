@@ -22,16 +22,17 @@ from libs.combine_gains import on_axes, tec_to_phase
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid
 from libs.safe_files import replacing
-from libs.solset import DIAGONAL, FULL_JONES, SCALAR, Solset
+from libs.solset import DIAGONAL, FULL_JONES, SCALAR, Solset, neutral_amplitude
 
 __all__ = [
     "AXES",
     "CONSTANT_FREQUENCY_HZ",
     "SOLSET",
+    "as_written",
     "open_h5",
     "read_h5parm",
-    "soltab_names",
     "solset_name",
+    "soltab_names",
     "write_h5parm",
 ]
 
@@ -95,7 +96,7 @@ def solset_name(file: h5py.File, path: Path) -> str:
         raise InputError(
             f"{path} has {len(groups)} solution sets and no {SOLSET}", "give an h5parm"
         )
-    return groups[0]
+    return str(groups[0])
 
 
 def soltab_names(solset: h5py.Group) -> dict[str, str]:
@@ -138,11 +139,11 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
         tables = {kind: _read_soltab(solset[name], path) for kind, name in chosen.items()}
         positions = _table(solset, "antenna", "position", path)
         directions = _table(solset, "source", "dir", path)
-    if "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1:
-        if soltabs is None:
-            raise InputError(
-                f"{path} has both TEC and phases per frequency", "say which soltabs to use"
-            )
+    both = "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1
+    if both and soltabs is None:
+        raise InputError(
+            f"{path} has both TEC and phases per frequency", "say which soltabs to use"
+        )
     try:
         parts = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
         return _joined(parts)
@@ -173,10 +174,7 @@ def write_h5parm(
         A name too long for the format, or a folder that cannot be written.
     """
     path = Path(path)
-    if solset.polarization == SCALAR:
-        solset = solset.with_polarization(DIAGONAL)
-    if len(solset.frequency_hz) > 1:
-        solset = tec_to_phase(solset)
+    solset = as_written(solset)
     _check_names(solset)
     try:
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
@@ -191,6 +189,16 @@ def write_h5parm(
         raise InputError(
             f"{path} cannot be written ({error})", "check the folder and the space on the disk"
         ) from error
+
+
+def as_written(solset: Solset) -> Solset:
+    """Return the solutions in the form in which a file holds them and reading gives them back."""
+    if solset.polarization == SCALAR and solset.tec_tecu is None:
+        solset = solset.with_polarization(DIAGONAL)
+    if len(solset.frequency_hz) > 1:
+        solset = tec_to_phase(solset)
+    weight = np.minimum(solset.weight, 1e30).astype(np.float32).astype(float)
+    return replace(solset, weight=weight)
 
 
 # ---------------------------------------------------------------------------------- reading
@@ -212,9 +220,7 @@ def _bare(name: str) -> str:
     return name[1:-1] if name.startswith("[") and name.endswith("]") else name
 
 
-def _choose(
-    solset: h5py.Group, path: Path, soltabs: Sequence[str] | None
-) -> dict[str, str]:
+def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> dict[str, str]:
     """Return type -> soltab to read."""
     present = soltab_names(solset)
     unknown = [name for name in soltabs or () if name not in present]
@@ -271,9 +277,7 @@ def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
     if sorted(names) != sorted(wanted):
         raise InputError(f"{name} has polarizations {tab.polarization}", "it cannot be used")
     order = [names.index(p) for p in wanted]
-    return replace(
-        tab, val=tab.val[..., order], weight=tab.weight[..., order], polarization=wanted
-    )
+    return replace(tab, val=tab.val[..., order], weight=tab.weight[..., order], polarization=wanted)
 
 
 def _ordered(tab: _Soltab) -> _Soltab:
@@ -313,9 +317,7 @@ def _as_solset(
         good[..., diagonal] &= tab.val[..., diagonal] > 0
     if tab.polarization == FULL_JONES:
         good = np.broadcast_to(good.all(axis=-1, keepdims=True), good.shape)
-    neutral = np.ones(tab.val.shape)
-    if tab.polarization == FULL_JONES:
-        neutral[..., 1:3] = 0.0
+    neutral = neutral_amplitude(tab.val.shape)
     tec = None
     if kind == "tec":
         tec = np.where(good, tab.val, 0.0).mean(axis=(1, 4))
@@ -353,9 +355,7 @@ def _joined(parts: dict[str, Solset]) -> Solset:
         fitted[kind] = part.with_polarization(polarization)
     weight = np.min([p.weight for p in fitted.values()], axis=0)
     phase = np.sum([p.phase_rad for p in fitted.values()], axis=0)
-    neutral = np.ones(weight.shape)
-    if polarization == FULL_JONES:
-        neutral[..., 1:3] = 0.0
+    neutral = neutral_amplitude(weight.shape)
     amplitude = fitted["amplitude"].amplitude if "amplitude" in fitted else neutral
     return replace(
         next(iter(fitted.values())),

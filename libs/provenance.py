@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "DATASET",
     "Entry",
     "digest",
+    "entries_from",
     "entries_of",
     "read_entries",
     "rows_of",
@@ -50,7 +51,9 @@ class Entry:
     input : str
         The file they were read from, or that was refined.
     digest : str
-        SHA-256 of the solutions.
+        SHA-256 of the solutions where they were made.
+    content : str
+        SHA-256 of the solutions as this file holds them (perhaps on another grid).
     """
 
     direction: str
@@ -62,6 +65,7 @@ class Entry:
     date: str = ""
     input: str = ""
     digest: str = ""
+    content: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -101,9 +105,33 @@ def digest(solset: Solset, antenna: int, direction: int) -> str:
     return hasher.hexdigest()
 
 
-def rows_of(entries: Sequence[Entry]) -> NDArray[Any]:
-    """Return the entries as a table to be written, sorted by direction and station."""
-    ordered = sorted(entries, key=lambda entry: entry.key)
+def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDArray[Any]:
+    """Return the provenance table of a file that will hold ``solset``.
+
+    Parameters
+    ----------
+    solset : Solset
+        As it will be written (`libs.h5parm.as_written`).
+    entries : sequence of Entry
+        Those without solutions in ``solset`` are left out.
+    made_here : bool
+        The solutions are new with this file, not copies of those the entries speak of.
+
+    Returns
+    -------
+    structured array
+        Sorted by direction and station.
+    """
+    good = solset.good_fraction
+    ordered = []
+    for entry in sorted(entries, key=lambda entry: entry.key):
+        if entry.direction not in solset.direction or entry.station not in solset.antenna:
+            continue
+        j, i = solset.direction.index(entry.direction), solset.antenna.index(entry.station)
+        if good[i, j]:
+            content = digest(solset, i, j)
+            origin = content if made_here else entry.digest
+            ordered.append(replace(entry, content=content, digest=origin))
     columns: dict[str, NDArray[Any]] = {}
     for field in fields(Entry):
         values = [getattr(entry, field.name) for entry in ordered]
@@ -119,12 +147,8 @@ def rows_of(entries: Sequence[Entry]) -> NDArray[Any]:
     return rows
 
 
-def read_entries(path: Path) -> list[Entry]:
-    """Return the provenance a file holds; an empty list when it holds none."""
-    with open_h5(path) as file:
-        group = file[solset_name(file, path)]
-        node = group.get(DATASET)
-        rows = node[()] if isinstance(node, h5py.Dataset) else []
+def entries_from(rows: NDArray[Any]) -> list[Entry]:
+    """Return the entries of a provenance table."""
     known = [field.name for field in fields(Entry)]
     return [
         Entry(**{name: _value(row[name]) for name in known if name in row.dtype.names})
@@ -132,21 +156,24 @@ def read_entries(path: Path) -> list[Entry]:
     ]
 
 
-def entries_of(
-    path: Path, solset: Solset, overrides: Mapping[str, Any] | None = None
-) -> dict[tuple[str, str], Entry]:
+def read_entries(path: Path) -> list[Entry]:
+    """Return the provenance a file holds; an empty list when it holds none."""
+    with open_h5(path) as file:
+        node = file[solset_name(file, path)].get(DATASET)
+        return entries_from(node[()]) if isinstance(node, h5py.Dataset) else []
+
+
+def entries_of(path: Path, solset: Solset) -> dict[tuple[str, str], Entry]:
     """Return an entry for each station and direction that has solutions.
 
-    What the file says of itself is used; a file without provenance (or changed by another
-    program since it was written) is its own source, dated by its modification time.
+    What the file says of itself is used; a file without provenance (or whose solutions were
+    changed by another program) is its own origin, dated by its modification time.
 
     Parameters
     ----------
     path : Path
         Where ``solset`` was read from.
     solset : Solset
-    overrides : mapping, optional
-        Values that replace the file's, by attribute name of `Entry`.
     """
     known = {entry.key: entry for entry in read_entries(path)}
     changed_at = timestamp(path.stat().st_mtime)
@@ -157,12 +184,11 @@ def entries_of(
             if not good[i, j]:
                 continue
             key = (direction, station)
-            found = known.get(key, Entry(direction, station, source=direction, run=path.name))
+            entry = known.get(key, Entry(direction, station, source=direction, run=path.name))
             content = digest(solset, i, j)
-            date = found.date if found.digest == content else changed_at
-            values = {**asdict(found), "date": date, "digest": content, **(overrides or {})}
-            values["input"] = values["input"] or str(path)
-            result[key] = Entry(**values)
+            if entry.content != content:
+                entry = replace(entry, date=changed_at, digest=content, content=content)
+            result[key] = entry if entry.input else replace(entry, input=str(path))
     return result
 
 

@@ -19,8 +19,11 @@ __all__ = [
     "TEC_PHASE_HZ",
     "TIME_TOLERANCE_S",
     "Solset",
+    "blank",
+    "copy_station",
     "from_gain_solutions",
     "identity_like",
+    "neutral_amplitude",
     "separation_rad",
     "tec_phase_rad",
 ]
@@ -96,14 +99,17 @@ class Solset:
                 raise ValueError(f"{name} has shape {array.shape}, the axes say {shape}")
             if np.isnan(array).any():
                 raise ValueError(f"{name} has NaN; a missing solution is weight 0")
-        if not all(shape):
-            raise ValueError(f"an axis is empty: {shape}")
         if self.tec_tecu is not None and self.tec_tecu.shape != (shape[0], shape[2], shape[3]):
             raise ValueError(f"tec_tecu has shape {self.tec_tecu.shape}, not (time, ant, dir)")
-        if self.polarization not in (SCALAR, DIAGONAL, FULL_JONES):
-            raise ValueError(f"unknown polarization axis {self.polarization}")
         if self.position_m.shape != (shape[2], 3) or self.direction_rad.shape != (shape[3], 2):
             raise ValueError("position_m must be (nant, 3) and direction_rad (ndir, 2)")
+        self._check_axes()
+
+    def _check_axes(self) -> None:
+        if not self.phase_rad.size:
+            raise ValueError(f"an axis is empty: {self.shape}")
+        if self.polarization not in (SCALAR, DIAGONAL, FULL_JONES):
+            raise ValueError(f"unknown polarization axis {self.polarization}")
         for name in ("antenna", "direction"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"an {name} appears twice: {getattr(self, name)}")
@@ -159,9 +165,7 @@ class Solset:
             There is no direction of this name.
         """
         if direction not in self.direction:
-            raise InputError(
-                f"no direction {direction}", f"there are {', '.join(self.direction)}"
-            )
+            raise InputError(f"no direction {direction}", f"there are {', '.join(self.direction)}")
         return self.select_directions([self.direction.index(direction)])
 
     def select_directions(self, index: Sequence[int]) -> Solset:
@@ -201,9 +205,7 @@ class Solset:
             arrays["weight"][:] = arrays["weight"].min(axis=-1, keepdims=True)
             missing = arrays["weight"] == 0
             arrays["phase_rad"][missing] = 0.0
-            diagonal = arrays["amplitude"][..., [0, 3]]
-            diagonal[missing[..., [0, 3]]] = 1.0
-            arrays["amplitude"][..., [0, 3]] = diagonal
+            arrays["amplitude"][missing] = neutral_amplitude(missing.shape)[missing]
         return replace(self, polarization=polarization, **arrays)
 
     def to_gain_solutions(
@@ -292,15 +294,61 @@ def separation_rad(a_rad: Array, b_rad: Array) -> Array:
     return np.asarray(np.arctan2(across, along))
 
 
+def neutral_amplitude(shape: tuple[int, ...]) -> Array:
+    """Amplitudes of the gain that changes nothing: 1, and 0 off a Jones matrix' diagonal.
+
+    Parameters
+    ----------
+    shape : (..., npol)
+        Four polarizations are those of Jones matrices.
+    """
+    amplitude = np.ones(shape)
+    if shape[-1] == len(FULL_JONES):
+        amplitude[..., 1:3] = 0.0
+    return amplitude
+
+
+def blank(
+    like: Solset,
+    antenna: tuple[str, ...],
+    position_m: Array,
+    direction: tuple[str, ...],
+    direction_rad: Array,
+) -> Solset:
+    """Return a table without any solution: other antennas and directions, else as ``like``."""
+    shape = (*like.shape[:2], len(antenna), len(direction), like.shape[4])
+    return replace(
+        like,
+        antenna=antenna,
+        position_m=position_m,
+        direction=direction,
+        direction_rad=direction_rad,
+        phase_rad=np.zeros(shape),
+        amplitude=neutral_amplitude(shape),
+        weight=np.zeros(shape),
+        tec_tecu=None if like.tec_tecu is None else np.zeros((shape[0], *shape[2:4])),
+    )
+
+
+def copy_station(
+    source: Solset, origin: tuple[int, int], target: Solset, to: tuple[int, int]
+) -> None:
+    """Copy the solutions of one (antenna, direction) into the arrays of another table."""
+    for name in ("phase_rad", "amplitude", "weight"):
+        getattr(target, name)[:, :, to[0], to[1]] = getattr(source, name)[
+            :, :, origin[0], origin[1]
+        ]
+    if target.tec_tecu is not None:
+        tec = source.tec_tecu
+        target.tec_tecu[:, to[0], to[1]] = 0.0 if tec is None else tec[:, origin[0], origin[1]]
+
+
 def identity_like(solset: Solset) -> Solset:
     """Return gains of 1, known exactly, on the axes of ``solset``."""
-    amplitude = np.ones(solset.shape)
-    if solset.full_jones:
-        amplitude[..., 1:3] = 0.0
     return replace(
         solset,
         phase_rad=np.zeros(solset.shape),
-        amplitude=amplitude,
+        amplitude=neutral_amplitude(solset.shape),
         weight=np.full(solset.shape, np.inf),
         tec_tecu=None,
     )

@@ -1,0 +1,294 @@
+"""The global table: solutions over (direction, station), each with its own origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.combine_gains import combine, match_direction, tec_to_phase
+from libs.errors import InputError
+from libs.gain_grid import regrid, union_grid
+from libs.h5parm import as_written, read_h5parm, write_h5parm
+from libs.provenance import DATASET, Entry, entries_of, rows_of
+from libs.safe_files import locked
+from libs.solset import Solset, blank, copy_station
+
+__all__ = [
+    "Listing",
+    "MergeReport",
+    "combine_files",
+    "list_entries",
+    "merge_into",
+    "write_with_entries",
+]
+
+Key = tuple[str, str]
+Entries = dict[Key, Entry]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An entry of the table with the place of its direction and how much of it is valid.
+
+    Attributes
+    ----------
+    entry : Entry
+    ra_rad, dec_rad : float
+    good_fraction : float
+        Fraction of the solutions that are not flagged, 0 to 1.
+    """
+
+    entry: Entry
+    ra_rad: float
+    dec_rad: float
+    good_fraction: float
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did; entries are (direction, station).
+
+    Attributes
+    ----------
+    added, replaced, unchanged : tuple of (str, str)
+    older : tuple of (str, str)
+        Entries of the sources that are older than what the store has, which stayed.
+    renamed : tuple of (str, str)
+        Directions that got another name because the store has theirs for another place.
+    """
+
+    added: tuple[Key, ...]
+    replaced: tuple[Key, ...]
+    unchanged: tuple[Key, ...]
+    older: tuple[Key, ...]
+    renamed: tuple[tuple[str, str], ...]
+
+    @property
+    def changed(self) -> bool:
+        """True when the file was written."""
+        return bool(self.added or self.replaced)
+
+
+def write_with_entries(
+    path: Path, solset: Solset, entries: Sequence[Entry], *, made_here: bool = True
+) -> None:
+    """Write an h5parm with its provenance; ``made_here`` as in `libs.provenance.rows_of`."""
+    solset = as_written(solset)
+    write_h5parm(path, solset, {DATASET: rows_of(solset, entries, made_here=made_here)})
+
+
+def list_entries(store: Path) -> list[Listing]:
+    """Return every (direction, station) that has solutions, sorted."""
+    solset = read_h5parm(store)
+    good = solset.good_fraction
+    listings = []
+    for (direction, station), entry in sorted(entries_of(store, solset).items()):
+        j, i = solset.direction.index(direction), solset.antenna.index(station)
+        ra, dec = solset.direction_rad[j]
+        listings.append(Listing(entry, float(ra), float(dec), float(good[i, j])))
+    return listings
+
+
+# ---------------------------------------------------------------------------------- merging
+
+
+def merge_into(
+    store: Path, sources: Sequence[Path], *, force: bool = False, timeout_s: float = 600.0
+) -> MergeReport:
+    """Add the solutions of other files to the global table.
+
+    Directions are told apart by position. Of two solutions of one station in one direction
+    the newer one stays (of the same date: the one with the greater digest), so that merges
+    give the same table in whatever order they come, and the same merge twice changes nothing.
+    The table stands on the union of all times and frequencies.
+
+    Parameters
+    ----------
+    store : Path
+        Made when it does not exist; replaced as a whole, under a lock.
+    sources : sequence of Path
+    force : bool
+        Solutions of the sources win whatever their date.
+    timeout_s : float
+        How long to wait for other writers, seconds.
+
+    Raises
+    ------
+    InputError
+        A file that is no h5parm; nothing is changed then. A lock that is held too long.
+    """
+    store = Path(store)
+    if not sources:
+        raise InputError("nothing to merge", "name the h5parms to merge")
+    read = []
+    for path in map(Path, sources):
+        solset = as_written(read_h5parm(path))
+        read.append((solset, entries_of(path, solset)))
+    with locked(store, timeout_s):
+        table: Solset | None = None
+        entries: Entries = {}
+        if store.exists():
+            table = as_written(read_h5parm(store))
+            entries = entries_of(store, table)
+        tally: dict[str, list[Key]] = {"added": [], "replaced": [], "unchanged": [], "older": []}
+        renamed: list[tuple[str, str]] = []
+        for solset, found in read:
+            solset, found, names = _fit_names(table, solset, found)
+            renamed += names
+            taken = _decide(entries, found, force, tally)
+            if taken:
+                table = _take(table, solset, taken)
+                entries.update({key: found[key] for key in taken})
+        report = MergeReport(
+            **{name: tuple(keys) for name, keys in tally.items()}, renamed=tuple(renamed)
+        )
+        if table is not None and report.changed:
+            write_with_entries(store, _sorted(table), list(entries.values()), made_here=False)
+    return report
+
+
+def _decide(
+    entries: Entries, found: Entries, force: bool, tally: dict[str, list[Key]]
+) -> list[Key]:
+    """Return the keys whose solutions are taken."""
+    taken = []
+    for key, new in found.items():
+        old = entries.get(key)
+        if old is None:
+            tally["added"].append(key)
+            taken.append(key)
+        elif old.digest == new.digest:
+            tally["unchanged"].append(key)
+        elif force or (new.date, new.digest) > (old.date, old.digest):
+            tally["replaced"].append(key)
+            taken.append(key)
+        else:
+            tally["older"].append(key)
+    return taken
+
+
+def _fit_names(
+    table: Solset | None, solset: Solset, found: Entries
+) -> tuple[Solset, Entries, list[tuple[str, str]]]:
+    """Give directions the names the table has for their places, or free ones."""
+    if table is None:
+        return solset, found, []
+    names, renamed = [], []
+    for name, position in zip(solset.direction, solset.direction_rad, strict=True):
+        same = match_direction(table, position)
+        new = name if same is None else table.direction[same]
+        if same is None and name in table.direction:
+            ra, dec = np.rad2deg(position)
+            new = f"{name}_{ra % 360:.4f}{dec:+.4f}"
+        if new != name:
+            renamed.append((name, new))
+        names.append(new)
+    rename = dict(zip(solset.direction, names, strict=True))
+    moved = {(rename[d], s): replace(entry, direction=rename[d]) for (d, s), entry in found.items()}
+    return replace(solset, direction=tuple(names)), moved, renamed
+
+
+def _take(table: Solset | None, solset: Solset, keys: Sequence[Key]) -> Solset:
+    """Return the table with the solutions ``keys`` of ``solset`` in place of its own."""
+    parts = [part for part in (table, solset) if part is not None]
+    time_s, frequency_hz = union_grid(parts)
+    polarization = max((part.polarization for part in parts), key=len)
+    parts = [regrid(p, time_s, frequency_hz).with_polarization(polarization) for p in parts]
+    if len(frequency_hz) > 1:
+        parts = [tec_to_phase(part) for part in parts]
+    result = _blank_union(parts)
+    chosen = set(keys)
+    for part in parts:
+        is_source = part is parts[-1]
+        for j, direction in enumerate(part.direction):
+            for i, station in enumerate(part.antenna):
+                if not is_source or (direction, station) in chosen:
+                    place = result.antenna.index(station), result.direction.index(direction)
+                    copy_station(part, (i, j), result, place)
+    return result
+
+
+def _blank_union(parts: Sequence[Solset]) -> Solset:
+    """Return a table without solutions on the union of antennas and directions."""
+    positions: dict[str, NDArray[np.float64]] = {}
+    places: dict[str, NDArray[np.float64]] = {}
+    for part in parts:
+        for name, position in zip(part.antenna, part.position_m, strict=True):
+            positions.setdefault(name, position)
+        for name, place in zip(part.direction, part.direction_rad, strict=True):
+            places.setdefault(name, place)
+    like = next((part for part in parts if part.tec_tecu is not None), parts[0])
+    return blank(
+        like,
+        tuple(positions),
+        np.array(list(positions.values())),
+        tuple(places),
+        np.array(list(places.values())),
+    )
+
+
+def _sorted(table: Solset) -> Solset:
+    """Directions and stations by name: the same table whatever the order of the merges."""
+    table = table.select_directions(list(np.argsort(table.direction)))
+    order = list(np.argsort(table.antenna))
+    return replace(
+        table,
+        antenna=tuple(table.antenna[i] for i in order),
+        position_m=table.position_m[order],
+        phase_rad=table.phase_rad[:, :, order],
+        amplitude=table.amplitude[:, :, order],
+        weight=table.weight[:, :, order],
+        tec_tecu=None if table.tec_tecu is None else table.tec_tecu[:, order],
+    )
+
+
+# -------------------------------------------------------------------------------- combination
+
+
+def combine_files(
+    first: Path, second: Path, out: Path, frequency_hz: NDArray[np.float64] | None = None
+) -> tuple[str, ...]:
+    """Multiply two h5parms (initial x incremental) and write the product.
+
+    Provenance: a station that both have is the second's, refined from the first's source;
+    what only one has keeps its own.
+
+    Returns
+    -------
+    tuple of str
+        Notes a user should read, as in `libs.combine_gains.Combined`.
+
+    Raises
+    ------
+    InputError
+        As `read_h5parm`, `combine` and `write_h5parm` raise it.
+    """
+    first, second, out = Path(first), Path(second), Path(out)
+    a, b = read_h5parm(first), read_h5parm(second)
+    product = combine(a, b, frequency_hz)
+    of_first, of_second = entries_of(first, a), entries_of(second, b)
+    entries = []
+    for j, direction in enumerate(product.solset.direction):
+        place = product.solset.direction_rad[j]
+        keys = [_direction_at(table, place) for table in (a, b)]
+        for station in product.solset.antenna:
+            base, top = of_first.get((keys[0], station)), of_second.get((keys[1], station))
+            if base and top:
+                top = replace(top, refined_from=base.source, input=str(first))
+            chosen = top or base
+            if chosen:
+                entries.append(replace(chosen, direction=direction))
+    write_with_entries(out, product.solset, entries)
+    return product.notes
+
+
+def _direction_at(table: Solset, place: NDArray[np.float64]) -> str:
+    """Name of the direction that went into the product at ``place``."""
+    same = match_direction(table, place)
+    if same is None:
+        return table.direction[0] if len(table.direction) == 1 else ""
+    return table.direction[same]
