@@ -310,7 +310,7 @@ def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: 
         parts = [solutions.snr[..., pol][good[..., pol]] for pol in range(good.shape[3])]
         names = ["both polarizations" if n == "I" else n for n in solutions.polarization]
         axes.hist(
-            parts, bins=list(edges), stacked=True, color=[PALETTE[i % 6] for i in range(len(parts))],
+            parts, bins=list(edges), stacked=True, color=PALETTE[: len(parts)],
             label=names, edgecolor="white", linewidth=0.4,
         )  # fmt: skip
         axes.set_xscale("log")

@@ -15,7 +15,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from reports.image_view import Box, View, mask_box, read_view, robust_rms
+from libs.image_statistics import mad_std
+from reports.image_view import Box, View, mask_box, read_view
 from reports.style import (
     ACCEPTED,
     INK,
@@ -101,7 +102,7 @@ def shared_scale(images: Sequence[Path]) -> ColourScale:
     """
     planes = [read_view(path).plane for path in images]
     peak = max((float(np.nanmax(p)) for p in planes if np.isfinite(p).any()), default=0.0)
-    noise = min((rms for p in planes if (rms := robust_rms(p)) > 0), default=0.0)
+    noise = min((rms for p in planes if (rms := mad_std(p)) > 0), default=0.0)
     if peak <= 0:
         peak = max((float(np.nanmax(np.abs(p))) for p in planes if np.isfinite(p).any()), default=0)
         peak = peak or 1.0
@@ -290,7 +291,7 @@ def compare_residuals(panels: Sequence[Panel], title: str = "") -> Figure | None
     if not shown:
         return None
     views = [read_view(panel.residual) for panel in shown if panel.residual is not None]
-    rms = [robust_rms(view.plane) for view in views]
+    rms = [mad_std(view.plane) for view in views]
     width, limit = _residual_scale(views, rms)
     figure = new_figure(3.75 * len(shown) + 0.9, 4.25)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.errors import InputError
 
-__all__ = ["Box", "View", "mask_box", "read_view", "robust_rms"]
+__all__ = ["Box", "View", "mask_box", "read_view"]
 
 Box = tuple[int, int, int, int]  # x0, x1, y0, y1, pixels, ends exclusive
 
@@ -180,11 +180,3 @@ def _beam_pixels(path: Path) -> int:
     beam = _beam(header)
     cell = abs(float(header.get("CDELT2", 0.0))) * 3600
     return math.ceil(beam[0] / cell) if beam and cell > 0 else 2
-
-
-def robust_rms(plane: NDArray[np.float64]) -> float:
-    """Return 1.4826 x the median absolute deviation: the rms of the noise under the sources."""
-    values = plane[np.isfinite(plane)]
-    if not values.size:
-        return 0.0
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))

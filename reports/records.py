@@ -335,12 +335,10 @@ def _read_images(path: Path, problems: list[str]) -> tuple[ImageRow, ...]:
 def _read_gains(path: Path, problems: list[str]) -> tuple[GainRow, ...]:
     last: dict[tuple[str, ...], GainRow] = {}
     for row in _rows(path, problems):
-        text = {name: row.get(name, "") for name in GAIN_KEY}
+        key = tuple(row.get(name, "") for name in GAIN_KEY)
         count = as_number(row.get("solutions"))
-        numbers = {name: as_number(row.get(name)) for name in GAIN_NUMBERS}
-        last[tuple(text.values())] = GainRow(
-            **text, solutions=0 if math.isnan(count) else int(count), **numbers
-        )
+        numbers = [as_number(row.get(name)) for name in GAIN_NUMBERS]
+        last[key] = GainRow(*key, 0 if math.isnan(count) else int(count), *numbers)  # type: ignore[arg-type, call-arg]
     return tuple(last.values())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,13 +12,18 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from libs.safe_files import replacing
+
 __all__ = [
     "ACCEPTED",
     "GRID",
     "INK",
+    "MINUS",
+    "MISSING",
     "MUTED",
     "PALETTE",
     "REJECTED",
+    "TIMES",
     "format_number",
     "format_quantity",
     "new_figure",
@@ -29,6 +33,7 @@ __all__ = [
 ]
 
 INK, MUTED, GRID, PAPER = "#1b2530", "#6b7681", "#dde2e7", "#ffffff"
+MISSING, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 # Okabe & Ito (2008): told apart with every kind of colour vision
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 ACCEPTED, REJECTED, SKIPPED = PALETTE[0], PALETTE[1], "#9aa5b1"
@@ -106,12 +111,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
         ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=DPI)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 
@@ -154,7 +155,7 @@ def format_number(value: float, digits: int = 3) -> str:
     ('1\\u202f234', '0.0123', '2.00e-09')
     """
     if not math.isfinite(value):
-        return "–"
+        return MISSING
     if value == 0:
         return "0"
     size = math.floor(math.log10(abs(value)))
@@ -168,6 +169,6 @@ def format_number(value: float, digits: int = 3) -> str:
 def format_quantity(value: float, unit: str, digits: int = 3) -> str:
     """Return a number with a prefixed unit, for example ``"1.23 mJy/beam"``."""
     if not math.isfinite(value):
-        return "–"
+        return MISSING
     factor, name = prefixed(value, unit)
     return f"{format_number(value * factor, digits)} {name}"

@@ -38,12 +38,14 @@ CURVES = (
 
 
 @styled
-def summary_figure(run: Run) -> Figure:
+def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
     """Draw peak, rms, dynamic range, SNR, total flux and flagged fraction against the steps.
 
     Parameters
     ----------
     run : Run
+    steps : sequence of StepRow or None
+        Those to show; None is all that have an image.
 
     Returns
     -------
@@ -51,7 +53,8 @@ def summary_figure(run: Run) -> Figure:
         Six panels. Accepted steps are joined dots, rejected ones crosses beside the line; a
         dotted line is the untouched data, where the run imaged it.
     """
-    steps = [row for row in run.imaged() if row.status != "skipped"]
+    steps = run.imaged() if steps is None else steps
+    steps = [row for row in steps if row.status != "skipped"]
     figure = new_figure(9.6, 5.0)
     axes = figure.subplots(2, 3, sharex=True)
     for panel, curve in zip(axes.flat, CURVES, strict=True):

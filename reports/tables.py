@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from libs.safe_files import replacing
 from libs.solutions import GainSolutions
 from reports.records import GainRow, as_number
-from reports.style import format_number, prefixed
+from reports.style import MISSING, format_number, prefixed
 
 __all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
 
@@ -65,7 +65,7 @@ def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _ascii(cell: str) -> str:
     """Return a cell for terminals that know ASCII only."""
-    return cell.replace("\u202f", "").replace("µ", "u").replace("–", "-")
+    return cell.replace("\u202f", "").replace("µ", "u").replace(MISSING, "-")
 
 
 def final_table(summary: Mapping[str, Any]) -> str:
@@ -176,15 +176,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text.getvalue())
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        beside.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path
 
 

@@ -1,0 +1,347 @@
+"""Every figure of a run, drawn from its records into ``plots/``."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from libs.caltable import read_solutions
+from libs.errors import SelfcalError
+from libs.solutions import GainSolutions
+from libs.tables import column_names
+from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
+from reports.image_figures import (
+    Panel,
+    compare_images,
+    compare_residuals,
+    image_history,
+    round_images,
+    shared_scale,
+)
+from reports.image_view import View, read_view
+from reports.records import Run, StepRow, as_number
+from reports.style import format_number, format_quantity, save_figure
+from reports.summary_figure import summary_figure
+from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
+
+__all__ = ["Drawing", "comparable_steps", "draw_all"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on the disk.
+
+    Attributes
+    ----------
+    path : Path
+        PNG in ``plots/``.
+    title, alt : str
+        Caption, and a description for those who do not see the figure.
+    kind : str
+        comparison, residuals, history, statistics, visibilities, images, phase, amplitude, snr.
+    step : str
+        The step it belongs to; empty when it is of the whole run.
+    """
+
+    path: Path
+    title: str
+    alt: str
+    kind: str
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A figure that is to be drawn; ``draw`` may find that there is nothing to show."""
+
+    name: str
+    title: str
+    alt: str
+    kind: str
+    step: str
+    draw: Callable[[], Figure | list[Figure] | None]
+
+
+def draw_all(
+    run: Run, progress: Callable[[str], None] | None = None
+) -> tuple[list[Drawing], list[str]]:
+    """Draw every figure that the records allow.
+
+    Parameters
+    ----------
+    run : Run
+    progress : callable or None
+        Told what is being drawn.
+
+    Returns
+    -------
+    drawings : list of Drawing
+    problems : list of str
+        Figures that could not be drawn, with the cause, a line each: a report with a gap is worth
+        more than none.
+    """
+    drawings: list[Drawing] = []
+    problems: list[str] = []
+    for plan in _plans(run):
+        if progress:
+            progress(f"drawing {plan.name}")
+        try:
+            drawn = plan.draw()
+            figures = drawn if isinstance(drawn, list) else [drawn]
+            pages = [figure for figure in figures if figure is not None]
+            for number, figure in enumerate(pages, 1):
+                suffix = f"_{number}" if len(pages) > 1 else ""
+                path = save_figure(figure, run.workdir / "plots" / f"{plan.name}{suffix}.png")
+                page = f" ({number} of {len(pages)})" if suffix else ""
+                drawings.append(Drawing(path, plan.title + page, plan.alt, plan.kind, plan.step))
+        except (SelfcalError, OSError, ValueError, RuntimeError) as error:
+            logger.warning("figure %s not drawn", plan.name, exc_info=True)
+            problems.append(f"figure {plan.name} not drawn: {error}")
+    return drawings, problems
+
+
+def _plans(run: Run) -> Iterator[_Plan]:
+    steps = comparable_steps(run)
+    panels = [panel for row in steps if (panel := _panel(run, row))]
+    compared = _compared(run, panels)
+    yield from _run_plans(run, steps, panels, compared)
+    if compared:
+        images = [panel.image for panel in (*panels, *compared)]
+        for row in run.steps:
+            panel = _panel(run, row)
+            if panel is not None:
+                yield _image_plan(row, panel, images, row in steps)
+    for row in run.rounds:
+        yield from _gain_plans(run, row)
+
+
+def _run_plans(
+    run: Run, steps: Sequence[StepRow], panels: Sequence[Panel], compared: Sequence[Panel]
+) -> Iterator[_Plan]:
+    """Plan the figures of the whole run."""
+    if compared:
+        names = " and ".join(panel.label for panel in compared)
+        yield _Plan(
+            "comparison", f"Images: {names}, one colour scale; the mask is outlined.",
+            "Images beside each other with one colour scale. "
+            + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
+            "comparison", "", lambda: compare_images(compared),
+        )  # fmt: skip
+        yield _Plan(
+            "residuals", "Residual images in one scale, symmetric about zero.",
+            "Residual images beside each other.", "residuals", "",
+            lambda: compare_residuals(compared),
+        )  # fmt: skip
+    if len(panels) > 1:
+        yield _Plan(
+            "history", "The image after every step: one colour scale, one region.",
+            "Thumbnails of the image after " + ", ".join(panel.label for panel in panels),
+            "history", "", lambda: image_history(panels),
+        )  # fmt: skip
+    if steps:
+        yield _Plan(
+            "statistics", "How the statistics of the image went, step by step.",
+            "Line charts of peak, rms, dynamic range, signal-to-noise ratio, total flux density "
+            "and flagged fraction against the steps; the numbers are in the table of decisions.",
+            "statistics", "", lambda: summary_figure(run, steps),
+        )  # fmt: skip
+    sources = _visibility_sources(run)
+    if sources:
+        yield _Plan(
+            "visibilities",
+            "Amplitude and phase of the channel-averaged, unflagged visibilities against uv "
+            "distance, before and after; shades count the points, the line is the model.",
+            "Densities of visibility amplitude and phase against uv distance.",
+            "visibilities", "", lambda: visibility_figure(accumulate(sources)),
+        )  # fmt: skip
+
+
+def _image_plan(row: StepRow, panel: Panel, images: Sequence[Path], comparable: bool) -> _Plan:
+    def draw() -> Figure:
+        return round_images(panel, shared_scale(images if comparable else [panel.image]))
+
+    scale = "in the colour scale of the whole run" if comparable else "in a colour scale of its own"
+    return _Plan(
+        f"images_{row.step}", f"Image and residual of {row.step}, {scale}.",
+        f"Image and residual of {row.step}. {panel.caption}", "images", row.step, draw,
+    )  # fmt: skip
+
+
+def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
+    """Plan the figures of the gains that a round solved, for each data set."""
+    minsnr = as_number(row.settings.get("minsnr"))
+    for number, relative in enumerate(row.gain_tables):
+        path = run.file(relative)
+        if path is None:
+            continue
+        many = len(row.gain_tables) > 1
+        stem = f"{row.step}_{number}" if many else row.step
+        of = f"{row.step}, {path.name}" if many else row.step
+        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, _solved_ms(run, path))
+        described = "; a table of their statistics follows."
+        yield _Plan(
+            f"phase_{stem}", f"Gain phases of {of}, one panel for each antenna.",
+            f"Gain phase against time for every antenna{described}",
+            "phase", row.step, gains.phases,
+        )  # fmt: skip
+        yield _Plan(
+            f"amplitude_{stem}", f"Gain amplitudes of {of}, one panel for each antenna.",
+            f"Gain amplitude against time for every antenna{described}",
+            "amplitude", row.step, gains.amplitudes,
+        )  # fmt: skip
+        yield _Plan(
+            f"snr_{stem}", f"Signal-to-noise ratios of the solutions of {of}.",
+            "Histogram of the signal-to-noise ratios of the solutions.", "snr", row.step,
+            gains.snr,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Gains:
+    """A gain table that is read once for its figures."""
+
+    path: Path
+    of: str
+    minsnr: float | None
+    ms: Path | None
+
+    @cached_property
+    def solutions(self) -> GainSolutions:
+        return read_solutions(self.path, self.ms)
+
+    def phases(self) -> list[Figure]:
+        return phase_figures(self.solutions, f"Phases of {self.of}")
+
+    def amplitudes(self) -> list[Figure]:
+        return amplitude_figures(self.solutions, f"Amplitudes of {self.of}")
+
+    def snr(self) -> Figure:
+        return snr_histogram(self.solutions, self.minsnr)
+
+
+def _solved_ms(run: Run, table: Path) -> Path | None:
+    """Return the working copy that a table was solved on: it knows the feeds of the gains."""
+    copies = _working_copies(run)
+    return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
+
+
+def _working_copies(run: Run) -> list[Path]:
+    folder = run.workdir / "data"
+    return sorted(folder.glob("*.ms")) if folder.is_dir() else []
+
+
+def _caption(values: Mapping[str, float]) -> str:
+    parts = []
+    if math.isfinite(peak := values.get("peak_jy_beam", math.nan)):
+        parts.append(f"peak {format_quantity(peak, 'Jy/beam')}")
+    if math.isfinite(rms := values.get("rms_jy_beam", math.nan)):
+        parts.append(f"rms {format_quantity(rms, 'Jy/beam')}")
+    if math.isfinite(ratio := values.get("dynamic_range", math.nan)):
+        parts.append(f"DR {format_number(ratio)}")
+    return ", ".join(parts)
+
+
+def _panel(run: Run, row: StepRow) -> Panel | None:
+    image = run.file(row.products.get("image"))
+    if image is None:
+        return None
+    ratio = run.statistic(row, "dynamic_range")
+    caption = f"DR {format_number(ratio)}" if math.isfinite(ratio) else ""
+    return Panel(
+        row.step, image, run.file(row.products.get("residual")),
+        run.file(row.products.get("mask")), caption, row.status,
+    )  # fmt: skip
+
+
+def comparable_steps(run: Run) -> list[StepRow]:
+    """Return the steps with statistics whose images share the grid of the last one.
+
+    A wide view of the field with pixels of its own is no part of the history of a source.
+    """
+    steps = [row for row in run.imaged() if row.status in ("done", "rejected")]
+    views: dict[str, View] = {}
+    for row in steps:
+        image = run.file(row.products.get("image"))
+        if image is not None:
+            try:
+                views[row.step] = read_view(image, max_side=16)
+            except SelfcalError:
+                logger.warning("image of %s not read", row.step, exc_info=True)
+    if not views:
+        return steps
+    last = next(reversed(views.values())).extent_arcsec
+    return [
+        row
+        for row in steps
+        if row.step not in views or np.allclose(views[row.step].extent_arcsec, last, rtol=0.02)
+    ]
+
+
+def _compared(run: Run, panels: Sequence[Panel]) -> list[Panel]:
+    """Return first, last and, where imaged, untouched image: as the summary says, else as found."""
+    by_path = {panel.image.resolve(): panel for panel in panels}
+    chosen: list[Panel] = []
+    for key, label in (("initial", "Initial"), ("final", "Final"), ("untouched", "Untouched data")):
+        state: Mapping[str, Any] = run.summary.get(key) or {}
+        image = run.file(str(state.get("image") or ""))
+        if image is None:
+            continue
+        known = by_path.get(image.resolve())
+        caption = _caption({name: as_number(value) for name, value in state.items()})
+        residual = known.residual if known else _sibling(image, "residual")
+        mask = known.mask if known else _sibling(image, "mask")
+        chosen.append(Panel(label, image, residual, mask, caption))
+    if chosen or not panels:
+        return chosen
+    kept = [panel for panel in panels if panel.status == "done"] or list(panels)
+    ends = [kept[0], kept[-1]] if len(kept) > 1 else kept
+    return [Panel(p.label, p.image, p.residual, p.mask, p.caption, p.status) for p in ends]
+
+
+def _sibling(image: Path, word: str) -> Path | None:
+    """Return the residual or mask that an imager left beside an image of no step's record."""
+    if "image" not in image.name:
+        return None
+    head, _, tail = image.name.rpartition("image")
+    path = image.with_name(f"{head}{word}{tail}")
+    return path if path.is_file() else None
+
+
+def _visibility_sources(run: Run) -> list[VisibilitySource]:
+    """Return DATA of the first working copy, and what the run made of it."""
+    copies = _working_copies(run)
+    calibrated, column = _calibrated(run)
+    if not copies and calibrated is None:
+        return []
+    working = next((ms for ms in copies if ms == calibrated), copies[0] if copies else calibrated)
+    assert working is not None
+    sources = [VisibilitySource("Before: DATA", working, "DATA", "MODEL_DATA")]
+    after, column = (calibrated, column) if calibrated else (working, "CORRECTED_DATA")
+    if (after, column) != (working, "DATA") and _has_column(after, column):
+        label = "After: " + (column if after == working else f"{column} of {after.name}")
+        sources.append(VisibilitySource(label, after, column, "MODEL_DATA"))
+    return sources
+
+
+def _calibrated(run: Run) -> tuple[Path | None, str]:
+    named = run.summary.get("calibrated_ms") or ""
+    named = named[0] if isinstance(named, list) and named else named
+    column = run.summary.get("column") or "CORRECTED_DATA"
+    return run.file(str(named)), str(column)
+
+
+def _has_column(ms: Path, column: str) -> bool:
+    try:
+        return column in column_names(ms)
+    except SelfcalError:
+        return False

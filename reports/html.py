@@ -1,0 +1,336 @@
+"""The HTML report: one file with everything in it, readable without a network."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from libs.safe_files import replacing
+from reports.drawings import Drawing, draw_all
+from reports.html_parts import (
+    Markup,
+    badge,
+    cell,
+    details,
+    facts,
+    figure,
+    join,
+    listing,
+    table,
+    tag,
+    times,
+)
+from reports.html_rounds import decisions_table, round_section, step_anchor
+from reports.records import Run, as_number, read_run
+from reports.style import MINUS, MISSING, format_number, format_quantity
+from reports.stylesheet import STYLESHEET
+from reports.tables import FINAL_COLUMNS, STATES
+
+__all__ = ["render", "write_report"]
+
+logger = logging.getLogger(__name__)
+
+LOG_LINES = 25
+HEADLINES = {
+    "improved": "Self-calibration improved the image",
+    "unchanged": "Self-calibration did not help: the initial data stay as they were",
+    "failed": "The run failed",
+    "incomplete": "The run has not finished",
+}
+
+
+def write_report(workdir: str | Path, progress: Callable[[str], None] | None = None) -> Path:
+    """Draw all figures of a run and write ``report.html`` into its work directory.
+
+    Parameters
+    ----------
+    workdir : path
+        The run may be complete, under way or failed.
+    progress : callable or None
+        Told what is being drawn.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    InputError
+        No run was ever recorded there.
+    """
+    run = read_run(workdir)
+    drawings, problems = draw_all(run, progress)
+    path = run.workdir / "report.html"
+    with replacing(path) as beside:
+        beside.write_text(render(run, drawings, problems), encoding="utf-8")
+    logger.info("report with %d figures written to %s", len(drawings), path)
+    return path
+
+
+def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] = ()) -> str:
+    """Return the report as one HTML page with its figures inlined.
+
+    Parameters
+    ----------
+    run : Run
+    drawings : sequence of Drawing
+    problems : sequence of str
+        What could not be shown, a line each; those of the records are added.
+
+    Returns
+    -------
+    str
+    """
+    sections = [
+        ("result", "Result", _result(run, drawings)),
+        ("decisions", "Decisions", _decisions(run, drawings)),
+        ("rounds", "Step by step", _rounds(run, drawings)),
+        ("visibilities", "Visibilities", _of_kind(drawings, "visibilities")),
+        ("settings", "Settings", _settings(run)),
+        ("files", "Files and versions", _files(run)),
+    ]
+    shown = [(key, title, body) for key, title, body in sections if body]
+    body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in shown)
+    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in shown)
+    page = join(
+        [
+            tag("a", "Skip to the result", href="#result", class_="skip"),
+            _header(run),
+            tag("nav", tag("ul", links), aria_label="Sections"),
+            tag("main", _notes([*run.problems, *problems]) + body),
+            _footer(run),
+        ]
+    )
+    head = join(
+        [
+            Markup('<meta charset="utf-8">'),
+            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            tag("title", f"Self-calibration of {_subject(run)}"),
+            tag("style", Markup(STYLESHEET)),
+        ]
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
+
+
+def _subject(run: Run) -> str:
+    for setting in run.settings:
+        if setting.name in ("vis", "target") and setting.value:
+            return ", ".join(Path(part.strip()).name for part in setting.value.split(","))
+    return run.workdir.name
+
+
+def _header(run: Run) -> Markup:
+    status = run.status
+    finished = max((row.finished for row in run.steps), default="")
+    kicker = f"Self-calibration report of {_subject(run)}"
+    if finished:
+        kicker += f", last step finished {finished.replace('T', ' ').partition('+')[0]} UTC"
+    return tag(
+        "header",
+        tag("p", kicker, class_="kicker"),
+        tag("h1", HEADLINES.get(status, status)),
+        tag("p", badge(status), " ", _lead(run), class_="lead"),
+        class_="top",
+    )
+
+
+def _lead(run: Run) -> str:
+    """Say in a sentence or two how it went."""
+    failed = next((row for row in run.steps if row.status == "failed"), None)
+    if failed is not None:
+        return f"Step {failed.step} failed: {failed.reason}"
+    initial, final = (run.summary.get(key) or {} for key in ("initial", "final"))
+    before, after = (as_number(state.get("dynamic_range")) for state in (initial, final))
+    parts = []
+    if math.isfinite(before) and math.isfinite(after) and before > 0:
+        parts.append(
+            f"Dynamic range {format_number(before)} before, {format_number(after)} after "
+            f"({times(after / before)})."
+        )
+    for word, key in (("Accepted", "accepted"), ("Rejected", "rejected")):
+        names = _names(run.summary.get(key))
+        if names:
+            parts.append(f"{word}: {', '.join(names)}.")
+    if not run.summary and run.steps:
+        last = run.steps[-1]
+        parts.append(f"{len(run.steps)} steps are recorded so far, the last is {last.step}.")
+    return " ".join(parts)
+
+
+def _names(entries: object) -> list[str]:
+    """Return round names of a summary's list, whose entries may carry a reason."""
+    if isinstance(entries, Mapping):
+        return [str(name) for name in entries]
+    if not isinstance(entries, list):
+        return []
+    return [
+        str(entry.get("step") or entry.get("name") or entry.get("round") or "")
+        if isinstance(entry, Mapping)
+        else str(entry[0] if isinstance(entry, list | tuple) and entry else entry)
+        for entry in entries
+    ]
+
+
+def _notes(problems: Sequence[str]) -> Markup:
+    if not problems:
+        return Markup("")
+    return tag(
+        "div",
+        tag("p", "Not everything could be shown:"),
+        listing(dict.fromkeys(problems)),
+        class_="note",
+        role="note",
+    )
+
+
+def _result(run: Run, drawings: Sequence[Drawing]) -> Markup:
+    targets = run.summary.get("targets")
+    parts = []
+    if isinstance(targets, Mapping):
+        for name, summary in targets.items():
+            parts += [tag("h3", str(name)), _result_table(summary or {})]
+    parts.append(_result_table(run.summary))
+    parts += [_of_kind(drawings, kind) for kind in ("comparison", "statistics", "residuals")]
+    return join(parts)
+
+
+def _result_table(summary: Mapping[str, Any]) -> Markup:
+    """Initial against final, a statistic a line, with what changed."""
+    states = [(label, summary.get(key) or {}) for key, label in STATES if summary.get(key)]
+    if not states:
+        return Markup("")
+    initial, final = summary.get("initial") or {}, summary.get("final") or {}
+    labels = [label.capitalize() for label, _ in states]
+    labels.insert(min(2, len(labels)), "Change")
+    rows = []
+    for name, label, unit in FINAL_COLUMNS:
+        cells = [
+            cell(_quantity(as_number(state.get(name)), unit), class_=state_label)
+            for state_label, state in states
+        ]
+        before, after = as_number(initial.get(name)), as_number(final.get(name))
+        cells.insert(min(2, len(cells)), _change(name, before, after))
+        title = label if label[:2].isupper() else label.capitalize()
+        rows.append((tag("th", title, scope="row"), *cells))
+    return table(["", *labels], rows, class_="result", caption="The image before and after.")
+
+
+def _quantity(value: float, unit: str) -> str:
+    return format_quantity(value, unit, 4) if unit else format_number(value, 4)
+
+
+def _change(name: str, before: float, after: float) -> Markup:
+    """Return a ratio for what should change, a percentage for what should not."""
+    if not (math.isfinite(before) and math.isfinite(after)) or before == 0:
+        return cell(MISSING)
+    ratio = after / before
+    if name in ("peak_jy_beam", "total_flux_jy"):
+        text = f"{100 * (ratio - 1):+.1f} %".replace("-", MINUS)
+        # a flux scale that moved is never silent
+        moved = name == "total_flux_jy" and abs(ratio - 1) > 0.03
+        return cell(text, class_="warn" if moved else "")
+    better = ratio < 1 if name == "rms_jy_beam" else ratio > 1
+    return cell(times(ratio), class_="" if ratio == 1 else "better" if better else "worse")
+
+
+def _decisions(run: Run, drawings: Sequence[Drawing]) -> Markup:
+    if not run.steps:
+        return tag("p", "No step is recorded yet.")
+    return decisions_table(run) + _of_kind(drawings, "history")
+
+
+def _rounds(run: Run, drawings: Sequence[Drawing]) -> Markup:
+    return join(
+        round_section(run, row, [drawing for drawing in drawings if drawing.step == row.step])
+        for row in run.steps
+    )
+
+
+def _of_kind(drawings: Sequence[Drawing], kind: str) -> Markup:
+    return join(figure(drawing) for drawing in drawings if drawing.kind == kind)
+
+
+def _settings(run: Run) -> Markup:
+    """Settings somebody chose first; defaults folded away."""
+    if not run.settings:
+        return Markup("")
+    chosen = [s for s in run.settings if s.origin != "default"]
+    defaults = [s for s in run.settings if s.origin == "default"]
+    parts = []
+    for name, settings in (("chosen", chosen), ("default", defaults)):
+        if not settings:
+            continue
+        rows = [
+            (
+                tag("th", tag("code", s.name), scope="row"),
+                cell(s.value, class_="text wrap"),
+                cell(s.origin, class_="text"),
+            )
+            for s in settings
+        ]
+        shown = table(["Setting", "Value", "Origin"], rows, text=True)
+        title = f"{len(settings)} settings left at their defaults"
+        parts.append(shown if name == "chosen" else details(title, shown))
+    return join(parts)
+
+
+def _files(run: Run) -> Markup:
+    """Where things are, versions, time spent, and the log's end when something failed."""
+    known = {
+        "calibrated data": run.summary.get("calibrated_ms"),
+        "column to image": run.summary.get("column"),
+        "h5parm": run.summary.get("h5parm"),
+        "gain tables": run.summary.get("tables"),
+        "work directory": str(run.workdir),
+        "longest baseline": _baseline(run),
+    }
+    parts = [facts(known)]
+    versions = run.summary.get("versions")
+    if isinstance(versions, Mapping) and versions:
+        parts += [tag("h3", "Versions"), facts(versions)]
+    parts.append(_products(run))
+    if run.status in ("failed", "incomplete"):
+        parts.append(_log_tail(run.workdir / "run.log"))
+    return join(parts)
+
+
+def _baseline(run: Run) -> str:
+    length = as_number(run.summary.get("longest_baseline_km"))
+    return f"{format_number(length)} km" if math.isfinite(length) else ""
+
+
+def _products(run: Run) -> Markup:
+    rows = []
+    for row in run.steps:
+        for name, path in row.products.items():
+            there = (run.workdir / path).exists()
+            shown = tag("a", path, href=path) if there else join([path, " (no longer there)"])
+            link = tag("a", row.step, href=f"#{step_anchor(row.step)}")
+            rows.append((tag("th", link, scope="row"), cell(name, class_="text"),
+                         cell(shown, class_="text")))  # fmt: skip
+    if not rows:
+        return Markup("")
+    return details("Files made by each step", table(["Step", "Product", "Path"], rows, text=True))
+
+
+def _log_tail(path: Path) -> Markup:
+    if not path.is_file():
+        return Markup("")
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 16384))
+        lines = stream.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    return tag("h3", "End of the log") + tag("pre", "\n".join(lines))
+
+
+def _footer(run: Run) -> Markup:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return tag(
+        "footer",
+        f"Written {now} from the records in {run.workdir}. The full numbers are in steps.csv, "
+        "images.csv and gains.csv there; every figure is a PNG in plots/.",
+    )

@@ -1,0 +1,152 @@
+"""Pieces of an HTML page: text is escaped unless it is :class:`Markup` already."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from reports.style import DPI, MINUS, MISSING, TIMES, format_number
+
+if TYPE_CHECKING:
+    from reports.drawings import Drawing
+
+__all__ = [
+    "Markup",
+    "badge",
+    "cell",
+    "details",
+    "facts",
+    "figure",
+    "join",
+    "listing",
+    "table",
+    "tag",
+    "times",
+]
+
+STATUS_WORDS = {"done": "accepted", "incomplete": "not finished"}
+
+
+class Markup(str):
+    """HTML that is safe to insert as it is."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> Markup:
+        return Markup(str(self) + _escape(other))
+
+
+def _escape(content: object) -> str:
+    return str(content) if isinstance(content, Markup) else html.escape(str(content))
+
+
+def join(parts: Iterable[object]) -> Markup:
+    """Return parts after each other; what is no :class:`Markup` is escaped."""
+    return Markup("".join(_escape(part) for part in parts))
+
+
+def tag(name: str, *content: object, **attributes: str) -> Markup:
+    """Return an element.
+
+    Parameters
+    ----------
+    name : str
+        For example ``"td"``.
+    *content : object
+        Inner parts; text is escaped.
+    **attributes : str
+        ``class_`` is class, ``aria_label`` is aria-label; empty ones are left out.
+    """
+    text = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
+        if value
+    )
+    return Markup(f"<{name}{text}>{join(content)}</{name}>")
+
+
+def cell(content: object, class_: str = "") -> Markup:
+    """Return a cell of a table."""
+    return tag("td", content, class_=class_)
+
+
+def table(
+    heading: Sequence[str],
+    rows: Iterable[Sequence[Markup] | Markup],
+    *,
+    class_: str = "",
+    caption: str = "",
+    text: bool = False,
+) -> Markup:
+    """Return a table that scrolls sideways when the window is narrow.
+
+    Parameters
+    ----------
+    heading : sequence of str
+        Of the columns; what follows a newline is a unit.
+    rows : iterable of sequences of Markup
+        Cells made by :func:`cell`; the first usually a row heading.
+    class_, caption : str
+    text : bool
+        All columns hold text, so headings are left-aligned.
+    """
+    cells = []
+    for column, label in enumerate(heading):
+        name, _, unit = label.partition("\n")
+        inner = join([name, tag("span", unit, class_="unit") if unit else ""])
+        left = text or column == 0 or label in ("Reason", "Template", "Status")
+        cells.append(tag("th", inner, scope="col", class_="text" if left else ""))
+    head = tag("thead", tag("tr", *cells))
+    body = tag("tbody", *(row if isinstance(row, Markup) else tag("tr", *row) for row in rows))
+    title = tag("caption", caption) if caption else ""
+    return tag("div", tag("table", title, head, body, class_=class_), class_="scroll")
+
+
+def figure(drawing: Drawing) -> Markup:
+    """Return a figure with its PNG inside, at the size it was drawn for."""
+    content = drawing.path.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    image = Markup(
+        f'<img src="{source}" alt="{html.escape(drawing.alt)}" '
+        f'width="{round(width * 96 / DPI)}" height="{round(height * 96 / DPI)}" loading="lazy">'
+    )
+    return tag("figure", image, tag("figcaption", drawing.title))
+
+
+def badge(status: str) -> Markup:
+    """Return the word for a status, coloured."""
+    return tag("span", STATUS_WORDS.get(status, status), class_=f"badge {status}")
+
+
+def details(title: str, content: Markup) -> Markup:
+    """Return content that is folded away on the screen and shown in print."""
+    return tag("details", tag("summary", title), content)
+
+
+def facts(values: Mapping[str, object]) -> Markup:
+    """Return names with values as a compact list; empty values are left out."""
+    parts = []
+    for name, value in values.items():
+        text = ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else value
+        if text not in (None, "", {}):
+            parts.append(tag("div", tag("dt", str(name)), tag("dd", str(text))))
+    return tag("dl", *parts, class_="facts") if parts else Markup("")
+
+
+def listing(items: Iterable[str]) -> Markup:
+    """Return a bulleted list."""
+    return tag("ul", *(tag("li", item) for item in items))
+
+
+def times(ratio: float) -> str:
+    """Return a ratio as people say it: ``x15.8`` or ``-12 %`` close to one."""
+    if not math.isfinite(ratio) or ratio <= 0:
+        return MISSING
+    if 2 / 3 < ratio < 1.5:
+        return f"{100 * (ratio - 1):+.1f} %".replace("-", MINUS)
+    return f"{TIMES}{format_number(ratio)}"

@@ -1,0 +1,281 @@
+"""The parts of the report that go step by step: the table of decisions and a section for each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.drawings import Drawing
+from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
+from reports.records import GainRow, Run, StepRow, as_number
+from reports.style import MINUS, MISSING, TIMES, format_number, format_quantity, prefixed
+
+__all__ = ["decisions_table", "round_section", "step_anchor"]
+
+# the settings of a round that people ask for first, with the words for them
+ROUND_FACTS = (
+    ("solint", "solution interval"),
+    ("calmode", "solved for"),
+    ("gaintype", "gain type"),
+    ("combine", "combined over"),
+    ("minsnr", "minimum SNR"),
+    ("robust", "robust weighting"),
+    ("sigma_mask", "mask above (sigma)"),
+    ("refant", "reference antennas"),
+)
+CALMODES = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
+KIND_ORDER = ("images", "phase", "amplitude", "snr")
+
+
+def step_anchor(step: str) -> str:
+    """Return the id of a step's section."""
+    return "step-" + "".join(c if c.isalnum() else "-" for c in step)
+
+
+def decisions_table(run: Run) -> Markup:
+    """Return the table of all steps: what came out, what was decided and why.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    Markup
+        One row a step. The change is that of the dynamic range against the best state before.
+    """
+    columns = (("peak_jy_beam", "Peak", "Jy/beam"), ("rms_jy_beam", "Noise", "Jy/beam"),
+               ("snr", "SNR", ""), ("dynamic_range", "Dynamic range", ""),
+               ("total_flux_jy", "Total flux", "Jy"))  # fmt: skip
+    units = [_column_unit(run, name, unit) for name, _, unit in columns]
+    heading = ["Step", "Status", "Reason", "Template", "Solint"]
+    heading += [f"{label}\n{unit}" for (_, label, _), (_, unit) in zip(columns, units, strict=True)]
+    heading += ["Change\nof DR", "Flagged\nvisibilities", "Time"]
+    longest = max((row.seconds for row in run.steps), default=0.0)
+    best = math.nan
+    rows = []
+    for row in run.steps:
+        value = run.statistic(row, "dynamic_range")
+        cells = [
+            tag("th", tag("a", row.step, href=f"#{step_anchor(row.step)}"), scope="row"),
+            cell(badge(row.status), "text"),
+            cell(row.reason, "text wrap"),
+            cell(row.template, "text"),
+            cell(solint_text(row)),
+        ]
+        for (name, _, _), (factor, _) in zip(columns, units, strict=True):
+            number = run.statistic(row, name)
+            cells.append(cell(format_number(number * factor) if math.isfinite(number) else ""))
+        cells += [_change(value, best), cell(_flagged(row)), _time_cell(row, longest)]
+        rows.append(tag("tr", *cells, class_=row.status))
+        if row.accepted and math.isfinite(value):
+            best = value
+    key = join(
+        ["Time: "]
+        + [
+            join([tag("span", class_=f"key {name}"), name])
+            for name in ("imaging", "solving", "other")
+        ]
+    )
+    return table(heading, rows, caption="Every step in order.") + tag(
+        "p", key, f". In all {_seconds(sum(row.seconds for row in run.steps))}.", class_="kicker"
+    )
+
+
+def _column_unit(run: Run, name: str, unit: str) -> tuple[float, str]:
+    """Return one prefix for a column: that of its smallest number."""
+    known = [abs(run.statistic(row, name)) for row in run.steps]
+    finite = [value for value in known if math.isfinite(value) and value > 0]
+    return prefixed(min(finite), unit) if unit and finite else (1.0, unit)
+
+
+def solint_text(row: StepRow) -> str:
+    """Return the solution interval of a round: a number of seconds, or int or inf."""
+    seconds = row.metric("solint_s")
+    if math.isfinite(seconds):
+        return f"{format_number(seconds)} s"
+    value = row.metrics.get("solint_s", row.settings.get("solint", ""))
+    number = as_number(value)
+    return f"{format_number(number)} s" if math.isfinite(number) else str(value or "")
+
+
+def _change(value: float, best: float) -> Markup:
+    if not (math.isfinite(value) and math.isfinite(best)) or best <= 0:
+        return cell("")
+    better = "better" if value > best else "worse" if value < best else ""
+    return cell(times(value / best), better)
+
+
+def _flagged(row: StepRow) -> str:
+    after = row.metric("flagged_after")
+    if not math.isfinite(after):
+        return ""
+    before = row.metric("flagged_before")
+    text = f"{100 * after:.1f} %"
+    if math.isfinite(before) and abs(after - before) >= 0.0005:
+        text = f"{100 * before:.1f} \u2192 {text}"
+    return text
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _time_cell(row: StepRow, longest: float) -> Markup:
+    """Draw the time of a step as a bar: imaging, solving and the rest."""
+    if longest <= 0:
+        return cell("")
+    rest = max(0.0, row.seconds - row.seconds_imaging - row.seconds_solving)
+    bars = [
+        tag("i", class_=name, style=f"width:{100 * part / longest:.1f}%")
+        for name, part in (
+            ("imaging", row.seconds_imaging),
+            ("solving", row.seconds_solving),
+            ("other", rest),
+        )
+        if part > 0
+    ]
+    title = f"imaging {row.seconds_imaging:.1f} s, solving {row.seconds_solving:.1f} s"
+    bar = tag("span", *bars, class_="bar", role="img", aria_label=title, title=title)
+    return cell(join([_seconds(row.seconds), " ", bar]), "time")
+
+
+def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup:
+    """Return the section of one step: what was decided, its figures, gains and numbers.
+
+    Parameters
+    ----------
+    run : Run
+    row : StepRow
+    drawings : sequence of Drawing
+        Those of the step.
+
+    Returns
+    -------
+    Markup
+    """
+    parts = [
+        tag("h3", row.step, " ", badge(row.status)),
+        tag("p", row.reason) if row.reason else "",
+        facts(_round_facts(row)),
+    ]
+    for kind in KIND_ORDER:
+        parts += [figure(drawing) for drawing in drawings if drawing.kind == kind]
+    gains = [gain for gain in run.gains if gain.step == row.step]
+    if gains:
+        parts.append(_gain_table(gains))
+    if row.metrics:
+        parts.append(details("All numbers recorded", facts(_shown(row.metrics))))
+    if row.settings:
+        parts.append(details("Settings of this step", facts(_shown(row.settings))))
+    return tag("section", *parts, id=step_anchor(row.step))
+
+
+def _round_facts(row: StepRow) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if row.is_round:
+        values = {**row.settings, "solint": solint_text(row)}
+        for name, words in ROUND_FACTS:
+            value = values.get(name)
+            text = CALMODES.get(str(value), _short(value)) if name == "calmode" else _short(value)
+            if text:
+                found[words] = text
+    for name, words in (
+        ("solutions_flagged_fraction", "solutions flagged"),
+        ("flux_change_percent", "change of total flux"),
+        ("shift_arcsec", "shift of the image"),
+        ("solution_snr_median", "median solution SNR"),
+    ):
+        number = row.metric(name)
+        if math.isfinite(number):
+            found[words] = _metric_text(name, number)
+    if row.tables:
+        found["applied afterwards"] = f" {TIMES} ".join(
+            dict.fromkeys(table.path.rsplit("/", 1)[-1] for table in row.tables)
+        )
+    return found
+
+
+def _metric_text(name: str, number: float) -> str:
+    if name.endswith("_fraction"):
+        return f"{100 * number:.1f} %"
+    if name.endswith("_percent"):
+        return f"{number:+.2f} %".replace("-", MINUS)
+    if name.endswith("_arcsec"):
+        return format_quantity(number, "arcsec") if abs(number) >= 0.001 else f"{number:.1g} arcsec"
+    return format_number(number)
+
+
+def _short(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_short(item) for item in value[:4])
+        return f"{shown} … ({len(value)})" if len(value) > 4 else shown
+    number = as_number(value) if not isinstance(value, str) else math.nan
+    return format_number(number, 4) if math.isfinite(number) else str(value)
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict)
+        else _short(value) or MISSING
+        for key, value in values.items()
+    }
+
+
+def _gain_table(gains: Sequence[GainRow]) -> Markup:
+    """Return the gains by antenna and polarization; windows and data sets are combined."""
+    groups: dict[tuple[str, str], list[GainRow]] = {}
+    for gain in gains:
+        groups.setdefault((gain.antenna, gain.polarization), []).append(gain)
+    rows = [_gain_row(*key, group) for key, group in groups.items()]
+    heading = ["Antenna", "Polarization", "Solutions", "Flagged", "Median SNR", "Phase rms\ndeg",
+               "Mean phase\ndeg", "Mean amplitude", "Amplitude rms"]  # fmt: skip
+    windows = {(gain.ms, gain.spw) for gain in gains}
+    caption = "Solutions of this round by antenna."
+    if len(windows) > 1:
+        caption += f" {len(windows)} spectral windows and data sets are combined; "
+        caption += "gains.csv has each."
+    return details("Gains by antenna", table(heading, rows, caption=caption))
+
+
+def _gain_row(antenna: str, polarization: str, group: Sequence[GainRow]) -> list[Markup]:
+    """Combine rows, weighted by the number of good solutions; phases as unit vectors."""
+    total = sum(gain.solutions for gain in group)
+    flagged = sum(gain.solutions * gain.flagged_fraction for gain in group)
+    good = [gain for gain in group if math.isfinite(gain.phase_rms_deg)]
+    weight = [gain.solutions * (1 - gain.flagged_fraction) for gain in good]
+
+    def mean(name: str, power: int = 1) -> float:
+        if not sum(weight):
+            return math.nan
+        values = (getattr(gain, name) ** power for gain in good)
+        return math.fsum(w * v for w, v in zip(weight, values, strict=True)) / sum(weight)
+
+    angles = [math.radians(gain.phase_mean_deg) for gain in good]
+    sine = math.fsum(w * math.sin(a) for w, a in zip(weight, angles, strict=True))
+    cosine = math.fsum(w * math.cos(a) for w, a in zip(weight, angles, strict=True))
+    phase = math.degrees(math.atan2(sine, cosine)) if good else math.nan
+    share = flagged / total if total else 1.0
+    name = "both" if polarization == "I" else polarization
+    return [
+        tag("th", antenna, scope="row"),
+        cell(name),
+        cell(str(total)),
+        cell(f"{100 * share:.0f} %", "warn" if share > 0.5 else ""),
+        cell(format_number(mean("snr_median"))),
+        cell(format_number(math.sqrt(mean("phase_rms_deg", 2)))),
+        cell(f"{phase:.1f}".replace("-", MINUS) if math.isfinite(phase) else MISSING),
+        cell(format_number(mean("amplitude_mean"), 4)),
+        cell(format_number(math.sqrt(mean("amplitude_std", 2)), 2)),
+    ]
