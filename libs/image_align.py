@@ -23,6 +23,7 @@ __all__ = ["Comparison", "compare", "measure_shift", "shift_plane"]
 Plane = NDArray[np.floating]
 
 _REFINEMENTS = 10
+_SEARCH_PIXELS = 256
 _CONVERGED_PIXEL = 1e-4
 
 
@@ -60,15 +61,14 @@ class Comparison:
 
 
 def _window(plane: Plane, centre: tuple[int, int], half: int) -> NDArray[np.float64]:
-    """Cut a box around a pixel, zero beyond the image, its edge tapered smoothly to zero."""
+    """Cut a box around a pixel, zero beyond the image."""
     y, x = centre
     box = np.zeros((2 * half, 2 * half))
     top, left = max(0, y - half), max(0, x - half)
-    part = plane[top : y + half, left : x + half]
+    part = plane[top : max(0, y + half), left : max(0, x + half)]
     oy, ox = top - (y - half), left - (x - half)
     box[oy : oy + part.shape[0], ox : ox + part.shape[1]] = part
-    taper = np.hanning(2 * half + 2)[1:-1]
-    return box * np.sqrt(taper[:, None] * taper[None, :])
+    return box
 
 
 def _vertex(before: float, at: float, after: float) -> float:
@@ -110,15 +110,17 @@ def shift_plane(plane: Plane, x_pixel: float, y_pixel: float) -> NDArray[np.floa
 def measure_shift(
     reference: Plane, plane: Plane, *, box_pixels: int | None = None
 ) -> tuple[float, float]:
-    """Return how far an image lies from a reference, by correlation around the peaks.
+    """Return how far an image lies from a reference, by correlation around its peak.
+
+    Shifts of up to 256 pixels are found.
 
     Parameters
     ----------
     reference, plane : (ny, nx) array
         Images on one grid; NaN counts as 0.
     box_pixels : int, optional
-        Width of the box around each peak that is correlated; default a quarter of the image,
-        from 32 to 256.
+        Width of the box around the reference's peak on which the two are matched; default a
+        quarter of the image, from 32 to 256.
 
     Returns
     -------
@@ -143,14 +145,13 @@ def measure_shift(
         )
     reference, plane = np.nan_to_num(reference), np.nan_to_num(plane)
     half = (box_pixels or int(np.clip(min(plane.shape) // 4, 32, 256))) // 2
-    peaks = [np.unravel_index(int(item.argmax()), item.shape) for item in (reference, plane)]
-    (ry, rx), (py, px) = ((int(y), int(x)) for y, x in peaks)
-    first = _window(reference, (ry, rx), half)
-    x, y = _correlation_peak(first, _window(plane, (py, px), half))
-    # The brightest pixel of a double source may change sides: the boxes are cut anew where the
-    # correlation says.
-    x, y = x + px - rx, y + py - ry
-    return _refine(reference, plane, (ry, rx), half, (x, y))
+    y, x = np.unravel_index(int(reference.argmax()), reference.shape)
+    centre = (int(y), int(x))
+    # The search looks at the same, wider part of both, so that a double source whose brighter
+    # pixel changes sides is not taken to have moved.
+    reach = min(_SEARCH_PIXELS, max(plane.shape))
+    search = [_window(item, centre, reach) for item in (reference, plane)]
+    return _refine(reference, plane, centre, half, _correlation_peak(*search))
 
 
 def _refine(
@@ -158,13 +159,15 @@ def _refine(
 ) -> tuple[float, float]:
     """Improve a shift by least squares on a (image moved back) = reference."""
     x, y = start
-    first = _window(reference, centre, half)
+    taper = np.hanning(2 * half + 2)[1:-1]
+    weight = taper[:, None] * taper[None, :]
+    first = (_window(reference, centre, half) * weight).ravel()
     for _ in range(_REFINEMENTS):
         place = (centre[0] + round(y), centre[1] + round(x))
         moved = shift_plane(_window(plane, place, half), round(x) - x, round(y) - y)
         slope_y, slope_x = np.gradient(moved)
-        columns = np.stack([moved.ravel(), slope_x.ravel(), slope_y.ravel()], axis=1)
-        scale, step_x, step_y = np.linalg.lstsq(columns, first.ravel(), rcond=None)[0]
+        columns = [(item * weight).ravel() for item in (moved, slope_x, slope_y)]
+        scale, step_x, step_y = np.linalg.lstsq(np.stack(columns, 1), first, rcond=None)[0]
         if scale <= 0:
             break
         # first = s moved(x + dx) = s moved + s dx slope: the image lies dx too far right.

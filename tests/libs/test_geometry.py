@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.errors import ConfigError
+from libs.geometry import (
+    auto_cell_arcsec,
+    coarse_field,
+    good_size,
+    primary_beam_fwhm_arcsec,
+    resolution_arcsec,
+)
+
+
+def _only_2_3_5(size: int) -> bool:
+    for prime in (2, 3, 5):
+        while size % prime == 0:
+            size //= prime
+    return size == 1
+
+
+@given(st.integers(16, 20000))
+def test_good_size_is_the_next_even_number_of_small_primes(pixels):
+    size = good_size(pixels)
+    assert size >= pixels
+    assert size % 2 == 0
+    assert _only_2_3_5(size)
+    assert not any(_only_2_3_5(n) for n in range(pixels + pixels % 2, size, 2))
+
+
+def test_good_sizes_known():
+    assert [good_size(n) for n in (500, 501, 512, 513, 641, 1000, 7)] == [
+        500,
+        512,
+        512,
+        540,
+        648,
+        1000,
+        16,
+    ]
+
+
+def test_resolution_of_the_vla_a_array_at_1_4_ghz():
+    # 36.4 km at 1.4 GHz: 1.2 arcsec; VLA status summary: 1.3 arcsec at L band.
+    assert resolution_arcsec(36.4e3, 1.4e9) == pytest.approx(1.21, abs=0.01)
+
+
+@given(st.floats(10, 1e7), st.floats(1e8, 1e12), st.floats(2, 10))
+def test_cell_samples_the_beam_at_least_as_often_as_asked(baseline, frequency, oversampling):
+    cell = auto_cell_arcsec(baseline, frequency, oversampling=oversampling)
+    samples = resolution_arcsec(baseline, frequency) / cell
+    assert oversampling * (1 - 1e-9) <= samples < oversampling * 1.11
+    assert float(f"{cell:.2g}") == cell
+
+
+@pytest.mark.parametrize("baseline", [0.0, -1.0, math.nan, math.inf])
+def test_no_baseline_is_an_error_that_names_the_remedy(baseline):
+    with pytest.raises(ConfigError, match="imsize and cell"):
+        auto_cell_arcsec(baseline, 1e9)
+
+
+def test_primary_beam_of_alma_at_100_ghz():
+    # ALMA Technical Handbook: 12 m dishes, 58 arcsec at 100 GHz.
+    assert primary_beam_fwhm_arcsec(100e9, 12.0) == pytest.approx(58.2, abs=0.3)
+
+
+def test_coarse_field_of_a_small_array_holds_every_baseline():
+    field = coarse_field(3728.0, (8.06e9, 8.11e9), 25.0)
+    assert field.uvmax_m == 0
+    assert field.imsize == (648, 648)
+    assert field.cell_arcsec == 0.81
+    assert field.width_arcsec >= 1.5 * primary_beam_fwhm_arcsec(8.06e9, 25.0)
+
+
+def test_coarse_field_of_a_large_array_leaves_out_baselines_its_pixels_cannot_hold():
+    field = coarse_field(36.4e3, (1e9, 2e9), 25.0, max_pixels=1000)
+    assert field.imsize == (1000, 1000)
+    assert field.width_arcsec == pytest.approx(1.5 * primary_beam_fwhm_arcsec(1e9, 25.0))
+    assert 0 < field.uvmax_m < 36.4e3
+    assert resolution_arcsec(field.uvmax_m, 2e9) == pytest.approx(2.5 * field.cell_arcsec)
