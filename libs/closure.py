@@ -28,6 +28,7 @@ __all__ = [
     "ClosureData",
     "ClosurePhases",
     "average_bispectra",
+    "chord_variance",
     "closure_quantities",
     "independent_quadrangles",
     "independent_triangles",
@@ -377,17 +378,27 @@ class Bispectra:
         """Amplitude over the standard deviation of one part; about 1.25 for noise."""
         return np.abs(self.value) / self.sigma
 
-    def phase_variance(self) -> Float:
-        """Mean square of ``2 sin(error / 2)`` of the phases, rad^2: from 2 (noise) to 1/SNR^2.
+    @property
+    def concentration(self) -> Float:
+        """kappa of the von Mises distribution of each phase: SNR^2 if high, 0 for noise.
 
-        For a measured amplitude b and a true one A the phase is von Mises with
-        ``kappa = b A / sigma^2``, whose mean cosine is I1/I0 (Mardia & Jupp 2000).
+        For a measured amplitude b and a true one A the phase of b is von Mises distributed with
+        ``kappa = b A / sigma^2`` (Mardia & Jupp 2000, sect. 3.5). A comes from the powers of
+        the baselines, because b alone cannot tell noise from signal.
         """
-        kappa = np.abs(self.value) * self.expected / self.sigma**2
-        large = np.maximum(kappa, 1.0)
-        series = 1 / large + 0.25 / large**2
-        small = np.minimum(kappa, 1e4)
-        return np.where(kappa > 1e3, series, 2 * (1 - ive(1, small) / ive(0, small)))
+        return np.abs(self.value) * self.expected / self.sigma**2
+
+
+def chord_variance(concentration: Float) -> Float:
+    """Mean of ``4 sin^2(error / 2)`` of von Mises phases: 1/kappa if high, 2 for noise.
+
+    It is 2 (1 - I1(kappa) / I0(kappa)).
+    """
+    large = np.maximum(concentration, 1.0)
+    small = np.minimum(concentration, 1e4)
+    return np.where(
+        concentration > 1e3, 1 / large + 0.25 / large**2, 2 * (1 - ive(1, small) / ive(0, small))
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -459,6 +470,22 @@ def average_bispectra(
     return _bispectra(data, triangles, edges, blocks)
 
 
+def _steadied_power(blocks: _Blocks) -> Float:
+    """Power of each block drawn towards the baseline's mean where the block's own is noise.
+
+    The power of one block of noise is as often above zero as below; the mean over all blocks is
+    not so easily deceived. Its prior width is the mean itself, a visibility varying by 100 %.
+    """
+    n = blocks.count
+    precision = np.where(n > 0, n / np.maximum(blocks.noise, 1e-300) ** 2, 0.0)
+    total = precision.sum(axis=(1, 2), keepdims=True)
+    mean = np.maximum((blocks.power * precision).sum(axis=(1, 2), keepdims=True), 0.0)
+    mean = mean / np.maximum(total, 1e-300)
+    variance = 4 * blocks.noise * (mean + blocks.noise) / np.maximum(n, 1)
+    share = mean**2 / np.maximum(mean**2 + variance, 1e-300)
+    return np.maximum(share * blocks.power + (1 - share) * mean, 0.0)
+
+
 def _bispectra(
     data: BaselineVisibilities, triangles: Int, edges: Int, blocks: _Blocks
 ) -> Bispectra:
@@ -467,10 +494,11 @@ def _bispectra(
     baseline = np.stack([index[i, j], index[j, k], index[i, k]], axis=1)
     if np.any(baseline < 0):
         raise ValueError("a triangle has a baseline that is not in the data")
+    power = _steadied_power(blocks)
     value, sigma, fraction, count = _average_bispectra(
-        data.vis, data.sigma, blocks.power, baseline, edges
+        data.vis, data.sigma, power, baseline, edges
     )
-    amplitude = np.sqrt(np.maximum(blocks.power, 0.0))
+    amplitude = np.sqrt(power)
     expected = amplitude[baseline[:, 0]] * amplitude[baseline[:, 1]] * amplitude[baseline[:, 2]]
     return Bispectra(triangles, baseline, value, sigma, expected, fraction, count)
 
@@ -490,6 +518,9 @@ class ClosurePhases:
     sigma_rad : (n,) float64
         Its error as root mean square of ``2 sin(error / 2)``: the usual error at high
         signal-to-noise ratio and sqrt(2) for noise.
+    concentration : (n,) float64
+        kappa of its von Mises distribution; ``2 kappa (1 - cos(difference))`` is -2 ln of the
+        likelihood, so this, not 1 / sigma^2, is the weight in a fit: noise weighs nothing.
     fraction : (n, 3) float64
         Fraction of the variance due to each baseline, shared with the block's other triangles.
     snr : (n,) float64
@@ -501,6 +532,7 @@ class ClosurePhases:
     baseline: Int
     phase_rad: Float
     sigma_rad: Float
+    concentration: Float
     fraction: Float
     snr: Float
 
@@ -659,7 +691,8 @@ def _gather_phases(
         every[cell[0]],
         averaged.baseline[cell[0]],
         np.angle(averaged.value[cell]),
-        np.sqrt(averaged.phase_variance()[cell]),
+        np.sqrt(chord_variance(averaged.concentration[cell])),
+        averaged.concentration[cell],
         averaged.fraction[cell],
         averaged.snr[cell],
     )

@@ -1,0 +1,692 @@
+"""Least squares of Gaussian components against closure quantities: kernels and minimiser.
+
+Closure phases of a block share baselines, so their covariance is not diagonal:
+``C = diag(private) + G G^T`` with one column of G for each shared baseline. Log amplitudes
+contain the gains of their two stations, which are marginalised with a flat prior; this equals a
+fit to all log closure amplitudes with their full covariance. Both are solved through the
+Woodbury identity in matrices as small as the number of stations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from libs.closure import ClosureData, chord_variance
+
+__all__ = ["Components", "FitProblem", "Fitted", "gradient_map", "minimise", "objective"]
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+_LNFLUX, _L, _M, _CLL, _CLM, _CMM = range(6)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Gaussian components in units of the shortest fringe spacing.
+
+    Component 0 is the reference: its flux is 1 and its position (0, 0), because closures fix
+    neither. The sky covariance of a component is ``L L^T``, L lower triangular, so that every
+    value is a possible shape and no position angle is ambiguous; zero for a point.
+
+    Attributes
+    ----------
+    log_flux : (ncomp,) float64
+        ln of the flux over that of component 0.
+    position : (ncomp, 2) float64
+        (l, m).
+    shape : (ncomp, 3) float64
+        L_ll, L_ml, L_mm.
+    extended : (ncomp,) bool
+        False: a point, whose shape is not fitted.
+    """
+
+    log_flux: Float
+    position: Float
+    shape: Float
+    extended: NDArray[np.bool_]
+
+    @classmethod
+    def single(cls, size: float = 0.0) -> Components:
+        """One component, circular of standard deviation ``size`` or a point."""
+        return cls(
+            np.zeros(1), np.zeros((1, 2)), np.array([[size, 0.0, size]]), np.array([size > 0])
+        )
+
+    def __len__(self) -> int:
+        return len(self.log_flux)
+
+    @property
+    def covariance(self) -> Float:
+        """(ncomp, 3): C_ll, C_lm, C_mm."""
+        a, b, c = self.shape.T
+        return np.stack([a * a, a * b, b * b + c * c], axis=1)
+
+    def with_new(self, log_flux: float, position: Float, size: float) -> Components:
+        """Append a component, circular of standard deviation ``size`` or a point (0)."""
+        return Components(
+            np.append(self.log_flux, log_flux),
+            np.vstack([self.position, position]),
+            np.vstack([self.shape, [size, 0.0, size]]),
+            np.append(self.extended, size > 0),
+        )
+
+    def referred_to(self, index: int) -> Components:
+        """The same sky with component ``index`` as the reference, put first."""
+        order = np.r_[index, np.delete(np.arange(len(self)), index)]
+        return Components(
+            (self.log_flux - self.log_flux[index])[order],
+            (self.position - self.position[index])[order],
+            self.shape[order],
+            self.extended[order],
+        )
+
+    def free(self) -> tuple[Int, Int]:
+        """Component and kind (ln flux, l, m, three of shape) of each free parameter."""
+        pairs = []
+        for k in range(len(self)):
+            kinds = ([0, 1, 2] if k else []) + ([3, 4, 5] if self.extended[k] else [])
+            pairs += [(k, kind) for kind in kinds]
+        array = np.array(pairs, np.int64).reshape(-1, 2)
+        return array[:, 0], array[:, 1]
+
+    def table(self) -> Float:
+        """(ncomp, 6) parameters as the kernels take them."""
+        return np.hstack([self.log_flux[:, None], self.position, self.covariance])
+
+    def vector(self) -> Float:
+        """Values of the free parameters."""
+        every = np.hstack([self.log_flux[:, None], self.position, self.shape])
+        return every[self.free()]
+
+    def with_vector(self, values: Float) -> Components:
+        """The components with other values of the free parameters."""
+        every = np.hstack([self.log_flux[:, None], self.position, self.shape])
+        every[self.free()] = values
+        return replace(self, log_flux=every[:, 0], position=every[:, 1:3], shape=every[:, 3:])
+
+    def chain(self) -> Float:
+        """Derivatives of the kernel's parameters (rows) by the free parameters (columns)."""
+        component, kind = self.free()
+        matrix = np.eye(len(component))
+        for k in np.flatnonzero(self.extended):
+            first = int(np.flatnonzero((component == k) & (kind == 3))[0])
+            a, b, c = self.shape[k]
+            matrix[first : first + 3, first : first + 3] = [
+                [2 * a, 0, 0],
+                [b, a, 0],
+                [0, 2 * b, 2 * c],
+            ]
+        return matrix
+
+
+@dataclass(frozen=True)
+class FitProblem:
+    """Closure quantities laid out for the kernels; cells are (block, baseline) with data.
+
+    Attributes
+    ----------
+    unit_rad : float
+        The angle 1 of `Components`, 1 / (longest baseline in wavelengths), rad.
+    u, v, log_amplitude, log_weight : (ncell,) float64
+        u and v in longest baselines; weight 0 where the amplitude is not used.
+    ant1, ant2 : (ncell,) int64
+    cell_start, triangle_start : (nblock + 1,) int64
+    triangle : (ntri, 3) int64
+        Cells of each closure phase, the third with negative sign.
+    phase, private : (ntri,) float64
+        Closure phase (rad), and its variance less what it shares (rad^2).
+    load : (ntri, 3) float64; shared : (ntri, 3) int64
+        Square root of the shared variance (with sign) and the number of the shared baseline
+        in the block, -1 where it belongs to this triangle alone.
+    nshared : (nblock,) int64
+    nant : int
+        Number of stations.
+    n_phase : float
+        Effective number of closure phases, the expectation of their chi2: 1 for each that is
+        above the noise, 0 for each that is noise.
+    n_amplitude : int
+        Number of independent log closure amplitudes.
+    field : float
+        Largest offset a component can have, units of ``unit_rad``.
+    """
+
+    unit_rad: float
+    u: Float
+    v: Float
+    log_amplitude: Float
+    log_weight: Float
+    ant1: Int
+    ant2: Int
+    cell_start: Int
+    triangle_start: Int
+    triangle: Int
+    phase: Float
+    private: Float
+    load: Float
+    shared: Int
+    nshared: Int
+    nant: int
+    n_phase: float
+    n_amplitude: int
+    field: float
+
+    @property
+    def n_data(self) -> float:
+        """Effective number of independent closure quantities."""
+        return self.n_phase + self.n_amplitude
+
+    @classmethod
+    def from_closures(
+        cls,
+        data: ClosureData,
+        *,
+        use_amplitudes: bool = True,
+        phase_floor_rad: float = 0.02,
+        amplitude_floor: float = 0.02,
+        blocks: Int | None = None,
+        field_rad: float = 0.0,
+    ) -> FitProblem:
+        """Lay out all blocks, or those numbered in ``blocks`` (ascending).
+
+        The floors (rad; relative amplitude) are added in quadrature to the errors of closure
+        phases and of baseline amplitudes: non-closing errors of real data.
+        """
+        blocks = np.arange(len(data.uv)) if blocks is None else blocks
+        phases = data.phases
+        pick = np.flatnonzero(np.isin(phases.block, blocks))
+        renumber = np.full(len(data.uv), -1, np.int64)
+        renumber[blocks] = np.arange(len(blocks))
+        nbl = len(data.ant1)
+        used = np.isfinite(data.log_sigma[blocks]) if use_amplitudes else None
+        occupied = np.zeros((len(blocks), nbl), bool) if used is None else used.copy()
+        tri_block = renumber[phases.block[pick]]
+        occupied[tri_block[:, None], phases.baseline[pick]] = True
+        cell_of = np.cumsum(occupied.ravel()).reshape(occupied.shape) - 1
+        where = np.nonzero(occupied)
+        uv = data.uv[blocks][where]
+        longest = float(np.hypot(*uv.T).max())
+        weight = np.zeros(len(uv))
+        n_amplitude = 0
+        if used is not None:
+            with np.errstate(invalid="ignore"):
+                weight = 1 / (data.log_sigma[blocks][where] ** 2 + amplitude_floor**2)
+            n_amplitude = _count_amplitudes(used, data.ant1, data.ant2, len(data.antenna))
+        kappa = phases.concentration[pick]
+        load, shared, nshared, private = _share(
+            tri_block,
+            phases.baseline[pick],
+            1 / np.maximum(kappa, 1e-6),
+            phases.fraction[pick],
+            phase_floor_rad,
+            len(blocks),
+        )
+        field = field_rad * longest or min(0.5 / float(np.percentile(np.hypot(*uv.T), 2)) * longest, 40.0)
+        return cls(
+            1 / longest,
+            np.ascontiguousarray(uv[:, 0] / longest),
+            np.ascontiguousarray(uv[:, 1] / longest),
+            data.log_amplitude[blocks][where],
+            weight,
+            data.ant1[where[1]],
+            data.ant2[where[1]],
+            np.r_[0, np.cumsum(occupied.sum(axis=1))],
+            np.searchsorted(tri_block, np.arange(len(blocks) + 1)),
+            cell_of[tri_block[:, None], phases.baseline[pick]],
+            phases.phase_rad[pick],
+            private,
+            load,
+            shared,
+            nshared,
+            len(data.antenna),
+            float((kappa * chord_variance(kappa)).sum()),
+            n_amplitude,
+            field,
+        )
+
+
+def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) -> int:
+    """Baselines less the rank of their station gains, summed over blocks."""
+    patterns, counts = np.unique(used, axis=0, return_counts=True)
+    total = 0
+    for pattern, count in zip(patterns, counts, strict=True):
+        incidence = np.zeros((int(pattern.sum()), nant))
+        rows = np.arange(len(incidence))
+        incidence[rows, ant1[pattern]] = 1
+        incidence[rows, ant2[pattern]] = 1
+        rank = np.linalg.matrix_rank(incidence) if len(incidence) else 0
+        total += int(count) * (len(incidence) - int(rank))
+    return total
+
+
+def _share(
+    block: Int, baseline: Int, variance: Float, fraction: Float, floor_rad: float, nblock: int
+) -> tuple[Float, Int, Int, Float]:
+    """Split the variance of closure phases into shared baselines and the rest."""
+    nbl = int(baseline.max(initial=0)) + 1
+    key = block[:, None] * nbl + baseline
+    unique, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(key.shape)
+    several = counts > 1
+    owner = unique // nbl
+    nshared = np.bincount(owner[several], minlength=nblock)
+    number = np.full(len(unique), -1, np.int64)
+    number[several] = np.arange(several.sum()) - np.r_[0, np.cumsum(nshared)][owner[several]]
+    shared = number[inverse]
+    part = np.where(shared >= 0, fraction * variance[:, None], 0.0)
+    sign = np.array([1.0, 1.0, -1.0])
+    # The guard keeps the matrix positive definite when a triangle's own baseline is noiseless.
+    private = np.maximum(variance - part.sum(axis=1), 1e-3 * variance) + floor_rad**2
+    return np.sqrt(part) * sign, shared, nshared.astype(np.int64), private
+
+
+@njit(cache=True, nogil=True)
+def _solve_small(matrix, size, right, columns):  # pragma: no cover
+    """Cholesky: right := L^-1 right, in place; matrix is overwritten by L."""
+    for i in range(size):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            if i == j:
+                matrix[i, i] = np.sqrt(max(total, 1e-300))
+            else:
+                matrix[i, j] = total / matrix[j, j]
+    for i in range(size):
+        for k in range(i):
+            factor = matrix[i, k]
+            for c in range(columns):
+                right[i, c] -= factor * right[k, c]
+        for c in range(columns):
+            right[i, c] /= matrix[i, i]
+
+
+@njit(cache=True, nogil=True)
+def _model_cell(table, component, kind, u, v, derivative):  # pragma: no cover
+    """Visibility; derivative[j] = d ln V / d parameter j."""
+    value = 0j
+    for k in range(len(table)):
+        exponent = (
+            table[k, 0]
+            - 2 * np.pi**2 * (table[k, 3] * u * u + 2 * table[k, 4] * u * v + table[k, 5] * v * v)
+        )
+        angle = -2 * np.pi * (u * table[k, 1] + v * table[k, 2])
+        part = np.exp(exponent) * complex(np.cos(angle), np.sin(angle))
+        value += part
+        for j in range(len(component)):
+            if component[j] != k:
+                continue
+            if kind[j] == 0:
+                derivative[j] = part
+            elif kind[j] == 1:
+                derivative[j] = part * complex(0.0, -2 * np.pi * u)
+            elif kind[j] == 2:
+                derivative[j] = part * complex(0.0, -2 * np.pi * v)
+            elif kind[j] == 3:
+                derivative[j] = part * (-2 * np.pi**2 * u * u)
+            elif kind[j] == 4:
+                derivative[j] = part * (-4 * np.pi**2 * u * v)
+            else:
+                derivative[j] = part * (-2 * np.pi**2 * v * v)
+    if abs(value) < 1e-30:
+        value = 1e-30 + 0j
+    for j in range(len(component)):
+        derivative[j] /= value
+    return value
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(rows, residual, weight, normal, gradient):  # pragma: no cover
+    """normal += rows^T w rows (lower triangle), gradient += rows^T w residual."""
+    p = len(gradient)
+    for n in range(len(residual)):
+        w = weight[n]
+        if w == 0.0:
+            continue
+        for a in range(p):
+            x = w * rows[n, a]
+            gradient[a] += x * residual[n]
+            for b in range(a + 1):
+                normal[a, b] += x * rows[n, b]
+
+
+@njit(cache=True, nogil=True)
+def _subtract(work, size, p, normal, gradient):  # pragma: no cover
+    """Take T^T T off, T being work[:, :p] and work[:, p] the right side; returns y^T y."""
+    loss = 0.0
+    for i in range(size):
+        y = work[i, p]
+        loss += y * y
+        for a in range(p):
+            gradient[a] -= work[i, a] * y
+            for b in range(a + 1):
+                normal[a, b] -= work[i, a] * work[i, b]
+    return loss
+
+
+@njit(cache=True, nogil=True)
+def _phase_block(
+    dlog, angle, cells, phase, private, load, shared, nshared, robust, normal, gradient
+):  # pragma: no cover
+    """chi2 of the closure phases of one block; adds to normal and gradient."""
+    p = len(gradient)
+    n = len(phase)
+    rows = np.empty((n, p))
+    residual = np.empty(n)
+    weight = np.empty(n)
+    chi2 = 0.0
+    for t in range(n):
+        x, y, z = cells[t, 0], cells[t, 1], cells[t, 2]
+        half = 0.5 * (phase[t] - (angle[x] + angle[y] - angle[z]))
+        residual[t] = 2 * np.sin(half)
+        slope = np.cos(half)
+        for a in range(p):
+            rows[t, a] = slope * (dlog[x, a].imag + dlog[y, a].imag - dlog[z, a].imag)
+        if robust:
+            variance = private[t] + load[t, 0] ** 2 + load[t, 1] ** 2 + load[t, 2] ** 2
+            root = np.sqrt(1 + residual[t] ** 2 / variance)
+            chi2 += 2 * (root - 1)
+            weight[t] = 1 / (variance * root)
+        else:
+            weight[t] = 1 / private[t]
+            chi2 += residual[t] ** 2 * weight[t]
+    _accumulate(rows, residual, weight, normal, gradient)
+    if robust or nshared == 0:
+        return chi2
+    matrix = np.eye(nshared)
+    work = np.zeros((nshared, p + 1))
+    for t in range(n):
+        for e in range(3):
+            i = shared[t, e]
+            if i < 0:
+                continue
+            x = load[t, e] * weight[t]
+            work[i, p] += x * residual[t]
+            for a in range(p):
+                work[i, a] += x * rows[t, a]
+            for d in range(3):
+                if shared[t, d] >= 0:
+                    matrix[i, shared[t, d]] += x * load[t, d]
+    _solve_small(matrix, nshared, work, p + 1)
+    return chi2 - _subtract(work, nshared, p, normal, gradient)
+
+
+@njit(cache=True, nogil=True)
+def _gain_system(rows, residual, weight, ant1, ant2, nant, p):  # pragma: no cover
+    matrix = np.zeros((nant, nant))
+    work = np.zeros((nant, p + 1))
+    for n in range(len(residual)):
+        w = weight[n]
+        if w == 0.0:
+            continue
+        i, j = ant1[n], ant2[n]
+        matrix[i, i] += w
+        matrix[j, j] += w
+        matrix[i, j] += w
+        matrix[j, i] += w
+        for a in range(p):
+            x = w * rows[n, a]
+            work[i, a] += x
+            work[j, a] += x
+        work[i, p] += w * residual[n]
+        work[j, p] += w * residual[n]
+    largest = 1e-300
+    for i in range(nant):
+        largest = max(largest, matrix[i, i])
+    for i in range(nant):
+        # A wide prior: keeps stations without data, and chains without a loop, solvable.
+        matrix[i, i] += 1e-8 * largest
+    return matrix, work
+
+
+@njit(cache=True, nogil=True)
+def _amplitude_block(
+    dlog, log_model, log_amplitude, base_weight, ant1, ant2, nant, robust, normal, gradient
+):  # pragma: no cover
+    """chi2 of the log amplitudes of one block, station gains marginalised."""
+    p = len(gradient)
+    n = len(log_amplitude)
+    rows = np.empty((n, p))
+    residual = np.empty(n)
+    for c in range(n):
+        residual[c] = log_amplitude[c] - log_model[c]
+        for a in range(p):
+            rows[c, a] = dlog[c, a].real
+    weight = base_weight.copy()
+    passes = 2 if robust else 1
+    chi2 = 0.0
+    for step in range(passes):
+        matrix, work = _gain_system(rows, residual, weight, ant1, ant2, nant, p)
+        _solve_small(matrix, nant, work, p + 1)
+        if robust:
+            gain = np.empty(nant)
+            for i in range(nant - 1, -1, -1):
+                total = work[i, p]
+                for k in range(i + 1, nant):
+                    total -= matrix[k, i] * gain[k]
+                gain[i] = total / matrix[i, i]
+            chi2 = 0.0
+            for c in range(n):
+                left = residual[c] - gain[ant1[c]] - gain[ant2[c]]
+                root = np.sqrt(1 + left * left * base_weight[c])
+                chi2 += 2 * (root - 1)
+                if step == 0:
+                    weight[c] = base_weight[c] / root
+    _accumulate(rows, residual, weight, normal, gradient)
+    loss = _subtract(work, nant, p, normal, gradient)
+    if not robust:
+        for c in range(n):
+            chi2 += weight[c] * residual[c] ** 2
+        chi2 -= loss
+    return chi2
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(
+    table, component, kind, u, v, log_amplitude, log_weight, ant1, ant2, cell_start,
+    triangle_start, triangle, phase, private, load, shared, nshared, nant, robust,
+):  # fmt: skip # pragma: no cover
+    """Objective (phases, amplitudes), gradient and normal matrix in the kernel's parameters."""
+    p = len(component)
+    normal = np.zeros((p, p))
+    gradient = np.zeros(p)
+    chi2_phase, chi2_amplitude = 0.0, 0.0
+    for b in range(len(cell_start) - 1):
+        first, last = cell_start[b], cell_start[b + 1]
+        dlog = np.zeros((last - first, p), np.complex128)
+        angle = np.empty(last - first)
+        log_model = np.empty(last - first)
+        any_amplitude = False
+        for c in range(first, last):
+            value = _model_cell(table, component, kind, u[c], v[c], dlog[c - first])
+            angle[c - first] = np.arctan2(value.imag, value.real)
+            log_model[c - first] = np.log(abs(value))
+            any_amplitude |= log_weight[c] > 0
+        s = slice(triangle_start[b], triangle_start[b + 1])
+        chi2_phase += _phase_block(
+            dlog, angle, triangle[s] - first, phase[s], private[s], load[s], shared[s],
+            nshared[b], robust, normal, gradient,
+        )  # fmt: skip
+        if any_amplitude:
+            s = slice(first, last)
+            chi2_amplitude += _amplitude_block(
+                dlog, log_model, log_amplitude[s], log_weight[s], ant1[s], ant2[s], nant,
+                robust, normal, gradient,
+            )  # fmt: skip
+    for a in range(p):
+        for b in range(a):
+            normal[b, a] = normal[a, b]
+    return chi2_phase, chi2_amplitude, gradient, normal
+
+
+def _run(
+    problem: FitProblem, model: Components, free: tuple[Int, Int], robust: bool
+) -> tuple[float, float, Float, Float]:
+    return _evaluate(  # type: ignore[no-any-return]
+        model.table(), *free, problem.u, problem.v, problem.log_amplitude, problem.log_weight,
+        problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
+        problem.phase, problem.private, problem.load, problem.shared, problem.nshared,
+        problem.nant, robust,
+    )  # fmt: skip
+
+
+def objective(
+    problem: FitProblem, model: Components, *, robust: bool = False
+) -> tuple[float, float]:
+    """chi2 of closure phases and of log closure amplitudes (or their soft-L1 loss)."""
+    none = np.zeros(0, np.int64)
+    chi2_phase, chi2_amplitude, _, _ = _run(problem, model, (none, none), robust)
+    return float(chi2_phase), float(chi2_amplitude)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The end of a minimisation.
+
+    Attributes
+    ----------
+    model : Components
+    chi2_phase, chi2_amplitude : float
+        Or the robust loss, when that was minimised.
+    normal : (6 per free component, ...) float64
+        Half the second derivatives of chi2 by the kernel's parameters (ln flux, l, m, and the
+        three elements of the sky covariance): the Fisher matrix.
+    """
+
+    model: Components
+    chi2_phase: float
+    chi2_amplitude: float
+    normal: Float
+
+    @property
+    def chi2(self) -> float:
+        """Sum of both parts."""
+        return self.chi2_phase + self.chi2_amplitude
+
+
+def _prior(problem: FitProblem, kind: Int) -> Float:
+    """Weights of a very wide prior about zero: keeps what closures do not fix from running off."""
+    width = np.array([4.0, problem.field, problem.field, *3 * [problem.field / 2]])
+    return width[kind] ** -2.0
+
+
+def minimise(
+    problem: FitProblem,
+    model: Components,
+    *,
+    robust: bool = False,
+    iterations: int = 40,
+    tolerance: float = 1e-3,
+) -> Fitted:
+    """Levenberg-Marquardt from ``model``; stops when the objective falls by < ``tolerance``.
+
+    The loss with ``robust`` is soft-L1 on single errors, ``2 (sqrt(1 + z^2) - 1)``.
+    """
+    free = model.free()
+    prior = _prior(problem, free[1])
+    damping = 1e-2
+    state = _run(problem, model, free, robust)
+    vector = model.vector()
+    value = state[0] + state[1] + float(prior @ vector**2)
+    small = 0
+    for _ in range(iterations):
+        if not len(vector):
+            break
+        chain = model.chain()
+        normal = chain.T @ state[3] @ chain + np.diag(prior)
+        slope = chain.T @ state[2] - prior * vector
+        diagonal = np.diag(normal) + 1e-12 * normal.diagonal().max()
+        step = np.linalg.solve(normal + damping * np.diag(diagonal), slope)
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
+        trial = model.with_vector(vector + step)
+        trial_state = _run(problem, trial, free, robust)
+        trial_value = trial_state[0] + trial_state[1] + float(prior @ (vector + step) ** 2)
+        if np.isfinite(trial_value) and trial_value < value:
+            small = small + 1 if value - trial_value < tolerance else 0
+            model, vector, state, value = trial, vector + step, trial_state, trial_value
+            damping = max(damping * 0.2, 1e-9)
+        else:
+            small += 1 if damping > 1e3 else 0
+            damping *= 8.0
+        if small >= 2 or damping > 1e8:
+            break
+    return Fitted(model, float(state[0]), float(state[1]), state[3])
+
+
+@njit(cache=True, nogil=True)
+def _backproject(
+    table, u, v, log_amplitude, log_weight, ant1, ant2, cell_start, triangle_start, triangle,
+    phase, private, load, nant,
+):  # fmt: skip # pragma: no cover
+    """Coefficients of the objective's slope by the flux of a point anywhere, and its curvature."""
+    none = np.zeros(0, np.int64)
+    coefficient = np.zeros(len(u), np.complex128)
+    curvature = 0.0
+    for b in range(len(cell_start) - 1):
+        first, last = cell_start[b], cell_start[b + 1]
+        n = last - first
+        value = np.empty(n, np.complex128)
+        residual = np.empty(n)
+        pull = np.zeros(n, np.complex128)
+        empty = np.zeros((n, 0))
+        blank = np.zeros(0, np.complex128)
+        for c in range(n):
+            value[c] = _model_cell(table, none, none, u[first + c], v[first + c], blank)
+            residual[c] = log_amplitude[first + c] - np.log(abs(value[c]))
+        for t in range(triangle_start[b], triangle_start[b + 1]):
+            x, y, z = triangle[t, 0] - first, triangle[t, 1] - first, triangle[t, 2] - first
+            product = value[x] * value[y] * np.conj(value[z])
+            half = 0.5 * (phase[t] - np.arctan2(product.imag, product.real))
+            variance = private[t] + load[t, 0] ** 2 + load[t, 1] ** 2 + load[t, 2] ** 2
+            r = 2 * np.sin(half)
+            w = 1 / (variance * np.sqrt(1 + r * r / variance))
+            drive = w * r * np.cos(half)
+            pull[x] += complex(0.0, -drive)
+            pull[y] += complex(0.0, -drive)
+            pull[z] -= complex(0.0, -drive)
+            for e in (x, y, z):
+                curvature += 0.5 * w / (abs(value[e]) ** 2)
+        weight = log_weight[first:last]
+        if weight.max() > 0:
+            a1, a2 = ant1[first:last], ant2[first:last]
+            matrix, work = _gain_system(empty, residual, weight, a1, a2, nant, 0)
+            gain = np.linalg.solve(matrix, work[:, 0])
+            for c in range(n):
+                left = residual[c] - gain[a1[c]] - gain[a2[c]]
+                w = weight[c] / np.sqrt(1 + left * left * weight[c])
+                pull[c] += w * left
+                curvature += 0.5 * w / (abs(value[c]) ** 2)
+        coefficient[first:last] = pull / value
+    return coefficient, curvature
+
+
+def gradient_map(
+    problem: FitProblem, model: Components, axis: Float
+) -> Float:
+    """Expected fall of the robust loss by one more point source, (l, m) on a square grid.
+
+    The closure counterpart of a residual dirty image: slope of the objective by the flux of a
+    point at each position, squared over its mean curvature; 0 where the slope is negative.
+
+    Parameters
+    ----------
+    axis : (n,) float64
+        Coordinates of the grid in both l and m, units of ``problem.unit_rad``.
+
+    Returns
+    -------
+    (n, n) float64, first axis l.
+    """
+    coefficient, curvature = _backproject(
+        model.table(), problem.u, problem.v, problem.log_amplitude, problem.log_weight,
+        problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
+        problem.phase, problem.private, problem.load, problem.nant,
+    )  # fmt: skip
+    along_l = np.exp(-2j * np.pi * np.outer(axis, problem.u)) * coefficient
+    along_m = np.exp(-2j * np.pi * np.outer(problem.v, axis))
+    slope = (along_l @ along_m).real
+    return np.maximum(slope, 0.0) ** 2 / curvature
