@@ -1,0 +1,137 @@
+"""Rows of a measurement set in blocks of one shape and bounded size, read into reused arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RowBlock", "read_block", "row_blocks", "write_block"]
+
+# Runs shorter than this are faster read through a reference table than one by one.
+_SHORT_RUN = 8
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Rows of one data description, as runs of consecutive rows.
+
+    Attributes
+    ----------
+    data_desc_id : int
+    rows : (nrow,) int64
+        Row numbers, increasing.
+    starts, counts : (nrun,) int64
+        The same rows as runs.
+    """
+
+    data_desc_id: int
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def _block(data_desc_id: int, rows: NDArray[np.int64]) -> RowBlock:
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    edges = np.concatenate([[0], breaks, [len(rows)]])
+    return RowBlock(data_desc_id, rows, rows[edges[:-1]], np.diff(edges))
+
+
+def row_blocks(
+    data_desc_id: NDArray[Any],
+    max_rows: dict[int, int],
+    wanted: NDArray[np.bool_] | None = None,
+) -> Iterator[RowBlock]:
+    """Cut a table into blocks of one data description each.
+
+    Parameters
+    ----------
+    data_desc_id : (nrow,) int
+        Of every row of the table.
+    max_rows : dict
+        Most rows in a block, by data description.
+    wanted : (nrow,) bool, optional
+        Rows that take part; default all.
+    """
+    for ddid in np.unique(data_desc_id if wanted is None else data_desc_id[wanted]):
+        mine = data_desc_id == ddid
+        rows = np.flatnonzero(mine if wanted is None else mine & wanted)
+        step = max(1, max_rows[int(ddid)])
+        for low in range(0, len(rows), step):
+            yield _block(int(ddid), rows[low : low + step])
+
+
+def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) -> NDArray[Any]:
+    """Read a column of a block.
+
+    Parameters
+    ----------
+    opened : casacore table
+    name : str
+        Column.
+    block : RowBlock
+    buffer : dict
+        Arrays kept between calls, by column; the result is a view of one of them and holds
+        until the next call with the same column and buffer.
+
+    Returns
+    -------
+    (nrow, ...) array
+        In (row, chan, corr) order.
+    """
+    if len(block.starts) * _SHORT_RUN > len(block.rows):
+        return np.asarray(opened.selectrows(block.rows).getcol(name))
+    if len(block.starts) == 1:
+        piece = _read_run(opened, name, int(block.starts[0]), int(block.counts[0]), buffer)
+        return piece
+    first = opened.getcol(name, int(block.starts[0]), int(block.counts[0]))
+    whole = _array_for(buffer, name, (len(block.rows), *first.shape[1:]), first.dtype)
+    offset = 0
+    for start, count in zip(block.starts.tolist(), block.counts.tolist(), strict=True):
+        part = whole[offset : offset + count]
+        if first.dtype.kind in "cfb":
+            opened.getcolnp(name, part, start, count)
+        else:
+            part[:] = opened.getcol(name, start, count)
+        offset += count
+    return whole
+
+
+def _read_run(
+    opened: Any, name: str, start: int, count: int, buffer: dict[str, Any]
+) -> NDArray[Any]:
+    kept = buffer.get(name)
+    if kept is None or kept.dtype.kind not in "cfb" or len(kept) < count:
+        values = np.asarray(opened.getcol(name, start, count))
+        buffer[name] = values
+        return values
+    shape = np.shape(opened.getcell(name, start))
+    if kept.shape[1:] != shape:
+        buffer[name] = np.asarray(opened.getcol(name, start, count))
+        return buffer[name]
+    opened.getcolnp(name, kept[:count], start, count)
+    return kept[:count]
+
+
+def _array_for(
+    buffer: dict[str, Any], name: str, shape: tuple[int, ...], dtype: Any
+) -> NDArray[Any]:
+    kept = buffer.get(name)
+    if kept is None or kept.dtype != dtype or kept.shape[1:] != shape[1:] or len(kept) < shape[0]:
+        kept = np.empty(shape, dtype)
+        buffer[name] = kept
+    return kept[: shape[0]]
+
+
+def write_block(opened: Any, name: str, block: RowBlock, values: NDArray[Any]) -> None:
+    """Write a column of a block; ``values`` as `read_block` returns them."""
+    if len(block.starts) * _SHORT_RUN > len(block.rows):
+        opened.selectrows(block.rows).putcol(name, values)
+        return
+    offset = 0
+    for start, count in zip(block.starts.tolist(), block.counts.tolist(), strict=True):
+        opened.putcol(name, values[offset : offset + count], start, count)
+        offset += count
