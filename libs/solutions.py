@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GainSolutions"]
+__all__ = ["GainSolutions", "concatenate"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,63 @@ class GainSolutions:
     def flagged_fraction(self) -> float:
         """Fraction of all solutions that are flagged, 0 to 1; 1 for an empty table."""
         return float(self.flag.mean()) if self.flag.size else 1.0
+
+
+def concatenate(parts: Sequence[GainSolutions]) -> GainSolutions:
+    """Join the solutions of several executions of one target along time.
+
+    Antennas are the union by name, frequencies and polarizations the union of all; what an
+    execution does not have is flagged.
+
+    Parameters
+    ----------
+    parts : sequence of GainSolutions
+        At least one; their times may interleave.
+
+    Raises
+    ------
+    ValueError
+        There are none, or some are common to both polarizations and others are not.
+    """
+    if not parts:
+        raise ValueError("no solutions to join")
+    if len(parts) == 1:
+        return parts[0]
+    positions = {
+        name: place for part in parts
+        for name, place in zip(part.antenna, part.position_m, strict=True)
+    }  # fmt: skip
+    blocks = sorted({
+        (float(hz), int(spw)) for part in parts
+        for hz, spw in zip(part.frequency_hz, part.spw, strict=True)
+    })  # fmt: skip
+    antenna = tuple(positions)
+    polarization = parts[0].polarization
+    if any(part.polarization != polarization for part in parts):
+        raise ValueError("the solutions differ in polarization")
+    shape = (sum(len(part.time_s) for part in parts), len(blocks), len(antenna), len(polarization))
+    gain, flag, snr = np.ones(shape, complex), np.ones(shape, bool), np.zeros(shape)
+    start = 0
+    for part in parts:
+        rows = np.arange(start, start + len(part.time_s))
+        columns = [
+            blocks.index((float(hz), int(spw)))
+            for hz, spw in zip(part.frequency_hz, part.spw, strict=True)
+        ]
+        where = np.ix_(rows, columns, [antenna.index(name) for name in part.antenna])
+        gain[where], flag[where], snr[where] = part.gain, part.flag, part.snr
+        start += len(part.time_s)
+    time_s = np.concatenate([part.time_s for part in parts])
+    order = np.argsort(time_s, kind="stable")
+    return GainSolutions(
+        time_s=time_s[order],
+        interval_s=np.concatenate([part.interval_s for part in parts])[order],
+        frequency_hz=np.array([hz for hz, _ in blocks]),
+        spw=np.array([spw for _, spw in blocks], dtype=np.int64),
+        antenna=antenna,
+        position_m=np.array([positions[name] for name in antenna]),
+        polarization=polarization,
+        gain=gain[order],
+        flag=flag[order],
+        snr=snr[order],
+    )

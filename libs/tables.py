@@ -221,6 +221,11 @@ class MsSummary:
         return max(float(self.frequency_hz[spw].max()) for spw in self.spws_used)
 
     @property
+    def min_frequency_hz(self) -> float:
+        """Lowest channel centre of the spws used."""
+        return min(float(self.frequency_hz[spw].min()) for spw in self.spws_used)
+
+    @property
     def mean_frequency_hz(self) -> float:
         """Mean channel centre of the spws used."""
         return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))

@@ -223,7 +223,7 @@ class Pipeline:
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
-        settings = {"options": dict(resolved.values), "origin": dict(resolved.origin)}
+        settings = {**resolved.values, "origin": dict(resolved.origin)}
         record = self.state.append(step.name, fingerprint, result, seconds, settings)
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
@@ -275,16 +275,18 @@ def settings_record(context: Context, steps: Sequence[Step], state: State) -> Ma
         name: {"value": _plain(value), "from": context.settings.origin[name]}
         for name, value in context.settings.values.items()
     }
-    by_step: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for step in steps:
         record = state.get(step.name)
-        if record is None or "options" not in record.settings:
+        if record is None or "origin" not in record.settings:
             continue
-        by_step[step.name] = {
-            name: {"value": _plain(value), "from": record.settings["origin"][name]}
-            for name, value in record.settings["options"].items()
+        origin = record.settings["origin"]
+        options[step.name] = {
+            name: {"value": _plain(value), "from": origin[name]}
+            for name, value in record.settings.items()
+            if name != "origin"
         }
-    return {"code": code_version(), "run": run, "steps": by_step}
+    return {"code": code_version(), **run, "options": options}
 
 
 def _plain(value: Any) -> Any:

@@ -70,7 +70,7 @@ class State:
         self.workdir = workdir
         self.path = workdir / "steps.csv"
         self.running_path = workdir / ".running"
-        self._rows = 0
+        self.rows = 0
         self._records: dict[str, Record] = {}
         if self.path.exists():
             self._load()
@@ -82,9 +82,9 @@ class State:
             text = text[: text.rfind("\n") + 1]
             write_atomically(self.path, text)
         for row in csv.DictReader(io.StringIO(text)):
-            record = _record(self._rows, row)
+            record = _record(self.rows, row)
             self._records[record.step] = record
-            self._rows += 1
+            self.rows += 1
 
     def get(self, step: str) -> Record | None:
         """Return the last record of a step."""
@@ -109,7 +109,7 @@ class State:
         """Append a finished step's row, synced to disk."""
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         record = Record(
-            self._rows, step, fingerprint, result, round(seconds["total"], 3),
+            self.rows, step, fingerprint, result, round(seconds["total"], 3),
             round(seconds["imaging"], 3), round(seconds["solving"], 3), dict(settings), finished,
         )  # fmt: skip
         new = not self.path.exists()
@@ -121,14 +121,14 @@ class State:
             stream.flush()
             os.fsync(stream.fileno())
         self._records[step] = record
-        self._rows += 1
+        self.rows += 1
         self.running_path.unlink(missing_ok=True)
         return record
 
     def forget(self) -> None:
         """Drop every record (``--restart``)."""
         self.path.unlink(missing_ok=True)
-        self._records, self._rows = {}, 0
+        self._records, self.rows = {}, 0
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -1,0 +1,272 @@
+"""The command: self-calibrate what config.py names, and what goes with it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from libs.errors import ConfigError, SelfcalError
+from selfcal import __version__
+from selfcal.context import Context
+from selfcal.options import Option
+from selfcal.pipeline import Pipeline, StepFailed, settings_record
+from selfcal.progress import Progress
+from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
+from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.step import Step, StepResult
+from selfcal.templates import TEMPLATE_DIR, check_global_parameters
+from steps import STANDARD, STEPS, build_steps
+
+ROOT = Path(__file__).resolve().parent
+log = logging.getLogger("selfcal")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 done, 1 a step failed, 2 the config is wrong."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {"init": command_init, "report": command_report, "doctor": command_doctor,
+                "apply": command_apply, "solutions": command_solutions}  # fmt: skip
+    try:
+        if arguments and arguments[0] in commands:
+            return commands[arguments[0]](arguments[1:])
+        return command_run(arguments)
+    except ConfigError as error:
+        print(f"selfcal: {error}", file=sys.stderr)
+        return 2
+    except SelfcalError as error:
+        print(f"selfcal: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("selfcal: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+# -- run ----------------------------------------------------------------------------------------
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    keys = "\n".join(_option_help(option) for option in RUN_OPTIONS)
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py",
+        description="Self-calibrate radio-interferometric data. Finished steps are reused.",
+        epilog=f"config keys:\n{keys}\n\nother commands: init, apply, solutions, report, doctor"
+        " (each has its own -h)\nsteps: " + ", ".join(STEPS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("config", nargs="?", help="config file, Python or YAML (default: config.py beside this)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="change a setting (imager=tclean) or a step's parameter (p1.solint=30s)")  # fmt: skip
+    add("--workdir", help="work directory")
+    add("--list", action="store_true", help="list the steps and their state, run nothing")
+    add("--dry-run", action="store_true", help="say what would run and why, run nothing")
+    add("--from", dest="start", default="", metavar="STEP", help="run this step and all after it")
+    add("--until", default="", metavar="STEP", help="stop after this step")
+    add("--only", default="", metavar="STEP", help="run this step alone")
+    add("--restart", action="store_true", help="run every step anew")
+    add("--version", action="version", version=f"selfcal {__version__}")
+    return parser
+
+
+def _option_help(option: Option) -> str:
+    default = option.default if option.default not in ("", {}) else "-"
+    return f"  {option.name:<18} {option.meaning} (default {default})"
+
+
+def command_run(argv: Sequence[str]) -> int:
+    """``auto_selfcal.py [CONFIG]``: run the list of steps."""
+    arguments = _run_parser().parse_args(argv)
+    settings = _settings(arguments)
+    steps = build_steps(settings["steps"] or STANDARD)
+    check_global_parameters(settings, steps)
+    workdir = settings.workdir
+    if arguments.list or arguments.dry_run:
+        return _show_plan(arguments, settings, steps)
+    with hold_workdir(workdir):
+        _start_logging(workdir, settings["quiet"])
+        return _run(arguments, settings, steps)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    path = Path(arguments.config) if arguments.config else ROOT / "config.py"
+    assignments = parse_assignments(arguments.assignments)
+    if arguments.workdir:
+        assignments["workdir"] = arguments.workdir
+    return build_settings(load_config(path), path, assignments, list(STEPS))
+
+
+def _start_logging(workdir: Path, quiet: bool) -> None:
+    """Everything goes to run.log; warnings of libraries go nowhere else."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    handler = logging.FileHandler(workdir / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def _pipeline(settings: Settings, steps: Sequence[Step], tools: Any, progress: Progress) -> Pipeline:
+    workdir = settings.workdir
+    context = Context(settings, workdir, tools, progress)
+    state = State(workdir)
+
+    def setup(context: Context) -> tuple[str, str]:
+        return str(context.metric("instrument", "")), str(context.metric("band", ""))
+
+    def after(context: Context, step: Step, result: StepResult) -> None:
+        resolved = settings_record(context, steps, state)
+        write_atomically(workdir / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+
+    return Pipeline(steps, context, state, setup=setup, after=after)
+
+
+def _show_plan(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
+    pipeline = _pipeline(settings, steps, None, Progress(quiet=True))
+    if arguments.list:
+        for step in steps:
+            record = pipeline.state.get(step.name)
+            status = f"{record.result.status}: {record.result.reason}" if record else "not run yet"
+            print(f"{step.name:<17} {status}")
+        return 0
+    planned = pipeline.plan(
+        start=arguments.start, until=arguments.until, only=arguments.only,
+        restart=arguments.restart,
+    )  # fmt: skip
+    for item in planned:
+        print(f"{item.name:<17} {item.action:<6} {item.why}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
+    from reports.tables import final_table
+    from steps.tools import make_tools
+
+    workdir = settings.workdir
+    progress = Progress(quiet=settings["quiet"])
+    begin = time.monotonic()
+    tools = make_tools(
+        settings["imager"], settings["solver"], workdir / "logs",
+        stall_s=settings["tool_stall"], on_wait=progress.tick,
+    )  # fmt: skip
+    pipeline = _pipeline(settings, steps, tools, progress)
+    progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
+    if tools.hint:
+        progress.note(tools.hint)
+    rows_before = pipeline.state.rows
+    try:
+        pipeline.run(
+            start=arguments.start, until=arguments.until, only=arguments.only,
+            restart=arguments.restart,
+        )  # fmt: skip
+    except StepFailed:
+        _finish(workdir, tools, "failed", render=True)
+        raise
+    finally:
+        tools.close()
+    ran = pipeline.state.rows > rows_before
+    summary = _finish(workdir, tools, "", render=ran and not arguments.until and not arguments.only)
+    print(final_table(summary), flush=True)
+    for text in summary["warnings"]:
+        print(f"WARNING: {text}")
+    if summary["status"] == "unchanged" and not arguments.until:
+        print("self-calibration did not help: the initial data stay as they were")
+    progress.note(f"{time.monotonic() - begin:.1f} s; report: {workdir / 'report.html'}")
+    return 0
+
+
+def _finish(workdir: Path, tools: Any, status: str, *, render: bool) -> dict[str, Any]:
+    """Write summary.json and, where something changed, the report."""
+    from reports.html import write_report
+    from reports.summary import write_summary
+
+    summary = write_summary(workdir, tools.versions(), status)
+    if render:
+        write_report(workdir)
+    return summary
+
+
+# -- the other commands -------------------------------------------------------------------------
+
+
+def command_init(argv: Sequence[str]) -> int:
+    """``init INSTRUMENT``: write a commented config to edit."""
+    folder = TEMPLATE_DIR / "configs"
+    known = sorted(path.stem for path in folder.glob("*.py"))
+    parser = argparse.ArgumentParser(prog="auto_selfcal.py init", description=command_init.__doc__)
+    parser.add_argument("instrument", help=", ".join(known))
+    parser.add_argument("-o", "--output", default="config.py", help="file to write")
+    arguments = parser.parse_args(argv)
+    if arguments.instrument not in known:
+        from selfcal.options import unknown_name
+
+        raise unknown_name("instrument", arguments.instrument, known)
+    target = Path(arguments.output)
+    if target.exists():
+        raise ConfigError(f"{target} exists", "name another file with -o, or remove it")
+    target.write_text((folder / f"{arguments.instrument}.py").read_text())
+    print(f"{target} written: set vis, then python auto_selfcal.py {target}")
+    return 0
+
+
+def command_report(argv: Sequence[str]) -> int:
+    """``report WORKDIR``: draw the figures and write report.html anew."""
+    from reports.html import write_report
+
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py report", description=command_report.__doc__
+    )
+    parser.add_argument("workdir")
+    print(write_report(parser.parse_args(argv).workdir))
+    return 0
+
+
+def command_doctor(argv: Sequence[str]) -> int:
+    """``doctor``: what is installed, which imager is used, free disk."""
+    from steps.doctor import examine
+
+    argparse.ArgumentParser(
+        prog="auto_selfcal.py doctor", description=command_doctor.__doc__
+    ).parse_args(argv)
+    lines, healthy = examine()
+    print("\n".join(lines))
+    return 0 if healthy else 1
+
+
+def command_apply(argv: Sequence[str]) -> int:
+    """``apply WORKDIR [--to MS]``: apply the final gain tables to the original data."""
+    from steps.apply_original import apply_to_original
+
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py apply", description=command_apply.__doc__
+    )
+    parser.add_argument("workdir")
+    parser.add_argument("--to", help="the measurement set to write (default: the run's input)")
+    arguments = parser.parse_args(argv)
+    for line in apply_to_original(Path(arguments.workdir).absolute(), arguments.to):
+        print(line)
+    return 0
+
+
+def command_solutions(argv: Sequence[str]) -> int:
+    """``solutions list|check|best|combine|merge|export``: work with h5parms."""
+    from libs.solutions_command import main as solutions_main
+
+    return solutions_main(list(argv))
+
+
+if __name__ == "__main__":
+    # a closed pipe (| head) ends the program as it does others
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())

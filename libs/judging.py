@@ -1,0 +1,104 @@
+"""Whether a round of self-calibration made the image better, worse or left it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Limits", "Verdict", "judge"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse is still accepted, as fractions of the best image's values.
+
+    Attributes
+    ----------
+    snr_loss : float
+        Of SNR and near-field SNR. Noise makes both waver from image to image.
+    rms_rise : float
+        Of the residual's noise, unless SNR gained more than that.
+    beam_growth : float
+        Of the beam area: flagging of long baselines betrays itself there (5 % is what ALMA's
+        and the VLA's pipelines allow).
+    flux_loss : float
+        Of the total flux.
+    flux_warning : float
+        A change of the total flux to be said loudly.
+    """
+
+    snr_loss: float = 0.01
+    rms_rise: float = 0.05
+    beam_growth: float = 0.05
+    flux_loss: float = 0.1
+    flux_warning: float = 0.03
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement: ``accepted``, why in one line, and warnings that hold either way."""
+
+    accepted: bool
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+def _change(new: float, old: float) -> float:
+    return (new - old) / abs(old) if old else 0.0
+
+
+def judge(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits = Limits(),
+    *,
+    amplitude: bool = False,
+) -> Verdict:
+    """Compare a round's image with the best so far; both made with the same parameters.
+
+    Parameters
+    ----------
+    new, best : mapping
+        Image statistics: ``snr``, ``near_field_snr``, ``dynamic_range``, ``rms_jy_beam``,
+        ``beam_area_arcsec2``, ``total_flux_jy``, ``peak_jy_beam``.
+    limits : Limits
+    amplitude : bool
+        The round changed amplitudes: the flux scale is watched.
+
+    Returns
+    -------
+    Verdict
+    """
+    change = {name: _change(new[name], best[name]) for name in _COMPARED}
+    faults = []
+    for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
+        if change[name] < -limits.snr_loss:
+            faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
+    if change["dynamic_range"] < -limits.snr_loss:
+        faults.append(
+            f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
+        )
+    if change["rms_jy_beam"] > limits.rms_rise and change["snr"] < change["rms_jy_beam"]:
+        faults.append(f"rms rose {change['rms_jy_beam']:+.1%}")
+    if change["beam_area_arcsec2"] > limits.beam_growth:
+        faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
+    if change["total_flux_jy"] < -limits.flux_loss:
+        faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
+    summary = (
+        f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
+        f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
+    )
+    warnings = []
+    if amplitude and abs(change["total_flux_jy"]) > limits.flux_warning:
+        warnings.append(
+            f"the amplitude round changed the total flux by {change['total_flux_jy']:+.1%}"
+        )
+    if faults:
+        return Verdict(False, "; ".join(faults) + f" ({summary})", tuple(warnings))
+    return Verdict(True, summary, tuple(warnings))
+
+
+_COMPARED = (
+    "snr", "near_field_snr", "dynamic_range", "rms_jy_beam", "beam_area_arcsec2",
+    "total_flux_jy", "peak_jy_beam",
+)  # fmt: skip

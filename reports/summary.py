@@ -1,0 +1,97 @@
+"""summary.json: the outcome of a run in a form other programs read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from libs.safe_files import replacing
+from reports.records import Run, StepRow, read_run
+
+__all__ = ["build_summary", "write_summary"]
+
+STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
+
+
+def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
+    """Statistics of a step's judged image; empty when there is none."""
+    if row is None or f"{prefix}peak_jy_beam" not in row.metrics:
+        return {}
+    values: dict[str, Any] = {"image": row.products.get("image", "")}
+    for key in STATE_KEYS:
+        number = row.metric(prefix + key)
+        values[key] = None if math.isnan(number) else number
+    return values
+
+
+def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> dict[str, Any]:
+    """Return the summary of a run from its records.
+
+    Parameters
+    ----------
+    run : Run
+    versions : mapping
+        Of the tools used.
+    status : str
+        ``failed`` when the run ended with an error; else worked out: ``improved`` when a round
+        was accepted, ``unchanged`` otherwise.
+
+    Returns
+    -------
+    dict
+        ``calibrated_ms`` and ``column`` say what to image.
+    """
+    by_name = {row.step: row for row in run.steps}
+    rounds = [row for row in run.steps if "solint_s" in row.metrics or row.status == "rejected"]
+    accepted = [row for row in rounds if row.status == "done"]
+    initial = by_name.get("test_image")
+    final = accepted[-1] if accepted else initial
+    split = by_name.get("split_trial_1")
+    calibrated, column = _what_to_image(by_name, accepted, split)
+    report = by_name.get("report_results")
+    h5parm = run.workdir / "solutions.h5"
+    longest = by_name["startup"].metric("longest_baseline_m") if "startup" in by_name else math.nan
+    summary = {
+        "status": status or ("improved" if accepted else "unchanged"),
+        "calibrated_ms": calibrated,
+        "column": column,
+        "initial": _state(initial),
+        "final": _state(final),
+        "accepted": {row.step: row.reason for row in accepted},
+        "rejected": {row.step: row.reason for row in rounds if row.status == "rejected"},
+        "tables": [table.path for table in final.tables] if final else [],
+        "h5parm": "solutions.h5" if accepted and h5parm.exists() else "",
+        "longest_baseline_km": None if math.isnan(longest) else longest / 1000,
+        "seconds": {row.step: row.seconds for row in run.steps},
+        "seconds_imaging": round(sum(row.seconds_imaging for row in run.steps), 3),
+        "seconds_solving": round(sum(row.seconds_solving for row in run.steps), 3),
+        "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
+        "versions": dict(versions),
+    }
+    untouched = _state(report, "untouched_")
+    if untouched:
+        summary["untouched"] = untouched
+    return summary
+
+
+def _what_to_image(
+    by_name: Mapping[str, StepRow], accepted: list[StepRow], split: StepRow | None
+) -> tuple[list[str] | str, str]:
+    """The data set(s) that hold the result and their column."""
+    if split is not None and split.status == "done":
+        paths = [p for name, p in split.products.items() if name.startswith("calibrated_ms")]
+        return (paths[0] if len(paths) == 1 else paths), "DATA"
+    startup = by_name.get("startup")
+    copies = [p for n, p in startup.products.items() if n.startswith("working_copy")] if startup else []
+    return (copies[0] if len(copies) == 1 else copies), "CORRECTED_DATA" if accepted else "DATA"
+
+
+def write_summary(workdir: Path, versions: Mapping[str, str], status: str = "") -> dict[str, Any]:
+    """Write ``summary.json`` and return its content."""
+    summary = build_summary(read_run(workdir), versions, status)
+    with replacing(workdir / "summary.json") as beside:
+        beside.write_text(json.dumps(summary, indent=2) + "\n")
+    return summary

@@ -1,0 +1,146 @@
+"""The working copies' columns: brought to the state a step needs, whatever a kill left behind.
+
+What FLAG, MODEL_DATA and CORRECTED_DATA hold is noted beside each working copy. A note is taken
+away before its column is touched and written back after, so a killed write is always redone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from libs import flags, tables
+from libs.calibration import AppliedTable
+from libs.imager import ImagingOptions
+from selfcal.context import Context
+from selfcal.state import write_atomically
+from selfcal.step import TableRef
+
+__all__ = [
+    "INITIAL",
+    "applied_tables",
+    "base_version",
+    "column_in_use",
+    "ensure_tables",
+    "fill_model",
+    "measurement_sets",
+    "restore_base_flags",
+    "set_note",
+]
+
+INITIAL = "initial"
+
+
+def measurement_sets(context: Context) -> list[Path]:
+    """Return the working copies, in the order of the input."""
+    names = context.results["startup"].metrics["working_copies"]
+    return [context.workdir / "data" / name for name in names]
+
+
+def base_version(context: Context) -> str:
+    """Return the flag version every round starts from; save it when no step has yet."""
+    version = str(context.metric("flag_version", INITIAL))
+    for ms in measurement_sets(context):
+        if version == INITIAL and not flags.has_version(ms, version):
+            flags.save_version(ms, version, "flags of the input")
+    return version
+
+
+def _note_path(ms: Path) -> Path:
+    return ms.with_name(ms.name + ".state.json")
+
+
+def _note(ms: Path) -> dict[str, str]:
+    path = _note_path(ms)
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def set_note(ms: Path, **changes: str) -> None:
+    """Change what is noted of a working copy; an empty value takes the note away."""
+    note = {**_note(ms), **changes}
+    write_atomically(_note_path(ms), json.dumps({k: v for k, v in note.items() if v}))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def applied_tables(context: Context, refs: Sequence[TableRef], ms: Path) -> list[AppliedTable]:
+    """Return the tables of one working copy, in order of application."""
+    return [
+        AppliedTable(
+            context.workdir / ref.path,
+            ref.spwmap,
+            ref.interp,  # type: ignore[arg-type]
+        )
+        for ref in refs
+        if ref.ms == ms.name
+    ]
+
+
+def _tables_key(context: Context, refs: Sequence[TableRef], ms: Path) -> str:
+    # the time of writing tells a table made anew from its predecessor of the same name
+    stamps = [
+        (table.path.name, table.spwmap, table.interp, (table.path / "table.dat").stat().st_mtime_ns)
+        for table in applied_tables(context, refs, ms)
+    ]
+    return _digest(base_version(context), stamps)
+
+
+def restore_base_flags(context: Context, ms: Path) -> None:
+    """Put FLAG back to the version every round starts from."""
+    set_note(ms, tables="")
+    flags.restore_version(ms, base_version(context))
+
+
+def column_in_use(refs: Sequence[TableRef]) -> str:
+    """Return the column that shows a calibration: DATA while there is none."""
+    return "CORRECTED_DATA" if refs else "DATA"
+
+
+def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, float]:
+    """Make flags and CORRECTED_DATA what these tables, applied to the base flags, give.
+
+    Returns
+    -------
+    (float, float)
+        Fraction of the visibilities flagged before the tables and with them, over all working
+        copies, weighted by their rows.
+    """
+    before = after = weight = 0.0
+    for ms in measurement_sets(context):
+        key = _tables_key(context, refs, ms)
+        own = applied_tables(context, refs, ms)
+        note = _note(ms)
+        if note.get("tables") != key:
+            restore_base_flags(context, ms)
+            start = tables.flagged_fraction(ms)
+            if own:
+                with context.clock.time("solving"):
+                    context.tools.solver.apply(ms, own)
+            set_note(ms, tables=key, flagged_before=repr(start))
+        else:
+            start = float(note["flagged_before"])
+        with tables.open_table(ms) as opened:
+            rows = opened.nrows()
+        before += start * rows
+        after += tables.flagged_fraction(ms) * rows
+        weight += rows
+    return before / weight, after / weight
+
+
+def fill_model(context: Context, models: Sequence[Path], options: ImagingOptions) -> None:
+    """Fill MODEL_DATA of every working copy from model images, unless it holds just that."""
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in models]
+    key = _digest(stamps, options.imsize, options.cell_arcsec)
+    copies = measurement_sets(context)
+    if all(_note(ms).get("model") == key for ms in copies):
+        return
+    for ms in copies:
+        set_note(ms, model="")
+    with context.clock.time("imaging"):
+        context.tools.imager.predict(models, options)
+    for ms in copies:
+        set_note(ms, model=key)

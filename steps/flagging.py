@@ -1,0 +1,169 @@
+"""Steps that flag: initial flags and weights, RFI before and after self-calibration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from libs import flags, rflag, splitting, statwt, tables
+from selfcal.context import Context
+from selfcal.options import Option
+from selfcal.step import Skip, Step, StepResult
+from steps.data_state import (
+    INITIAL,
+    ensure_tables,
+    measurement_sets,
+    restore_base_flags,
+    set_note,
+)
+from steps.images import image_products, image_row, judged_image
+
+__all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
+
+
+class SaveInitFlags(Step):
+    """Save the initial flags and weights, or put them back; then let statwt weigh the data."""
+
+    options = (
+        Option("statwt", "bool", True, "weights from the scatter of the data, where bins allow"),
+        Option("min_samples", "int", 8, "fewest samples in a bin of statwt", minimum=2),
+    )  # fmt: skip
+
+    def run(self, context: Context) -> StepResult:
+        """Flags and weights as they came; statwt unless its bins hold too few samples."""
+        said: list[str] = []
+        for ms in measurement_sets(context):
+            set_note(ms, tables="", model="")
+            if flags.has_version(ms, INITIAL):
+                flags.restore_version(ms, INITIAL)
+                said.append(f"{ms.name}: flags restored")
+            else:
+                flags.save_version(ms, INITIAL, "flags of the input")
+                said.append(f"{ms.name}: flags saved ({tables.flagged_fraction(ms):.1%} flagged)")
+            if flags.has_weights(ms, INITIAL):
+                flags.restore_weights(ms, INITIAL)
+            else:
+                flags.save_weights(ms, INITIAL)
+            said.append(self._statwt(context, ms))
+        return StepResult(
+            reason="; ".join(said),
+            tables=context.tables,
+            template=context.template,
+            metrics={"flag_version": INITIAL},
+        )
+
+    def _statwt(self, context: Context, ms: Any) -> str:
+        if not context.options["statwt"]:
+            return "statwt not asked for"
+        context.progress.activity(f"statwt {ms.name}")
+        outcome = statwt.reweight(
+            ms,
+            session=context.tools.session,
+            min_samples=context.options["min_samples"],
+            log_file=context.workdir / "logs" / "statwt.log",
+        )
+        # statwt may flag data whose weights come out wrong; rounds start from the saved flags
+        flags.restore_version(ms, INITIAL)
+        return outcome.reason
+
+
+class RflagInit(Step):
+    """Flag RFI in the raw data, where the band is known for it."""
+
+    uses = ("band",)
+    options = (
+        Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA"], "bands in which it is done"),
+        Option("force", "bool", False, "whatever the band"),
+        Option("max_new_flags", "float", 0.2, "undone when more than this fraction is flagged"),
+    )  # fmt: skip
+
+    def run(self, context: Context) -> StepResult:
+        """tfcrop, rflag, clip and extend on DATA; a new base version of the flags."""
+        band = context.metric("band")
+        if not context.options["force"] and band not in context.options["bands"]:
+            raise Skip(f"band {band or 'unknown'} seldom needs it (force: true does it)")
+        said, changed = [], False
+        for ms in measurement_sets(context):
+            restore_base_flags(context, ms)
+            context.progress.activity(f"rflag {ms.name}")
+            outcome = rflag.flag_initial(
+                ms,
+                session=context.tools.session,
+                max_new_fraction=context.options["max_new_flags"],
+                log_file=context.workdir / "logs" / "rflag.log",
+            )
+            said.append(f"{ms.name}: {outcome.reason}")
+            changed = changed or outcome.changed
+        if not changed:
+            raise Skip("; ".join(said))
+        for ms in measurement_sets(context):
+            flags.save_version(ms, self.name, "after RFI flagging of the raw data")
+        return StepResult(
+            reason="; ".join(said),
+            tables=context.tables,
+            template=context.template,
+            metrics={"flag_version": self.name},
+        )
+
+
+class RflagFinal(Step):
+    """Flag what stands out of the residuals after self-calibration; split and image the rest."""
+
+    uses = ("imager", "threads")
+    options = (
+        Option("max_new_flags", "float", 0.1, "undone when more than this fraction is flagged"),
+    )  # fmt: skip
+
+    def run(self, context: Context) -> StepResult:
+        """rflag on CORRECTED - MODEL, then a split of what is left."""
+        if not context.tables:
+            raise Skip("nothing was self-calibrated: the residuals are those of the input")
+        ensure_tables(context, context.tables)
+        self._model(context)
+        products: dict[str, str] = {}
+        said, changed = [], False
+        for ms in measurement_sets(context):
+            set_note(ms, tables="")
+            outcome = rflag.flag_residual(
+                ms,
+                session=context.tools.session,
+                max_new_fraction=context.options["max_new_flags"],
+                log_file=context.workdir / "logs" / "rflag.log",
+            )
+            said.append(f"{ms.name}: {outcome.reason}")
+            changed = changed or outcome.changed
+        if not changed:
+            ensure_tables(context, context.tables)
+            raise Skip("; ".join(said))
+        from steps.images import clean_folder
+
+        image = judged_image(context, clean_folder(context, self.name), "rflag", context.tables)
+        for number, ms in enumerate(measurement_sets(context)):
+            target = ms.with_name(f"{ms.stem}.selfcal_rflag.ms")
+            splitting.split_corrected(
+                ms, target, session=context.tools.session,
+                log_file=context.workdir / "logs" / "split.log",
+            )  # fmt: skip
+            products[f"split_rflag_{number}"] = context.relative(target)
+        ensure_tables(context, context.tables)
+        statistics = image.statistics.as_row()
+        said.append(f"SNR {statistics['snr']:.4g}")
+        return StepResult(
+            reason="; ".join(said),
+            tables=context.tables,
+            template=context.template,
+            products={**image_products(context, image), **products},
+            metrics=statistics,
+            images=(image_row(context, self.name, image),),
+        )
+
+    def _model(self, context: Context) -> None:
+        """Fill MODEL_DATA with the model of the best image."""
+        from steps.data_state import fill_model
+        from steps.images import best_result, imaging_options
+
+        best = best_result(context)
+        model = context.workdir / best.products["model"]
+        options = imaging_options(
+            context, best.metrics["judged_with"], model.parent, "model", context.tables
+        )
+        fill_model(context, [model], options)

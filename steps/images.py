@@ -1,0 +1,141 @@
+"""What every step that images shares: options from the context, one judged image, its record."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.image_statistics import ImageStatistics, measure_products
+from libs.imager import ImageProducts, ImagingOptions
+from selfcal.context import Context
+from selfcal.options import Option
+from selfcal.step import StepResult, TableRef
+from steps.data_state import column_in_use, measurement_sets
+
+__all__ = [
+    "IMAGING_OPTIONS",
+    "Imaged",
+    "best_result",
+    "clean_folder",
+    "image_row",
+    "imaging_options",
+    "judged_image",
+    "make_image",
+]
+
+IMAGING_OPTIONS = (
+    Option("robust", "float", 0.0, "Briggs' robust parameter", minimum=-2),
+    Option("niter", "int", 100000, "most CLEAN iterations", minimum=0),
+    Option("nsigma_automask", "float", 3.0, "CLEAN finds components down to this many sigma"),
+    Option("nsigma_autothreshold", "float", 1.5, "CLEAN stops at this many sigma"),
+    Option("uvtaper", "angle", "none", "FWHM of a Gaussian taper; auto: the resolution",
+           words=("none", "auto")),
+    Option("with_multiscale", "bool", False, "extended CLEAN components as well as points"),
+    Option("uvmin", "length", "0m", "shortest baseline used", minimum=0),
+    Option("uvmax", "length", "0m", "longest baseline used; 0: all", minimum=0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Imaged:
+    """An image made within a step: its files and what was measured on it."""
+
+    name: str
+    products: ImageProducts
+    statistics: ImageStatistics
+
+
+def clean_folder(context: Context, step: str) -> Path:
+    """Return the step's image folder, emptied of what an earlier start left."""
+    folder = context.workdir / "images" / step
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def imaging_options(
+    context: Context,
+    options: Mapping[str, Any],
+    folder: Path,
+    basename: str,
+    refs: Sequence[TableRef],
+    **changes: Any,
+) -> ImagingOptions:
+    """Return a step's parameters as options of the imager, on the run's grid.
+
+    Parameters
+    ----------
+    context : Context
+    options : mapping
+        The step's, as in `IMAGING_OPTIONS`.
+    folder, basename
+        Where the products go.
+    refs : sequence of TableRef
+        The calibration shown: none means DATA.
+    **changes
+        Fields of ImagingOptions that differ.
+    """
+    cell = float(changes.pop("cell_arcsec", None) or context.metric("cell_arcsec"))
+    imsize = tuple(changes.pop("imsize", None) or context.metric("imsize"))
+    taper = options["uvtaper"]
+    # a taper of about the resolution, which is some five pixels across
+    taper_arcsec = {"none": 0.0, "auto": 5 * cell}.get(taper, taper)
+    return ImagingOptions(
+        vis=tuple(measurement_sets(context)),
+        folder=folder,
+        basename=basename,
+        imsize=imsize,  # type: ignore[arg-type]
+        cell_arcsec=cell,
+        column=column_in_use(refs),  # type: ignore[arg-type]
+        robust=options["robust"],
+        niter=options["niter"],
+        automask_nsigma=options["nsigma_automask"],
+        autothreshold_nsigma=options["nsigma_autothreshold"],
+        multiscale=options["with_multiscale"],
+        uvtaper_arcsec=taper_arcsec,
+        uvmin_m=options["uvmin"],
+        uvmax_m=options["uvmax"],
+        threads=context.settings["threads"],
+    ).but(**changes)
+
+
+def make_image(context: Context, options: ImagingOptions, mask: Path | None = None) -> Imaged:
+    """Make an image and measure it (within ``mask``, default: the source found in it)."""
+    context.progress.activity(
+        f"{context.tools.imager.name} {options.basename}"
+        f" ({options.imsize[0]} x {options.imsize[1]} px, robust {options.robust:g})"
+    )
+    with context.clock.time("imaging"):
+        products = context.tools.imager.image(options)
+    return Imaged(options.basename, products, measure_products(products, mask))
+
+
+def judged_image(context: Context, folder: Path, name: str, refs: Sequence[TableRef]) -> Imaged:
+    """Image a calibration with the parameters of the test image, so that images compare."""
+    options = context.results["test_image"].metrics["judged_with"]
+    return make_image(context, imaging_options(context, options, folder, name, refs))
+
+
+def image_row(context: Context, step: str, image: Imaged) -> dict[str, Any]:
+    """Return an image's row of images.csv."""
+    row = {"step": step, "name": image.name, "path": context.relative(image.products.image)}
+    return {**row, **image.statistics.as_row(), "seconds": round(image.products.seconds, 2)}
+
+
+def image_products(context: Context, image: Imaged) -> dict[str, str]:
+    """Return the files of a judged image for the record."""
+    files = image.products
+    paths = {"image": files.image, "residual": files.residual, "model": files.model,
+             "psf": files.psf}  # fmt: skip
+    return {name: context.relative(path) for name, path in paths.items()}
+
+
+def best_result(context: Context) -> StepResult:
+    """Return the result whose judged image is the best so far: the last one accepted."""
+    for result in reversed(context.results.values()):
+        if result.status == "done" and "judged" in result.metrics:
+            return result
+    raise KeyError("no judged image yet")

@@ -1,0 +1,215 @@
+"""The images before self-calibration: the whole field, then the test image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from libs import geometry, mask
+from libs.imager import ImagingOptions
+from selfcal.context import Context
+from selfcal.options import Option
+from selfcal.step import Step, StepResult
+from selfcal.templates import choose_template
+from steps.data_state import ensure_tables, measurement_sets
+from steps.images import (
+    IMAGING_OPTIONS,
+    clean_folder,
+    image_products,
+    image_row,
+    imaging_options,
+    make_image,
+)
+from steps.instruments import dish_diameter_m
+
+__all__ = ["FovImage", "TestImage", "measured_for_rules"]
+
+VERY_FAINT_JY = 0.005
+
+
+def auto_cell_arcsec(context: Context) -> float:
+    """Return the pixel size the longest unflagged baseline asks for, arcsec."""
+    return geometry.auto_cell_arcsec(
+        context.metric("longest_baseline_m"), context.metric("max_frequency_hz")
+    )
+
+
+def _grid_of_config(context: Context) -> tuple[float | None, tuple[int, int] | None]:
+    """Cell and size where the config gives numbers."""
+    cell, size = context.settings["cell"], context.settings["imsize"]
+    return (None if cell == "auto" else cell), (None if size == "auto" else size)
+
+
+class FovImage(Step):
+    """A coarse image of the whole primary beam: which sources there are, what size holds them."""
+
+    uses = ("imager", "imsize", "cell", "threads")
+    options = (
+        Option("robust", "float", 0.5, "Briggs' robust parameter", minimum=-2),
+        Option("niter", "int", 100, "CLEAN iterations", minimum=0),
+        Option("nsigma_automask", "float", 8.0, "CLEAN finds components down to this many sigma"),
+        Option("nsigma_autothreshold", "float", 3.0, "CLEAN stops at this many sigma"),
+        Option("imsize", "size", "auto", "pixels; auto: the primary beam", words=("auto",)),
+        Option("cell", "angle", "auto", "pixel size; auto: two pixels over the final one",
+               words=("auto",)),
+        Option("sigma_source", "float", 8.0, "sources are islands above this many sigma"),
+        Option("max_pixels", "int", 3000, "largest image of the field", minimum=128),
+        Option("min_imsize", "int", 256, "smallest image chosen, pixels", minimum=32),
+        Option("max_imsize", "int", 8192, "largest image chosen, pixels", minimum=64),
+    )  # fmt: skip
+
+    def run(self, context: Context) -> StepResult:
+        """Image the field, find its sources, choose cell and size."""
+        ensure_tables(context, ())
+        field = self._field(context)
+        folder = clean_folder(context, self.name)
+        options = ImagingOptions(
+            vis=tuple(measurement_sets(context)),
+            folder=folder,
+            basename="fov",
+            imsize=field.imsize,
+            cell_arcsec=field.cell_arcsec,
+            robust=context.options["robust"],
+            niter=context.options["niter"],
+            automask_nsigma=context.options["nsigma_automask"],
+            autothreshold_nsigma=context.options["nsigma_autothreshold"],
+            uvmax_m=field.uvmax_m,
+            threads=context.settings["threads"],
+        )
+        image = make_image(context, options)
+        found = mask.find_sources(image.products.image, nsigma=context.options["sigma_source"])
+        cell, size = _grid_of_config(context)
+        cell = cell or auto_cell_arcsec(context)
+        choice = mask.smallest_square_holding(
+            found,
+            image.products.image,
+            cell,
+            least=context.options["min_imsize"],
+            largest=context.options["max_imsize"],
+        )
+        imsize = size or choice.imsize
+        centre = (field.imsize[0] / 2, field.imsize[1] / 2)
+        half = imsize[0] * cell / 2
+        offsets = {
+            source: math.hypot(source.x_pixel - centre[0], source.y_pixel - centre[1])
+            * field.cell_arcsec
+            for source in found
+        }
+        outside = [source for source in found if offsets[source] > half]
+        reason = f"{len(found)} source(s); {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
+        metrics: dict[str, Any] = {
+            "cell_arcsec": cell,
+            "imsize": list(imsize),
+            "sources": len(found),
+            "fov_arcsec": field.width_arcsec,
+            "fov_peak_jy_beam": image.statistics.peak_jy_beam,
+            "fov_rms_jy_beam": image.statistics.rms_jy_beam,
+        }
+        if outside:
+            far = max(outside, key=lambda source: source.peak_jy_beam)
+            metrics["warning"] = (
+                f"a source of {far.peak_jy_beam:.3g} Jy/beam lies outside the image,"
+                f" {offsets[far]:.0f} arcsec from its centre: enlarge imsize or peel it"
+            )
+            reason += f"; WARNING: {metrics['warning']}"
+        return StepResult(
+            reason=reason,
+            tables=context.tables,
+            template=context.template,
+            products=image_products(context, image),
+            metrics=metrics,
+            images=(image_row(context, self.name, image),),
+        )
+
+    def _field(self, context: Context) -> geometry.CoarseField:
+        """The grid of the whole primary beam."""
+        diameter = dish_diameter_m(
+            context.metric("instrument"), context.metric("dish_diameter_m")
+        )
+        field = geometry.coarse_field(
+            context.metric("longest_baseline_m"),
+            (context.metric("min_frequency_hz"), context.metric("max_frequency_hz")),
+            diameter,
+            max_pixels=context.options["max_pixels"],
+        )
+        cell, size = context.options["cell"], context.options["imsize"]
+        if cell == "auto" and size == "auto":
+            return field
+        return geometry.CoarseField(
+            field.imsize if size == "auto" else size,
+            field.cell_arcsec if cell == "auto" else cell,
+            field.uvmax_m if cell == "auto" else 0.0,
+        )
+
+
+def measured_for_rules(context: Context, metrics: dict[str, Any]) -> dict[str, float | str]:
+    """Return what the selection rules may ask of an image and of the data."""
+    return {
+        "total_flux_jy": float(metrics["total_flux_jy"]),
+        "snr": float(metrics["snr"]),
+        "instrument": str(context.metric("instrument")),
+        "band": str(context.metric("band")),
+    }
+
+
+class TestImage(Step):
+    """The image before self-calibration, by which the template is chosen and rounds are judged."""
+
+    __test__ = False  # for pytest: not a test
+
+    uses = ("imager", "imsize", "cell", "template", "threads")
+    options = (
+        *IMAGING_OPTIONS,
+        Option("robust_very_faint", "float", 0.5,
+               "robust instead when less than 5 mJy are found", minimum=-2),
+    )  # fmt: skip
+
+    def run(self, context: Context) -> StepResult:
+        """Image DATA; choose the template by total flux and SNR."""
+        ensure_tables(context, ())
+        folder = clean_folder(context, self.name)
+        cell, size = _grid_of_config(context)
+        cell = cell or context.metric("cell_arcsec") or auto_cell_arcsec(context)
+        size = size or tuple(context.metric("imsize") or self._whole_beam(context, cell))
+        options = dict(context.options)
+        made = imaging_options(
+            context, options, folder, "test_image", (), imsize=tuple(size), cell_arcsec=cell
+        )
+        image = make_image(context, made)
+        images = [image]
+        faint = image.statistics.total_flux_jy < VERY_FAINT_JY
+        if faint and options["robust"] < options["robust_very_faint"]:
+            options["robust"] = options["robust_very_faint"]
+            image = make_image(
+                context, made.but(basename="test_image_faint", robust=options["robust"])
+            )
+            images.append(image)
+        metrics = {
+            **image.statistics.as_row(),
+            "judged": self.name,
+            "judged_with": options,
+            "cell_arcsec": cell,
+            "imsize": list(size),
+        }
+        choice = choose_template(
+            measured_for_rules(context, metrics), wanted=context.settings["template"]
+        )
+        reason = (
+            f"peak {metrics['peak_jy_beam']:.4g} Jy/beam, rms {metrics['rms_jy_beam']:.3g},"
+            f" SNR {metrics['snr']:.4g}, flux {metrics['total_flux_jy']:.4g} Jy; {choice.reason}"
+        )
+        return StepResult(
+            reason=reason,
+            tables=context.tables,
+            template=choice.template,
+            products=image_products(context, image),
+            metrics=metrics,
+            images=tuple(image_row(context, self.name, item) for item in images),
+        )
+
+    def _whole_beam(self, context: Context, cell: float) -> tuple[int, int]:
+        """The primary beam, when no image of the field chose the size."""
+        diameter = dish_diameter_m(context.metric("instrument"), context.metric("dish_diameter_m"))
+        width = geometry.primary_beam_fwhm_arcsec(context.metric("max_frequency_hz"), diameter)
+        size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
+        return size, size

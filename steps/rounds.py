@@ -1,0 +1,376 @@
+"""Rounds of self-calibration: image, solve, apply, judge; p0, p1, ap1 ... differ by options."""
+
+from __future__ import annotations
+
+import shutil
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs import mask, splitting
+from libs.calibration import SolveOptions, SolveResult
+from libs.errors import SolveError
+from libs.image_align import compare_images
+from libs.imager import open_image, write_masked_model
+from libs.judging import Limits, judge
+from reports.tables import gains_rows
+from selfcal.context import Context
+from selfcal.options import Option
+from selfcal.step import Skip, Step, StepResult, TableRef
+from selfcal.templates import choose_template
+from steps.data_state import (
+    applied_tables,
+    ensure_tables,
+    fill_model,
+    measurement_sets,
+    restore_base_flags,
+)
+from steps.images import (
+    IMAGING_OPTIONS,
+    Imaged,
+    best_result,
+    clean_folder,
+    image_products,
+    image_row,
+    imaging_options,
+    judged_image,
+    make_image,
+)
+from steps.imaging import measured_for_rules
+from steps.solution_file import solutions_of, write_solutions
+
+__all__ = ["AmplitudeRound", "PhaseRound"]
+
+ROUND_OPTIONS = (
+    *IMAGING_OPTIONS,
+    Option("sigma_mask", "float", 6.0, "the mask holds what is above this many sigma", minimum=1),
+    Option("sigma_mask_floor", "float", 6.0, "how far sigma_mask may be lowered", minimum=1),
+    Option("mask_dilation", "float", 0.5, "the mask is widened by this many beams", minimum=0),
+    Option("solint", "time", "inf", "solution interval", words=("int", "inf")),
+    Option("combine", "names", [], "axes over which one solution is made",
+           choices=("spw", "scan")),
+    Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
+           choices=("G", "T")),
+    Option("minsnr", "float", 1.5, "solutions below this SNR are flagged", minimum=0),
+    Option("minblperant", "int", 4, "fewest baselines an antenna must have", minimum=2),
+    Option("solve_uvmin", "length", "0m", "shortest baseline in the solve", minimum=0),
+    Option("solve_uvmax", "length", "0m", "longest baseline in the solve; 0: all", minimum=0),
+    Option("interp", "choice", "linear", "interpolation of the gains in time",
+           choices=("linear", "nearest")),
+    Option("spwmap", "spwmap", [], "table spw for each data spw; empty: worked out"),
+    Option("calwt", "bool", False, "amplitudes change the weights too"),
+    Option("incremental_on", "rounds", [[]],
+           "rounds whose tables are kept beneath; the first group that was accepted"),
+    Option("reselect_template", "bool", False, "choose the template anew on this round's image"),
+    Option("max_new_flags", "float", 0.1, "reject when more than this fraction is flagged anew",
+           minimum=0),
+    Option("max_snr_loss", "float", 0.01, "accepted fall of SNR, as a fraction", minimum=0),
+    Option("max_rms_rise", "float", 0.05, "accepted rise of the rms, as a fraction", minimum=0),
+    Option("max_beam_growth", "float", 0.05, "accepted growth of the beam area", minimum=0),
+    Option("max_flux_loss", "float", 0.1, "accepted fall of the total flux", minimum=0),
+    Option("flux_warning", "float", 0.03, "change of flux that is said loudly", minimum=0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A round that was solved, applied and imaged, not judged yet."""
+
+    refs: tuple[TableRef, ...]
+    solved: tuple[SolveResult, ...]
+    flagged: tuple[float, float]
+    start: Imaged
+    image: Imaged | None
+    mask_reason: str
+
+
+class GainRound(Step):
+    """One round of self-calibration on the best state so far."""
+
+    uses = ("imager", "solver", "template", "threads")
+    options = ROUND_OPTIONS
+    from_template = True
+    amplitude = False
+
+    @property
+    @abstractmethod
+    def calmode(self) -> str:
+        """``p``, ``a`` or ``ap``."""
+
+    def run(self, context: Context) -> StepResult:
+        """Image with a mask, solve, apply, image again, judge."""
+        best = best_result(context)
+        folder = clean_folder(context, self.name)
+        self.prepare(context)
+        start, mask_file, mask_reason = self._start_image(context, best, folder)
+        prior = self._prior(context)
+        try:
+            refs, solved = self._solve(context, prior, start)
+        except SolveError as error:
+            return self._rejected(context, f"no solution: {error.cause}", {}, [start], ())
+        flagged = ensure_tables(context, refs)
+        trial = Trial(refs, solved, flagged, start, None, mask_reason)
+        if flagged[1] - flagged[0] > context.options["max_new_flags"]:
+            metrics = self._metrics(context, trial, {})
+            reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
+            return self._rejected(context, reason, metrics, [start], refs)
+        image = judged_image(context, folder, f"selfcal_{self.name}", refs)
+        trial = Trial(refs, solved, flagged, start, image, mask_reason)
+        return self._judge(context, best, trial, mask_file)
+
+    def prepare(self, context: Context) -> None:
+        """What is done before the round; amplitude rounds split the data."""
+
+    # -- image and solve ----------------------------------------------------------------------
+
+    def _start_image(
+        self, context: Context, best: StepResult, folder: Path
+    ) -> tuple[Imaged, Path, str]:
+        """Image the best state within a mask; fill MODEL_DATA with what was found."""
+        ensure_tables(context, context.tables)
+        made = mask.make_mask(
+            context.workdir / best.products["image"],
+            folder / "mask.fits",
+            mask.MaskOptions(
+                sigma=context.options["sigma_mask"],
+                floor=context.options["sigma_mask_floor"],
+                dilate_beams=context.options["mask_dilation"],
+            ),
+        )
+        if made.path is None:
+            raise Skip(made.reason)
+        options = imaging_options(
+            context,
+            context.options,
+            folder,
+            f"start_{self.name}",
+            context.tables,
+            mask=made.path,
+        )
+        start = make_image(context, options, made.path)
+        model = write_masked_model(start.products.model, made.path, folder / "model_masked.fits")
+        if not np.any(open_image(model)[0]):
+            raise Skip("CLEAN found nothing within the mask: no model to calibrate against")
+        models = [start.products.models[0]] if len(start.products.models) == 1 else []
+        fill_model(context, [model] if models else list(start.products.models), options)
+        return start, made.path, made.reason
+
+    def _prior(self, context: Context) -> tuple[TableRef, ...]:
+        """The tables kept beneath: those of the first group of rounds that were all accepted."""
+        own: dict[str, list[TableRef]] = {}
+        for name, result in context.results.items():
+            if result.status == "done":
+                own[name] = [ref for ref in result.tables if ref.round == name]
+        for group in context.options["incremental_on"]:
+            if all(own.get(name) for name in group):
+                return tuple(ref for name in group for ref in own[name])
+        return ()
+
+    def _solve(
+        self, context: Context, prior: Sequence[TableRef], start: Imaged
+    ) -> tuple[tuple[TableRef, ...], tuple[SolveResult, ...]]:
+        """Solve every working copy; return the state with the new tables, and the results."""
+        options = self._solve_options(context)
+        refs, solved = list(prior), []
+        for ms in measurement_sets(context):
+            context.progress.activity(
+                f"{context.tools.solver.name} solve {ms.name}: {options.calmode},"
+                f" {options.gaintype}, solint {options.solint}"
+            )
+            restore_base_flags(context, ms)
+            table = context.workdir / "tables" / f"{self.name}.{ms.stem}.gcal"
+            with context.clock.time("solving"):
+                result = context.tools.solver.solve(
+                    ms, table, options, applied_tables(context, prior, ms)
+                )
+            solved.append(result)
+            refs.append(
+                TableRef(
+                    ms=ms.name,
+                    path=context.relative(table),
+                    spwmap=tuple(context.options["spwmap"]) or result.applied.spwmap,
+                    interp=context.options["interp"],
+                    round=self.name,
+                )
+            )
+        return tuple(refs), tuple(solved)
+
+    def _solve_options(self, context: Context) -> SolveOptions:
+        options = context.options
+        return SolveOptions(
+            solint=options["solint"],
+            combine=frozenset(options["combine"]),
+            calmode=self.calmode,  # type: ignore[arg-type]
+            gaintype=options["gaintype"],
+            refant=tuple(context.metric("refant", ())),
+            minsnr=options["minsnr"],
+            minblperant=options["minblperant"],
+            solnorm=self.calmode != "p",
+            uvmin_m=options["solve_uvmin"],
+            uvmax_m=options["solve_uvmax"],
+        )
+
+    # -- judge and record ---------------------------------------------------------------------
+
+    def _judge(
+        self, context: Context, best: StepResult, trial: Trial, mask_file: Path
+    ) -> StepResult:
+        """Accept the round or go back."""
+        assert trial.image is not None
+        statistics = trial.image.statistics.as_row()
+        options = context.options
+        limits = Limits(
+            snr_loss=options["max_snr_loss"],
+            rms_rise=options["max_rms_rise"],
+            beam_growth=options["max_beam_growth"],
+            flux_loss=options["max_flux_loss"],
+            flux_warning=options["flux_warning"],
+        )
+        verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
+        metrics = self._metrics(context, trial, statistics)
+        aligned = compare_images(
+            context.workdir / best.products["image"], trial.image.products.image
+        )
+        metrics["shift_arcsec"] = aligned.shift_arcsec
+        metrics["flux_change_percent"] = 100 * (
+            statistics["total_flux_jy"] / best.metrics["total_flux_jy"] - 1
+        )
+        if verdict.warnings:
+            metrics["warning"] = "; ".join(verdict.warnings)
+        images = [trial.start, trial.image]
+        reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
+        if not verdict.accepted:
+            return self._rejected(context, reason, metrics, images, trial.refs)
+        write_solutions(context, trial.refs)
+        template, why = self._template(context, metrics)
+        metrics["judged_with"] = best.metrics["judged_with"]
+        metrics["judged"] = self.name
+        products = image_products(context, trial.image)
+        products["mask"] = context.relative(mask_file)
+        products["start_image"] = context.relative(trial.start.products.image)
+        for number, ref in enumerate(ref for ref in trial.refs if ref.round == self.name):
+            products[f"table_{number}"] = ref.path
+        return StepResult(
+            reason=reason + why,
+            tables=trial.refs,
+            template=template,
+            products=products,
+            metrics=metrics,
+            images=tuple(image_row(context, self.name, image) for image in images),
+            gains=tuple(self._gain_rows(context, trial.refs)),
+        )
+
+    def _template(self, context: Context, metrics: dict[str, Any]) -> tuple[str, str]:
+        """The template from here on, chosen anew where the options say so."""
+        if not context.options["reselect_template"]:
+            return context.template, ""
+        choice = choose_template(
+            measured_for_rules(context, metrics), wanted=context.settings["template"]
+        )
+        return choice.template, f"; from here {choice.reason}"
+
+    def _metrics(
+        self, context: Context, trial: Trial, statistics: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """What the record says of the round beside the image's statistics."""
+        solint = context.options["solint"]
+        return {
+            **statistics,
+            "solint_s": solint,
+            "calmode": self.calmode,
+            "minsnr": context.options["minsnr"],
+            "mask": trial.mask_reason,
+            "flagged_before": trial.flagged[0],
+            "flagged_after": trial.flagged[1],
+            "solutions_flagged_fraction": float(
+                np.mean([result.flagged_fraction for result in trial.solved])
+            ),
+            "solution_snr_median": float(np.median([r.median_snr for r in trial.solved])),
+            "incremental_on": sorted({ref.round for ref in trial.refs} - {self.name}),
+        }
+
+    def _rejected(
+        self,
+        context: Context,
+        reason: str,
+        metrics: dict[str, Any],
+        images: Sequence[Imaged],
+        refs: Sequence[TableRef],
+    ) -> StepResult:
+        """Go back to the best state."""
+        ensure_tables(context, context.tables)
+        products = {}
+        if len(images) > 1:
+            products["image"] = context.relative(images[-1].products.image)
+            products["residual"] = context.relative(images[-1].products.residual)
+        return StepResult(
+            "rejected",
+            reason,
+            tables=context.tables,
+            template=context.template,
+            products=products,
+            metrics=metrics,
+            images=tuple(image_row(context, self.name, image) for image in images),
+            gains=tuple(self._gain_rows(context, refs)),
+        )
+
+    def _gain_rows(self, context: Context, refs: Sequence[TableRef]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for ref in refs:
+            if ref.round == self.name:
+                gains = solutions_of(context, ref)
+                for row in gains_rows(gains, step=self.name, ms=ref.ms):
+                    rows.append(dict(row))
+        return rows
+
+
+class PhaseRound(GainRound):
+    """A phase-only round; its table is normalised in nothing."""
+
+    @property
+    def calmode(self) -> str:
+        """Phase only."""
+        return "p"
+
+
+class AmplitudeRound(GainRound):
+    """An amplitude and phase round, the flux scale kept by normalising the table.
+
+    The phase-corrected data are split beforehand, so that both states can be compared.
+    """
+
+    amplitude = True
+    options = (
+        *ROUND_OPTIONS,
+        Option("calmode", "choice", "ap", "ap: amplitude and phase, a: amplitude only",
+               choices=("ap", "a")),
+        Option("split_before", "bool", True, "split the phase-corrected data first"),
+    )  # fmt: skip
+
+    @property
+    def calmode(self) -> str:
+        """As the options say."""
+        return self._calmode
+
+    def run(self, context: Context) -> StepResult:
+        """As a phase round, with amplitudes."""
+        self._calmode = str(context.options["calmode"])
+        return super().run(context)
+
+    def prepare(self, context: Context) -> None:
+        """Split CORRECTED_DATA of the phase-only state."""
+        if not context.options["split_before"] or not context.tables:
+            return
+        ensure_tables(context, context.tables)
+        for ms in measurement_sets(context):
+            target = ms.with_name(f"{ms.stem}.before_{self.name}.ms")
+            context.progress.activity(f"split {target.name}")
+            shutil.rmtree(target, ignore_errors=True)
+            splitting.split_corrected(
+                ms, target, session=context.tools.session,
+                log_file=context.workdir / "logs" / "split.log",
+            )  # fmt: skip

@@ -1,0 +1,55 @@
+"""The run's h5parm: the product of the gain tables that hold, written anew after each round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from libs import tables
+from libs.caltable import apply_spwmap, read_solutions
+from libs.run_solutions import accumulate_round
+from libs.solutions import GainSolutions, concatenate
+from selfcal.context import Context
+from selfcal.step import TableRef
+
+__all__ = ["solutions_of", "write_solutions"]
+
+
+def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
+    """Return a table's gains for every spectral window of its data."""
+    ms = context.workdir / "data" / ref.ms
+    gains = read_solutions(context.workdir / ref.path, ms)
+    summary = tables.summarise(ms)
+    if not ref.spwmap:
+        return gains
+    return apply_spwmap(gains, ref.spwmap, [float(f.mean()) for f in summary.frequency_hz])
+
+
+def write_solutions(context: Context, refs: Sequence[TableRef]) -> Path:
+    """Write ``solutions.h5``: gains of all tables multiplied, on the union of their grids.
+
+    It is made from the tables each time, so that a round killed and repeated, or one that drops
+    an earlier round's table, leaves nothing behind.
+    """
+    path = context.workdir / "solutions.h5"
+    part = path.with_name(".solutions.part.h5")
+    part.unlink(missing_ok=True)
+    rounds = list(dict.fromkeys(ref.round for ref in refs))
+    direction_rad = (
+        float(context.metric("right_ascension_rad")),
+        float(context.metric("declination_rad")),
+    )
+    for number, name in enumerate(rounds):
+        own = [solutions_of(context, ref) for ref in refs if ref.round == name]
+        accumulate_round(
+            part,
+            name,
+            concatenate(own),
+            on=rounds[:number],
+            direction=str(context.metric("field")),
+            direction_rad=direction_rad,
+            run=context.workdir.name,
+        )
+    part.replace(path)
+    part.with_name(part.name + ".lock").unlink(missing_ok=True)
+    return path
