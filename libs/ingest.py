@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from libs.casa import CasaSession
+from libs.dead_feeds import flag_dead_feeds
 from libs.errors import InputError, ToolError
 from libs.gain_errors import corrupt_ms
 from libs.ms_view import own_every_file, read_view
@@ -47,7 +48,7 @@ __all__ = [
     "summarise_source",
 ]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MINIMUM_ANTENNAS = 3  # two antennas' gains cannot be told from their one baseline
 
@@ -159,7 +160,7 @@ def make_working_copy(
     spw: str = "",
     datacolumn: str = "auto",
     session: CasaSession,
-    log_file: Path | None = None,
+    log: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> WorkingCopy:
     """Make the working copy of one source.
@@ -177,7 +178,7 @@ def make_working_copy(
         ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA; ``"data"`` or
         ``"corrected"`` insist.
     session : CasaSession
-    log_file : Path, optional
+    log : Path, optional
         Log of the CASA tasks.
     progress : callable, optional
         Told in a few words what is going on.
@@ -190,7 +191,7 @@ def make_working_copy(
         A CASA task failed.
     """
     start = time.monotonic()
-    tell = progress or (lambda text: None)
+    tell = progress or (lambda text: logger.info("%s", text))
     target_ms = Path(target_ms).absolute()
     part = target_ms.with_name(target_ms.name + ".part")
     scratch = target_ms.with_name(f".{target_ms.stem}.scratch")
@@ -202,14 +203,14 @@ def make_working_copy(
         input_ms = source.path
         if source.kind == "uvfits":
             tell(f"importing {source.path.name}")
-            input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log_file)
+            input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log)
         with read_view(input_ms, scratch) as view:
             column, notes = _choose_column(view.path, datacolumn)
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
             selection = {"field": field or source.field, "spw": spw}
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
-            _transform(source, view.path, options, session, log_file)
+            _transform(source, view.path, options, session, log)
             own_every_file(part)
             _remove_stand_ins(part, view.replaced)
             notes = [*view.notes, *notes]
@@ -217,7 +218,7 @@ def make_working_copy(
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")
         notes += [f"antennas renamed: {', '.join(renamed)}"] if renamed else []
         repairs = sanitise(part, quantised=quantised)
-        notes += repairs.lines()
+        notes += [*repairs.lines(), *flag_dead_feeds(part)]
         notes += _note_interval(part)
         truth, untouched = _corrupt(source, part, target_ms)
         tell(f"adding model and corrected columns to {source.name}")
@@ -238,13 +239,11 @@ def make_working_copy(
     )
 
 
-def _import_uvfits(
-    source: Source, target: Path, session: CasaSession, log_file: Path | None
-) -> Path:
+def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path | None) -> Path:
     """Import a UVFITS file into a scratch measurement set."""
     session.run(
         "importuvfits",
-        log=log_file,
+        log=log,
         fitsfile=str(source.path),
         vis=str(target),
         antnamescheme="new",
@@ -294,12 +293,12 @@ def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
 
 
 def _transform(
-    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log_file: Path | None
+    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
 ) -> None:
     """Run mstransform; an empty selection is told with what there is to select."""
     _check_channels(view, options["spw"])
     try:
-        session.run("mstransform", log=log_file, **options)
+        session.run("mstransform", log=log, **options)
     except ToolError as error:
         if re.search(r"Expression|MSSelection|No match|zero rows", error.cause):
             why = error.cause.split("RuntimeError: ")[-1].splitlines()[0]

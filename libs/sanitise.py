@@ -24,6 +24,7 @@ __all__ = [
     "Repairs",
     "add_scratch_columns",
     "clean_weights",
+    "match_sigma",
     "name_antennas",
     "sanitise",
     "spread_weight",
@@ -237,6 +238,23 @@ def _sanitised(
         sigma_rewritten=int((rewritten & ~flag.all(axis=1)).any(axis=1).sum()),
     )
     return values, found
+
+
+def match_sigma(ms: Path) -> None:
+    """Set SIGMA and SIGMA_SPECTRUM to WEIGHT^(-1/2) and WEIGHT_SPECTRUM^(-1/2), in place.
+
+    CASA solves on DATA with weights it takes from SIGMA, and images by WEIGHT: a tool that
+    changes one of them leaves the two at odds.
+    """
+    present = column_names(ms)
+    pairs = [("WEIGHT", "SIGMA"), ("WEIGHT_SPECTRUM", "SIGMA_SPECTRUM")]
+    pairs = [pair for pair in pairs if set(pair) <= set(present)]
+    with open_table(ms, write=True) as opened:
+        for chunk in chunks(ms, [weight for weight, _ in pairs]):
+            part = opened.selectrows(chunk.rows)
+            for weight, sigma in pairs:
+                part.putcol(sigma, sigma_of(chunk[weight]))
+            part.close()
 
 
 def add_scratch_columns(ms: Path) -> None:
