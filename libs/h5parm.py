@@ -45,7 +45,7 @@ CONSTANT_FREQUENCY_HZ = 1e8
 """Stands on the frequency axis of a solution that has none."""
 
 _TYPES = ("phase", "amplitude", "tec")
-# Strings that fill their field come without a final NUL and DP3 reads none of them.
+# h5py's strings that fill their field end without NUL, and DP3 finds none of them.
 _ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
 _CIRCULAR = {"RR": "XX", "LL": "YY", "RL": "XY", "LR": "YX"}
 _FEEDS = {"X": "XX", "Y": "YY", "R": "XX", "L": "YY"}
@@ -75,8 +75,7 @@ def open_h5(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError(f"no h5parm {path}", "check the path")
     try:
-        # Files are only ever replaced as a whole, so HDF5's own locks are not needed.
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r")
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file ({error})", "give an h5parm") from error
 
