@@ -20,12 +20,16 @@ from steps.images import image_products, image_row, judged_image
 __all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
 
 
+# the flags of the input and those that statwt put on bins whose weights make no sense
+BASE = "base"
+
+
 class SaveInitFlags(Step):
     """Save the initial flags and weights, or put them back; then let statwt weigh the data."""
 
     options = (
         Option("statwt", "bool", True, "weights from the scatter of the data, where bins allow"),
-        Option("min_samples", "int", 8, "fewest samples in a bin of statwt", minimum=2),
+        Option("min_samples", "int", 32, "fewest samples in a bin of statwt", minimum=2),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
@@ -39,31 +43,28 @@ class SaveInitFlags(Step):
             else:
                 flags.save_version(ms, INITIAL, "flags of the input")
                 said.append(f"{ms.name}: flags saved ({tables.flagged_fraction(ms):.1%} flagged)")
-            if flags.has_weights(ms, INITIAL):
-                flags.restore_weights(ms, INITIAL)
-            else:
-                flags.save_weights(ms, INITIAL)
             said.append(self._statwt(context, ms))
+            flags.save_version(ms, BASE, "flags every round starts from")
         return StepResult(
             reason="; ".join(said),
             tables=context.tables,
             template=context.template,
-            metrics={"flag_version": INITIAL},
+            metrics={"flag_version": BASE},
         )
 
     def _statwt(self, context: Context, ms: Any) -> str:
         if not context.options["statwt"]:
+            if flags.has_weights(ms, statwt.VERSION):
+                flags.restore_weights(ms, statwt.VERSION)
             return "statwt not asked for"
         context.progress.activity(f"statwt {ms.name}")
-        outcome = statwt.reweight(
+        result = statwt.run_statwt(
             ms,
-            session=context.tools.session,
-            min_samples=context.options["min_samples"],
-            log_file=context.workdir / "logs" / "statwt.log",
+            context.tools.session,
+            options=statwt.StatwtOptions(min_samples=context.options["min_samples"]),
+            log=context.workdir / "logs" / "statwt.log",
         )
-        # statwt may flag data whose weights come out wrong; rounds start from the saved flags
-        flags.restore_version(ms, INITIAL)
-        return outcome.reason
+        return f"statwt {'done' if result.applied else 'skipped'}: {result.reason}"
 
 
 class RflagInit(Step):

@@ -14,7 +14,7 @@ import numpy as np
 from libs import mask, splitting
 from libs.calibration import SolveOptions, SolveResult
 from libs.errors import SolveError
-from libs.image_align import compare_images
+from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge
 from reports.tables import gains_rows
@@ -232,7 +232,7 @@ class GainRound(Step):
         )
         verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
         metrics = self._metrics(context, trial, statistics)
-        aligned = compare_images(
+        aligned = compare(
             context.workdir / best.products["image"], trial.image.products.image
         )
         metrics["shift_arcsec"] = aligned.shift_arcsec

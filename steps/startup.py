@@ -51,7 +51,7 @@ class Startup(Step):
                 spw=context.settings["spw"],
                 datacolumn=context.settings["datacolumn"],
                 session=context.tools.session,
-                log_file=context.workdir / "logs" / "startup.log",
+                log=context.workdir / "logs" / "startup.log",
                 progress=context.progress.activity,
             )
             summary = tables.summarise(copy.ms)
