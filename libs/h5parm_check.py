@@ -10,7 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from libs.h5parm import AXES, open_h5, soltab_names, solset_name
+from libs.h5parm import AXES, open_h5, solset_name, soltab_names
 from libs.provenance import DATASET
 
 __all__ = ["Finding", "check"]

@@ -62,7 +62,13 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
         As `export_caltable`.
     """
     with open_table(f"{ms}::ANTENNA") as antennas:
-        names, position = tuple(antennas.getcol("NAME")), antennas.getcol("POSITION")
+        position = antennas.getcol("POSITION")
+        names = tuple(
+            name.strip() or station.strip() or f"ANT{i}"
+            for i, (name, station) in enumerate(
+                zip(antennas.getcol("NAME"), antennas.getcol("STATION"), strict=True)
+            )
+        )
     if not set(names) & set(solset.antenna):
         raise InputError(
             f"{ms} and the solutions have no antenna in common", "name the data they are for"

@@ -141,7 +141,7 @@ def _add_best(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--min-coherence", type=float, default=0.5, help="least coherence, 0 to 1 (0.5)"
     )
-    sub.add_argument("--max-separation", default="inf", help="farthest direction, deg (any)")
+    sub.add_argument("--max-separation", default="180deg", help="farthest direction (any)")
     sub.add_argument(
         "--missing",
         choices=("flag", "unit"),
@@ -159,8 +159,10 @@ def _list(arguments: argparse.Namespace, applier: Applier | None) -> int:
 def format_listing(listings: Sequence[Listing]) -> list[str]:
     """Return a table of entries, one line each, columns aligned."""
     rows = [
-        ("direction", "RA_deg", "Dec_deg", "station", "good", "coherence", "date", "source")
-        + ("refined_from", "run")
+        (
+            *("direction", "RA_deg", "Dec_deg", "station", "good", "coherence", "date"),
+            *("source", "refined_from", "run"),
+        )
     ]
     for item in listings:
         entry = item.entry
