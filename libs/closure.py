@@ -477,10 +477,10 @@ def _steadied_power(blocks: _Blocks) -> Float:
     not so easily deceived. Its prior width is the mean itself, a visibility varying by 100 %.
     """
     n = blocks.count
-    precision = np.where(n > 0, n / np.maximum(blocks.noise, 1e-300) ** 2, 0.0)
-    total = precision.sum(axis=(1, 2), keepdims=True)
+    precision = n / np.where(n > 0, blocks.noise, 1.0) ** 2
+    total = np.maximum(precision.sum(axis=(1, 2), keepdims=True), 1e-300)
     mean = np.maximum((blocks.power * precision).sum(axis=(1, 2), keepdims=True), 0.0)
-    mean = mean / np.maximum(total, 1e-300)
+    mean = mean / total
     variance = 4 * blocks.noise * (mean + blocks.noise) / np.maximum(n, 1)
     share = mean**2 / np.maximum(mean**2 + variance, 1e-300)
     return np.maximum(share * blocks.power + (1 - share) * mean, 0.0)

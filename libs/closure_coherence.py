@@ -1,0 +1,384 @@
+"""Where closure phases beat noise: for each station, and by baseline length.
+
+Consecutive samples of a closure phase agree when there is signal, whatever the phase is. For
+independent uniform phases, which is what noise gives, the differences of consecutive samples
+are independent and uniform themselves, so the null distribution of their weighted mean cosine
+follows from the weights alone, for any number of samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import pearson3
+
+from libs.closure import (
+    BaselineVisibilities,
+    Bispectra,
+    average_bispectra,
+    station_quality,
+    time_blocks,
+)
+
+__all__ = [
+    "BaselineCoherence",
+    "SeriesCoherence",
+    "StationCoherence",
+    "baseline_coherence",
+    "select_triangles",
+    "series_coherence",
+    "station_coherence",
+]
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+_SNR_CAP = 4.0  # samples better than this weigh the same: no single one decides
+_ALL_TRIANGLES = 20  # arrays up to this size use every triangle
+_GAP = 5.0  # blocks further apart than this many intervals are not neighbours
+
+
+def _tail(sum_cos: float, second: float, third: float) -> float:
+    """P(sum >= sum_cos) for zero mean, variance ``second`` and third cumulant ``third``.
+
+    Pearson's type III has these cumulants; it is the normal for third = 0.
+    """
+    if second <= 0:
+        return 1.0
+    skew = third / second**1.5
+    return float(pearson3.sf(sum_cos / np.sqrt(second), skew))
+
+
+def _limit(false_alarm: float, second: float, third: float) -> float:
+    """The sum that noise exceeds with the probability ``false_alarm``."""
+    if second <= 0:
+        return np.inf
+    return float(pearson3.isf(false_alarm, third / second**1.5) * np.sqrt(second))
+
+
+@dataclass(frozen=True)
+class SeriesCoherence:
+    """Coherence of one series of phases.
+
+    Attributes
+    ----------
+    coherence : float
+        Weighted mean cosine of consecutive differences, about 0 for noise, 1 if constant.
+    threshold : float
+        What noise exceeds with the stated false-alarm rate, for this number of samples.
+    p_value : float
+        Probability of at least this coherence from noise.
+    n_samples : int
+        Differences used.
+    coherent : bool
+    """
+
+    coherence: float
+    threshold: float
+    p_value: float
+    n_samples: int
+    coherent: bool
+
+
+def series_coherence(
+    phase_rad: Float, weight: Float | None = None, *, false_alarm: float = 0.01
+) -> SeriesCoherence:
+    """Is a series of phases, such as gain solutions of a station, more than noise?
+
+    Needs a single series: it works for scalar solutions, for which the agreement of two
+    polarizations says nothing.
+
+    Parameters
+    ----------
+    phase_rad : (..., n) float64
+        Phases in order along the last axis; other axes are independent series. NaN: no sample.
+    weight : same shape, optional
+        Weights that do not depend on the phases.
+    false_alarm : float
+        Probability that independent uniform phases are called coherent.
+    """
+    weight = np.ones_like(phase_rad) if weight is None else np.asarray(weight, float)
+    good = np.isfinite(phase_rad) & (weight > 0)
+    phasor = np.where(good, weight, 0.0) * np.exp(1j * np.where(good, phase_rad, 0.0))
+    product = phasor[..., 1:] * np.conj(phasor[..., :-1])
+    size = np.abs(product)
+    total = float(size.sum())
+    if total == 0:
+        return SeriesCoherence(0.0, np.inf, 1.0, 0, False)
+    second = float((size**2).sum()) / 2
+    summed = float(product.real.sum())
+    p_value = _tail(summed, second, 0.0)
+    return SeriesCoherence(
+        summed / total,
+        _limit(false_alarm, second, 0.0) / total,
+        p_value,
+        int((size > 0).sum()),
+        p_value <= false_alarm,
+    )
+
+
+def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:
+    """Triangles for the statistics: all of a small array, a fixed number per baseline of others.
+
+    In arrays of more than 20 stations each baseline is closed by the ``per_baseline`` stations
+    of the highest signal-to-noise ratio, so their number grows as N^2 and not as N^3.
+
+    Returns
+    -------
+    (n, 3) int64, stations ascending.
+    """
+    index = data.baseline_index()
+    valid = np.isfinite(data.sigma).any(axis=(1, 2))
+    present = (index >= 0) & valid[index]
+    stations = np.flatnonzero(present.any(axis=1))
+    if len(stations) <= _ALL_TRIANGLES:
+        every = [
+            (i, j, k)
+            for i, j, k in combinations(stations.tolist(), 3)
+            if present[i, j] and present[j, k] and present[i, k]
+        ]
+        return np.array(every, np.int64).reshape(-1, 3)
+    order = np.argsort(-station_quality(data), kind="stable")
+    chosen = set()
+    for i, j in zip(data.ant1[valid].tolist(), data.ant2[valid].tolist(), strict=True):
+        third = [int(r) for r in order if present[i, r] and present[j, r]][:per_baseline]
+        chosen.update(tuple(sorted((i, j, r))) for r in third)
+    return np.array(sorted(chosen), np.int64).reshape(-1, 3)
+
+
+def _neighbour_products(
+    bispectra: Bispectra, time_s: Float, interval_s: float
+) -> NDArray[np.complex128]:
+    """(ntri, nproduct): phasors of differences between neighbours in time and in frequency."""
+    with np.errstate(invalid="ignore"):
+        snr = np.where(np.isfinite(bispectra.sigma), bispectra.snr, 0.0)
+    phasor = np.exp(1j * np.angle(bispectra.value)) * np.minimum(snr, _SNR_CAP)
+    near = np.diff(time_s) <= _GAP * max(interval_s, np.diff(time_s).min(initial=np.inf))
+    in_time = phasor[:, :, 1:] * np.conj(phasor[:, :, :-1])
+    in_time = in_time[:, :, near]
+    in_frequency = phasor[:, 1:] * np.conj(phasor[:, :-1])
+    return np.concatenate(
+        [part.reshape(len(phasor), -1) for part in (in_time, in_frequency)], axis=1
+    )
+
+
+def _block_times(data: BaselineVisibilities, interval_s: float) -> Float:
+    edges = time_blocks(data.time_s, interval_s)
+    return np.asarray(np.add.reduceat(data.time_s, edges[:-1]) / np.diff(edges))
+
+
+@dataclass(frozen=True)
+class StationCoherence:
+    """Closure statistic of every station.
+
+    Attributes
+    ----------
+    antenna : tuple of str
+    coherence : (nant,) float64
+        Signal-to-noise weighted mean cosine between neighbouring closure phases of all
+        triangles of the station: about 0 for noise, towards 1 with signal.
+    threshold : (nant,) float64
+        What noise exceeds with the probability ``false_alarm``; falls with the number of
+        samples; ``inf`` without data.
+    p_value : (nant,) float64
+    n_samples : (nant,) int64
+        Differences of closure phases that entered.
+    coherent : (nant,) bool
+    false_alarm : float
+        For each station.
+    """
+
+    antenna: tuple[str, ...]
+    coherence: Float
+    threshold: Float
+    p_value: Float
+    n_samples: Int
+    coherent: NDArray[np.bool_]
+    false_alarm: float
+
+
+def _third_cumulant(weight: Float, partners: Int, nant: int, averaged: float) -> float:
+    """Third cumulant of a station's sum, which makes its null skewed.
+
+    When a station sees noise on all its baselines, its closure phases are differences of
+    independent uniform phases x_p - x_q: uncorrelated, but for three partners
+    E[cos cos cos] = 1/4. Averaging n integrations makes them independent as 1/n.
+
+    Parameters
+    ----------
+    weight : (ntri, nproduct)
+        Weights of the station's triangles.
+    partners : (ntri, 2)
+        Their other two stations.
+    averaged : float
+        Mean number of integrations averaged.
+    """
+    picked = np.unique(np.linspace(0, weight.shape[1] - 1, 24).astype(int))
+    stations, local = np.unique(partners, return_inverse=True)
+    local = local.reshape(partners.shape)
+    total = 0.0
+    for n in picked:
+        matrix = np.zeros((len(stations), len(stations)))
+        matrix[local[:, 0], local[:, 1]] = weight[:, n]
+        matrix += matrix.T
+        total += float(np.einsum("ij,ji->", matrix @ matrix, matrix))
+    return total / 4 * weight.shape[1] / len(picked) / max(averaged, 1.0)
+
+
+def station_coherence(
+    data: BaselineVisibilities,
+    interval_s: float,
+    *,
+    false_alarm: float = 0.01,
+    triangles: Int | None = None,
+) -> StationCoherence:
+    """Closure statistic of every station from triangles averaged over ``interval_s``.
+
+    Parameters
+    ----------
+    interval_s : float
+        Averaging time of the bispectra, s.
+    false_alarm : float
+        Probability that a station that receives only noise is called coherent.
+    triangles : (n, 3) int64, optional
+        Default: `select_triangles`.
+    """
+    triangles = select_triangles(data) if triangles is None else triangles
+    nant = len(data.antenna)
+    coherence, p_value = np.zeros(nant), np.ones(nant)
+    threshold, count = np.full(nant, np.inf), np.zeros(nant, np.int64)
+    if len(triangles):
+        bispectra = average_bispectra(data, triangles, interval_s)
+        product = _neighbour_products(bispectra, _block_times(data, interval_s), interval_s)
+        weight = np.abs(product)
+        averaged = float(bispectra.count[bispectra.count > 0].mean()) if weight.any() else 1.0
+    for a in range(nant if len(triangles) else 0):
+        own = np.flatnonzero((triangles == a).any(axis=1))
+        total = float(weight[own].sum())
+        if total == 0:
+            continue
+        partners = triangles[own][triangles[own] != a].reshape(-1, 2)
+        second = float((weight[own] ** 2).sum()) / 2
+        third = _third_cumulant(weight[own], partners, nant, averaged)
+        summed = float(product[own].real.sum())
+        coherence[a], count[a] = summed / total, int((weight[own] > 0).sum())
+        p_value[a] = _tail(summed, second, third)
+        threshold[a] = _limit(false_alarm, second, third) / total
+    return StationCoherence(
+        data.antenna, coherence, threshold, p_value, count, p_value <= false_alarm, false_alarm
+    )
+
+
+@dataclass(frozen=True)
+class BaselineCoherence:
+    """Coherence of closure phases by the longest baseline of their triangles.
+
+    Attributes
+    ----------
+    shortest_m, longest_m : (nbin,) float64
+        Baseline lengths of each bin, m, ascending.
+    coherence, threshold, p_value : (nbin,) float64
+        As in `StationCoherence`; the threshold allows for the number of bins.
+    coherent : (nbin,) bool
+    baseline_length_m, baseline_coherence, baseline_p_value : (nbl,) float64
+        The same of single baselines, in the order of the data; NaN where a baseline is in no
+        triangle as the longest one.
+    max_coherent_m : float
+        Length of the longest baseline at which closure phases beat noise; 0 if none does.
+    false_alarm : float
+        Probability that noise makes any bin coherent.
+    """
+
+    shortest_m: Float
+    longest_m: Float
+    coherence: Float
+    threshold: Float
+    p_value: Float
+    coherent: NDArray[np.bool_]
+    baseline_length_m: Float
+    baseline_coherence: Float
+    baseline_p_value: Float
+    max_coherent_m: float
+    false_alarm: float
+
+
+def baseline_coherence(
+    data: BaselineVisibilities,
+    interval_s: float,
+    *,
+    false_alarm: float = 0.01,
+    max_bins: int = 12,
+    triangles: Int | None = None,
+) -> BaselineCoherence:
+    """Coherence by baseline length, and the maximum coherent baseline.
+
+    Each triangle counts for its longest baseline, the one that loses the source first. The
+    triangles of one baseline are added before the test, because when that baseline is noise
+    they all carry the same noise.
+
+    Parameters
+    ----------
+    interval_s, false_alarm, triangles
+        As in `station_coherence`; ``false_alarm`` is for all bins together.
+    max_bins : int
+        Most bins of baseline length; each has about equally many baselines, at least two.
+    """
+    triangles = select_triangles(data) if triangles is None else triangles
+    length = data.length_m
+    nbl = len(length)
+    coherence, p_value = np.full(nbl, np.nan), np.full(nbl, np.nan)
+    if not len(triangles):
+        none = np.zeros(0)
+        return BaselineCoherence(
+            none, none, none, none, none, none.astype(bool), length, coherence, p_value, 0.0,
+            false_alarm,
+        )  # fmt: skip
+    bispectra = average_bispectra(data, triangles, interval_s)
+    product = _neighbour_products(bispectra, _block_times(data, interval_s), interval_s)
+    longest = bispectra.baseline[
+        np.arange(len(triangles)), length[bispectra.baseline].argmax(axis=1)
+    ]
+    combined = np.zeros((nbl, product.shape[1]), complex)
+    np.add.at(combined, longest, product)
+    weights = np.zeros(nbl)
+    np.add.at(weights, longest, np.abs(product).sum(axis=1))
+    summed, second = combined.real.sum(axis=1), (np.abs(combined) ** 2).sum(axis=1) / 2
+    used = np.flatnonzero(weights > 0)
+    for b in used:
+        coherence[b], p_value[b] = summed[b] / weights[b], _tail(summed[b], second[b], 0.0)
+    order = used[np.argsort(length[used])]
+    bins = [b for b in np.array_split(order, max(min(max_bins, len(order) // 2), 1)) if len(b)]
+    each = false_alarm / max(len(bins), 1)
+    rows = []
+    for members in bins:
+        total, half = float(summed[members].sum()), float(second[members].sum())
+        weight = float(weights[members].sum())
+        p = _tail(total, half, 0.0)
+        rows.append(
+            (length[members[0]], length[members[-1]], total / weight,
+             _limit(each, half, 0.0) / weight, p, p <= each)
+        )  # fmt: skip
+    table = np.array(rows, float).reshape(-1, 6)
+    return BaselineCoherence(
+        *table[:, :5].T,
+        table[:, 5].astype(bool),
+        length,
+        coherence,
+        p_value,
+        _longest_coherent(bins, table[:, 5] > 0, length, p_value),
+        false_alarm,
+    )
+
+
+def _longest_coherent(
+    bins: list[Int], coherent: NDArray[np.bool_], length: Float, p_value: Float
+) -> float:
+    """The longest baseline of the last coherent bin that is itself above the noise."""
+    if not coherent.any():
+        return 0.0
+    members = bins[int(np.flatnonzero(coherent)[-1])]
+    above = members[p_value[members] < 0.05]
+    return float(length[above].max() if len(above) else length[members[0]])
