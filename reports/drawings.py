@@ -24,8 +24,9 @@ from reports.image_figures import (
     compare_residuals,
     image_history,
     round_images,
-    shared_scale,
+    zoom_box,
 )
+from reports.image_panels import shared_scale
 from reports.image_view import View, read_view
 from reports.records import Run, StepRow, as_number
 from reports.style import format_number, format_quantity, save_figure
@@ -116,11 +117,10 @@ def _plans(run: Run) -> Iterator[_Plan]:
     compared = _compared(run, panels)
     yield from _run_plans(run, steps, panels, compared)
     if compared:
-        images = [panel.image for panel in (*panels, *compared)]
         for row in run.steps:
             panel = _panel(run, row)
             if panel is not None:
-                yield _image_plan(row, panel, images, row in steps)
+                yield _image_plan(row, panel, panels, row in steps)
     for row in run.rounds:
         yield from _gain_plans(run, row)
 
@@ -166,9 +166,11 @@ def _run_plans(
         )  # fmt: skip
 
 
-def _image_plan(row: StepRow, panel: Panel, images: Sequence[Path], comparable: bool) -> _Plan:
+def _image_plan(row: StepRow, panel: Panel, panels: Sequence[Panel], comparable: bool) -> _Plan:
     def draw() -> Figure:
-        return round_images(panel, shared_scale(images if comparable else [panel.image]))
+        if not comparable:
+            return round_images(panel, shared_scale([panel.image]))
+        return round_images(panel, shared_scale([p.image for p in panels]), zoom_box(panels))
 
     scale = "in the colour scale of the whole run" if comparable else "in a colour scale of its own"
     return _Plan(

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from libs.solutions import GainSolutions
@@ -106,21 +107,29 @@ def _page(
 ) -> Figure:
     columns = min(COLUMNS, max(1, len(antennas)))
     rows = max(1, math.ceil(len(antennas) / columns))
-    figure = new_figure(2.1 * columns + 0.6, 1.15 * rows + 1.0)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    # placed by hand: fitting thirty panels takes longer than drawing them
+    width, height = 0.75 + 1.92 * columns, 1.12 + 1.12 * rows
+    figure = new_figure(width, height, placed=True)
+    axes = figure.subplots(
+        rows, columns, sharex=True, sharey=True, squeeze=False,
+        gridspec_kw={
+            "left": 0.66 / width, "right": 1 - 0.12 / width, "top": 1 - 0.62 / height,
+            "bottom": 0.5 / height, "hspace": 0.42, "wspace": 0.13,
+        },
+    )  # fmt: skip
     stamps = _dates(solutions.time_s)
     for panel, antenna in enumerate(antennas):
         _antenna_panel(axes.flat[panel], solutions, value, antenna, stamps, limits, jump)
     for spare in axes.flat[len(antennas) :]:
         spare.set_visible(False)
     _shared_axes(axes, len(antennas), solutions, stamps, limits)
-    figure.supylabel(label, fontsize=9)
-    figure.supxlabel(_time_label(solutions.time_s), fontsize=9)
+    figure.text(0.12 / width, 0.5, label, rotation=90, va="center", ha="center", fontsize=9)
+    figure.text(0.5, 0.1 / height, _time_label(solutions.time_s), ha="center", fontsize=9)
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=11)
     figure.legend(
-        handles=_legend(solutions), loc="outside upper right", ncols=6, handletextpad=0.3,
-        columnspacing=1.2,
+        handles=_legend(solutions), loc="upper right", bbox_to_anchor=(1 - 0.06 / width, 1.0),
+        ncols=6, handletextpad=0.4, columnspacing=1.3,
     )  # fmt: skip
     return figure
 
@@ -314,7 +323,8 @@ def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: 
             label=names, edgecolor="white", linewidth=0.4,
         )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda x, _: format_number(x, 2))
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda x, _: format_number(x, 1))
         median = float(np.median(values))
         axes.axvline(median, color=INK, lw=1, ls=(0, (4, 2)),
                      label=f"median {format_number(median)}")  # fmt: skip

@@ -130,8 +130,10 @@ def _centre(header: fits.Header) -> str:
         return ""
     position = SkyCoord(float(header["CRVAL1"]), float(header["CRVAL2"]), unit="deg")
     right_ascension = position.ra.to_string("hourangle", sep="hms", precision=2, pad=True)
-    declination = position.dec.to_string("deg", precision=1, alwayssign=True, pad=True)
-    return f"{right_ascension} {declination}".replace("d", "°").replace("m", "m", 1)
+    degrees, minutes, seconds = position.dec.to_string(
+        "deg", sep=":", precision=1, alwayssign=True, pad=True
+    ).split(":")
+    return f"{right_ascension} {degrees}\u00b0{minutes}\u2032{seconds}\u2033"
 
 
 def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = 0.35) -> Box:

@@ -23,6 +23,7 @@ __all__ = [
     "MUTED",
     "PALETTE",
     "REJECTED",
+    "SKIPPED",
     "TIMES",
     "format_number",
     "format_quantity",
@@ -94,9 +95,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def new_figure(width_inch: float, height_inch: float) -> Figure:
-    """Return an empty figure that draws with Agg, whatever the session's backend."""
-    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+def new_figure(width_inch: float, height_inch: float, *, placed: bool = False) -> Figure:
+    """Return an empty figure that draws with Agg, whatever the session's backend.
+
+    ``placed`` says that the caller places its axes; otherwise matplotlib fits them.
+    """
+    figure = Figure(figsize=(width_inch, height_inch), layout=None if placed else "constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -152,7 +156,7 @@ def format_number(value: float, digits: int = 3) -> str:
     Examples
     --------
     >>> format_number(1234.5), format_number(0.012345), format_number(2e-9)
-    ('1\\u202f234', '0.0123', '2.00e-09')
+    ('1234', '0.0123', '2.00e-09')
     """
     if not math.isfinite(value):
         return MISSING
@@ -162,8 +166,9 @@ def format_number(value: float, digits: int = 3) -> str:
     if size < -3 or size > 7:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - size)
-    # a thin space parts the thousands, from five digits on only where it helps: four are enough
-    return f"{value:,.{decimals}f}".replace(",", "\u202f")
+    # thin spaces part thousands only where they help: from five digits on
+    text = f"{value:,.{decimals}f}" if abs(value) >= 9999.5 else f"{value:.{decimals}f}"
+    return text.replace(",", "\u202f")
 
 
 def format_quantity(value: float, unit: str, digits: int = 3) -> str:

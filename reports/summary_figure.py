@@ -29,7 +29,7 @@ class _Curve:
 
 CURVES = (
     _Curve("peak_jy_beam", "Peak", "Jy/beam", "higher"),
-    _Curve("rms_jy_beam", "Residual rms", "Jy/beam", "lower"),
+    _Curve("rms_jy_beam", "Noise (rms)", "Jy/beam", "lower"),
     _Curve("dynamic_range", "Dynamic range", "", "higher"),
     _Curve("snr", "Signal-to-noise ratio", "", "higher"),
     _Curve("total_flux_jy", "Total flux density", "Jy", "steady"),

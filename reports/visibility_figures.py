@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ MAX_ROWS = 2_000_000
 BINS = (150, 110)  # along uv distance, along amplitude or phase
 MODEL_BINS = 60
 SAMPLE_PER_CHUNK = 4000
+# not from white: single points must not vanish into the paper
+DENSITY_MAP = LinearSegmentedColormap.from_list(
+    "density", ["#cfe1f2", "#93c4de", "#4a98c9", "#1764ab", "#08306b"]
+)
 
 
 @dataclass(frozen=True)
@@ -279,8 +283,7 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
             (bottom, density.phase, density.phase_edges_deg),
         ):
             shown = np.ma.masked_equal(counts.T, 0)
-            mesh = panel.pcolormesh(uv, edges, shown, norm=norm, cmap="Blues", rasterized=True)
-            mesh.set_clim(0.35, norm.vmax)  # single points must not vanish into the paper
+            mesh = panel.pcolormesh(uv, edges, shown, norm=norm, cmap=DENSITY_MAP, rasterized=True)
         centres = density.model_uv * uv_factor
         _draw_model(top, centres, density.model_amplitude * factor)
         _draw_model(bottom, centres, density.model_phase_deg)
@@ -291,7 +294,9 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     axes[1, 0].set_ylabel("Phase (deg)")
     axes[1, 0].set(ylim=(-180, 180), yticks=np.arange(-180, 181, 90))
     axes[0, 0].set(xlim=(0, densities[0].uv_edges[-1] * uv_factor), ylim=(0, None))
-    figure.colorbar(mesh, ax=list(axes.ravel()), label="Visibilities a cell", pad=0.012, aspect=40)
+    figure.colorbar(
+        mesh, ax=list(axes.ravel()), label="Visibilities per cell", pad=0.012, aspect=40
+    )
     if any(np.isfinite(density.model_amplitude).any() for density in densities):
         figure.legend(handles=[_model_handle()], loc="outside upper right")
     if title:
