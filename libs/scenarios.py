@@ -45,7 +45,7 @@ class Scenario:
     direction_deg : (float, float)
         J2000 phase centre; observed symmetrically about its transit.
     spws : tuple of SpectralWindow
-    correlations : (str, str)
+    correlations : tuple of str
     integration_s, gap_s : float
     integrations, scans : int
         Integrations in a scan, number of scans.
@@ -66,7 +66,7 @@ class Scenario:
     array: Callable[[], AntennaArray]
     direction_deg: tuple[float, float]
     spws: tuple[SpectralWindow, ...]
-    correlations: tuple[str, str]
+    correlations: tuple[str, ...]
     integration_s: float
     integrations: int
     scans: int
@@ -203,12 +203,13 @@ _LOFAR = Scenario(
     array=lofar_hba,
     direction_deg=(212.8, 52.2),
     spws=(SpectralWindow(144e6, 48e6, 16),),
-    correlations=("XX", "YY"),
-    integration_s=8.0,
-    integrations=36,
-    scans=6,
-    gap_s=3300.0,
-    noise_jy=0.2,
+    correlations=("XX", "XY", "YX", "YY"),
+    # one scan: DP3 fills gaps between scans with flagged rows
+    integration_s=16.0,
+    integrations=216,
+    scans=1,
+    gap_s=0.0,
+    noise_jy=0.15,
     noise_scale=(("ST001", 0.1), ("RS*", 1.0), ("*", 0.5)),
     sky=(
         Source(0.6, 0.0, 0.0, 0.1, 0.05, 20.0, spectral_index=-0.3, name="core"),
@@ -270,7 +271,7 @@ _LOFAR_FIELD = dataclasses.replace(
     title="LOFAR HBA, field of 3 calibrators and 6 fainter sources behind a TEC screen",
     # a narrow band, over which one phase serves for a station's TEC
     spws=(SpectralWindow(144e6, 4e6, 16),),
-    noise_jy=0.3,
+    noise_jy=0.2,
     noise_scale=_DISTANT_LOFAR,
     sky=_FIELD_SKY,
     errors=StationErrors(

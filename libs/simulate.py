@@ -61,8 +61,9 @@ class Observation:
         Integration time, length of a scan and time between scans, seconds.
     scans : int
     spws : tuple of SpectralWindow
-    correlations : (str, str)
-        ``("RR", "LL")`` or ``("XX", "YY")``.
+    correlations : tuple of str
+        The parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four; the sky is
+        unpolarised.
     noise_jy : float
         Standard deviation of the real (and of the imaginary) part of one visibility: one
         baseline, integration, channel and polarization.
@@ -81,7 +82,7 @@ class Observation:
     spws: tuple[SpectralWindow, ...]
     scans: int = 1
     gap_s: float = 0.0
-    correlations: tuple[str, str] = ("RR", "LL")
+    correlations: tuple[str, ...] = ("RR", "LL")
     noise_jy: float = 0.0
     noise_scale: tuple[tuple[str, float], ...] = ()
     field: str = "target"
@@ -110,6 +111,17 @@ class Observation:
         """ANTENNA1 and ANTENNA2 of each baseline; no autocorrelations."""
         first, second = np.triu_indices(len(self.array), k=1)
         return first.astype(np.int64), second.astype(np.int64)
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The two feeds, e.g. ``("R", "L")``."""
+        return tuple(corr[0] for corr in self.correlations if corr[0] == corr[1])
+
+    @property
+    def hands(self) -> NDArray[np.int64]:
+        """Per correlation the indices of its two feeds, (ncorr, 2)."""
+        feeds = self.feeds
+        return np.array([[feeds.index(feed) for feed in corr] for corr in self.correlations])
 
     @property
     def rows(self) -> int:
@@ -169,18 +181,22 @@ class _Plan:
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def _corrupt(seen, ideal, ant1, ant2, gain, block, noise, sigma, data, perfect):  # type: ignore[no-untyped-def]
-    """Fill data = g_p conj(g_q) seen + noise and perfect = ideal + noise / (g_p conj(g_q))."""
+def _corrupt(seen, ideal, ant1, ant2, gain, block, hands, noise, sigma, data, perfect):  # type: ignore[no-untyped-def]
+    """Fill data = g_p conj(g_q) seen + noise and perfect = ideal + noise / (g_p conj(g_q)).
+
+    Cross hands of an unpolarised sky hold noise only.
+    """
     ntime, nbl, nchan = seen.shape
-    npol = gain.shape[3]
     for cell in prange(ntime * nbl):
         t, b = cell // nbl, cell % nbl
         for c in range(nchan):
-            for k in range(npol):
-                factor = gain[t, block[c], ant1[b], k] * np.conj(gain[t, block[c], ant2[b], k])
+            for k in range(hands.shape[0]):
+                one, two = hands[k, 0], hands[k, 1]
+                factor = gain[t, block[c], ant1[b], one] * np.conj(gain[t, block[c], ant2[b], two])
                 hiss = sigma[b] * complex(noise[t, b, c, k, 0], noise[t, b, c, k, 1])
-                data[t, b, c, k] = factor * seen[t, b, c] + hiss
-                perfect[t, b, c, k] = ideal[t, b, c] + hiss / factor
+                sky = 1.0 if one == two else 0.0
+                data[t, b, c, k] = sky * factor * seen[t, b, c] + hiss
+                perfect[t, b, c, k] = sky * ideal[t, b, c] + hiss / factor
 
 
 def simulate(
@@ -301,7 +317,7 @@ def _solutions(
         spw=spw,
         antenna=observation.array.name,
         position_m=observation.array.position_m,
-        polarization=tuple(corr[0] for corr in observation.correlations),
+        polarization=observation.feeds,
         gain=gain,
         flag=np.zeros(gain.shape, dtype=bool),
         snr=np.full(gain.shape, np.inf),
@@ -343,7 +359,7 @@ def _natural_rms(plan: _Plan) -> float:
 def _time_chunks(observation: Observation) -> Iterator[slice]:
     baselines = len(observation.baselines[0])
     channels = sum(spw.channels for spw in observation.spws)
-    step = max(1, _CHUNK_BYTES // max(1, baselines * channels * 2 * 8))
+    step = max(1, _CHUNK_BYTES // max(1, baselines * channels * len(observation.correlations) * 8))
     total = len(observation.time_s)
     for start in range(0, total, step):
         yield slice(start, min(start + step, total))
@@ -363,14 +379,14 @@ def _fill(plan: _Plan, targets: dict[str, Path]) -> None:
 
 
 def _make_chunk(plan: _Plan, times: slice) -> dict[str, list[NDArray[np.complex64]]]:
-    """Return per kind of data and spw the visibilities, (ntime, nbaseline, nchan, 2)."""
+    """Return per kind of data and spw the visibilities, (ntime, nbaseline, nchan, ncorr)."""
     observation = plan.observation
     first, second = observation.baselines
     uvw, gain = plan.uvw_m[times], plan.gain[times]
     count, channels = len(uvw), [spw.channels for spw in observation.spws]
     made: dict[str, list[NDArray[np.complex64]]] = {"data": [], "perfect": []}
     # drawn for the whole time step at once: the noise does not depend on the chunks
-    shape = (count, sum(channels), len(first), 2, 2)
+    shape = (count, sum(channels), len(first), len(observation.correlations), 2)
     noise = plan.rng.standard_normal(shape, dtype=np.float32)
     offsets = np.cumsum([0, *channels])
     for number, spw in enumerate(observation.spws):
@@ -384,8 +400,11 @@ def _make_chunk(plan: _Plan, times: slice) -> dict[str, list[NDArray[np.complex6
         per_channel = len(blocks) == len(frequency) and len(blocks) > 1
         block = blocks if per_channel else np.repeat(blocks[:1], len(frequency))
         hiss = np.moveaxis(noise[:, offsets[number] : offsets[number + 1]], 1, 2)
-        out = [np.empty((*seen.shape, 2), dtype=np.complex64) for _ in range(2)]
-        _corrupt(seen, ideal, first, second, gain, block, hiss, plan.sigma_jy, *out)
+        cells = (*seen.shape, len(observation.correlations))
+        out = [np.empty(cells, dtype=np.complex64) for _ in range(2)]
+        _corrupt(
+            seen, ideal, first, second, gain, block, observation.hands, hiss, plan.sigma_jy, *out
+        )
         made["data"].append(out[0])
         made["perfect"].append(out[1])
     return made
@@ -435,7 +454,8 @@ def _write_chunk(
     opened.putcol("UVW", uvw.reshape(rows, 3), start, rows)
     # without noise every visibility counts the same
     sigma = np.where(plan.sigma_jy > 0, plan.sigma_jy, 1.0)
-    sigma = np.broadcast_to(sigma[None, None, :, None], (*shape, 2)).reshape(rows, 2)
+    ncorr = len(observation.correlations)
+    sigma = np.broadcast_to(sigma[None, None, :, None], (*shape, ncorr)).reshape(rows, ncorr)
     opened.putcol("SIGMA", sigma.astype(np.float32), start, rows)
     opened.putcol("WEIGHT", (sigma**-2.0).astype(np.float32), start, rows)
     _write_visibilities(opened, data, start)

@@ -40,7 +40,7 @@ def create_ms(
     path: Path,
     array: AntennaArray,
     spws: Sequence[SpectralWindow],
-    correlations: tuple[str, str],
+    correlations: tuple[str, ...],
     field: str,
     direction_rad: tuple[float, float],
     time_range_s: tuple[float, float],
@@ -53,8 +53,8 @@ def create_ms(
     array : AntennaArray
     spws : sequence of SpectralWindow
         One data description each, in this order.
-    correlations : (str, str)
-        Parallel hands, e.g. ``("RR", "LL")``.
+    correlations : tuple of str
+        Parallel hands, e.g. ``("RR", "LL")``, or all four products.
     field : str
         Name of its one field.
     direction_rad : (float, float)
@@ -65,7 +65,6 @@ def create_ms(
     from casacore.tables import (
         default_ms,
         makearrcoldesc,
-        makedminfo,
         maketabdesc,
         required_ms_desc,
     )
@@ -77,7 +76,9 @@ def create_ms(
     description.update(
         maketabdesc(makearrcoldesc("DATA", 0j, ndim=2, valuetype="complex", comment="visibilities"))
     )
-    main = default_ms(str(path), description, _storage(description, makedminfo))
+    main = default_ms(
+        str(path), description, _storage(len(correlations), max(s.channels for s in spws))
+    )
     main.close()
     _add_antennas(path, array, direction_rad, correlations)
     _add_spectral_windows(path, spws)
@@ -99,10 +100,20 @@ def create_ms(
         table.putcell("TYPE", 0, "CORRELATOR")
 
 
-def _storage(description: dict[str, Any], makedminfo: Any) -> dict[str, Any]:
+def _feeds(correlations: tuple[str, ...]) -> list[str]:
+    return [corr[0] for corr in correlations if corr[0] == corr[1]]
+
+
+def _storage(ncorr: int, nchan: int) -> dict[str, Any]:
     """Tile the visibility columns; store columns that seldom change by their changes."""
     info: dict[str, Any] = {}
-    tiled = {"DATA": [2, 16, 2048], "FLAG": [2, 16, 16384], "WEIGHT": [2, 8192], "SIGMA": [2, 8192]}
+    rows = max(64, 65536 // (ncorr * nchan))
+    tiled = {
+        "DATA": [ncorr, nchan, rows],
+        "FLAG": [ncorr, nchan, 8 * rows],
+        "WEIGHT": [ncorr, 8192],
+        "SIGMA": [ncorr, 8192],
+    }
     for name, tile in tiled.items():
         info[name] = {
             "TYPE": "TiledShapeStMan",
@@ -131,9 +142,10 @@ def _add_antennas(
     path: Path,
     array: AntennaArray,
     direction_rad: tuple[float, float],
-    correlations: tuple[str, str],
+    correlations: tuple[str, ...],
 ) -> None:
     count = len(array)
+    feeds = _feeds(correlations)
     with open_table(f"{path}::ANTENNA", write=True) as table:
         table.addrows(count)
         table.putcol("NAME", list(array.name))
@@ -154,7 +166,7 @@ def _add_antennas(
         table.putcol("INTERVAL", np.zeros(count))
         table.putcol("POSITION", np.zeros((count, 3)))
         for row in range(count):
-            table.putcell("POLARIZATION_TYPE", row, [corr[0] for corr in correlations])
+            table.putcell("POLARIZATION_TYPE", row, feeds)
             table.putcell("POL_RESPONSE", row, np.eye(2, dtype=np.complex64))
             table.putcell("BEAM_OFFSET", row, np.zeros((2, 2)))
             table.putcell("RECEPTOR_ANGLE", row, np.zeros(2))
@@ -185,12 +197,14 @@ def _add_spectral_windows(path: Path, spws: Sequence[SpectralWindow]) -> None:
             descriptions.putcell("FLAG_ROW", row, False)
 
 
-def _add_polarization(path: Path, correlations: tuple[str, str]) -> None:
+def _add_polarization(path: Path, correlations: tuple[str, ...]) -> None:
+    feeds = _feeds(correlations)
     with open_table(f"{path}::POLARIZATION", write=True) as table:
         table.addrows(1)
-        table.putcell("NUM_CORR", 0, 2)
+        table.putcell("NUM_CORR", 0, len(correlations))
         table.putcell("CORR_TYPE", 0, np.array([_CORR_CODES[c] for c in correlations], np.int32))
-        table.putcell("CORR_PRODUCT", 0, np.array([[0, 0], [1, 1]], dtype=np.int32))
+        products = [[feeds.index(feed) for feed in corr] for corr in correlations]
+        table.putcell("CORR_PRODUCT", 0, np.array(products, dtype=np.int32))
         table.putcell("FLAG_ROW", 0, False)
 
 
