@@ -344,12 +344,12 @@ def copy_station(
 
 
 def identity_like(solset: Solset) -> Solset:
-    """Return gains of 1, known exactly, on the axes of ``solset``."""
+    """Return gains of 1, known exactly, wherever ``solset`` has solutions."""
     return replace(
         solset,
         phase_rad=np.zeros(solset.shape),
         amplitude=neutral_amplitude(solset.shape),
-        weight=np.full(solset.shape, np.inf),
+        weight=np.where(solset.valid, np.inf, 0.0),
         tec_tecu=None,
     )
 
