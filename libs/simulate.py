@@ -124,6 +124,15 @@ class Observation:
         return np.array([[feeds.index(feed) for feed in corr] for corr in self.correlations])
 
     @property
+    def uvw_sign(self) -> int:
+        """1 where UVW is ANTENNA2 minus ANTENNA1 (LOFAR's software), -1 for the reverse.
+
+        What CASA's fillers write and its tasks recompute is ANTENNA1 minus ANTENNA2. Imagers
+        read both alike, since the visibilities are each other's conjugates.
+        """
+        return 1 if self.array.telescope == "LOFAR" else -1
+
+    @property
     def rows(self) -> int:
         """Rows of the measurement set."""
         return len(self.time_s) * len(self.spws) * len(self.baselines[0])
@@ -163,7 +172,10 @@ class Simulation:
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that is drawn once, before rows are made."""
+    """All that is drawn once, before rows are made.
+
+    ``uvw_m`` has the sign with which a baseline is ANTENNA2 minus ANTENNA1.
+    """
 
     observation: Observation
     sky: tuple[Source, ...]
@@ -281,7 +293,7 @@ def _make_plan(
     return _Plan(
         observation=observation,
         sky=sky,
-        uvw_m=uvw_m,
+        uvw_m=observation.uvw_sign * uvw_m,
         gain=draw_gains(errors, seed, observation.array.name, time_s, frequency, observation.scan),
         frequency_hz=frequency,
         frequency_spw=spw,

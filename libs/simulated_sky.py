@@ -183,8 +183,8 @@ def sky_visibilities(
 ) -> NDArray[np.complex128]:
     """Return the Stokes I visibilities of a sky, without smearing in time or frequency.
 
-    V = sum of S exp(2 pi i (u l + v m + w (n - 1)) / lambda) with u, v, w those of ANTENNA2
-    minus ANTENNA1: the sign that measurement sets and their imagers have.
+    V = sum of S exp(2 pi i (u l + v m + w (n - 1)) / lambda), the sign with which imagers read
+    measurement sets; u, v, w are those of the second antenna minus the first.
 
     Parameters
     ----------

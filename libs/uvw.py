@@ -88,7 +88,8 @@ def antenna_uvw(
 ) -> NDArray[np.float64]:
     """Return each antenna's (u, v, w) about the array's mean position.
 
-    A measurement set's UVW of a baseline is that of ANTENNA2 minus that of ANTENNA1.
+    A baseline's UVW is that of ANTENNA2 minus that of ANTENNA1 in LOFAR's measurement sets, and
+    the reverse in those that CASA's fillers write.
 
     ITRF is turned to the celestial frame by IAU 2006/2000A precession-nutation with UT1 and
     polar motion of the IERS; the baseline is then turned by annual and diurnal aberration, as
