@@ -261,7 +261,8 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
     if datacolumn == "corrected":
         if not filled:
             raise InputError(
-                f"datacolumn = 'corrected', but the input has no filled CORRECTED_DATA ({view.name})",
+                "datacolumn = 'corrected', but "
+                f"{view.name.removeprefix('view_')} has no filled CORRECTED_DATA",
                 "use datacolumn = 'data', or apply its calibration first",
             )
         return "corrected", []
