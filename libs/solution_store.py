@@ -104,7 +104,7 @@ def merge_into(
     Directions are told apart by position. Of two solutions of one station in one direction
     the newer one stays (of the same date: the one with the greater digest), so that merges
     give the same table in whatever order they come, and the same merge twice changes nothing.
-    The table stands on the union of all times and frequencies.
+    The table stands on the union of all times and frequencies that were ever merged.
 
     Parameters
     ----------

@@ -12,7 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 from libs.errors import InputError
 from libs.gain_grid import regrid
@@ -20,6 +19,7 @@ from libs.h5parm import as_written, read_h5parm, write_h5parm
 from libs.h5parm_check import check
 from libs.solset import TEC_PHASE_HZ, from_gain_solutions, tec_phase_rad
 from libs.solutions import GainSolutions
+from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 REAL = ("dirtest1", "dirtest2", "fulljones1", "fulljones2")
 
