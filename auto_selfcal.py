@@ -171,12 +171,12 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
             restart=arguments.restart,
         )  # fmt: skip
     except StepFailed:
-        _finish(workdir, tools, "failed", render=True)
+        _finish(workdir, tools, progress, "failed", render=True)
         raise
     finally:
         tools.close()
     ran = pipeline.state.rows > rows_before
-    summary = _finish(workdir, tools, "", render=ran and not arguments.until and not arguments.only)
+    summary = _finish(workdir, tools, progress, "", render=ran)
     print(final_table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
@@ -186,14 +186,18 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
     return 0
 
 
-def _finish(workdir: Path, tools: Any, status: str, *, render: bool) -> dict[str, Any]:
+def _finish(
+    workdir: Path, tools: Any, progress: Progress, status: str, *, render: bool
+) -> dict[str, Any]:
     """Write summary.json and, where something changed, the report."""
     from reports.html import write_report
     from reports.summary import write_summary
 
     summary = write_summary(workdir, tools.versions(), status)
     if render:
-        write_report(workdir)
+        progress.begin("report")
+        write_report(workdir, lambda text: progress.tick())
+        progress.end("plots/ and report.html written")
     return summary
 
 

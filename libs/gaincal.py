@@ -41,6 +41,8 @@ def gaincal_arguments(
         "solnorm": options.solnorm,
         "gaintype": options.gaintype,
         "calmode": options.calmode,
+        # a flagged cross hand says nothing against the parallel hands solved for here
+        "corrdepflags": True,
         "gaintable": [str(item.path) for item in prior],
         "interp": [item.interp for item in prior],
         "spwmap": [list(item.spwmap) for item in prior],

@@ -11,17 +11,26 @@ from selfcal.step import Skip, Step, StepResult
 from steps.data_state import (
     INITIAL,
     ensure_tables,
+    fill_model,
     measurement_sets,
     restore_base_flags,
     set_note,
 )
-from steps.images import image_products, image_row, judged_image
+from steps.images import (
+    best_result,
+    clean_folder,
+    image_products,
+    image_row,
+    imaging_options,
+    judged_image,
+)
 
 __all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
 
 
 # the flags of the input and those that statwt put on bins whose weights make no sense
 BASE = "base"
+CALIBRATED = "calibrated"
 
 
 class SaveInitFlags(Step):
@@ -86,14 +95,15 @@ class RflagInit(Step):
         for ms in measurement_sets(context):
             restore_base_flags(context, ms)
             context.progress.activity(f"rflag {ms.name}")
-            outcome = rflag.flag_initial(
+            outcome = rflag.run_rflag(
                 ms,
-                session=context.tools.session,
-                max_new_fraction=context.options["max_new_flags"],
-                log_file=context.workdir / "logs" / "rflag.log",
+                context.tools.session,
+                options=rflag.RflagOptions(max_new_fraction=context.options["max_new_flags"]),
+                version=BASE,
+                log=context.workdir / "logs" / "rflag.log",
             )
             said.append(f"{ms.name}: {outcome.reason}")
-            changed = changed or outcome.changed
+            changed = changed or outcome.applied
         if not changed:
             raise Skip("; ".join(said))
         for ms in measurement_sets(context):
@@ -124,26 +134,30 @@ class RflagFinal(Step):
         said, changed = [], False
         for ms in measurement_sets(context):
             set_note(ms, tables="")
-            outcome = rflag.flag_residual(
+            # the flags of the calibrated state; an earlier start's are no good
+            flags.delete_version(ms, CALIBRATED)
+            outcome = rflag.run_rflag(
                 ms,
-                session=context.tools.session,
-                max_new_fraction=context.options["max_new_flags"],
-                log_file=context.workdir / "logs" / "rflag.log",
+                context.tools.session,
+                options=rflag.RflagOptions(
+                    column="RESIDUAL",
+                    methods=("rflag", "tfcrop", "extend"),
+                    max_new_fraction=context.options["max_new_flags"],
+                ),
+                version=CALIBRATED,
+                log=context.workdir / "logs" / "rflag.log",
             )
             said.append(f"{ms.name}: {outcome.reason}")
-            changed = changed or outcome.changed
+            changed = changed or outcome.applied
         if not changed:
             ensure_tables(context, context.tables)
             raise Skip("; ".join(said))
-        from steps.images import clean_folder
-
         image = judged_image(context, clean_folder(context, self.name), "rflag", context.tables)
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal_rflag.ms")
-            splitting.split_corrected(
-                ms, target, session=context.tools.session,
-                log_file=context.workdir / "logs" / "split.log",
-            )  # fmt: skip
+            splitting.split_calibrated(
+                ms, target, context.tools.session, log=context.workdir / "logs" / "split.log"
+            )
             products[f"split_rflag_{number}"] = context.relative(target)
         ensure_tables(context, context.tables)
         statistics = image.statistics.as_row()
@@ -159,9 +173,6 @@ class RflagFinal(Step):
 
     def _model(self, context: Context) -> None:
         """Fill MODEL_DATA with the model of the best image."""
-        from steps.data_state import fill_model
-        from steps.images import best_result, imaging_options
-
         best = best_result(context)
         model = context.workdir / best.products["model"]
         options = imaging_options(

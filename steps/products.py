@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from libs import splitting
-from reports import html
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -40,12 +39,15 @@ class SplitTrial(Step):
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal.ms")
             context.progress.activity(f"split {target.name}")
-            splitting.split_corrected(
+            splitting.split_calibrated(
                 ms,
                 target,
-                session=context.tools.session,
-                keep_flags=context.options["keep_flagged"],
-                log_file=context.workdir / "logs" / "split.log",
+                context.tools.session,
+                options=splitting.SplitOptions(
+                    datacolumn="corrected" if context.tables else "data",
+                    keepflags=context.options["keep_flagged"],
+                ),
+                log=context.workdir / "logs" / "split.log",
             )
             products["calibrated_ms" if number == 0 else f"calibrated_ms_{number}"] = (
                 context.relative(target)
@@ -72,26 +74,25 @@ class SplitTrial(Step):
 
 
 class ReportResults(Step):
-    """Image untouched data where there are any, draw the figures and write the report."""
+    """Image untouched data where there are any; the report is drawn when the run ends."""
 
     uses = ("imager", "threads")
 
     def run(self, context: Context) -> StepResult:
-        """Compare with the untouched data of a demonstration; write report.html."""
+        """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""
         metrics: dict[str, Any] = {}
         products: dict[str, str] = {}
         rows = []
+        reason = "gains.csv, images.csv, summary.json, plots/, report.html"
         untouched = context.results["startup"].products.get("untouched_0")
         if untouched and "test_image" in context.results:
             image = self._untouched(context, untouched)
             metrics = {f"untouched_{k}": v for k, v in image.statistics.as_row().items()}
             products = image_products(context, image)
             rows.append(image_row(context, self.name, image))
-        context.progress.activity("figures and report")
         ensure_tables(context, context.tables)
-        html.write_report(context.workdir, context.progress.activity)
         return StepResult(
-            reason="plots/ and report.html",
+            reason=reason,
             tables=context.tables,
             template=context.template,
             products=products,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,9 @@ from steps.solution_file import solutions_of, write_solutions
 __all__ = ["AmplitudeRound", "PhaseRound"]
 
 ROUND_OPTIONS = (
-    *IMAGING_OPTIONS,
+    Option("robust", "float", "auto", "Briggs' robust of a start image of the round's own;"
+           " auto: the image it is judged against gives the model", minimum=-2, words=("auto",)),
+    *IMAGING_OPTIONS[1:],
     Option("sigma_mask", "float", 6.0, "the mask holds what is above this many sigma", minimum=1),
     Option("sigma_mask_floor", "float", 6.0, "how far sigma_mask may be lowered", minimum=1),
     Option("mask_dilation", "float", 0.5, "the mask is widened by this many beams", minimum=0),
@@ -65,6 +66,10 @@ ROUND_OPTIONS = (
     Option("calwt", "bool", False, "amplitudes change the weights too"),
     Option("incremental_on", "rounds", [[]],
            "rounds whose tables are kept beneath; the first group that was accepted"),
+    Option("max_cycles", "int", 1, "the round is repeated up to so many times while it helps",
+           minimum=1),
+    Option("min_cycle_gain", "float", 0.05, "gain of SNR below which it is not repeated",
+           minimum=0),
     Option("reselect_template", "bool", False, "choose the template anew on this round's image"),
     Option("max_new_flags", "float", 0.1, "reject when more than this fraction is flagged anew",
            minimum=0),
@@ -77,19 +82,41 @@ ROUND_OPTIONS = (
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best state so far: its judged image, statistics and tables."""
+
+    metrics: Mapping[str, Any]
+    products: Mapping[str, str]
+    tables: tuple[TableRef, ...]
+
+
+@dataclass(frozen=True)
 class Trial:
-    """A round that was solved, applied and imaged, not judged yet."""
+    """One cycle of a round: solved, applied and, unless flags forbade it, imaged.
+
+    Attributes
+    ----------
+    refs : tuple of TableRef
+        The state it would lead to.
+    solved : tuple of SolveResult
+    flagged : (float, float)
+        Fraction of the visibilities flagged before and with it.
+    images : tuple of Imaged
+        Start image (where one was made) and judged image.
+    mask_file : Path
+    mask_reason : str
+    """
 
     refs: tuple[TableRef, ...]
     solved: tuple[SolveResult, ...]
     flagged: tuple[float, float]
-    start: Imaged
-    image: Imaged | None
+    images: tuple[Imaged, ...]
+    mask_file: Path
     mask_reason: str
 
 
 class GainRound(Step):
-    """One round of self-calibration on the best state so far."""
+    """One round of self-calibration on the best state so far, in one or more cycles."""
 
     uses = ("imager", "solver", "template", "threads")
     options = ROUND_OPTIONS
@@ -102,39 +129,65 @@ class GainRound(Step):
         """``p``, ``a`` or ``ap``."""
 
     def run(self, context: Context) -> StepResult:
-        """Image with a mask, solve, apply, image again, judge."""
-        best = best_result(context)
+        """Image with a mask, solve, apply, image again, judge; again while it helps."""
+        earlier = best_result(context)
+        best = Best(earlier.metrics, earlier.products, context.tables)
         folder = clean_folder(context, self.name)
         self.prepare(context)
-        start, mask_file, mask_reason = self._start_image(context, best, folder)
-        prior = self._prior(context)
-        try:
-            refs, solved = self._solve(context, prior, start)
-        except SolveError as error:
-            return self._rejected(context, f"no solution: {error.cause}", {}, [start], ())
-        flagged = ensure_tables(context, refs)
-        trial = Trial(refs, solved, flagged, start, None, mask_reason)
-        if flagged[1] - flagged[0] > context.options["max_new_flags"]:
-            metrics = self._metrics(context, trial, {})
-            reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
-            return self._rejected(context, reason, metrics, [start], refs)
-        image = judged_image(context, folder, f"selfcal_{self.name}", refs)
-        trial = Trial(refs, solved, flagged, start, image, mask_reason)
-        return self._judge(context, best, trial, mask_file)
+        accepted: StepResult | None = None
+        images: list[Mapping[str, Any]] = []
+        for cycle in range(1, context.options["max_cycles"] + 1):
+            result = self._cycle(context, best, folder, cycle)
+            images += result.images
+            if result.status != "done":
+                accepted = accepted or result
+                break
+            gained = result.metrics["snr"] / best.metrics["snr"] - 1
+            accepted = result
+            best = Best(result.metrics, result.products, result.tables)
+            if gained < context.options["min_cycle_gain"]:
+                break
+        assert accepted is not None
+        if accepted.status == "done":
+            accepted = self._conclude(context, earlier, accepted, cycle)
+        ensure_tables(context, accepted.tables)
+        return replace(accepted, images=tuple(images))
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
 
+    def _cycle(self, context: Context, best: Best, folder: Path, cycle: int) -> StepResult:
+        """Solve against the best state's model and judge what comes of it."""
+        suffix = "" if cycle == 1 else f"_{cycle}"
+        mask_file, mask_reason, start = self._fill_model(context, best, folder, suffix)
+        started = (start,) if start else ()
+        prior = self._prior(context)
+        try:
+            refs, solved = self._solve(context, prior, suffix)
+        except SolveError as error:
+            return self._rejected(context, f"no solution: {error.cause}", {}, started, ())
+        flagged = ensure_tables(context, refs)
+        trial = Trial(refs, solved, flagged, started, mask_file, mask_reason)
+        if flagged[1] - flagged[0] > context.options["max_new_flags"]:
+            metrics = self._metrics(context, trial, {})
+            reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
+            return self._rejected(context, reason, metrics, started, refs)
+        image = judged_image(context, folder, f"selfcal_{self.name}{suffix}", refs)
+        return self._judge(context, best, replace(trial, images=(*started, image)), image)
+
     # -- image and solve ----------------------------------------------------------------------
 
-    def _start_image(
-        self, context: Context, best: StepResult, folder: Path
-    ) -> tuple[Imaged, Path, str]:
-        """Image the best state within a mask; fill MODEL_DATA with what was found."""
-        ensure_tables(context, context.tables)
+    def _fill_model(
+        self, context: Context, best: Best, folder: Path, suffix: str
+    ) -> tuple[Path, str, Imaged | None]:
+        """Fill MODEL_DATA with what the best state's image holds within a mask.
+
+        With a number for ``robust`` that image is made anew with the round's own parameters;
+        with ``auto`` the judged image serves.
+        """
         made = mask.make_mask(
             context.workdir / best.products["image"],
-            folder / "mask.fits",
+            folder / f"mask{suffix}.fits",
             mask.MaskOptions(
                 sigma=context.options["sigma_mask"],
                 floor=context.options["sigma_mask_floor"],
@@ -143,21 +196,29 @@ class GainRound(Step):
         )
         if made.path is None:
             raise Skip(made.reason)
-        options = imaging_options(
-            context,
-            context.options,
-            folder,
-            f"start_{self.name}",
-            context.tables,
-            mask=made.path,
-        )
-        start = make_image(context, options, made.path)
-        model = write_masked_model(start.products.model, made.path, folder / "model_masked.fits")
-        if not np.any(open_image(model)[0]):
+        start: Imaged | None = None
+        if context.options["robust"] == "auto":
+            model = context.workdir / best.products["model"]
+            options = imaging_options(
+                context, best.metrics["judged_with"], folder, f"model{suffix}", best.tables
+            )
+        else:
+            ensure_tables(context, best.tables)
+            options = imaging_options(
+                context,
+                context.options,
+                folder,
+                f"start_{self.name}{suffix}",
+                best.tables,
+                mask=made.path,
+            )
+            start = make_image(context, options, made.path)
+            model = start.products.model
+        masked = write_masked_model(model, made.path, folder / f"model{suffix}_masked.fits")
+        if not np.any(open_image(masked)[0]):
             raise Skip("CLEAN found nothing within the mask: no model to calibrate against")
-        models = [start.products.models[0]] if len(start.products.models) == 1 else []
-        fill_model(context, [model] if models else list(start.products.models), options)
-        return start, made.path, made.reason
+        fill_model(context, [masked], options)
+        return made.path, made.reason, start
 
     def _prior(self, context: Context) -> tuple[TableRef, ...]:
         """The tables kept beneath: those of the first group of rounds that were all accepted."""
@@ -171,7 +232,7 @@ class GainRound(Step):
         return ()
 
     def _solve(
-        self, context: Context, prior: Sequence[TableRef], start: Imaged
+        self, context: Context, prior: Sequence[TableRef], suffix: str
     ) -> tuple[tuple[TableRef, ...], tuple[SolveResult, ...]]:
         """Solve every working copy; return the state with the new tables, and the results."""
         options = self._solve_options(context)
@@ -182,7 +243,7 @@ class GainRound(Step):
                 f" {options.gaintype}, solint {options.solint}"
             )
             restore_base_flags(context, ms)
-            table = context.workdir / "tables" / f"{self.name}.{ms.stem}.gcal"
+            table = context.workdir / "tables" / f"{self.name}{suffix}.{ms.stem}.gcal"
             with context.clock.time("solving"):
                 result = context.tools.solver.solve(
                     ms, table, options, applied_tables(context, prior, ms)
@@ -216,12 +277,9 @@ class GainRound(Step):
 
     # -- judge and record ---------------------------------------------------------------------
 
-    def _judge(
-        self, context: Context, best: StepResult, trial: Trial, mask_file: Path
-    ) -> StepResult:
-        """Accept the round or go back."""
-        assert trial.image is not None
-        statistics = trial.image.statistics.as_row()
+    def _judge(self, context: Context, best: Best, trial: Trial, image: Imaged) -> StepResult:
+        """Accept the cycle or go back."""
+        statistics = image.statistics.as_row()
         options = context.options
         limits = Limits(
             snr_loss=options["max_snr_loss"],
@@ -232,36 +290,52 @@ class GainRound(Step):
         )
         verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
         metrics = self._metrics(context, trial, statistics)
-        aligned = compare(
-            context.workdir / best.products["image"], trial.image.products.image
-        )
+        aligned = compare(context.workdir / best.products["image"], image.products.image)
         metrics["shift_arcsec"] = aligned.shift_arcsec
-        metrics["flux_change_percent"] = 100 * (
-            statistics["total_flux_jy"] / best.metrics["total_flux_jy"] - 1
-        )
         if verdict.warnings:
             metrics["warning"] = "; ".join(verdict.warnings)
-        images = [trial.start, trial.image]
         reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
         if not verdict.accepted:
-            return self._rejected(context, reason, metrics, images, trial.refs)
-        write_solutions(context, trial.refs)
-        template, why = self._template(context, metrics)
+            return self._rejected(context, reason, metrics, trial.images, trial.refs)
         metrics["judged_with"] = best.metrics["judged_with"]
         metrics["judged"] = self.name
-        products = image_products(context, trial.image)
-        products["mask"] = context.relative(mask_file)
-        products["start_image"] = context.relative(trial.start.products.image)
+        products = image_products(context, image)
+        products["mask"] = context.relative(trial.mask_file)
+        if len(trial.images) > 1:
+            products["start_image"] = context.relative(trial.images[0].products.image)
         for number, ref in enumerate(ref for ref in trial.refs if ref.round == self.name):
             products[f"table_{number}"] = ref.path
         return StepResult(
-            reason=reason + why,
+            reason=reason,
             tables=trial.refs,
-            template=template,
+            template=context.template,
             products=products,
             metrics=metrics,
-            images=tuple(image_row(context, self.name, image) for image in images),
-            gains=tuple(self._gain_rows(context, trial.refs)),
+            images=tuple(image_row(context, self.name, item) for item in trial.images),
+        )
+
+    def _conclude(
+        self, context: Context, earlier: StepResult, accepted: StepResult, cycles: int
+    ) -> StepResult:
+        """Write the h5parm, choose the template anew, sum up all cycles."""
+        write_solutions(context, accepted.tables)
+        metrics = dict(accepted.metrics)
+        template, why = self._template(context, metrics)
+        change = metrics["total_flux_jy"] / earlier.metrics["total_flux_jy"] - 1
+        metrics["cycles"] = cycles
+        metrics["flux_change_percent"] = 100 * change
+        reason = accepted.reason
+        if cycles > 1:
+            reason = (
+                f"SNR {earlier.metrics['snr']:.4g} -> {metrics['snr']:.4g} in {cycles} cycles,"
+                f" flux {change:+.1%}; last: {reason}"
+            )
+        return replace(
+            accepted,
+            reason=reason + why,
+            template=template,
+            metrics=metrics,
+            gains=tuple(self._gain_rows(context, accepted.tables)),
         )
 
     def _template(self, context: Context, metrics: dict[str, Any]) -> tuple[str, str]:
@@ -302,9 +376,8 @@ class GainRound(Step):
         refs: Sequence[TableRef],
     ) -> StepResult:
         """Go back to the best state."""
-        ensure_tables(context, context.tables)
         products = {}
-        if len(images) > 1:
+        if "snr" in metrics:
             products["image"] = context.relative(images[-1].products.image)
             products["residual"] = context.relative(images[-1].products.residual)
         return StepResult(
@@ -369,8 +442,6 @@ class AmplitudeRound(GainRound):
         for ms in measurement_sets(context):
             target = ms.with_name(f"{ms.stem}.before_{self.name}.ms")
             context.progress.activity(f"split {target.name}")
-            shutil.rmtree(target, ignore_errors=True)
-            splitting.split_corrected(
-                ms, target, session=context.tools.session,
-                log_file=context.workdir / "logs" / "split.log",
-            )  # fmt: skip
+            splitting.split_calibrated(
+                ms, target, context.tools.session, log=context.workdir / "logs" / "split.log"
+            )
