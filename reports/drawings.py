@@ -26,7 +26,7 @@ from reports.image_figures import (
     round_images,
     zoom_box,
 )
-from reports.image_panels import shared_scale
+from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import View, read_view
 from reports.records import Run, StepRow, as_number
 from reports.style import format_number, format_quantity, save_figure
@@ -117,9 +117,10 @@ def _plans(run: Run) -> Iterator[_Plan]:
     compared = _compared(run, panels)
     yield from _run_plans(run, steps, panels, compared)
     if compared:
+        untouched = {panel.image for panel in compared[2:]}
         for row in run.steps:
             panel = _panel(run, row)
-            if panel is not None:
+            if panel is not None and panel.image not in untouched:
                 yield _image_plan(row, panel, panels, row in steps)
     for row in run.rounds:
         yield from _gain_plans(run, row)
@@ -135,7 +136,7 @@ def _run_plans(
             "comparison", f"Images: {names}, one colour scale; the mask is outlined.",
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
-            "comparison", "", lambda: compare_images(compared),
+            "comparison", "", lambda: compare_images(compared, "", _run_scale(panels, compared)),
         )  # fmt: skip
         yield _Plan(
             "residuals", "Residual images in one scale, symmetric about zero.",
@@ -164,6 +165,12 @@ def _run_plans(
             "Densities of visibility amplitude and phase against uv distance.",
             "visibilities", "", lambda: visibility_figure(accumulate(sources)),
         )  # fmt: skip
+
+
+def _run_scale(panels: Sequence[Panel], compared: Sequence[Panel]) -> ColourScale:
+    """Return the scale of a run's own images: untouched data would drown theirs in colour."""
+    own = [panel.image for panel in panels] or [panel.image for panel in compared]
+    return shared_scale(own)
 
 
 def _image_plan(row: StepRow, panel: Panel, panels: Sequence[Panel], comparable: bool) -> _Plan:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from libs.solutions import GainSolutions
@@ -24,7 +22,6 @@ __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 PANELS_PER_PAGE = 30
 COLUMNS = 5
 PHASE_LIMITS_DEG = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
-MJD_ZERO = datetime(1858, 11, 17)
 
 
 @styled
@@ -117,14 +114,14 @@ def _page(
             "bottom": 0.5 / height, "hspace": 0.42, "wspace": 0.13,
         },
     )  # fmt: skip
-    stamps = _dates(solutions.time_s)
+    times = make_time_axis(solutions.time_s, solutions.interval_s)
     for panel, antenna in enumerate(antennas):
-        _antenna_panel(axes.flat[panel], solutions, value, antenna, stamps, limits, jump)
+        _antenna_panel(axes.flat[panel], solutions, value, antenna, times, limits, jump)
     for spare in axes.flat[len(antennas) :]:
         spare.set_visible(False)
-    _shared_axes(axes, len(antennas), solutions, stamps, limits)
+    _shared_axes(axes, len(antennas), times, limits)
     figure.text(0.12 / width, 0.5, label, rotation=90, va="center", ha="center", fontsize=9)
-    figure.text(0.5, 0.1 / height, _time_label(solutions.time_s), ha="center", fontsize=9)
+    figure.text(0.5, 0.1 / height, times.label, ha="center", fontsize=9)
     if title:
         figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=11)
     figure.legend(
@@ -139,7 +136,7 @@ def _antenna_panel(
     solutions: GainSolutions,
     value: NDArray[np.float64],
     antenna: int,
-    stamps: NDArray[np.float64],
+    times: TimeAxis,
     limits: tuple[float, float],
     jump: float,
 ) -> None:
@@ -148,9 +145,9 @@ def _antenna_panel(
     series = value[:, :, antenna, :]
     dense = flag.shape[0] > 60
     for pol in range(flag.shape[2]):
-        for block in range(flag.shape[1]):
+        for block in reversed(range(flag.shape[1])):  # the darkest on top
             colour = _shade(PALETTE[pol % len(PALETTE)], block, flag.shape[1])
-            x, y = _broken(stamps, solutions, series[:, block, pol], ~flag[:, block, pol], jump)
+            x, y = _broken(times, solutions, series[:, block, pol], ~flag[:, block, pol], jump)
             axes.plot(
                 x, np.clip(y, *limits), color=colour, lw=0.7, marker="o", ms=1.2 if dense else 2.2,
                 mew=0, zorder=2 + pol, clip_on=False, label=f"{solutions.polarization[pol]}",
@@ -160,7 +157,7 @@ def _antenna_panel(
         # share of the antenna's solutions at that time that is flagged, as the tick's opacity
         alpha = 0.25 + 0.75 * flag.mean(axis=(1, 2))[flagged]
         axes.scatter(
-            stamps[flagged], np.full(flagged.sum(), 0.035), marker="|", s=22, lw=0.9, c=REJECTED,
+            times.x[flagged], np.full(flagged.sum(), 0.035), marker="|", s=22, lw=0.9, c=REJECTED,
             alpha=alpha, transform=axes.get_xaxis_transform(), zorder=6, label="flagged",
         )  # fmt: skip
     _panel_name(axes, solutions, series, flag, antenna)
@@ -186,27 +183,21 @@ def _panel_name(
         axes.set_title(note, loc="right", fontsize=7, pad=2, color=MUTED)
 
 
-def _shared_axes(
-    axes: Any,
-    count: int,
-    solutions: GainSolutions,
-    stamps: NDArray[np.float64],
-    limits: tuple[float, float],
-) -> None:
+def _shared_axes(axes: Any, count: int, times: TimeAxis, limits: tuple[float, float]) -> None:
     first = axes.flat[0]
-    half_day = 0.5 * float(solutions.interval_s.max(initial=1.0)) / 86400.0
-    if stamps.size:
-        pad = max(half_day, 0.03 * float(np.ptp(stamps)), 2 / 86400.0)
-        first.set_xlim(stamps.min() - pad, stamps.max() + pad)
+    if times.x.size:
+        pad = max(0.03 * float(np.ptp(times.x)), 1.0)
+        first.set_xlim(times.x.min() - pad, times.x.max() + pad)
     span = limits[1] - limits[0]
     first.set_ylim(limits[0] - 0.06 * span, limits[1] + 0.06 * span)
     if limits[0] == -limits[1]:
         first.set_yticks([-limits[1], 0, limits[1]])
-    locator = mdates.AutoDateLocator(minticks=2, maxticks=4)
+    places, labels = times.ticks()
     for panel in axes.flat[:count]:
         panel.axhline(0.0 if limits[0] < 0 else 1.0, color=MUTED, lw=0.5, zorder=1)
-        panel.xaxis.set_major_locator(locator)
-        panel.xaxis.set_major_formatter(mdates.DateFormatter(_time_format(stamps)))
+        for cut in times.cuts:
+            panel.axvline(cut, color="#b8c1ca", lw=0.6, ls=(0, (1, 2)), zorder=0)
+        panel.set_xticks(places, labels)
         panel.tick_params(labelsize=7)
     columns = axes.shape[1]
     for panel in range(max(0, count - columns), count):  # the lowest visible panel of each column
@@ -214,7 +205,7 @@ def _shared_axes(
 
 
 def _broken(
-    stamps: NDArray[np.float64],
+    times: TimeAxis,
     solutions: GainSolutions,
     value: NDArray[np.float64],
     good: NDArray[np.bool_],
@@ -222,20 +213,22 @@ def _broken(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return unflagged points with NaN between those that no line should join.
 
-    A line ends at a gap of over 2.5 intervals, and where a phase wraps.
+    A line ends where a gap was cut or is over 2.5 intervals long, and where a phase wraps.
     """
     index = np.flatnonzero(good)
     if index.size < 2:
-        return stamps[index], value[index]
-    typical = float(np.median(solutions.interval_s)) or 1.0
-    spacing = float(np.median(np.diff(np.unique(solutions.time_s)))) if len(stamps) > 1 else 0.0
-    x, y = [stamps[index[0]]], [value[index[0]]]
+        return times.x[index], value[index]
+    steps = np.diff(times.time_s)
+    typical = max(float(np.median(solutions.interval_s)), float(np.median(steps)), 1e-6)
+    cuts = np.asarray(times.cuts)
+    x, y = [times.x[index[0]]], [value[index[0]]]
     for before, after in pairwise(index):
-        gap = solutions.time_s[after] - solutions.time_s[before]
-        if gap > 2.5 * max(typical, spacing) or abs(value[after] - value[before]) > jump:
-            x.append(stamps[after])
+        apart = times.time_s[after] - times.time_s[before] > 2.5 * typical
+        cut = bool(((cuts > times.x[before]) & (cuts < times.x[after])).any())
+        if apart or cut or abs(value[after] - value[before]) > jump:
+            x.append(times.x[after])
             y.append(np.nan)
-        x.append(stamps[after])
+        x.append(times.x[after])
         y.append(value[after])
     return np.asarray(x), np.asarray(y)
 
@@ -267,29 +260,6 @@ def _legend(solutions: GainSolutions) -> list[Line2D]:
     return handles
 
 
-def _dates(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Matplotlib date numbers (days) of MJD seconds."""
-    return np.asarray(time_s / 86400.0 + mdates.date2num(MJD_ZERO), dtype=np.float64)
-
-
-def _time_format(stamps: NDArray[np.float64]) -> str:
-    span_days = float(np.ptp(stamps)) if stamps.size else 0.0
-    if span_days > 2:
-        return "%d %b"
-    return "%H:%M" if span_days > 4 / 1440 else "%H:%M:%S"
-
-
-def _time_label(time_s: NDArray[np.float64]) -> str:
-    if not time_s.size:
-        return "Time (UTC)"
-    first = MJD_ZERO + timedelta(seconds=float(time_s.min()))
-    last = MJD_ZERO + timedelta(seconds=float(time_s.max()))
-    day = f"{first:%Y-%m-%d}"
-    if last.date() != first.date():
-        day += f" to {last:%Y-%m-%d}"
-    return f"Time (UTC), {day}"
-
-
 @styled
 def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: str = "") -> Figure:
     """Draw how many solutions have which signal-to-noise ratio.
@@ -308,8 +278,8 @@ def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: 
         Bars stacked by polarization on a logarithmic axis, flagged solutions (whose SNR is not
         kept) as a count beside it.
     """
-    figure = new_figure(6.6, 2.9)
-    axes = figure.add_subplot()
+    figure = new_figure(7.2, 2.7, placed=True)
+    axes = figure.add_axes((0.085, 0.18, 0.68, 0.72))
     good = ~solutions.flag & (solutions.snr > 0)
     values = solutions.snr[good]
     if values.size:
@@ -325,17 +295,24 @@ def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: 
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda x, _: format_number(x, 1))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         median = float(np.median(values))
         axes.axvline(median, color=INK, lw=1, ls=(0, (4, 2)),
                      label=f"median {format_number(median)}")  # fmt: skip
     else:
         axes.text(0.5, 0.5, "no unflagged solution", transform=axes.transAxes, ha="center")
     if minsnr:
-        axes.axvline(minsnr, color=REJECTED, lw=1.2, label=f"minsnr {format_number(minsnr)}")
+        axes.axvline(minsnr, color=REJECTED, lw=1.2, label=f"minsnr {minsnr:g}")
     axes.set_xlabel("Signal-to-noise ratio of a solution")
     axes.set_ylabel("Solutions")
     axes.set_title(title)
     total, flagged = solutions.flag.size, int(solutions.flag.sum())
     note = f"{total - flagged} of {total} good\n{100 * solutions.flagged_fraction:.1f}% flagged"
-    figure.legend(loc="outside right upper", title=note, alignment="left", title_fontsize=8)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.04),
+        title=note,
+        alignment="left",
+        title_fontsize=8,
+    )
     return figure

@@ -102,7 +102,7 @@ def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] =
             tag("a", "Skip to the result", href="#result", class_="skip"),
             _header(run),
             tag("nav", tag("ul", links), aria_label="Sections"),
-            tag("main", _notes([*run.problems, *problems]) + body),
+            tag("main", _notes(run, [*run.problems, *problems]) + body),
             _footer(run),
         ]
     )
@@ -176,16 +176,22 @@ def _names(entries: object) -> list[str]:
     ]
 
 
-def _notes(problems: Sequence[str]) -> Markup:
-    if not problems:
-        return Markup("")
-    return tag(
-        "div",
-        tag("p", "Not everything could be shown:"),
-        listing(dict.fromkeys(problems)),
-        class_="note",
-        role="note",
-    )
+def _notes(run: Run, problems: Sequence[str]) -> Markup:
+    """Warnings of the run, and what this page could not show."""
+    warnings = run.summary.get("warnings")
+    stale = []
+    if run.outdated:
+        stale = [f"{', '.join(run.outdated)}: recorded before an earlier step ran again"]
+    parts = []
+    for title, lines in (
+        ("Warnings", warnings if isinstance(warnings, list) else []),
+        ("Outdated steps, left out", stale),
+        ("Not everything could be shown", problems),
+    ):
+        if lines:
+            unique = dict.fromkeys(str(line) for line in lines)
+            parts.append(tag("div", tag("p", f"{title}:"), listing(unique), class_="note"))
+    return join(parts)
 
 
 def _result(run: Run, drawings: Sequence[Drawing]) -> Markup:
@@ -215,7 +221,7 @@ def _result_table(summary: Mapping[str, Any]) -> Markup:
         ]
         before, after = as_number(initial.get(name)), as_number(final.get(name))
         cells.insert(min(2, len(cells)), _change(name, before, after))
-        title = label if label[:2].isupper() else label.capitalize()
+        title = "Noise (rms)" if label == "rms" else label[0].upper() + label[1:]
         rows.append((tag("th", title, scope="row"), *cells))
     return table(["", *labels], rows, class_="result", caption="The image before and after.")
 
@@ -230,10 +236,7 @@ def _change(name: str, before: float, after: float) -> Markup:
         return cell(MISSING)
     ratio = after / before
     if name in ("peak_jy_beam", "total_flux_jy"):
-        text = f"{100 * (ratio - 1):+.1f} %".replace("-", MINUS)
-        # a flux scale that moved is never silent
-        moved = name == "total_flux_jy" and abs(ratio - 1) > 0.03
-        return cell(text, class_="warn" if moved else "")
+        return cell(f"{100 * (ratio - 1):+.1f} %".replace("-", MINUS))
     better = ratio < 1 if name == "rms_jy_beam" else ratio > 1
     return cell(times(ratio), class_="" if ratio == 1 else "better" if better else "worse")
 

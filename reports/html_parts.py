@@ -28,7 +28,7 @@ __all__ = [
     "times",
 ]
 
-STATUS_WORDS = {"done": "accepted", "incomplete": "not finished"}
+STATUS_WORDS = {"incomplete": "not finished"}
 
 
 class Markup(str):
@@ -118,9 +118,9 @@ def figure(drawing: Drawing) -> Markup:
     return tag("figure", image, tag("figcaption", drawing.title))
 
 
-def badge(status: str) -> Markup:
+def badge(status: str, word: str = "") -> Markup:
     """Return the word for a status, coloured."""
-    return tag("span", STATUS_WORDS.get(status, status), class_=f"badge {status}")
+    return tag("span", word or STATUS_WORDS.get(status, status), class_=f"badge {status}")
 
 
 def details(title: str, content: Markup) -> Markup:
@@ -144,9 +144,9 @@ def listing(items: Iterable[str]) -> Markup:
 
 
 def times(ratio: float) -> str:
-    """Return a ratio as people say it: ``x15.8`` or ``-12 %`` close to one."""
+    """Return a ratio as people say it: times 15.8, divided by 20, or -12 % close to one."""
     if not math.isfinite(ratio) or ratio <= 0:
         return MISSING
     if 2 / 3 < ratio < 1.5:
         return f"{100 * (ratio - 1):+.1f} %".replace("-", MINUS)
-    return f"{TIMES}{format_number(ratio)}"
+    return f"{TIMES}{format_number(ratio)}" if ratio > 1 else f"\u00f7{format_number(1 / ratio)}"

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.drawings import Drawing
+from reports.drawings import Drawing, comparable_steps
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
-from reports.style import MINUS, MISSING, TIMES, format_number, format_quantity, prefixed
+from reports.style import MINUS, MISSING, TIMES, format_number, prefixed
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]
 
@@ -47,30 +47,31 @@ def decisions_table(run: Run) -> Markup:
         One row a step. The change is that of the dynamic range against the best state before.
     """
     columns = (("peak_jy_beam", "Peak", "Jy/beam"), ("rms_jy_beam", "Noise", "Jy/beam"),
-               ("snr", "SNR", ""), ("dynamic_range", "Dynamic range", ""),
-               ("total_flux_jy", "Total flux", "Jy"))  # fmt: skip
+               ("snr", "SNR", ""), ("dynamic_range", "DR", ""),
+               ("total_flux_jy", "Flux", "Jy"))  # fmt: skip
     units = [_column_unit(run, name, unit) for name, _, unit in columns]
     heading = ["Step", "Status", "Reason", "Template", "Solint"]
     heading += [f"{label}\n{unit}" for (_, label, _), (_, unit) in zip(columns, units, strict=True)]
-    heading += ["Change\nof DR", "Flagged\nvisibilities", "Time"]
+    heading += ["Change\nof DR", "Flagged", "Time"]
     longest = max((row.seconds for row in run.steps), default=0.0)
+    comparable = {row.step for row in comparable_steps(run)}
     best = math.nan
     rows = []
     for row in run.steps:
         value = run.statistic(row, "dynamic_range")
         cells = [
             tag("th", tag("a", row.step, href=f"#{step_anchor(row.step)}"), scope="row"),
-            cell(badge(row.status), "text"),
+            cell(status_badge(row), "text"),
             cell(row.reason, "text wrap"),
             cell(row.template, "text"),
-            cell(solint_text(row)),
+            cell(solint_text(row) if row.is_round else ""),
         ]
         for (name, _, _), (factor, _) in zip(columns, units, strict=True):
             number = run.statistic(row, name)
             cells.append(cell(format_number(number * factor) if math.isfinite(number) else ""))
         cells += [_change(value, best), cell(_flagged(row)), _time_cell(row, longest)]
         rows.append(tag("tr", *cells, class_=row.status))
-        if row.accepted and math.isfinite(value):
+        if row.accepted and row.step in comparable and math.isfinite(value):
             best = value
     key = join(
         ["Time: "]
@@ -79,7 +80,8 @@ def decisions_table(run: Run) -> Markup:
             for name in ("imaging", "solving", "other")
         ]
     )
-    return table(heading, rows, caption="Every step in order.") + tag(
+    legend = "Every step in order. DR: dynamic range, its change against the best state before it."
+    return table(heading, rows, class_="steps", caption=legend) + tag(
         "p", key, f". In all {_seconds(sum(row.seconds for row in run.steps))}.", class_="kicker"
     )
 
@@ -161,8 +163,9 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
     Markup
     """
     parts = [
-        tag("h3", row.step, " ", badge(row.status)),
+        tag("h3", row.step, " ", status_badge(row)),
         tag("p", row.reason) if row.reason else "",
+        tag("p", str(row.metrics["warning"]), class_="warn") if "warning" in row.metrics else "",
         facts(_round_facts(row)),
     ]
     for kind in KIND_ORDER:
@@ -170,17 +173,41 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
     gains = [gain for gain in run.gains if gain.step == row.step]
     if gains:
         parts.append(_gain_table(gains))
-    if row.metrics:
-        parts.append(details("All numbers recorded", facts(_shown(row.metrics))))
-    if row.settings:
-        parts.append(details("Settings of this step", facts(_shown(row.settings))))
-    return tag("section", *parts, id=step_anchor(row.step))
+    numbers = facts(_shown(row.metrics)) if row.metrics else Markup("")
+    settings = _settings_table(row.settings)
+    if numbers or settings:
+        words = " and ".join(
+            w for w, part in (("numbers", numbers), ("settings", settings)) if part
+        )
+        parts.append(details(f"All {words} of {row.step}", numbers + settings))
+    return tag("section", *parts, id=step_anchor(row.step), class_="round")
+
+
+def status_badge(row: StepRow) -> Markup:
+    """Return the status of a step; a round that was done was accepted."""
+    if row.status == "done":
+        return badge("done", "accepted") if row.is_round else badge("step", "done")
+    return badge(row.status)
+
+
+def _settings_table(settings: Mapping[str, Any]) -> Markup:
+    """Return the options of a step with their origins, what was chosen first."""
+    known = settings.get("origin")
+    origin = known if isinstance(known, Mapping) else {}
+    names = [name for name in settings if name != "origin" or not origin]
+    names.sort(key=lambda name: origin.get(name) == "default")
+    rows = [
+        (tag("th", tag("code", name), scope="row"), cell(_short(settings[name]), "text wrap"),
+         cell(str(origin.get(name, "")), "text"))
+        for name in names
+    ]  # fmt: skip
+    return table(["Setting", "Value", "Origin"], rows, text=True) if rows else Markup("")
 
 
 def _round_facts(row: StepRow) -> dict[str, str]:
     found: dict[str, str] = {}
     if row.is_round:
-        values = {**row.settings, "solint": solint_text(row)}
+        values = {**row.settings, **row.metrics, "solint": solint_text(row)}
         for name, words in ROUND_FACTS:
             value = values.get(name)
             text = CALMODES.get(str(value), _short(value)) if name == "calmode" else _short(value)
@@ -208,7 +235,8 @@ def _metric_text(name: str, number: float) -> str:
     if name.endswith("_percent"):
         return f"{number:+.2f} %".replace("-", MINUS)
     if name.endswith("_arcsec"):
-        return format_quantity(number, "arcsec") if abs(number) >= 0.001 else f"{number:.1g} arcsec"
+        milli = abs(number) < 0.1
+        return f"{format_number(1000 * number if milli else number)} {'mas' if milli else 'arcsec'}"
     return format_number(number)
 
 
@@ -221,7 +249,7 @@ def _short(value: object) -> str:
         shown = ", ".join(_short(item) for item in value[:4])
         return f"{shown} … ({len(value)})" if len(value) > 4 else shown
     number = as_number(value) if not isinstance(value, str) else math.nan
-    return format_number(number, 4) if math.isfinite(number) else str(value)
+    return f"{number:.6g}".replace("-", MINUS) if math.isfinite(number) else str(value)
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, str]:

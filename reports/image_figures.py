@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from libs.image_statistics import mad_std
@@ -80,9 +81,7 @@ def zoom_box(panels: Sequence[Panel]) -> Box | None:
     box = mask_box(*masked[-1])
     wholes = [read_view(panel.image, max_side=64).extent_arcsec for panel in panels]
     width = abs(wholes[0][0] - wholes[0][1])
-    if any(
-        abs(a - b) > 0.01 * width for whole in wholes for a, b in zip(whole, wholes[0], strict=True)
-    ):
+    if not np.allclose(wholes, wholes[0], rtol=0, atol=0.01 * width):
         return None
     left, right, _, _ = read_view(masked[-1][1], box, max_side=64).extent_arcsec
     return box if abs(left - right) < 0.8 * width else None
@@ -98,7 +97,9 @@ def _heading(figure: Figure, title: str, panel: Panel) -> None:
 
 
 @styled
-def compare_images(panels: Sequence[Panel], title: str = "") -> Figure:
+def compare_images(
+    panels: Sequence[Panel], title: str = "", scale: ColourScale | None = None
+) -> Figure:
     """Draw images beside each other with one colour scale: the masked region, then all of it.
 
     Parameters
@@ -107,6 +108,8 @@ def compare_images(panels: Sequence[Panel], title: str = "") -> Figure:
         For example the first image, the last and that of the untouched data.
     title : str
         Heading.
+    scale : ColourScale or None
+        None: from these images.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def compare_images(panels: Sequence[Panel], title: str = "") -> Figure:
     boxes: tuple[Box | None, ...] = (zoom, None) if zoom else (None,)
     side = 3.0 if len(panels) > 2 else 3.7
     figure, grid, bars = panel_grid(len(boxes), len(panels), side, [len(panels) - 1])
-    scale = shared_scale([panel.image for panel in panels])
+    scale = scale or shared_scale([panel.image for panel in panels])
     for column, panel in enumerate(panels):
         for row, box in enumerate(boxes):
             axes = grid[row][column]
@@ -189,7 +192,7 @@ def image_history(panels: Sequence[Panel]) -> Figure:
     """
     columns = min(HISTORY_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure, grid, bars = panel_grid(rows, columns, 1.55, [columns - 1], ticks=False)
+    figure, grid, bars = panel_grid(rows, columns, 1.55, [columns - 1], ticks=False, top_inch=0.3)
     zoom = zoom_box(panels)
     scale = shared_scale([panel.image for panel in panels])
     cells = [axes for row in grid for axes in row]
@@ -229,10 +232,10 @@ def round_images(panel: Panel, scale: ColourScale, zoom: Box | None = None) -> F
     residual = read_view(panel.residual) if panel.residual is not None else None
     columns = len(boxes) + (residual is not None)
     bars_after = sorted({len(boxes) - 1, columns - 1})
-    figure, grid, bars = panel_grid(1, columns, 2.55, bars_after)
+    figure, grid, bars = panel_grid(1, columns, 2.55, bars_after, top_inch=0.5)
     for column, box in enumerate(boxes):
         drawn = draw_view(grid[0][column], read_view(panel.image, box), scale, panel.mask, box)
-        grid[0][column].set_title("Masked region" if box else "Image")
+        grid[0][column].set_title("Around the source" if box else "Image")
         if column:
             grid[0][column].set_ylabel("")
     colour_bar(drawn, bars[0], scale)

@@ -82,7 +82,7 @@ class StepRow:
     @property
     def is_round(self) -> bool:
         """Whether it solved for gains, or would have."""
-        return bool(self.gain_tables) or "solint_s" in self.metrics or "calmode" in self.settings
+        return bool(self.gain_tables) or "solint_s" in self.metrics or self.status == "rejected"
 
     @property
     def gain_tables(self) -> tuple[str, ...]:
@@ -155,6 +155,9 @@ class Run:
         Content of ``summary.json``; empty before the end of a run.
     problems : tuple of str
         What could not be read, a line each.
+    outdated : tuple of str
+        Steps on record from before one that they build on ran again; they are no part of the
+        run until they run again too.
     """
 
     workdir: Path
@@ -164,6 +167,7 @@ class Run:
     settings: tuple[Setting, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -189,10 +193,11 @@ class Run:
         value = row.metric(name)
         if math.isfinite(value):
             return value
-        wanted = row.products.get("image")
-        for image in self.images:
-            if image.step == row.step and wanted in (image.path, None):
-                return image.value(name)
+        path = row.products.get("image")
+        if path and path != (self.summary.get("untouched") or {}).get("image"):
+            for image in self.images:
+                if image.step == row.step and image.path == path:
+                    return image.value(name)
         return math.nan
 
     def file(self, relative: str | None) -> Path | None:
@@ -236,14 +241,16 @@ def read_run(workdir: str | Path) -> Run:
     problems: list[str] = []
     resolved = _read_mapping(workdir / "resolved.yaml", yaml.safe_load, problems)
     order = _plain(resolved.get("steps"))
+    steps, outdated = _read_steps(workdir / "steps.csv", order, problems)
     return Run(
         workdir=workdir,
-        steps=_read_steps(workdir / "steps.csv", order, problems),
+        steps=steps,
         images=_read_images(workdir / "images.csv", problems),
         gains=_read_gains(workdir / "gains.csv", problems),
         settings=tuple(_flatten(resolved)),
         summary=_read_mapping(workdir / "summary.json", json.loads, problems),
         problems=tuple(problems),
+        outdated=outdated,
     )
 
 
@@ -275,7 +282,10 @@ def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, str]]:
             yield row
 
 
-def _read_steps(path: Path, order: object, problems: list[str]) -> tuple[StepRow, ...]:
+def _read_steps(
+    path: Path, order: object, problems: list[str]
+) -> tuple[tuple[StepRow, ...], tuple[str, ...]]:
+    """Return the last row of each step in the order of the run, and names of outdated steps."""
     last: dict[str, StepRow] = {}
     for row in _rows(path, problems):
         try:
@@ -286,8 +296,17 @@ def _read_steps(path: Path, order: object, problems: list[str]) -> tuple[StepRow
         last.pop(parsed.step, None)  # re-inserted at the end: rows are in order of execution
         last[parsed.step] = parsed
     names = [str(name) for name in order] if isinstance(order, list) else []
-    listed = [last.pop(name) for name in names if name in last]
-    return (*listed, *last.values())
+    written = {name: place for place, name in enumerate(last)}
+    listed = [last.pop(name) for name in dict.fromkeys(names) if name in last]
+    latest, current, outdated = -1, [], []
+    for step in listed:
+        # a step that was recorded before one ahead of it describes what is gone
+        if written[step.step] < latest:
+            outdated.append(step.step)
+        else:
+            latest = written[step.step]
+            current.append(step)
+    return (*current, *last.values()), tuple(outdated)
 
 
 def _step(row: dict[str, str]) -> StepRow:

@@ -13,15 +13,18 @@ body {
   font: 15.5px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
     sans-serif;
 }
-main, header.top, footer { max-width: 74rem; margin: 0 auto; padding: 0 1.5rem; }
+main, header.top, footer { max-width: 78rem; margin: 0 auto; padding: 0 1.5rem; }
 a { color: var(--blue); text-underline-offset: 2px; }
 :focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
 .skip { position: absolute; left: -999px; }
 .skip:focus { left: 1rem; top: 1rem; background: #fff; padding: .4rem .8rem; z-index: 9; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: .3rem 0 .5rem; letter-spacing: -.012em; }
-h2 { font-size: 1.3rem; margin: 3rem 0 .8rem; padding-top: .9rem;
+h2 { font-size: 1.3rem; margin: 3.2rem 0 .8rem; padding-top: .8rem;
   border-top: 2px solid var(--ink); letter-spacing: -.008em; }
-h3 { font-size: 1.12rem; margin: 2.6rem 0 .4rem; }
+main > section:first-of-type h2 { margin-top: 1.2rem; border-top: 0; }
+h3 { font-size: 1.12rem; margin: 1.9rem 0 .3rem; }
+section.round { border-top: 1px solid var(--line); margin-top: 2rem; }
+section.round h3 { margin-top: 1.3rem; }
 h4 { font-size: .95rem; margin: 1.3rem 0 .3rem; color: var(--muted); font-weight: 600; }
 p { margin: .4rem 0 .8rem; max-width: 46rem; }
 header.top { padding-top: 2.2rem; }
@@ -29,27 +32,28 @@ header.top { padding-top: 2.2rem; }
 .lead { font-size: 1.1rem; max-width: 50rem; }
 nav { position: sticky; top: 0; background: #fffffff2; border-bottom: 1px solid var(--line);
   z-index: 5; margin-top: 1.2rem; }
-nav ul { max-width: 74rem; margin: 0 auto; padding: .55rem 1.5rem; list-style: none;
+nav ul { max-width: 78rem; margin: 0 auto; padding: .55rem 1.5rem; list-style: none;
   display: flex; flex-wrap: wrap; gap: .25rem 1.3rem; font-size: .9rem; }
 nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 .badge { display: inline-block; padding: .06rem .5rem; border-radius: .25rem; font-size: .82em;
   font-weight: 600; white-space: nowrap; border: 1px solid currentColor; }
-.done, .improved { color: var(--blue); background: #eaf4fa; }
-.rejected, .failed { color: var(--red); background: #fdf1e8; }
-.skipped, .unchanged, .incomplete { color: var(--grey); background: #f3f5f7; }
+.badge.done, .badge.improved { color: var(--blue); background: #eaf4fa; }
+.badge.rejected, .badge.failed { color: var(--red); background: #fdf1e8; }
+.badge.skipped, .badge.unchanged, .badge.incomplete, .badge.step { color: var(--grey); background: #f3f5f7; }
 .scroll { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
   line-height: 1.4; }
 caption { text-align: left; color: var(--muted); padding: 0 0 .35rem; font-size: .875rem; }
-th, td { padding: .34rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
+th, td { padding: .34rem .55rem; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; white-space: nowrap; }
 thead th { border-bottom: 1.5px solid var(--ink); vertical-align: bottom; font-weight: 600;
   background: #fff; }
 th:first-child, td:first-child { padding-left: .1rem; }
 th .unit { display: block; color: var(--muted); font-weight: 400; font-size: .92em; }
 .text { text-align: left; }
-.wrap { white-space: normal; min-width: 17rem; max-width: 26rem; }
+.wrap { white-space: normal; min-width: 15rem; max-width: 30rem; overflow-wrap: anywhere; }
+table.steps { width: 100%; font-size: .83rem; }
 tbody th { text-align: left; font-weight: 600; }
 tbody tr:hover { background: var(--soft); }
 tr.rejected td, tr.skipped td, tr.failed td { background: none; }
@@ -65,15 +69,15 @@ dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem
   gap: .7rem 1.2rem; margin: .9rem 0 1.2rem; font-size: .9rem; }
 dl.facts dt { color: var(--muted); font-size: .82rem; }
 dl.facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-details { margin: .5rem 0; }
+details { margin: .35rem 0; }
 summary { cursor: pointer; color: var(--blue); font-size: .92rem; padding: .15rem 0; }
 code, pre { font: .86em/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { background: var(--soft); border: 1px solid var(--line); padding: .7rem .9rem;
   overflow-x: auto; white-space: pre-wrap; }
 .note { border-left: 4px solid #e69f00; background: #fff9ec; padding: .6rem 1rem; margin: 1rem 0; }
 .note p, .note ul { margin: .1rem 0; }
-.bar { display: inline-flex; width: 11rem; height: .7rem; background: var(--soft);
-  vertical-align: -.05rem; }
+.bar { display: flex; width: 5.5rem; height: .7rem; background: var(--soft);
+  margin-top: .2rem; }
 .bar i { display: block; height: 100%; }
 .imaging { background: #0072b2; } .solving { background: #e69f00; } .other { background: #b8c1ca; }
 .key { display: inline-block; width: .75rem; height: .75rem; margin: 0 .3rem 0 .9rem;

@@ -55,8 +55,12 @@ def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
     """
     steps = run.imaged() if steps is None else steps
     steps = [row for row in steps if row.status != "skipped"]
-    figure = new_figure(9.6, 5.0)
-    axes = figure.subplots(2, 3, sharex=True)
+    figure = new_figure(11.4, 5.2, placed=True)
+    axes = figure.subplots(
+        2, 3, sharex=True,
+        gridspec_kw={"left": 0.05, "right": 0.99, "top": 0.9, "bottom": 0.12, "hspace": 0.25,
+                     "wspace": 0.2},
+    )  # fmt: skip
     for panel, curve in zip(axes.flat, CURVES, strict=True):
         _panel(panel, run, steps, curve)
     handles = [Line2D([], [], color=ACCEPTED, marker="o", ms=5, label="accepted")]
@@ -64,7 +68,7 @@ def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
         handles.append(Line2D([], [], color=REJECTED, marker="X", ms=6, lw=0, label="rejected"))
     if "untouched" in run.summary:
         handles.append(Line2D([], [], color=MUTED, ls=":", label="untouched data"))
-    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    figure.legend(handles=handles, loc="upper right", ncols=3)
     return figure
 
 
