@@ -20,7 +20,7 @@ import numpy as np
 
 from libs.casa import CasaSession
 from libs.dead_feeds import flag_dead_feeds
-from libs.errors import InputError, ToolError
+from libs.errors import ConfigError, InputError, ToolError
 from libs.gain_errors import corrupt_ms
 from libs.ms_view import own_every_file, read_view
 from libs.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
@@ -185,6 +185,8 @@ def make_working_copy(
 
     Raises
     ------
+    ConfigError
+        ``datacolumn`` is none of the three.
     InputError
         Nothing is selected, or the input is broken.
     ToolError
@@ -255,6 +257,8 @@ def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path
 
 def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
     """Return "data" or "corrected", and why when it is not plain."""
+    if datacolumn not in ("auto", "data", "corrected"):
+        raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     with open_table(view) as opened:
         present = opened.colnames()
         filled = "CORRECTED_DATA" in present and _has_values(opened, "CORRECTED_DATA")
@@ -271,8 +275,6 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
             raise InputError("the input has no DATA column", "use datacolumn = 'corrected'")
         empty = datacolumn == "auto" and "CORRECTED_DATA" in present
         return "data", ["CORRECTED_DATA of the input is empty; DATA is used"] if empty else []
-    if datacolumn != "auto":
-        raise InputError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     return "corrected", ["CORRECTED_DATA of the input is used"]
 
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 ESSENTIAL = (
     "ANTENNA", "DATA_DESCRIPTION", "FIELD", "POLARIZATION", "SPECTRAL_WINDOW",
 )  # fmt: skip
+# Copied whatever their size: rows of the data or of other subtables refer to them.
+KEPT = (*ESSENTIAL, "FEED", "OBSERVATION", "PROCESSOR", "SOURCE", "STATE")
 # POINTING and SYSPOWER of long observations have gigabytes; the others stay far below this.
 COPY_BELOW_BYTES = 64 * 1024**2
 
@@ -77,7 +79,7 @@ def _copy_subtables(original: Path, view: Path) -> list[str]:
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         place, size = view / entry.name, tree_bytes(entry)
-        if (entry / "table.dat").exists() and entry.name in ESSENTIAL or size <= COPY_BELOW_BYTES:
+        if entry.name in KEPT or size <= COPY_BELOW_BYTES:
             shutil.copytree(entry, place, ignore=shutil.ignore_patterns(".*"))
         elif (entry / "table.dat").exists():
             with _linked(entry, view / f"{entry.name}.linked") as linked:
@@ -106,7 +108,7 @@ def _linked(table_path: Path, place: Path) -> Iterator[Path]:
 
 def _copy_structure(origin: Path, target: Path) -> None:
     with open_table(origin) as opened:
-        opened.copy(str(target), deep=True, valuecopy=True, norows=True).close()
+        opened.copy(str(target), deep=True, valuecopy=True, copynorows=True).close()
 
 
 def _subtables(path: Path) -> dict[str, Path]:
