@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from libs.solutions import GainSolutions
 from reports.style import INK, MUTED, PALETTE, REJECTED, format_number, new_figure, styled
+from reports.time_axis import TimeAxis, make_time_axis
 
 __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 

@@ -176,10 +176,7 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
     numbers = facts(_shown(row.metrics)) if row.metrics else Markup("")
     settings = _settings_table(row.settings)
     if numbers or settings:
-        words = " and ".join(
-            w for w, part in (("numbers", numbers), ("settings", settings)) if part
-        )
-        parts.append(details(f"All {words} of {row.step}", numbers + settings))
+        parts.append(details(f"All numbers and settings of {row.step}", numbers + settings))
     return tag("section", *parts, id=step_anchor(row.step), class_="round")
 
 

@@ -40,7 +40,8 @@ nav a:hover { text-decoration: underline; }
   font-weight: 600; white-space: nowrap; border: 1px solid currentColor; }
 .badge.done, .badge.improved { color: var(--blue); background: #eaf4fa; }
 .badge.rejected, .badge.failed { color: var(--red); background: #fdf1e8; }
-.badge.skipped, .badge.unchanged, .badge.incomplete, .badge.step { color: var(--grey); background: #f3f5f7; }
+.badge.skipped, .badge.unchanged, .badge.incomplete, .badge.step {
+  color: var(--grey); background: #f3f5f7; }
 .scroll { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
   line-height: 1.4; }
