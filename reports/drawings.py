@@ -245,6 +245,12 @@ def _solved_ms(run: Run, table: Path) -> Path | None:
 
 
 def _working_copies(run: Run) -> list[Path]:
+    """Return the data sets that the run solved on: as recorded, else what lies in ``data``."""
+    for row in run.steps:
+        names = [name for name in sorted(row.products) if name.startswith("working_copy")]
+        paths = [path for name in names if (path := run.file(row.products[name])) is not None]
+        if paths:
+            return paths
     folder = run.workdir / "data"
     return sorted(folder.glob("*.ms")) if folder.is_dir() else []
 
@@ -327,30 +333,25 @@ def _sibling(image: Path, word: str) -> Path | None:
 
 
 def _visibility_sources(run: Run) -> list[VisibilitySource]:
-    """Return DATA of the first working copy, and what the run made of it."""
-    copies = _working_copies(run)
-    calibrated, column = _calibrated(run)
-    if not copies and calibrated is None:
+    """Return DATA of the working copies, and what the run made of them."""
+    working = tuple(_working_copies(run))
+    named = run.summary.get("calibrated_ms") or []
+    names = [named] if isinstance(named, str) else list(named)
+    calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)
+    column = str(run.summary.get("column") or "CORRECTED_DATA")
+    if len(calibrated) != len(names) or not calibrated:
+        calibrated, column = working, "CORRECTED_DATA"
+    if not working:
         return []
-    working = next((ms for ms in copies if ms == calibrated), copies[0] if copies else calibrated)
-    assert working is not None
     sources = [VisibilitySource("Before: DATA", working, "DATA", "MODEL_DATA")]
-    after, column = (calibrated, column) if calibrated else (working, "CORRECTED_DATA")
-    if (after, column) != (working, "DATA") and _has_column(after, column):
-        label = "After: " + (column if after == working else f"{column} of {after.name}")
-        sources.append(VisibilitySource(label, after, column, "MODEL_DATA"))
+    if (calibrated, column) != (working, "DATA") and _have_column(calibrated, column):
+        of = "" if calibrated == working else " of " + ", ".join(ms.name for ms in calibrated)
+        sources.append(VisibilitySource(f"After: {column}{of}", calibrated, column, "MODEL_DATA"))
     return sources
 
 
-def _calibrated(run: Run) -> tuple[Path | None, str]:
-    named = run.summary.get("calibrated_ms") or ""
-    named = named[0] if isinstance(named, list) and named else named
-    column = run.summary.get("column") or "CORRECTED_DATA"
-    return run.file(str(named)), str(column)
-
-
-def _has_column(ms: Path, column: str) -> bool:
+def _have_column(data_sets: Sequence[Path], column: str) -> bool:
     try:
-        return column in column_names(ms)
+        return all(column in column_names(ms) for ms in data_sets)
     except SelfcalError:
         return False

@@ -97,7 +97,9 @@ footer { margin-top: 3.5rem; padding-top: 1rem; padding-bottom: 2rem; color: var
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
   th, td { padding: .15rem .3rem; }
-  .wrap { min-width: 8rem; }
+  .wrap { min-width: 13rem; }
+  table.steps { font-size: 6.5pt; }
+  table.steps .bar { display: none; }
   details::details-content { content-visibility: visible; display: block; block-size: auto; }
   a { color: inherit; text-decoration: none; }
 }

@@ -42,7 +42,8 @@ class VisibilitySource:
     ----------
     label : str
         For the heading, for example ``"Before: DATA"``.
-    ms : Path
+    ms : tuple of Path
+        Data sets of one target, taken together.
     column : str
         For example ``"CORRECTED_DATA"``.
     model_column : str
@@ -50,7 +51,7 @@ class VisibilitySource:
     """
 
     label: str
-    ms: Path
+    ms: tuple[Path, ...]
     column: str
     model_column: str = ""
 
@@ -99,9 +100,16 @@ def _points(
     Unflagged channels of a row are averaged: a point of a 64-channel window would otherwise be
     noise around the origin. Autocorrelations are left out.
     """
-    frequency_hz, parallel = _axes_of(source.ms)
+    for ms in source.ms:
+        yield from _points_of(ms, column, max_rows // len(source.ms))
+
+
+def _points_of(
+    ms: Path, column: str, max_rows: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.complex128]]]:
+    frequency_hz, parallel = _axes_of(ms)
     names = (column, "FLAG", "FLAG_ROW", "UVW", "ANTENNA1", "ANTENNA2")
-    for chunk in chunks(source.ms, names, max_bytes=CHUNK_BYTES, where=_sampling(source, max_rows)):
+    for chunk in chunks(ms, names, max_bytes=CHUNK_BYTES, where=_sampling(ms, max_rows)):
         keep = parallel[chunk.data_desc_id]
         cross = (chunk["ANTENNA1"] != chunk["ANTENNA2"]) & ~chunk["FLAG_ROW"]
         data = chunk[column][cross][:, :, keep]
@@ -131,12 +139,12 @@ def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
     return frequency, [hands[int(setup)] for setup in setup_of]
 
 
-def _sampling(source: VisibilitySource, max_rows: int) -> str:
+def _sampling(ms: Path, max_rows: int) -> str:
     """Return a TaQL condition that takes whole, evenly spread integrations of a large data set.
 
     Whole integrations keep every baseline represented and are read from few places on the disk.
     """
-    with open_table(source.ms) as opened:
+    with open_table(ms) as opened:
         total = opened.nrows()
         if total <= max_rows:
             return ""
@@ -227,7 +235,9 @@ def _model(
     edges = np.linspace(0, uv[-1], MODEL_BINS + 1)
     centres = 0.5 * (edges[1:] + edges[:-1])
     empty = np.full((3, MODEL_BINS), np.nan)
-    if not source.model_column or source.model_column not in column_names(source.ms):
+    if not source.model_column or not all(
+        source.model_column in column_names(ms) for ms in source.ms
+    ):
         return centres, empty, empty
     fine_amplitude = np.linspace(0, amplitude[-1] * 2, 1001)
     fine_phase = np.linspace(-180, 180, 721)
