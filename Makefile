@@ -1,0 +1,73 @@
+# make run: the demonstration; make test: the whole suite. Each first makes .venv from PyPI.
+# make run ARGS="my.py --until p1"    runs another config
+# make test ARGS="-k pipeline"        runs a part of the tests
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+ARGS ?=
+PIP_FLAGS := --disable-pip-version-check --quiet
+NEEDS := setup.cfg pyproject.toml
+
+.PHONY: help run test lint bench bench-peers clean
+
+help:
+	@echo "make run          install into $(VENV), then self-calibrate the demonstration"
+	@echo "make test         install with the test tools, then run the whole suite"
+	@echo "make lint         ruff and mypy"
+	@echo "make bench        figures of speed and quality (slow)"
+	@echo "make bench-peers  the same beside other programs, where they are installed (slow)"
+	@echo "make clean        remove $(VENV) and what tools left behind; data stay"
+
+run: $(VENV)/.installed-run
+	$(BIN)/python auto_selfcal.py $(ARGS)
+
+# NUMBA_NUM_THREADS: JOBS processes share the cores
+test: $(VENV)/.installed-test
+	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg \
+	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks --peers $(ARGS)
+
+# An interrupted make leaves no stamp, so the next call goes on where it stopped.
+$(BIN)/python:
+	@python=""; \
+	for name in $${PYTHON:-} python3.11 python3.12 python3.13 python3; do \
+	    if "$$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        python="$$name"; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: no Python >= 3.11 with venv found; install one, or name it: make PYTHON=..." >&2; \
+	    exit 1; \
+	fi; \
+	"$$python" -m venv $(VENV)
+
+$(VENV)/.installed-run: $(NEEDS) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(NEEDS) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,cluster]'
+	@touch $(VENV)/.installed-run $@
+
+$(VENV)/.installed-dev: $(NEEDS) | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,dev]'
+	@touch $(VENV)/.installed-run $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
