@@ -57,14 +57,17 @@ $(BIN)/python:
 	"$$python" -m venv $(VENV)
 
 $(VENV)/.installed-run: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,cluster]'
 	@touch $(VENV)/.installed-run $@
 
 $(VENV)/.installed-dev: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,dev]'
 	@touch $(VENV)/.installed-run $@
 

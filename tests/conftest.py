@@ -1,0 +1,70 @@
+"""What tests of several folders share: data, a CASA session, small measurement sets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from libs.casa import CasaSession
+from libs.process import which
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tree_hash(folder: Path) -> str:
+    """Return a digest of names and contents of every file in a folder.
+
+    Lock files are left out: casacore touches them when a table is only read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "table.lock":
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real observations, where there is one."""
+    folder = Path(os.environ.get("SELFCAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data are not at {folder} (set SELFCAL_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CasaSession]:
+    """One CASA process for all tests of a worker."""
+    with CasaSession(tmp_path_factory.mktemp("casa")) as casa:
+        yield casa
+
+
+@pytest.fixture(scope="session")
+def wsclean() -> Path:
+    """The WSClean program, where it is installed."""
+    found = which("wsclean")
+    if found is None:
+        pytest.skip("wsclean is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def demo_ms(tmp_path_factory: pytest.TempPathFactory, session: CasaSession) -> Path:
+    """Working copy of the demonstration: 3C 273 with known gain errors. Read only."""
+    from libs.ingest import make_working_copy, resolve_inputs
+
+    (source,) = resolve_inputs("demo:3c273")
+    target = tmp_path_factory.mktemp("demo") / "3c273.ms"
+    return make_working_copy(source, target, session=session).ms
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded random numbers."""
+    return np.random.default_rng(20240229)
