@@ -52,6 +52,8 @@ class Context:
         Of the steps before this one, in order.
     options : mapping
         The options of the step that runs.
+    origin : mapping
+        Where each of them came from: a default, a template or the user.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Context:
     progress: Progress
     results: dict[str, StepResult] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
     @property

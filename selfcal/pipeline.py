@@ -160,6 +160,7 @@ class Pipeline:
             "step": step.name,
             "class": type(step).__name__,
             "options": dict(resolved.values),
+            "by_user": sorted(n for n, o in resolved.origin.items() if not _by_rule(o)),
             "absent": resolved.absent,
             "settings": {name: self.context.settings[name] for name in step.uses},
             "identity": dict(step.identity(self.context)) if previous is None else {},
@@ -208,7 +209,7 @@ class Pipeline:
         context.clock.reset()
         resolved = self._resolve(step)
         fingerprint = self._fingerprint(step, resolved, previous)
-        context.options = resolved.values
+        context.options, context.origin = resolved.values, resolved.origin
         self.state.begin(step.name)
         failure: Exception | None = None
         with context.clock.time("total"):
@@ -254,6 +255,11 @@ class Pipeline:
                 saved.append(json.loads(path.read_text()))
         for kind in ("images", "gains"):
             write_atomically(workdir / f"{kind}.csv", merge_rows([rows[kind] for rows in saved]))
+
+
+def _by_rule(origin: str) -> bool:
+    """Whether a value comes from a default or a template, not from the user."""
+    return origin.startswith(("default", "templates/"))
 
 
 def _summary(result: StepResult) -> str:

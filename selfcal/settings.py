@@ -32,7 +32,11 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
     Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",
            choices=("auto", "wsclean", "tclean")),
-    Option("solver", "choice", "casa", "what solves for and applies the gains", choices=("casa",)),
+    Option("solver", "choice", "native", "what solves for and applies the gains",
+           choices=("native", "casa")),
+    Option("rounds", "choice", "adaptive", "adaptive: held-out data choose intervals and stopping,"
+           " one image a round; template: the template's numbers",
+           choices=("adaptive", "template")),
     Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
     Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from libs import mask, splitting
-from libs.calibration import SolveOptions, SolveResult
+from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.errors import SolveError
+from libs.flux_scale import hold_flux_scale
+from libs.holdout import HeldOutChoice
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge
@@ -28,6 +30,7 @@ from steps.data_state import (
     measurement_sets,
     restore_base_flags,
 )
+from steps.held_out import chosen_options, curve, held_out_choice
 from steps.images import (
     IMAGING_OPTIONS,
     Imaged,
@@ -51,7 +54,7 @@ ROUND_OPTIONS = (
     Option("sigma_mask", "float", 6.0, "the mask holds what is above this many sigma", minimum=1),
     Option("sigma_mask_floor", "float", 6.0, "how far sigma_mask may be lowered", minimum=1),
     Option("mask_dilation", "float", 0.5, "the mask is widened by this many beams", minimum=0),
-    Option("solint", "time", "inf", "solution interval", words=("int", "inf")),
+    Option("solint", "time", "inf", "solution interval", words=("int", "inf", "auto")),
     Option("combine", "names", [], "axes over which one solution is made",
            choices=("spw", "scan")),
     Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
@@ -91,6 +94,15 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """One working copy's table, how it was solved and what held-out data said."""
+
+    result: SolveResult
+    options: SolveOptions
+    choice: HeldOutChoice | None
+
+
+@dataclass(frozen=True)
 class Trial:
     """One cycle of a round: solved, applied and, unless flags forbade it, imaged.
 
@@ -98,7 +110,7 @@ class Trial:
     ----------
     refs : tuple of TableRef
         The state it would lead to.
-    solved : tuple of SolveResult
+    solved : tuple of Solved
     flagged : (float, float)
         Fraction of the visibilities flagged before and with it.
     images : tuple of Imaged
@@ -108,7 +120,7 @@ class Trial:
     """
 
     refs: tuple[TableRef, ...]
-    solved: tuple[SolveResult, ...]
+    solved: tuple[Solved, ...]
     flagged: tuple[float, float]
     images: tuple[Imaged, ...]
     mask_file: Path
@@ -118,7 +130,7 @@ class Trial:
 class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
-    uses = ("imager", "solver", "template", "threads")
+    uses = ("imager", "solver", "template", "rounds", "threads")
     options = ROUND_OPTIONS
     from_template = True
     amplitude = False
@@ -165,7 +177,7 @@ class GainRound(Step):
         try:
             refs, solved = self._solve(context, prior, suffix)
         except SolveError as error:
-            return self._rejected(context, f"no solution: {error.cause}", {}, started, ())
+            return self._rejected(context, error.cause, {}, started, ())
         flagged = ensure_tables(context, refs)
         trial = Trial(refs, solved, flagged, started, mask_file, mask_reason)
         if flagged[1] - flagged[0] > context.options["max_new_flags"]:
@@ -197,7 +209,8 @@ class GainRound(Step):
         if made.path is None:
             raise Skip(made.reason)
         start: Imaged | None = None
-        if context.options["robust"] == "auto":
+        by_template = not self._fixed(context, "robust")
+        if context.options["robust"] == "auto" or (self._adaptive(context) and by_template):
             model = context.workdir / best.products["model"]
             options = imaging_options(
                 context, best.metrics["judged_with"], folder, f"model{suffix}", best.tables
@@ -233,22 +246,23 @@ class GainRound(Step):
 
     def _solve(
         self, context: Context, prior: Sequence[TableRef], suffix: str
-    ) -> tuple[tuple[TableRef, ...], tuple[SolveResult, ...]]:
+    ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
         """Solve every working copy; return the state with the new tables, and the results."""
-        options = self._solve_options(context)
         refs, solved = list(prior), []
         for ms in measurement_sets(context):
+            restore_base_flags(context, ms)
+            beneath = applied_tables(context, prior, ms)
+            options, choice = self._solve_options(context, ms, beneath)
             context.progress.activity(
                 f"{context.tools.solver.name} solve {ms.name}: {options.calmode},"
                 f" {options.gaintype}, solint {options.solint}"
             )
-            restore_base_flags(context, ms)
             table = context.workdir / "tables" / f"{self.name}{suffix}.{ms.stem}.gcal"
             with context.clock.time("solving"):
-                result = context.tools.solver.solve(
-                    ms, table, options, applied_tables(context, prior, ms)
-                )
-            solved.append(result)
+                result = context.tools.solver.solve(ms, table, options, beneath)
+                if options.calmode != "p":
+                    hold_flux_scale(table)
+            solved.append(Solved(result, options, choice))
             refs.append(
                 TableRef(
                     ms=ms.name,
@@ -260,20 +274,46 @@ class GainRound(Step):
             )
         return tuple(refs), tuple(solved)
 
-    def _solve_options(self, context: Context) -> SolveOptions:
-        options = context.options
-        return SolveOptions(
-            solint=options["solint"],
-            combine=frozenset(options["combine"]),
+    def _solve_options(
+        self, context: Context, ms: Path, prior: Sequence[AppliedTable]
+    ) -> tuple[SolveOptions, HeldOutChoice | None]:
+        """The template's options, or what held-out data make of them.
+
+        Raises
+        ------
+        SolveError
+            Held-out data say that no gains are worth trusting.
+        """
+        values = context.options
+        options = SolveOptions(
+            solint=values["solint"] if values["solint"] != "auto" else "inf",
+            combine=frozenset(values["combine"]),
             calmode=self.calmode,  # type: ignore[arg-type]
-            gaintype=options["gaintype"],
+            gaintype=values["gaintype"],
             refant=tuple(context.metric("refant", ())),
-            minsnr=options["minsnr"],
-            minblperant=options["minblperant"],
-            solnorm=self.calmode != "p",
-            uvmin_m=options["solve_uvmin"],
-            uvmax_m=options["solve_uvmax"],
+            minsnr=values["minsnr"],
+            minblperant=values["minblperant"],
+            uvmin_m=values["solve_uvmin"],
+            uvmax_m=values["solve_uvmax"],
         )
+        if not self._adaptive(context) and values["solint"] != "auto":
+            return options, None
+        context.progress.activity(f"held-out data of {ms.name}")
+        with context.clock.time("solving"):
+            choice = held_out_choice(context, ms, options, prior)
+        if choice.best is None:
+            raise SolveError(choice.reason)
+        fixed = [name for name in ("solint", "combine", "gaintype") if self._fixed(context, name)]
+        if values["solint"] == "auto" and "solint" in fixed:
+            fixed.remove("solint")
+        return chosen_options(options, choice.best, fixed), choice
+
+    def _adaptive(self, context: Context) -> bool:
+        return bool(context.settings["rounds"] == "adaptive")
+
+    def _fixed(self, context: Context, name: str) -> bool:
+        """Whether the user, not a template, set a parameter: that always wins."""
+        return not context.origin.get(name, "default").startswith(("default", "templates/"))
 
     # -- judge and record ---------------------------------------------------------------------
 
@@ -351,21 +391,27 @@ class GainRound(Step):
         self, context: Context, trial: Trial, statistics: Mapping[str, float]
     ) -> dict[str, Any]:
         """What the record says of the round beside the image's statistics."""
-        solint = context.options["solint"]
-        return {
+        first = trial.solved[0]
+        metrics: dict[str, Any] = {
             **statistics,
-            "solint_s": solint,
+            "solint_s": first.options.solint,
+            "combine": sorted(first.options.combine),
+            "gaintype": first.options.gaintype,
             "calmode": self.calmode,
             "minsnr": context.options["minsnr"],
             "mask": trial.mask_reason,
             "flagged_before": trial.flagged[0],
             "flagged_after": trial.flagged[1],
             "solutions_flagged_fraction": float(
-                np.mean([result.flagged_fraction for result in trial.solved])
+                np.mean([one.result.flagged_fraction for one in trial.solved])
             ),
-            "solution_snr_median": float(np.median([r.median_snr for r in trial.solved])),
+            "solution_snr_median": float(np.median([s.result.median_snr for s in trial.solved])),
             "incremental_on": sorted({ref.round for ref in trial.refs} - {self.name}),
         }
+        if first.choice is not None:
+            metrics["chosen"] = first.choice.reason
+            metrics["held_out"] = curve(first.choice)
+        return metrics
 
     def _rejected(
         self,

@@ -10,6 +10,7 @@ from libs.calibration import Solver
 from libs.casa import CasaSession, casa_versions
 from libs.errors import ConfigError
 from libs.gaincal import CasaSolver
+from libs.gains import NativeSolver
 from libs.imager import Imager
 from libs.process import which
 from libs.tclean import Tclean
@@ -60,7 +61,7 @@ def make_tools(
     imager : str
         ``auto``, ``wsclean`` or ``tclean``.
     solver : str
-        ``casa``.
+        ``native`` or ``casa``.
     log_dir : Path
         Where CASA logs.
     stall_s : float
@@ -80,7 +81,11 @@ def make_tools(
     else:
         chosen = Tclean(session)
     chosen.version()
-    solvers: dict[str, Callable[[], Solver]] = {"casa": lambda: CasaSolver(session)}
+    solvers: dict[str, Callable[[], Solver]] = {
+        # a flagged cross hand says nothing against the parallel hands solved for
+        "native": lambda: NativeSolver(corr_dep_flags=True),
+        "casa": lambda: CasaSolver(session),
+    }
     if solver not in solvers:
         raise ConfigError(f"unknown solver '{solver}'", f"known: {', '.join(solvers)}")
     return Tools(session, chosen, solvers[solver](), hint)

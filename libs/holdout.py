@@ -1,0 +1,344 @@
+"""Choosing how to solve by how well gains predict visibilities that took no part in the solve.
+
+Baselines are held out in turn, a share of each antenna's, so that every antenna is solved in
+every fold. The gains of the others, interpolated as they would be applied, predict the
+visibilities held out; the fall of chi2 against no gains at all is the score. An interval too
+long misses the changes of the gains, one too short predicts noise; both lower the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.gain_sums import NormalEquations
+from libs.gains import reference_phases, refant_choices, solve_gains
+
+__all__ = [
+    "Candidate",
+    "HeldOutChoice",
+    "Score",
+    "choose_solve",
+    "folds_of",
+    "interval_ladder",
+    "score_candidate",
+]
+
+FOLDS = 8
+SIGNIFICANCE = 5.0  # sigma that the best candidate must reach for any gains to be trusted
+ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to solve.
+
+    Attributes
+    ----------
+    solint_s : float
+        Interval; the length of an integration for each on its own, inf for one a scan.
+    combine_scan, combine_spw : bool
+        One solution for all scans, for all spectral windows.
+    gaintype : str
+        ``T`` or ``G``.
+    calmode : str
+        ``p``, ``a`` or ``ap``.
+    """
+
+    solint_s: float
+    combine_scan: bool = False
+    combine_spw: bool = True
+    gaintype: Literal["G", "T"] = "T"
+    calmode: Literal["p", "a", "ap"] = "p"
+
+    def __str__(self) -> str:
+        length = "scan" if np.isinf(self.solint_s) else f"{self.solint_s:.4g} s"
+        length = "all scans" if self.combine_scan else length
+        spw = "spws combined" if self.combine_spw else "each spw"
+        return f"{self.calmode} {self.gaintype} {length}, {spw}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a candidate predicts held-out visibilities.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    fall : float
+        Fall of sum w |V - G M|^2 over the held-out visibilities against no gains.
+    power : float
+        Sum of w |G - 1|^2 |M|^2, which carries the noise of the data into ``fall``.
+    noise : float
+        chi2 over degrees of freedom of the solves: the variance of the data in units of
+        1 / weight, in each of real and imaginary part, and what the gains did not follow.
+    predicted : int
+        Number of visibilities (averaged over the shortest interval) that were predicted.
+    """
+
+    candidate: Candidate
+    fall: float
+    power: float
+    noise: float
+    predicted: int
+
+    def error(self, noise: float) -> float:
+        """Standard deviation of ``fall`` from noise of this variance."""
+        return float(2 * np.sqrt(self.power * noise))
+
+    def significance(self, noise: float) -> float:
+        """``fall`` over its error; 0 where nothing could be predicted."""
+        error = self.error(noise)
+        return self.fall / error if error > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class HeldOutChoice:
+    """The candidate to solve with, or None when no gains are worth trusting.
+
+    Attributes
+    ----------
+    best : Candidate or None
+    reason : str
+        One line for the record.
+    scores : tuple of Score
+        All that was tried, in order: the curve to draw.
+    noise : float
+        The lowest of their noises: that of the data, as far as any of them can tell.
+    """
+
+    best: Candidate | None
+    reason: str
+    scores: tuple[Score, ...]
+    noise: float
+
+
+def folds_of(
+    antenna1: NDArray[np.int64], antenna2: NDArray[np.int64], folds: int = FOLDS
+) -> NDArray[np.int64]:
+    """Return the fold in which each baseline is held out.
+
+    Baseline (p, q) belongs to fold (p + q) mod n: each antenna then loses in each fold the same
+    share of its baselines, one in n, within one baseline.
+    """
+    return np.asarray((antenna1 + antenna2) % folds, dtype=np.int64)
+
+
+def interval_ladder(
+    integration_s: float, longest_scan_s: float, *, factor: float = 2.0
+) -> list[float]:
+    """Return solution intervals from one integration to a scan, each ``factor`` times longer.
+
+    They are whole numbers of integrations; inf, which stands for a scan, is the last.
+    """
+    if integration_s <= 0:
+        return [np.inf]
+    ladder, count = [], 1.0
+    while count * integration_s < 0.75 * longest_scan_s:
+        ladder.append(round(count) * integration_s)
+        count *= factor
+    return [*ladder, np.inf]
+
+
+def _longer(sums: NormalEquations, candidate: Candidate) -> NormalEquations:
+    if candidate.combine_scan:
+        return sums.binned(np.inf, combine_scan=True)
+    # a hair less than a whole number of integrations still holds that many
+    return sums.binned(candidate.solint_s * 0.999)
+
+
+def _at_times(
+    time_s: NDArray[np.float64],
+    gain: NDArray[np.complex128],
+    good: NDArray[np.bool_],
+    wanted_s: NDArray[np.float64],
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+    """Interpolate gains linearly in phase and amplitude; edges hold the nearest solution."""
+    right = np.clip(np.searchsorted(time_s, wanted_s), 1, max(len(time_s) - 1, 1))
+    if len(time_s) == 1:
+        shape = (len(wanted_s), *gain.shape[1:])
+        return np.broadcast_to(gain[0], shape), np.broadcast_to(good[0], shape)
+    left = right - 1
+    span = time_s[right] - time_s[left]
+    share = np.clip((wanted_s - time_s[left]) / np.where(span > 0, span, 1), 0, 1)
+    share = share.reshape(-1, 1, 1, 1)
+    step = np.angle(gain[right] * np.conj(gain[left]))
+    phase = np.angle(gain[left]) + share * step
+    amplitude = (1 - share) * np.abs(gain[left]) + share * np.abs(gain[right])
+    both = (good[left] | (share >= 1)) & (good[right] | (share <= 0))
+    return amplitude * np.exp(1j * phase), both
+
+
+def score_candidate(
+    sums: NormalEquations,
+    candidate: Candidate,
+    *,
+    refants: Sequence[int] = (),
+    minblperant: int = 4,
+    folds: int = FOLDS,
+) -> Score:
+    """Solve with each fold of baselines held out and predict it.
+
+    With S = sum w V conj(M) and W = sum w |M|^2 of a baseline and short interval, gains G =
+    g_p conj(g_q) change its chi2 by -2 Re(conj(G - 1) (S - W)) + |G - 1|^2 W, and the noise of
+    the data, of variance s^2 / w in each of real and imaginary part, makes the sum of these
+    scatter by 2 s sqrt(sum W |G - 1|^2), G being independent of the noise it is tested on. s^2
+    comes from chi2 over degrees of freedom of the solves, so the scale of the weights does not
+    matter.
+
+    Parameters
+    ----------
+    sums : NormalEquations
+        At the shortest interval.
+    candidate : Candidate
+    refants : sequence of int
+        Antennas in order of preference, to reference the phases to.
+    minblperant : int
+        Fewest baselines of an antenna.
+    folds : int
+
+    Returns
+    -------
+    Score
+    """
+    longer = _longer(sums, candidate)
+    fold = folds_of(sums.antenna1, sums.antenna2, folds)
+    change = power = chi2 = 0.0
+    freedom = count = 0
+    for number in range(folds):
+        out = fold == number
+        fit = solve_gains(
+            longer.vis, longer.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
+            calmode=candidate.calmode, gaintype=candidate.gaintype,
+            combine_blocks=candidate.combine_spw, minblperant=minblperant, minsnr=0.0,
+            guess_from=refants, baseline_mask=~out,
+        )  # fmt: skip
+        choices = refant_choices(list(refants), sums.position_m, fit.flag)
+        gain, flag, _ = reference_phases(fit.gain, fit.flag, choices, candidate.calmode)
+        parts = _predict(sums, longer.time_s, gain, ~flag, out)
+        change, power, count = change + parts[0], power + parts[1], count + parts[2]
+        chi2 += float(fit.chi2.sum())
+        freedom += 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
+    noise = chi2 / freedom if freedom > 0 else np.inf
+    return Score(candidate, change, power, noise, count)
+
+
+def _predict(
+    sums: NormalEquations,
+    time_s: NDArray[np.float64],
+    gain: NDArray[np.complex128],
+    good: NDArray[np.bool_],
+    out: NDArray[np.bool_],
+) -> tuple[float, float, int]:
+    """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many were predicted."""
+    at, solved = _at_times(time_s, gain, good, sums.time_s)
+    one, two = sums.antenna1[out], sums.antenna2[out]
+    known = solved[:, :, one] & solved[:, :, two]
+    moved = np.where(known, at[:, :, one] * np.conj(at[:, :, two]) - 1, 0)
+    vis, weight = sums.vis[:, :, out], sums.weight[:, :, out]
+    power = weight * np.abs(moved) ** 2
+    fall = 2 * np.real(np.conj(moved) * (vis - weight)) - power
+    return float(fall.sum()), float(power.sum()), int((known & (weight > 0)).sum())
+
+
+def choose_solve(
+    sums: NormalEquations,
+    *,
+    calmode: Literal["p", "a", "ap"] = "p",
+    refants: Sequence[int] = (),
+    minblperant: int = 4,
+    ladder: Sequence[float] = (),
+    progress: Callable[[str], None] | None = None,
+) -> HeldOutChoice:
+    """Return how to solve: interval, spectral windows together or apart, polarizations alike.
+
+    First the ladder of intervals with all windows and polarizations in one solution, the form
+    that stands the most noise; then windows and polarizations apart at the best interval and
+    its neighbours, taken only when they predict better by more than chance.
+
+    Parameters
+    ----------
+    sums : NormalEquations
+        At the shortest interval.
+    calmode : str
+    refants : sequence of int
+    minblperant : int
+    ladder : sequence of float
+        Intervals to try, s; default `interval_ladder` of the data.
+    progress : callable, optional
+        Told each candidate.
+
+    Returns
+    -------
+    HeldOutChoice
+        ``best`` is None when no candidate's gain is significant: the source is too faint, or
+        there is nothing left to correct.
+    """
+    scores: list[Score] = []
+
+    def tried(candidates: Iterable[Candidate]) -> list[Score]:
+        new = []
+        for candidate in candidates:
+            if progress:
+                progress(f"held-out data: {candidate}")
+            new.append(
+                score_candidate(sums, candidate, refants=refants, minblperant=minblperant)
+            )
+        scores.extend(new)
+        return new
+
+    steps = list(ladder) or _own_ladder(sums)
+    plain = [Candidate(step, calmode=calmode) for step in steps]
+    if len(np.unique(sums.scan)) > 1:
+        plain.append(Candidate(np.inf, combine_scan=True, calmode=calmode))
+    best = max(tried(plain), key=lambda score: score.fall)
+    for change in _freedoms(sums):
+        near = _neighbours(best.candidate, steps)
+        freer = max(
+            tried(replace(candidate, **change) for candidate in near),  # type: ignore[arg-type]
+            key=lambda score: score.fall,
+        )
+        noise = min(score.noise for score in scores)
+        if freer.fall - best.fall > ADVANTAGE * max(freer.error(noise), best.error(noise)):
+            best = freer
+    noise = min(score.noise for score in scores)
+    sigma = best.significance(noise)
+    if not sigma >= SIGNIFICANCE:
+        reason = (
+            f"no gains predict held-out data: the best ({best.candidate}) reaches"
+            f" {sigma:.1f} sigma, {SIGNIFICANCE:.0f} are needed"
+        )
+        return HeldOutChoice(None, reason, tuple(scores), noise)
+    reason = f"{best.candidate}: predicts held-out data best ({sigma:.0f} sigma)"
+    return HeldOutChoice(best.candidate, reason, tuple(scores), noise)
+
+
+def _own_ladder(sums: NormalEquations) -> list[float]:
+    lengths = [
+        float(np.ptp(sums.time_s[sums.scan == scan]))
+        + float(np.median(sums.interval_s[sums.scan == scan]))
+        for scan in np.unique(sums.scan)
+    ]
+    return interval_ladder(float(np.median(sums.interval_s)), max(lengths))
+
+
+def _freedoms(sums: NormalEquations) -> list[dict[str, object]]:
+    """What may be set free, one after another: polarizations, then spectral windows."""
+    changes: list[dict[str, object]] = []
+    if len(sums.polarization) > 1:
+        changes.append({"gaintype": "G"})
+    if len(sums.spw) > 1:
+        changes.append({"combine_spw": False})
+    return changes
+
+
+def _neighbours(best: Candidate, ladder: Sequence[float]) -> list[Candidate]:
+    """The candidate, and those with the next longer intervals: more freedom costs samples."""
+    if best.combine_scan or best.solint_s not in ladder:
+        return [best]
+    place = list(ladder).index(best.solint_s)
+    return [replace(best, solint_s=step) for step in ladder[place : place + 3]]
