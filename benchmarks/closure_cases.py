@@ -49,7 +49,7 @@ class Gaussian:
         across = (u * np.cos(pa) - v * np.sin(pa)) * self.minor_arcsec * ARCSEC
         envelope = np.exp(-(np.pi**2) * (along**2 + across**2) / (4 * np.log(2)))
         angle = 2 * np.pi * ARCSEC * (u * self.l_arcsec + v * self.m_arcsec)
-        return self.flux_jy * envelope * np.exp(-1j * angle)
+        return self.flux_jy * envelope * np.exp(1j * angle)
 
 
 LOFAR_SOURCE = (Gaussian(0.4), Gaussian(0.2, 1.6, 0.7, 0.40, 0.20, 30.0))

@@ -59,7 +59,7 @@ class BaselineVisibilities:
         Centre of each frequency block, Hz.
     uvw_m : (nbl, ntime, 3) float64
         Baseline coordinates, m, in the sense of the UVW column: a source at direction cosines
-        (l, m) has the phase ``-2 pi (u l + v m)``.
+        (l, m) has the phase ``+2 pi (u l + v m)``.
     vis : (nbl, nfreq, ntime) complex128
         Visibilities; any value where ``sigma`` is infinite.
     sigma : (nbl, nfreq, ntime) float64
@@ -214,7 +214,8 @@ def _average_baselines(vis, sigma, uvw, edges):  # pragma: no cover
                 if n > 0:
                     power[b, f, k] /= weight_sum
                     noise[b, f, k] = n / weight_sum
-                    uv[b, f, k] /= n
+                    uv[b, f, k, 0] /= n
+                    uv[b, f, k, 1] /= n
                     log_sum[b, f, k] /= n
     return power, noise, count, uv, log_sum
 
@@ -223,12 +224,13 @@ def _average_baselines(vis, sigma, uvw, edges):  # pragma: no cover
 class _Blocks:
     """Baseline averages: shapes (nbl, nfreq, nblock), uv_m with (u, v) last."""
 
-    power: Float
+    power: Float  # noise bias taken off, steadied: >= 0
     noise: Float  # harmonic mean of sigma^2
     count: Int
     uv_m: Float
     log_amplitude: Float
     log_sigma: Float
+    mean_log_sigma: Float  # the same error from the mean power of the baseline
 
 
 def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
@@ -243,10 +245,14 @@ def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
         data.vis, data.sigma, data.uvw_m, edges
     )
     n = np.maximum(count, 1)
+    steadied, mean = _steadied_power(power, noise, count)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        snr2 = np.where(power > 0, power / noise, 0.0)
-        # Relative variance of the averaged power: (4 s^2 A^2 + 4 s^4) / (n A^4).
+        # Relative variance of the averaged power: (4 s^2 A^2 + 4 s^4) / (n A^4). From the
+        # steadied power: errors that fall with the datum's own noise would favour high values.
+        snr2 = np.where(steadied > 0, steadied / noise, 0.0)
         relative = np.where(snr2 > 0, 4 * (snr2 + 1) / (snr2**2 * n), np.inf)
+        typical = np.where(mean > 0, 4 * (mean + noise) * noise / (mean**2 * n), np.inf)
+        relative = np.where(power > np.sqrt(relative) * steadied / 2, relative, np.inf)
         from_power = 0.5 * np.log(np.maximum(power, 1e-300)) + relative / 4
         from_logs = log_mean - 0.5 * exp1(np.clip(snr2, 1e-3, 1400) / 2)
     # A noiseless logarithm needs equal treatment of all baselines; a single sample is the same
@@ -254,7 +260,8 @@ def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
     logs = snr2 > _LOG_SNR**2
     value = np.where(logs, from_logs, from_power)
     sigma = np.where(count > 0, 0.5 * np.sqrt(relative), np.inf)
-    return _Blocks(power, noise, count, uv, np.where(np.isfinite(sigma), value, 0.0), sigma)
+    value = np.where(np.isfinite(sigma), value, 0.0)
+    return _Blocks(steadied, noise, count, uv, value, sigma, 0.5 * np.sqrt(typical))
 
 
 def station_quality(data: BaselineVisibilities) -> Float:
@@ -470,20 +477,19 @@ def average_bispectra(
     return _bispectra(data, triangles, edges, blocks)
 
 
-def _steadied_power(blocks: _Blocks) -> Float:
-    """Power of each block drawn towards the baseline's mean where the block's own is noise.
+def _steadied_power(power: Float, noise: Float, count: Int) -> tuple[Float, Float]:
+    """Power of each block, and the mean power of each baseline (nbl, 1, 1).
 
-    The power of one block of noise is as often above zero as below; the mean over all blocks is
-    not so easily deceived. Its prior width is the mean itself, a visibility varying by 100 %.
+    The first is drawn towards the second where the block's own is noise: the power of one block
+    of noise is as often above zero as below, the mean over all blocks is not so easily deceived.
+    The width of the prior is the mean itself, a visibility that varies by 100 %.
     """
-    n = blocks.count
-    precision = n / np.where(n > 0, blocks.noise, 1.0) ** 2
+    precision = count / np.where(count > 0, noise, 1.0) ** 2
     total = np.maximum(precision.sum(axis=(1, 2), keepdims=True), 1e-300)
-    mean = np.maximum((blocks.power * precision).sum(axis=(1, 2), keepdims=True), 0.0)
-    mean = mean / total
-    variance = 4 * blocks.noise * (mean + blocks.noise) / np.maximum(n, 1)
+    mean = np.maximum((power * precision).sum(axis=(1, 2), keepdims=True), 0.0) / total
+    variance = 4 * noise * (mean + noise) / np.maximum(count, 1)
     share = mean**2 / np.maximum(mean**2 + variance, 1e-300)
-    return np.maximum(share * blocks.power + (1 - share) * mean, 0.0)
+    return np.maximum(share * power + (1 - share) * mean, 0.0), mean
 
 
 def _bispectra(
@@ -494,11 +500,10 @@ def _bispectra(
     baseline = np.stack([index[i, j], index[j, k], index[i, k]], axis=1)
     if np.any(baseline < 0):
         raise ValueError("a triangle has a baseline that is not in the data")
-    power = _steadied_power(blocks)
     value, sigma, fraction, count = _average_bispectra(
-        data.vis, data.sigma, power, baseline, edges
+        data.vis, data.sigma, blocks.power, baseline, edges
     )
-    amplitude = np.sqrt(power)
+    amplitude = np.sqrt(blocks.power)
     expected = amplitude[baseline[:, 0]] * amplitude[baseline[:, 1]] * amplitude[baseline[:, 2]]
     return Bispectra(triangles, baseline, value, sigma, expected, fraction, count)
 
@@ -600,7 +605,7 @@ def closure_quantities(
     data: BaselineVisibilities,
     interval_s: float,
     *,
-    max_log_sigma: float = 0.25,
+    max_log_sigma: float = 0.2,
 ) -> ClosureData:
     """Closure phases and log closure amplitudes of ``data`` averaged over ``interval_s``.
 
@@ -629,9 +634,14 @@ def closure_quantities(
     present = used.transpose(2, 1, 0).reshape(-1, len(data.ant1))
     triangles = _PatternSets(data, order, nant, independent_triangles).of(present)
     phases = _gather_phases(data, edges, blocks, triangles)
+    if not len(phases):
+        raise InputError("no three stations have data at the same time", "check the flags")
     log_amplitude = blocks.log_amplitude.transpose(2, 1, 0).reshape(present.shape)
     log_sigma = blocks.log_sigma.transpose(2, 1, 0).reshape(present.shape)
-    log_sigma = np.where(log_sigma <= max_log_sigma, log_sigma, np.inf)
+    typical = blocks.mean_log_sigma.transpose(2, 1, 0).reshape(present.shape)
+    # Choosing by a datum's own error alone would keep what noise has made large.
+    good = np.maximum(log_sigma, typical) <= max_log_sigma
+    log_sigma = np.where(good, log_sigma, np.inf)
     quads = _PatternSets(data, order, nant, independent_quadrangles).of(np.isfinite(log_sigma))
     amplitudes = _gather_amplitudes(data, quads, log_amplitude, log_sigma)
     nfreq, nblock = len(data.frequency_hz), len(edges) - 1

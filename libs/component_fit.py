@@ -314,7 +314,7 @@ def _model_cell(table, component, kind, u, v, derivative):  # pragma: no cover
             table[k, 0]
             - 2 * np.pi**2 * (table[k, 3] * u * u + 2 * table[k, 4] * u * v + table[k, 5] * v * v)
         )
-        angle = -2 * np.pi * (u * table[k, 1] + v * table[k, 2])
+        angle = 2 * np.pi * (u * table[k, 1] + v * table[k, 2])
         part = np.exp(exponent) * complex(np.cos(angle), np.sin(angle))
         value += part
         for j in range(len(component)):
@@ -323,9 +323,9 @@ def _model_cell(table, component, kind, u, v, derivative):  # pragma: no cover
             if kind[j] == 0:
                 derivative[j] = part
             elif kind[j] == 1:
-                derivative[j] = part * complex(0.0, -2 * np.pi * u)
+                derivative[j] = part * complex(0.0, 2 * np.pi * u)
             elif kind[j] == 2:
-                derivative[j] = part * complex(0.0, -2 * np.pi * v)
+                derivative[j] = part * complex(0.0, 2 * np.pi * v)
             elif kind[j] == 3:
                 derivative[j] = part * (-2 * np.pi**2 * u * u)
             elif kind[j] == 4:
@@ -686,7 +686,7 @@ def gradient_map(
         problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
         problem.phase, problem.private, problem.load, problem.nant,
     )  # fmt: skip
-    along_l = np.exp(-2j * np.pi * np.outer(axis, problem.u)) * coefficient
-    along_m = np.exp(-2j * np.pi * np.outer(problem.v, axis))
+    along_l = np.exp(2j * np.pi * np.outer(axis, problem.u)) * coefficient
+    along_m = np.exp(2j * np.pi * np.outer(problem.v, axis))
     slope = (along_l @ along_m).real
     return np.maximum(slope, 0.0) ** 2 / curvature

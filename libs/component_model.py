@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from libs.closure import SPEED_OF_LIGHT_M_S, ClosureData
-from libs.component_fit import Components, FitProblem, Fitted, gradient_map, minimise, objective
+from libs.component_fit import (
+    Components,
+    FitProblem,
+    Fitted,
+    gradient_map,
+    minimise,
+    objective,
+)
 from libs.uvw import lm_to_radec
 
 __all__ = [
@@ -37,6 +44,7 @@ log = logging.getLogger(__name__)
 Float = NDArray[np.float64]
 _FWHM = float(np.sqrt(8 * np.log(2)))
 _RAD_ARCSEC = 180 * 3600 / np.pi
+_PARTIAL = 0.5  # a partial model must explain half of what a point leaves
 
 
 @dataclass(frozen=True)
@@ -122,13 +130,15 @@ class GaussianComponent:
     def visibility(self, u: Float, v: Float) -> NDArray[np.complex128]:
         """Visibility at (u, v), wavelengths.
 
-        ``S exp(-(pi theta q)^2 / (4 ln 2)) exp(-2 pi i (u l + v m))`` for a full width theta
-        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4).
+        ``S exp(-(pi theta q)^2 / (4 ln 2)) exp(2 pi i (u l + v m))`` for a full width theta
+        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4). The sign is the
+        one of the UVW column, as CASA and WSClean predict: u, v, w point from the second
+        station to the first.
         """
         along = (u * np.sin(self.pa_rad) + v * np.cos(self.pa_rad)) * self.major_rad
         across = (u * np.cos(self.pa_rad) - v * np.sin(self.pa_rad)) * self.minor_rad
         envelope = np.exp(-(np.pi**2) * (along**2 + across**2) / (4 * np.log(2)))
-        phase = np.exp(-2j * np.pi * (u * self.l_rad + v * self.m_rad))
+        phase = np.exp(2j * np.pi * (u * self.l_rad + v * self.m_rad))
         return np.asarray(self.flux_jy * envelope * phase)
 
 
@@ -260,10 +270,9 @@ class ComponentModel:
         self, path: str | Path, ra_rad: float, dec_rad: float, reference_hz: float
     ) -> Path:
         """Write the text source list that WSClean and DP3 read; offsets are from (RA, Dec)."""
-        lines = [
-            "Format = Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI, "
-            f"ReferenceFrequency='{reference_hz:.6f}', MajorAxis, MinorAxis, Orientation"
-        ]
+        columns = "Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI"
+        frequency = f"ReferenceFrequency='{reference_hz:.6f}'"
+        lines = [f"Format = {columns}, {frequency}, MajorAxis, MinorAxis, Orientation"]
         for n, c in enumerate(self.components):
             ra, dec = lm_to_radec(c.l_rad, c.m_rad, ra_rad, dec_rad)
             shape = ",,"
@@ -469,7 +478,7 @@ def _model_visibilities(problem: FitProblem, model: Components) -> NDArray[np.co
     u, v = problem.u, problem.v
     for log_flux, x, y, a, b, c in model.table():
         exponent = log_flux - 2 * np.pi**2 * (a * u * u + 2 * b * u * v + c * v * v)
-        total += np.exp(exponent - 2j * np.pi * (u * x + v * y))
+        total += np.exp(exponent + 2j * np.pi * (u * x + v * y))
     return total
 
 
@@ -498,6 +507,7 @@ def _covariance(fitted: Fitted, scale: float) -> Float:
         scaled = fitted.normal / np.outer(size, size)
         inverse = np.linalg.pinv(scaled, hermitian=True, rcond=1e-12) / np.outer(size, size)
         place = 6 * component + kind
+        inverse[np.diag_indices_from(inverse)] = np.maximum(np.diag(inverse), 0.0)
         full[np.ix_(place, place)] = inverse * scale
     return full
 
@@ -540,7 +550,7 @@ def _components(
     share /= share.sum()
     # d S_k / S_k = d ln r_k - sum_j share_j d ln r_j, at a fixed total.
     turn = np.eye(len(share)) - share[None, :]
-    flux_error = share * np.sqrt(np.diag(turn @ covariance[::6, ::6] @ turn.T))
+    flux_error = share * np.sqrt(np.maximum(np.diag(turn @ covariance[::6, ::6] @ turn.T), 0.0))
     result = []
     for k in np.argsort(-model.log_flux, kind="stable"):
         own = covariance[6 * k : 6 * k + 6, 6 * k : 6 * k + 6]
@@ -628,22 +638,31 @@ def _two(
 
 
 def _verdict(
-    detected: bool, sigma: float, limit: float, name: str, reduced: float, gain: float, options: FitOptions
+    name: str,
+    detection: tuple[float, float],
+    reduced: float,
+    point_chi2: float,
+    gain: float,
+    options: FitOptions,
 ) -> tuple[bool, bool, str]:
-    """(accepted, partial, reason)."""
-    if not detected:
+    """(accepted, partial, reason); ``point_chi2`` is reduced, ``gain`` the fall of BIC."""
+    sigma, limit = detection
+    if sigma <= limit:
         return False, False, (
             f"closure phases are noise: {sigma:.1f} sigma, {limit:.1f} needed at a false-alarm "
             f"rate of {options.false_alarm:g}"
         )
     if reduced <= options.chi2_limit:
         return True, False, f"{name}: reduced chi2 {reduced:.2f}"
-    if gain >= options.min_bic_gain:
+    if gain >= options.min_bic_gain and reduced <= _PARTIAL * point_chi2:
         return True, True, (
-            f"{name}: reduced chi2 {reduced:.2f}, not a full description, but BIC is {gain:.1f} "
-            "below that of a point"
+            f"{name}: reduced chi2 {reduced:.2f} is not a full description, but that of a point "
+            f"is {point_chi2:.2f}"
         )
-    return False, False, f"no model beats a point, whose reduced chi2 is {reduced:.2f}"
+    return False, False, (
+        f"no model describes the data: {name} has reduced chi2 {reduced:.2f}, a point "
+        f"{point_chi2:.2f}"
+    )
 
 
 def fit_components(
@@ -692,7 +711,7 @@ def fit_components(
             best, final = point, _finish(search, point, total_flux_jy, centre_rad)
         gain = search.bic(point) - search.bic(best)
         accepted, partial, reason = _verdict(
-            sigma > limit, sigma, limit, best.name, final.reduced_chi2, gain, options
+            best.name, (sigma, limit), final.reduced_chi2, point.reduced_chi2, gain, options
         )
         two = _two(search, rungs, sigma > limit, total_flux_jy, centre_rad)
     finally:
