@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from libs.errors import InputError
 from libs.tables import open_table, tree_bytes
@@ -80,26 +81,38 @@ def _copy_subtables(original: Path, view: Path) -> list[str]:
             continue
         place, size = view / entry.name, tree_bytes(entry)
         if entry.name in KEPT or size <= COPY_BELOW_BYTES:
-            shutil.copytree(entry, place, ignore=shutil.ignore_patterns(".*"))
+            _copy_tree(entry, place, shutil.copyfile)
         elif (entry / "table.dat").exists():
             with _linked(entry, view / f"{entry.name}.linked") as linked:
                 _copy_structure(linked, place)
             notes.append(f"subtable {entry.name} ({size / 1e6:.0f} MB) was left out")
         else:  # parts of a multi-measurement-set, which the main table refers to
-            shutil.copytree(entry, place, copy_function=_link, ignore=shutil.ignore_patterns(".*"))
+            _copy_tree(entry, place, _link)
     return notes
 
 
-def _link(origin: str, target: str) -> None:
-    if Path(origin).name == "table.lock":
+def _copy_tree(origin: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
+    """Copy a folder without its permissions: the input may be read-only, the view must not be."""
+    target.mkdir()
+    for entry in sorted(origin.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            _copy_tree(entry, target / entry.name, copy)
+        else:
+            copy(entry, target / entry.name)
+
+
+def _link(origin: Path, target: Path) -> None:
+    if origin.name == "table.lock":
         shutil.copyfile(origin, target)
     else:
-        Path(target).symlink_to(Path(origin).resolve())
+        target.symlink_to(origin.resolve())
 
 
 @contextmanager
 def _linked(table_path: Path, place: Path) -> Iterator[Path]:
-    shutil.copytree(table_path, place, copy_function=_link)
+    _copy_tree(table_path, place, _link)
     try:
         yield place
     finally:

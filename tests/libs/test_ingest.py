@@ -193,6 +193,20 @@ def test_the_view_shows_the_data_and_writing_into_it_does_not_reach_them(ms: Pat
     assert tree_hash(ms) == tree
 
 
+def test_the_view_of_a_read_only_input_can_be_written(ms: Path) -> None:
+    places = [ms, *ms.rglob("*")]
+    modes = {place: place.stat().st_mode for place in places}
+    try:
+        for place in places:
+            place.chmod(modes[place] & ~0o222)
+        with ms_view.read_view(ms) as view:
+            own = [place for place in view.path.rglob("*") if not place.is_symlink()]
+            assert own and all(place.stat().st_mode & 0o200 for place in own)
+    finally:
+        for place in places:
+            place.chmod(modes[place])
+
+
 def test_missing_and_broken_subtables_are_replaced(ms: Path) -> None:
     shutil.rmtree(ms / "HISTORY")
     (ms / "FLAG_CMD" / "table.dat").write_bytes(b"nonsense")

@@ -1,0 +1,131 @@
+"""Splitting: the column asked for, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from libs import splitting
+from libs.casa import CasaSession
+from libs.errors import ConfigError, InputError, ToolError
+from libs.sanitise import add_scratch_columns
+from libs.splitting import SplitOptions, split_calibrated
+from libs.tables import open_table
+from tests.libs.small_ms import make_ms, tree_hash
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CasaSession]:
+    with CasaSession(tmp_path_factory.mktemp("logs")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ms(tmp_path: Path) -> Path:
+    made = make_ms(tmp_path / "a.ms", channels=8, times=6, noise_jy=0.1)
+    add_scratch_columns(made)
+    with open_table(made, write=True) as opened:
+        opened.putcol("CORRECTED_DATA", 2 * opened.getcol("DATA"))
+        flag = opened.getcol("FLAG")
+        flag[:10] = True
+        opened.putcol("FLAG", flag)
+    return made
+
+
+def read(ms: Path, name: str) -> np.ndarray:
+    with open_table(ms) as opened:
+        return opened.getcol(name)
+
+
+class FakeSession:
+    """Stands in for CASA: makes nothing, a wrong data set, or dies."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def run(self, task: str, *, log: Path | None = None, **kwargs: object) -> None:
+        if self.how == "nothing":
+            return
+        made = make_ms(Path(str(kwargs["outputvis"])), channels=8, times=6)
+        if self.how == "dies":
+            raise ToolError("the CASA process died in split", "see its log")
+        with open_table(made, write=True) as opened:
+            if self.how == "flagged":
+                opened.putcol("FLAG", np.ones_like(opened.getcol("FLAG")))
+            if self.how == "zero":
+                flag = opened.getcol("FLAG")
+                flag[:10] = True
+                opened.putcol("FLAG", flag)
+                opened.putcol("DATA", 0 * opened.getcol("DATA"))
+
+
+def test_command_line() -> None:
+    options = SplitOptions(keepflags=False, timebin_s=30, width=4)
+    assert splitting.split_kwargs("a.ms", "b.ms", options) == {
+        "vis": "a.ms", "outputvis": "b.ms", "datacolumn": "corrected", "keepflags": False,
+        "timebin": "30s", "width": 4,
+    }  # fmt: skip
+    assert options.averages and not SplitOptions().averages
+
+
+@pytest.mark.parametrize("wrong", [{"datacolumn": "residual"}, {"timebin_s": -1}, {"width": 0}])
+def test_wrong_options_are_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        SplitOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("nothing", "made nothing"),
+        ("dies", "died in split"),
+        ("flagged", "left no unflagged data"),
+        ("more", "kept 960 unflagged visibilities of 800"),
+        ("zero", "mean amplitude of 0, CORRECTED_DATA of 2"),
+    ],
+)
+def test_a_bad_output_is_an_error_and_the_old_one_stays(
+    ms: Path, tmp_path: Path, how: str, message: str
+) -> None:
+    old = make_ms(tmp_path / "out.ms", times=1)
+    tree = tree_hash(old)
+    with pytest.raises(ToolError, match=message):
+        split_calibrated(ms, tmp_path / "out.ms", FakeSession(how))
+    assert tree_hash(old) == tree
+    assert not (tmp_path / "out.ms.part").exists()
+
+
+def test_what_cannot_be_split_is_told(ms: Path, tmp_path: Path) -> None:
+    bare = make_ms(tmp_path / "bare.ms")
+    with pytest.raises(InputError, match="no column CORRECTED_DATA"):
+        split_calibrated(bare, tmp_path / "out.ms", FakeSession("nothing"))
+    with open_table(ms, write=True) as opened:
+        opened.putcol("FLAG", np.ones_like(opened.getcol("FLAG")))
+    with pytest.raises(InputError, match="are flagged"):
+        split_calibrated(ms, tmp_path / "out.ms", FakeSession("nothing"))
+
+
+@pytest.mark.tools
+def test_corrected_becomes_data(ms: Path, tmp_path: Path, session: CasaSession) -> None:
+    tree = tree_hash(ms)
+    target = tmp_path / "s" / "out.ms"
+    result = split_calibrated(ms, target, session)
+    assert (result.rows, result.unflagged, result.ms) == (60, 800, target)
+    assert np.allclose(read(target, "DATA"), read(ms, "CORRECTED_DATA"), rtol=1e-6)
+    assert np.array_equal(read(target, "FLAG"), read(ms, "FLAG"))
+    assert [path.name for path in target.parent.iterdir()] == ["out.ms"]
+    result = split_calibrated(ms, target, session, options=SplitOptions(keepflags=False))
+    assert (result.rows, result.flagged_fraction) == (50, 0)
+    changed = {name for name, value in tree_hash(ms).items() if tree.get(name) != value}
+    assert all(name.endswith("table.lock") for name in changed)
+
+
+@pytest.mark.tools
+def test_averaging(ms: Path, tmp_path: Path, session: CasaSession) -> None:
+    options = SplitOptions(datacolumn="data", keepflags=False, timebin_s=50, width=4)
+    result = split_calibrated(ms, tmp_path / "out.ms", session, options=options)
+    assert result.rows == 10 and result.unflagged == 10 * 2 * 2
+    assert np.abs(read(tmp_path / "out.ms", "DATA") - 1).max() < 0.15  # 0.1 / sqrt(20), 5 sigma
