@@ -22,7 +22,7 @@ from selfcal.progress import Progress
 from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
 from selfcal.state import State, hold_workdir, write_atomically
 from selfcal.step import Step, StepResult
-from selfcal.templates import TEMPLATE_DIR, check_global_parameters
+from selfcal.templates import TEMPLATE_DIR, check_settings
 from steps import STANDARD, STEPS, build_steps
 
 ROOT = Path(__file__).resolve().parent
@@ -88,7 +88,7 @@ def command_run(argv: Sequence[str]) -> int:
     arguments = _run_parser().parse_args(argv)
     settings = _settings(arguments)
     steps = build_steps(settings["steps"] or STANDARD)
-    check_global_parameters(settings, steps)
+    check_settings(settings, steps)
     workdir = settings.workdir
     if arguments.list or arguments.dry_run:
         return _show_plan(arguments, settings, steps)
@@ -98,11 +98,17 @@ def command_run(argv: Sequence[str]) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    path = Path(arguments.config) if arguments.config else ROOT / "config.py"
+    path = Path(arguments.config) if arguments.config else _default_config()
     assignments = parse_assignments(arguments.assignments)
     if arguments.workdir:
         assignments["workdir"] = arguments.workdir
     return build_settings(load_config(path), path, assignments, list(STEPS))
+
+
+def _default_config() -> Path:
+    """Return config.py beside this file; for an installed copy, that of the current folder."""
+    beside = ROOT / "config.py"
+    return beside if beside.exists() else Path("config.py")
 
 
 def _start_logging(workdir: Path, quiet: bool) -> None:
@@ -117,7 +123,9 @@ def _start_logging(workdir: Path, quiet: bool) -> None:
     logging.captureWarnings(True)
 
 
-def _pipeline(settings: Settings, steps: Sequence[Step], tools: Any, progress: Progress) -> Pipeline:
+def _pipeline(
+    settings: Settings, steps: Sequence[Step], tools: Any, progress: Progress
+) -> Pipeline:
     workdir = settings.workdir
     context = Context(settings, workdir, tools, progress)
     state = State(workdir)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-class StepFailed(SelfcalError):
+class StepFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error
     """A step failed; its row says so and the run stops (exit code 1)."""
 
 
@@ -219,7 +219,7 @@ class Pipeline:
                 result = step.run(context)
             except Skip as skip:
                 result = self._carried("skipped", str(skip))
-            except Exception as error:  # recorded, then raised as StepFailed below
+            except Exception as error:  # noqa: BLE001 - recorded, then raised as StepFailed
                 failure = error
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
         seconds = dict(context.clock.seconds)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,15 +77,17 @@ class State:
             self._load()
 
     def _load(self) -> None:
-        text = self.path.read_text()
-        if text and not text.endswith("\n"):
-            # killed within a write: the torn line never counted
-            text = text[: text.rfind("\n") + 1]
-            write_atomically(self.path, text)
-        for row in csv.DictReader(io.StringIO(text)):
+        text = self._whole_lines().decode("utf-8")
+        csv.field_size_limit(sys.maxsize)  # metrics of many executions exceed the default 128 kB
+        for row in csv.DictReader(io.StringIO(text, newline="")):
             record = _record(self.rows, row)
             self._records[record.step] = record
             self.rows += 1
+
+    def _whole_lines(self) -> bytes:
+        """Return the file without a line that a kill cut short, which never counted."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        return content[: content.rfind(b"\n") + 1]
 
     def get(self, step: str) -> Record | None:
         """Return the last record of a step."""
@@ -112,10 +115,11 @@ class State:
             self.rows, step, fingerprint, result, round(seconds["total"], 3),
             round(seconds["imaging"], 3), round(seconds["solving"], 3), dict(settings), finished,
         )  # fmt: skip
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as stream:
+        whole = len(self._whole_lines())
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            stream.truncate(whole)
             writer = csv.DictWriter(stream, COLUMNS)
-            if new:
+            if not whole:
                 writer.writeheader()
             writer.writerow(_row(record))
             stream.flush()

@@ -21,6 +21,7 @@ __all__ = [
     "TEMPLATE_DIR",
     "Choice",
     "Resolved",
+    "check_settings",
     "choose_template",
     "load_template",
     "resolve_options",
@@ -109,9 +110,10 @@ def choose_template(
         if wanted not in template_names(folder):
             raise unknown_name("template", wanted, template_names(folder))
         return Choice(wanted, f"template {wanted}: set by the config")
+    known = template_names(folder)
     for number, rule in enumerate(_read(folder / "selection.yaml")["rules"], start=1):
-        if rule["template"] not in template_names(folder):
-            raise unknown_name("template in selection.yaml", rule["template"], template_names())
+        if rule["template"] not in known:
+            raise unknown_name("template in selection.yaml", rule["template"], known)
         conditions = rule.get("when", {})
         if all(_holds(name, bounds, measured) for name, bounds in conditions.items()):
             numbers = ", ".join(
@@ -119,7 +121,8 @@ def choose_template(
                 else f"{name} {measured[name]}"
                 for name in measured
             )  # fmt: skip
-            return Choice(rule["template"], f"template {rule['template']}: rule {number} ({numbers})")
+            name = rule["template"]
+            return Choice(name, f"template {name}: rule {number} ({numbers})")
     raise ConfigError("no rule of selection.yaml holds", "end it with a rule without conditions")
 
 
@@ -132,7 +135,9 @@ def _holds(name: str, bounds: Any, measured: Mapping[str, float | str]) -> bool:
         return value == bounds
     unknown = set(bounds) - {"at_least", "below"}
     if unknown or isinstance(value, str):
-        raise ConfigError(f"selection.yaml: bad bounds for {name}: {dict(bounds)}", "at_least, below")
+        raise ConfigError(
+            f"selection.yaml: bad bounds for {name}: {dict(bounds)}", "use at_least and below"
+        )
     low = _number(bounds.get("at_least", -math.inf))
     high = _number(bounds.get("below", math.inf))
     return low <= value < high
@@ -216,9 +221,36 @@ def _set(
     origin[name] = source
 
 
-def check_global_parameters(settings: Settings, steps: Sequence[Step]) -> None:
-    """Raise ConfigError for a global parameter that no step of the run knows."""
+def check_settings(
+    settings: Settings, steps: Sequence[Step], folder: Path = TEMPLATE_DIR
+) -> None:
+    """Check, before anything runs, all that steps will ask of the config and the templates.
+
+    Raises
+    ------
+    ConfigError
+        A global parameter no step of the run knows, an unknown template, or, in the config or
+        in a template with any of its differences, an unknown parameter or a bad value.
+    """
     known = {option.name for step in steps for option in step.options}
     for name in settings["global_parameters"]:
         if name not in known:
             raise unknown_name("parameter in global_parameters", name, sorted(known))
+    names = template_names(folder)
+    wanted = settings["template"]
+    if wanted != "auto" and wanted not in names:
+        raise unknown_name("template", wanted, names)
+    for step in steps:
+        resolve_options(step, settings, "", "", "", folder)
+        if step.from_template:
+            for name in names if wanted == "auto" else [wanted]:
+                _check_template(step, name, folder)
+
+
+def _check_template(step: Step, template: str, folder: Path) -> None:
+    """Check a template's section for a step, and those of its differences."""
+    known = {option.name: option for option in step.options}
+    raw = _read(folder / f"{template}.yaml")
+    for part in (raw, *raw.get("differences", [])):
+        for name, value in (part.get("steps", {}).get(step.name) or {}).items():
+            _set(step, known, {}, {}, name, value, f"templates/{template}.yaml")
