@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from libs.errors import InputError, ToolError
-from libs.imager import ImageProducts, open_image
+from libs.imager import ImageProducts, open_image, sky_position
 
 __all__ = [
     "Grid",
@@ -158,7 +157,7 @@ class ImageStatistics:
     peak_x_pixel, peak_y_pixel : int
         Where it is, from 0.
     peak_ra_deg, peak_dec_deg : float
-        The same on the sky.
+        The same on the sky, J2000.
     min_jy_beam : float
         Most negative pixel.
     rms_jy_beam : float
@@ -321,15 +320,13 @@ def _source_mask(plane: Plane, left: Plane, mask: Path | Mask | None, grid: Grid
 
 def _peak(plane: Plane, header: fits.Header) -> dict[str, float]:
     y, x = np.unravel_index(int(plane.argmax()), plane.shape)
-    # Dates in the header are none of our business; only the two sky axes are read.
-    with np.errstate(all="ignore"):
-        ra, dec = WCS(header, fix=False).celestial.all_pix2world(int(x), int(y), 0)
+    ra, dec = sky_position(header, int(x), int(y))
     return {
         "peak_jy_beam": float(plane[y, x]),
         "peak_x_pixel": int(x),
         "peak_y_pixel": int(y),
-        "peak_ra_deg": float(ra) % 360.0,
-        "peak_dec_deg": float(dec),
+        "peak_ra_deg": ra,
+        "peak_dec_deg": dec,
         "min_jy_beam": float(plane.min()),
     }
 

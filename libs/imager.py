@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from astropy.coordinates import FK5
 from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
 from libs.errors import ConfigError, InputError
@@ -20,6 +23,7 @@ __all__ = [
     "Imager",
     "ImagingOptions",
     "open_image",
+    "sky_position",
     "write_image",
     "write_masked_model",
 ]
@@ -298,6 +302,17 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
         raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
     precision = np.float64 if data.dtype.itemsize == 8 else np.float32
     return np.asarray(data.reshape(data.shape[-2:]), dtype=precision), header
+
+
+def sky_position(header: fits.Header, x_pixel: float, y_pixel: float) -> tuple[float, float]:
+    """Return right ascension (0 to 360) and declination, J2000, deg, of a pixel counted from 0.
+
+    Images in B1950, as tclean makes of old data, are converted.
+    """
+    # fix=False: dates in the header are of no concern here, and a repaired one is a warning.
+    where = pixel_to_skycoord(x_pixel, y_pixel, WCS(header, fix=False).celestial)
+    where = where.transform_to(FK5(equinox="J2000"))
+    return float(where.ra.deg) % 360.0, float(where.dec.deg)
 
 
 def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from libs.errors import ConfigError, InputError
 from libs.geometry import good_size
 from libs.image_statistics import dilate, grid_of, mad_std
-from libs.imager import open_image, write_image
+from libs.imager import open_image, sky_position, write_image
 
 __all__ = [
     "FieldSize",
@@ -210,7 +209,7 @@ class Source:
     x_pixel, y_pixel : int
         Its brightest pixel, from 0.
     ra_deg, dec_deg : float
-        The same on the sky.
+        The same on the sky, J2000.
     peak_jy_beam, flux_jy : float
         Brightest pixel; sum over the island.
     snr : float
@@ -274,21 +273,20 @@ def find_sources(image: Path, *, nsigma: float = 7.0, local_beams: float = 25.0)
     places = ndimage.maximum_position(plane, labels, bright)
     fluxes = np.asarray(ndimage.sum_labels(plane, labels, bright)) / grid.beam_area_pixels
     boxes = ndimage.find_objects(labels)
-    sky = WCS(header, fix=False).celestial
     half = math.ceil(local_beams * grid.beam_width_pixels)
     sources = []
     for number, (y, x), flux in zip(bright, places, fluxes, strict=True):
         local = max(_local_noise(plane, int(x), int(y), half), 1e-9 * float(plane.max()))
         if plane[y, x] < nsigma * local:
             continue
-        ra, dec = sky.all_pix2world(int(x), int(y), 0)
+        ra, dec = sky_position(header, int(x), int(y))
         rows, columns = boxes[number - 1]
         sources.append(
             Source(
                 x_pixel=int(x),
                 y_pixel=int(y),
-                ra_deg=float(ra) % 360.0,
-                dec_deg=float(dec),
+                ra_deg=ra,
+                dec_deg=dec,
                 peak_jy_beam=float(plane[y, x]),
                 flux_jy=float(flux),
                 snr=float(plane[y, x]) / local,
@@ -391,8 +389,7 @@ def smallest_square_holding(
     held = tuple(item for item in sources if 2 * scale * _reach(item, centre) < size)
     position = None
     if centre != middle:
-        ra, dec = WCS(header, fix=False).celestial.all_pix2world(*centre, 0)
-        position = (float(ra) % 360.0, float(dec))
+        position = sky_position(header, *centre)
     outside = tuple(item for item in sources if item not in held)
     return FieldSize((size, size), cell_arcsec, position, held, outside)
 
