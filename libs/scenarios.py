@@ -253,13 +253,13 @@ _LOFAR_RESOLVED = dataclasses.replace(
 _FIELD_SKY = tuple(
     Source(flux, 3600.0 * l_deg, 3600.0 * m_deg, size, 0.7 * size, pa, name=name)
     for name, flux, l_deg, m_deg, size, pa in (
-        ("cal1", 0.60, 0.05, 0.42, 0.15, 20.0),
-        ("cal2", 0.45, 0.38, -0.24, 0.20, 75.0),
-        ("cal3", 0.35, -0.40, -0.18, 0.10, 130.0),
-        ("faint1", 0.12, -0.15, 0.50, 0.20, 10.0),
-        ("faint2", 0.10, 0.26, 0.30, 0.15, 50.0),
-        ("faint3", 0.09, 0.50, -0.05, 0.20, 95.0),
-        ("faint4", 0.08, 0.18, -0.40, 0.10, 140.0),
+        ("cal1", 0.50, 0.05, 0.42, 0.15, 20.0),
+        ("cal2", 0.40, 0.38, -0.24, 0.20, 75.0),
+        ("cal3", 0.32, -0.40, -0.18, 0.10, 130.0),
+        ("faint1", 0.10, -0.15, 0.50, 0.20, 10.0),
+        ("faint2", 0.09, 0.26, 0.30, 0.15, 50.0),
+        ("faint3", 0.08, 0.50, -0.05, 0.20, 95.0),
+        ("faint4", 0.075, 0.18, -0.40, 0.10, 140.0),
         ("faint5", 0.07, -0.52, 0.04, 0.25, 160.0),
         ("faint6", 0.06, -0.24, -0.38, 0.15, 35.0),
     )
@@ -271,7 +271,7 @@ _LOFAR_FIELD = dataclasses.replace(
     title="LOFAR HBA, field of 3 calibrators and 6 fainter sources behind a TEC screen",
     # a narrow band, over which one phase serves for a station's TEC
     spws=(SpectralWindow(144e6, 4e6, 16),),
-    noise_jy=0.2,
+    noise_jy=0.6,
     noise_scale=_DISTANT_LOFAR,
     sky=_FIELD_SKY,
     errors=StationErrors(

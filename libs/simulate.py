@@ -286,7 +286,7 @@ def _make_plan(
     frequency, spw = _frequency_blocks(observation, per_channel=errors.dispersive)
     tec = None
     if errors.screen is not None and sky:
-        tec = screen_tec(errors.screen, seed, uvw_m[:, :, :2], time_s, sky)
+        tec = screen_tec(errors.screen, seed, uvw_m[len(time_s) // 2, :, :2], time_s, sky)
         tec = tec * station_factors(observation.array.name, errors.scale)
     first, second = observation.baselines
     factor = station_factors(observation.array.name, observation.noise_scale)

@@ -191,13 +191,14 @@ def screen_tec(
 
     The screen is flat and at right angles to the direction of the phase centre, so the line of
     sight from a station to a source pierces it at the station's (u, v) plus height x (l, m).
+    It turns with the Earth but for its wind, so (u, v) are those of one time.
 
     Parameters
     ----------
     screen : TecScreen
     seed : int
-    antenna_uv_m : (ntime, nant, 2) float64
-        u and v of each station, m.
+    antenna_uv_m : (nant, 2) float64
+        u and v of each station in the middle of the observation, m.
     time_s : (ntime,) float64
     sky : sequence of Source
 
@@ -219,9 +220,8 @@ def screen_tec(
     drift = screen.wind_m_s * (time_s - time_s[0])
     offset = np.array([(s.l_arcsec, s.m_arcsec) for s in sky]) * ARCSEC_RAD
     offset = offset * screen.height_km * 1e3
-    tec = np.empty((len(time_s), len(sky), antenna_uv_m.shape[1]))
+    pierce = offset[:, None] + antenna_uv_m[None, :]
+    tec = np.empty((len(time_s), *pierce.shape[:2]))
     for t in range(len(time_s)):
-        pierce = offset[:, None] + antenna_uv_m[t][None]
-        pierce = pierce + np.array([drift[t], 0.0])
-        tec[t] = np.sin(pierce @ wave + phase) @ amplitude
+        tec[t] = np.sin((pierce + np.array([drift[t], 0.0])) @ wave + phase) @ amplitude
     return tec
