@@ -206,7 +206,7 @@ def _result(run: Run, drawings: Sequence[Drawing]) -> Markup:
 
 
 def _result_table(summary: Mapping[str, Any]) -> Markup:
-    """Initial against final, a statistic a line, with what changed."""
+    """Return initial against final, a statistic a line, with what changed."""
     states = [(label, summary.get(key) or {}) for key, label in STATES if summary.get(key)]
     if not states:
         return Markup("")
@@ -259,7 +259,7 @@ def _of_kind(drawings: Sequence[Drawing], kind: str) -> Markup:
 
 
 def _settings(run: Run) -> Markup:
-    """Settings somebody chose first; defaults folded away."""
+    """List the settings somebody chose; defaults are folded away."""
     if not run.settings:
         return Markup("")
     chosen = [s for s in run.settings if s.origin != "default"]

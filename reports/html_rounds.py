@@ -10,7 +10,7 @@ from typing import Any
 from reports.drawings import Drawing, comparable_steps
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
-from reports.style import MINUS, MISSING, TIMES, format_number, prefixed
+from reports.style import MINUS, MISSING, TIMES, common_unit, format_number
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]
 
@@ -87,10 +87,8 @@ def decisions_table(run: Run) -> Markup:
 
 
 def _column_unit(run: Run, name: str, unit: str) -> tuple[float, str]:
-    """Return one prefix for a column: that of its smallest number."""
-    known = [abs(run.statistic(row, name)) for row in run.steps]
-    finite = [value for value in known if math.isfinite(value) and value > 0]
-    return prefixed(min(finite), unit) if unit and finite else (1.0, unit)
+    """Return the factor and unit that a column shares."""
+    return common_unit([run.statistic(row, name) for row in run.steps], unit)
 
 
 def solint_text(row: StepRow) -> str:

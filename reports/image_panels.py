@@ -269,7 +269,7 @@ def colour_bar(image: AxesImage, axes: Axes, scale: ColourScale, label: str = ""
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x * factor)))
     bar.set_label(f"{label} ({unit})" if label else unit, labelpad=2)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
 
 
 def _plain(value: float) -> str:

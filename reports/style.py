@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +25,7 @@ __all__ = [
     "REJECTED",
     "SKIPPED",
     "TIMES",
+    "common_unit",
     "format_number",
     "format_quantity",
     "new_figure",
@@ -149,6 +150,17 @@ def prefixed(value: float, unit: str) -> tuple[float, str]:
         if size >= scale * 0.99995:
             return 1.0 / scale, prefix + unit
     return 1e9, "n" + unit
+
+
+def common_unit(values: Sequence[float], unit: str) -> tuple[float, str]:
+    """Return factor and prefixed unit for a column of values: those of its geometric middle.
+
+    Values that are 0 or not finite do not count; an empty ``unit`` is no unit.
+    """
+    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    if not unit or not sizes:
+        return 1.0, unit
+    return prefixed(math.sqrt(min(sizes)) * math.sqrt(max(sizes)), unit)
 
 
 def format_number(value: float, digits: int = 3) -> str:

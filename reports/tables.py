@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from libs.safe_files import replacing
 from libs.solutions import GainSolutions
 from reports.records import GainRow, as_number
-from reports.style import MISSING, format_number, prefixed
+from reports.style import MISSING, common_unit, format_number
 
 __all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
 
@@ -48,9 +47,8 @@ def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     units: list[tuple[float, str]] = []
     for name, _, unit in FINAL_COLUMNS:
         known = [as_number(values.get(name)) for _, values in states]
-        finite = [abs(value) for value in known if math.isfinite(value)]
         # one unit a column, so that the rows can be compared at a glance
-        units.append(prefixed(min(finite), unit) if unit and finite else (1.0, unit))
+        units.append(common_unit(known, unit))
     heading = [""]
     for (_, label, _), (_, unit) in zip(FINAL_COLUMNS, units, strict=True):
         heading.append(f"{label} ({unit})" if unit else label)

@@ -7,7 +7,7 @@ with the data set.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ __all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_fi
 LIGHT_M_S = 299_792_458.0
 CHUNK_BYTES = 48 * 1024**2
 MAX_ROWS = 2_000_000
-BINS = (150, 110)  # along uv distance, along amplitude or phase
+BINS = (150, 111)  # along uv distance, along amplitude or phase (odd: 0 deg is a middle)
 MODEL_BINS = 60
 SAMPLE_PER_CHUNK = 4000
 # not from white: single points must not vanish into the paper
@@ -201,7 +201,21 @@ def accumulate(
     uv = np.linspace(0, longest * 1.01, BINS[0] + 1)
     amplitude = np.linspace(0, brightest or 1.0, BINS[1] + 1)
     phase = np.linspace(-180, 180, BINS[1] + 1)
-    return [_density(source, uv, amplitude, phase, max_rows) for source in sources]
+    densities = [_density(source, uv, amplitude, phase, max_rows) for source in sources]
+    modelled = next((d for d in densities if np.isfinite(d.model_amplitude).any()), None)
+    if modelled is None:
+        return densities
+    # a data set that was split off holds no model: it has the one it was calibrated with
+    return [
+        density
+        if np.isfinite(density.model_amplitude).any()
+        else replace(
+            density,
+            model_amplitude=modelled.model_amplitude,
+            model_phase_deg=modelled.model_phase_deg,
+        )
+        for density in densities
+    ]
 
 
 def _density(
@@ -279,7 +293,7 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     """
     if not densities:
         return None
-    figure = new_figure(4.6 * len(densities) + 0.6, 5.6)
+    figure = new_figure(5.1 * len(densities) + 0.8, 5.6)
     axes = figure.subplots(2, len(densities), sharex=True, sharey="row", squeeze=False)
     uv_factor, uv_unit = prefixed(float(densities[0].uv_edges[-1]), "λ")
     factor, unit = prefixed(float(densities[0].amplitude_edges[-1]), "Jy")

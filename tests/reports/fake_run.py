@@ -101,10 +101,10 @@ def make_gains(
     shape = (times, spws, antennas, len(pols))
     walk = np.cumsum(rng.normal(0, 0.12, (times, 1, antennas, 1)), axis=0)
     phase = walk + rng.normal(0, 0.04, shape) + rng.normal(0, 0.25, (1, 1, antennas, 1))
-    phase[:, :, 2] = 0
+    phase[:, :, 2:3] = 0
     level = 1 + (rng.normal(0, 0.05, (1, spws, antennas, len(pols))) if amplitude else 0)
     flag = rng.random(shape) < 0.03
-    flag[:, :, 2] = False
+    flag[:, :, 2:3] = False
     flag[:, :, -1] = True
     gain = np.where(flag, 1, level * np.exp(1j * phase))
     time = 5.1e9 + 30.0 * np.arange(times)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from libs.tables import ensure_data_column, open_table
+from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
+from tests.libs.small_ms import make_ms
+from tests.reports.test_gain_figures import ink
+
+
+@pytest.fixture
+def ms(tmp_path: Path) -> Path:
+    path = make_ms(tmp_path / "a.ms", antennas=5, times=6, flux_jy=2.0)
+    for name in ("CORRECTED_DATA", "MODEL_DATA"):
+        ensure_data_column(path, name)
+    with open_table(path, write=True) as opened:
+        data = opened.getcol("DATA")
+        turn = np.exp(1j * np.linspace(-2, 2, len(data)))[:, None, None]
+        opened.putcol("CORRECTED_DATA", data)
+        opened.putcol("MODEL_DATA", data)
+        opened.putcol("DATA", data * turn)
+    return path
+
+
+def both(ms: Path) -> list[VisibilitySource]:
+    columns = (("Before", "DATA"), ("After", "CORRECTED_DATA"))
+    return [VisibilitySource(label, (ms,), column, "MODEL_DATA") for label, column in columns]
+
+
+def test_points_are_where_the_visibilities_are(ms: Path) -> None:
+    before, after = accumulate(both(ms))
+    rows = 10 * 6
+    assert before.count == after.count == rows * 2  # channels averaged, two hands
+    assert after.amplitude.sum() == after.phase.sum() == rows * 2
+    middle = 0.5 * (after.amplitude_edges[1:] + after.amplitude_edges[:-1])
+    assert middle[after.amplitude.sum(axis=0) > 0] == pytest.approx(2.0, abs=0.03)
+    phases = 0.5 * (before.phase_edges_deg[1:] + before.phase_edges_deg[:-1])
+    spread = phases[before.phase.sum(axis=0) > 0]
+    assert spread.min() < -100 and spread.max() > 100
+    assert after.phase.sum(axis=0).argmax() == np.searchsorted(after.phase_edges_deg, 0) - 1
+
+
+def test_flagged_visibilities_are_left_out(ms: Path) -> None:
+    with open_table(ms, write=True) as opened:
+        flag = opened.getcol("FLAG")
+        flag[: len(flag) // 2] = True
+        flag[-1, :-1] = True  # one good channel is enough
+        opened.putcol("FLAG", flag)
+        data = opened.getcol("DATA")
+        data[: len(flag) // 2] = 1e9
+        opened.putcol("DATA", data)
+    before, _ = accumulate(both(ms))
+    assert before.count == 60
+    assert before.amplitude_edges[-1] < 5
+
+
+def test_all_flagged_gives_no_figure(ms: Path) -> None:
+    with open_table(ms, write=True) as opened:
+        opened.putcol("FLAG", np.ones_like(opened.getcol("FLAG")))
+    assert accumulate(both(ms)) == []
+    assert visibility_figure([]) is None
+
+
+def test_the_model_is_a_line_in_every_panel(ms: Path) -> None:
+    after = accumulate(both(ms))[1]
+    good = np.isfinite(after.model_amplitude[1])
+    assert good.any()
+    assert after.model_amplitude[1][good] == pytest.approx(2.0, abs=0.01)
+    split = VisibilitySource("After", (ms,), "CORRECTED_DATA")
+    assert np.isfinite(accumulate([both(ms)[0], split])[1].model_amplitude).any()
+    assert np.isnan(accumulate([split])[0].model_amplitude).all()
+
+
+def test_a_sample_keeps_whole_integrations(ms: Path) -> None:
+    (density,) = accumulate(both(ms)[:1], max_rows=20)
+    assert density.count == 2 * 10 * 2  # two of six integrations, ten baselines, two hands
+
+
+def test_several_data_sets_are_taken_together(ms: Path) -> None:
+    (density,) = accumulate([VisibilitySource("Before", (ms, ms), "DATA")])
+    assert density.count == 240
+
+
+def test_panels_share_axes_and_scale(ms: Path) -> None:
+    figure = visibility_figure(accumulate(both(ms)))
+    assert figure is not None
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() and axes.collections][:4]
+    assert [axes.get_title("left") for axes in panels[:2]] == ["Before", "After"]
+    assert len({axes.get_xlim() for axes in panels}) == 1
+    assert panels[2].get_ylim() == (-180, 180)
+    assert len({axes.collections[0].norm.vmax for axes in panels}) == 1
+    assert figure.legends[0].get_texts()[0].get_text().startswith("model")
+    assert ink(figure) > 0.02
