@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from libs.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.provenance import Entry, entries_of
-from libs.solset import Solset, blank, copy_station, separation_rad
+from libs.solset import Solset, blank, copy_stations, separation_rad
 from libs.solution_store import write_with_entries
 
 __all__ = ["Best", "Choice", "best"]
@@ -123,8 +123,7 @@ def best(
     choices: list[Choice] = []
     origins: list[Entry] = []
     taken: list[int | None] = []
-    for i, station in enumerate(solset.antenna):
-        fraction = solset.good_fraction[i]
+    for station, fraction in zip(solset.antenna, solset.good_fraction, strict=True):
         good = [
             j
             for j, direction in enumerate(solset.direction)
@@ -199,7 +198,7 @@ def _gathered(
     result = blank(solset, solset.antenna, solset.position_m, (name,), place[np.newaxis])
     for i, j in enumerate(taken):
         if j is not None:
-            copy_station(solset, (i, j), result, (i, 0))
+            copy_stations(solset, [i], j, result, [i], 0)
         elif missing == "unit":
             result.weight[:, :, i] = 1.0
     return result

@@ -22,6 +22,7 @@ __all__ = [
     "combine",
     "inverse",
     "match_direction",
+    "nearest_within",
     "on_axes",
     "tec_to_phase",
 ]
@@ -126,7 +127,14 @@ def tec_to_phase(solset: Solset) -> Solset:
 
 def match_direction(solset: Solset, direction_rad: NDArray[np.float64]) -> int | None:
     """Index of the direction at this position (within the tolerance), or None."""
-    apart = separation_rad(solset.direction_rad, direction_rad)
+    return nearest_within(solset.direction_rad, direction_rad)
+
+
+def nearest_within(
+    places_rad: NDArray[np.float64], direction_rad: NDArray[np.float64]
+) -> int | None:
+    """Index of the nearest of several (RA, Dec), if within the tolerance, or None."""
+    apart = separation_rad(places_rad, direction_rad)
     nearest = int(np.argmin(apart))
     return nearest if np.rad2deg(apart[nearest]) * 3600 <= DIRECTION_TOLERANCE_ARCSEC else None
 

@@ -19,7 +19,7 @@ from libs.solset import Solset
 __all__ = [
     "DATASET",
     "Entry",
-    "digest",
+    "digests",
     "entries_from",
     "entries_of",
     "read_entries",
@@ -84,25 +84,41 @@ def timestamp(seconds: float | None = None) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def digest(solset: Solset, antenna: int, direction: int) -> str:
-    """Return the SHA-256 of one station's solutions in one direction.
+def digests(solset: Solset) -> list[list[str]]:
+    """Return the SHA-256 of each station's solutions in each direction.
 
     Weights count as the file holds them (float32), so that writing and reading change nothing.
+
+    Returns
+    -------
+    list of lists of str
+        By antenna and direction.
     """
-    hasher = hashlib.sha256()
-    for axis in (solset.time_s, solset.frequency_hz, solset.direction_rad[direction]):
-        hasher.update(np.ascontiguousarray(axis, dtype="<f8").tobytes())
-    valid = solset.valid[:, :, antenna, direction]
-    arrays: list[NDArray[Any]] = [
-        np.where(valid, solset.phase_rad[:, :, antenna, direction], 0.0),
-        np.where(valid, solset.amplitude[:, :, antenna, direction], 0.0),
-        np.minimum(solset.weight[:, :, antenna, direction], 1e30).astype("<f4"),
-    ]
-    if solset.tec_tecu is not None:
-        arrays.append(solset.tec_tecu[:, antenna, direction])
-    for array in arrays:
-        hasher.update(np.ascontiguousarray(array).tobytes())
-    return hasher.hexdigest()
+    axes = [np.ascontiguousarray(a, dtype="<f8") for a in (solset.time_s, solset.frequency_hz)]
+    result = []
+    for i in range(len(solset.antenna)):
+        # One antenna at a time, its directions first: each is hashed as one piece of memory.
+        weight, phase, amplitude = (
+            np.ascontiguousarray(np.moveaxis(array[:, :, i], 2, 0))
+            for array in (solset.weight, solset.phase_rad, solset.amplitude)
+        )
+        row = []
+        for j, place in enumerate(solset.direction_rad):
+            good = weight[j] > 0
+            hasher = hashlib.sha256()
+            for array in (
+                *axes,
+                np.ascontiguousarray(place, dtype="<f8"),
+                np.where(good, phase[j], 0.0),
+                np.where(good, amplitude[j], 0.0),
+                np.minimum(weight[j], 1e30).astype("<f4"),
+            ):
+                hasher.update(array.data)
+            if solset.tec_tecu is not None:
+                hasher.update(np.ascontiguousarray(solset.tec_tecu[:, i, j]).data)
+            row.append(hasher.hexdigest())
+        result.append(row)
+    return result
 
 
 def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDArray[Any]:
@@ -122,14 +138,14 @@ def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDA
     structured array
         Sorted by direction and station.
     """
-    good = solset.good_fraction
+    good, hashes = solset.good_fraction, digests(solset)
     ordered = []
     for entry in sorted(entries, key=lambda entry: entry.key):
         if entry.direction not in solset.direction or entry.station not in solset.antenna:
             continue
         j, i = solset.direction.index(entry.direction), solset.antenna.index(entry.station)
         if good[i, j]:
-            content = digest(solset, i, j)
+            content = hashes[i][j]
             origin = content if made_here else entry.digest
             ordered.append(replace(entry, content=content, digest=origin))
     columns: dict[str, NDArray[Any]] = {}
@@ -178,14 +194,14 @@ def entries_of(path: Path, solset: Solset) -> dict[tuple[str, str], Entry]:
     known = {entry.key: entry for entry in read_entries(path)}
     changed_at = timestamp(path.stat().st_mtime)
     result = {}
-    good = solset.good_fraction
+    good, hashes = solset.good_fraction, digests(solset)
     for j, direction in enumerate(solset.direction):
         for i, station in enumerate(solset.antenna):
             if not good[i, j]:
                 continue
             key = (direction, station)
             entry = known.get(key, Entry(direction, station, source=direction, run=path.name))
-            content = digest(solset, i, j)
+            content = hashes[i][j]
             if entry.content != content:
                 entry = replace(entry, date=changed_at, digest=content, content=content)
             result[key] = entry if entry.input else replace(entry, input=str(path))

@@ -20,7 +20,7 @@ __all__ = [
     "TIME_TOLERANCE_S",
     "Solset",
     "blank",
-    "copy_station",
+    "copy_stations",
     "from_gain_solutions",
     "identity_like",
     "neutral_amplitude",
@@ -330,17 +330,25 @@ def blank(
     )
 
 
-def copy_station(
-    source: Solset, origin: tuple[int, int], target: Solset, to: tuple[int, int]
+def copy_stations(
+    source: Solset,
+    antennas: Sequence[int],
+    direction: int,
+    target: Solset,
+    to_antennas: Sequence[int],
+    to_direction: int,
 ) -> None:
-    """Copy the solutions of one (antenna, direction) into the arrays of another table."""
+    """Copy the solutions of some antennas in one direction into the arrays of another table.
+
+    Both have the same times, frequencies and polarizations.
+    """
+    here, there = list(antennas), list(to_antennas)
     for name in ("phase_rad", "amplitude", "weight"):
-        getattr(target, name)[:, :, to[0], to[1]] = getattr(source, name)[
-            :, :, origin[0], origin[1]
-        ]
+        values = getattr(source, name)[:, :, :, direction]
+        getattr(target, name)[:, :, there, to_direction] = values[:, :, here]
     if target.tec_tecu is not None:
         tec = source.tec_tecu
-        target.tec_tecu[:, to[0], to[1]] = 0.0 if tec is None else tec[:, origin[0], origin[1]]
+        target.tec_tecu[:, there, to_direction] = 0.0 if tec is None else tec[:, here, direction]
 
 
 def identity_like(solset: Solset) -> Solset:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.combine_gains import combine, match_direction, tec_to_phase
+from libs.combine_gains import combine, match_direction, nearest_within, tec_to_phase
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid
 from libs.h5parm import as_written, read_h5parm, write_h5parm
 from libs.provenance import DATASET, Entry, entries_of, rows_of
 from libs.safe_files import locked
-from libs.solset import Solset, blank, copy_station
+from libs.solset import Solset, blank, copy_stations
 
 __all__ = [
     "Listing",
@@ -136,18 +136,24 @@ def merge_into(
             entries = entries_of(store, table)
         tally: dict[str, list[Key]] = {"added": [], "replaced": [], "unchanged": [], "older": []}
         renamed: list[tuple[str, str]] = []
+        parts: list[tuple[Solset, set[Key]]] = []
+        if table is not None:
+            parts.append((table, set(entries)))
+        places = _places(part for part, _ in parts)
         for solset, found in read:
-            solset, found, names = _fit_names(table, solset, found)
+            solset, found, names = _fit_names(places, solset, found)
             renamed += names
             taken = _decide(entries, found, force, tally)
+            entries.update({key: found[key] for key in taken})
             if taken:
-                table = _take(table, solset, taken)
-                entries.update({key: found[key] for key in taken})
+                parts.append((solset, set(taken)))
+                places = _places(part for part, _ in parts)
         report = MergeReport(
             **{name: tuple(keys) for name, keys in tally.items()}, renamed=tuple(renamed)
         )
-        if table is not None and report.changed:
-            write_with_entries(store, _sorted(table), list(entries.values()), made_here=False)
+        if report.changed:
+            merged = as_written(_assembled(parts))
+            write_with_entries(store, merged, list(entries.values()), made_here=False)
     return report
 
 
@@ -171,79 +177,73 @@ def _decide(
     return taken
 
 
-def _fit_names(
-    table: Solset | None, solset: Solset, found: Entries
-) -> tuple[Solset, Entries, list[tuple[str, str]]]:
-    """Give directions the names the table has for their places, or free ones."""
-    if table is None:
-        return solset, found, []
-    names, renamed = [], []
-    for name, position in zip(solset.direction, solset.direction_rad, strict=True):
-        same = match_direction(table, position)
-        new = name if same is None else table.direction[same]
-        if same is None and name in table.direction:
-            ra, dec = np.rad2deg(position)
-            new = f"{name}_{ra % 360:.4f}{dec:+.4f}"
-        if new != name:
-            renamed.append((name, new))
-        names.append(new)
-    rename = dict(zip(solset.direction, names, strict=True))
-    moved = {(rename[d], s): replace(entry, direction=rename[d]) for (d, s), entry in found.items()}
-    return replace(solset, direction=tuple(names)), moved, renamed
+Places = dict[str, NDArray[np.float64]]
 
 
-def _take(table: Solset | None, solset: Solset, keys: Sequence[Key]) -> Solset:
-    """Return the table with the solutions ``keys`` of ``solset`` in place of its own."""
-    parts = [part for part in (table, solset) if part is not None]
-    time_s, frequency_hz = union_grid(parts)
-    polarization = max((part.polarization for part in parts), key=len)
-    parts = [regrid(p, time_s, frequency_hz).with_polarization(polarization) for p in parts]
-    if len(frequency_hz) > 1:
-        parts = [tec_to_phase(part) for part in parts]
-    result = _blank_union(parts)
-    chosen = set(keys)
+def _places(parts: Iterable[Solset]) -> Places:
+    """Return the directions of several tables, the first of each name."""
+    places: Places = {}
     for part in parts:
-        is_source = part is parts[-1]
-        for j, direction in enumerate(part.direction):
-            for i, station in enumerate(part.antenna):
-                if not is_source or (direction, station) in chosen:
-                    place = result.antenna.index(station), result.direction.index(direction)
-                    copy_station(part, (i, j), result, place)
-    return result
-
-
-def _blank_union(parts: Sequence[Solset]) -> Solset:
-    """Return a table without solutions on the union of antennas and directions."""
-    positions: dict[str, NDArray[np.float64]] = {}
-    places: dict[str, NDArray[np.float64]] = {}
-    for part in parts:
-        for name, position in zip(part.antenna, part.position_m, strict=True):
-            positions.setdefault(name, position)
         for name, place in zip(part.direction, part.direction_rad, strict=True):
             places.setdefault(name, place)
-    like = next((part for part in parts if part.tec_tecu is not None), parts[0])
-    return blank(
-        like,
-        tuple(positions),
-        np.array(list(positions.values())),
+    return places
+
+
+def _fit_names(
+    places: Places, solset: Solset, found: Entries
+) -> tuple[Solset, Entries, list[tuple[str, str]]]:
+    """Give directions the names the table has for their places, or free ones."""
+    if not places:
+        return solset, found, []
+    known = np.array(list(places.values()))
+    rename = {}
+    for name, place in zip(solset.direction, solset.direction_rad, strict=True):
+        same = nearest_within(known, place)
+        new = name if same is None else list(places)[same]
+        if same is None and name in places:
+            ra, dec = np.rad2deg(place)
+            new = f"{name}_{ra % 360:.4f}{dec:+.4f}"
+        rename[name] = new
+    moved = {(rename[d], s): replace(entry, direction=rename[d]) for (d, s), entry in found.items()}
+    changed = [(old, new) for old, new in rename.items() if old != new]
+    return replace(solset, direction=tuple(rename.values())), moved, changed
+
+
+def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
+    """Return one table of the chosen solutions of several; later ones replace earlier ones.
+
+    Directions and stations are sorted by name: the same table whatever the order of merges.
+    """
+    solsets = [solset for solset, _ in parts]
+    time_s, frequency_hz = union_grid(solsets)
+    polarization = max((solset.polarization for solset in solsets), key=len)
+
+    def fitted(solset: Solset) -> Solset:
+        solset = regrid(solset, time_s, frequency_hz).with_polarization(polarization)
+        return tec_to_phase(solset) if len(frequency_hz) > 1 else solset
+
+    places = dict(sorted(_places(solsets).items()))
+    positions: dict[str, NDArray[np.float64]] = {}
+    for solset in solsets:
+        for name, position in zip(solset.antenna, solset.position_m, strict=True):
+            positions.setdefault(name, position)
+    antenna = tuple(sorted(positions))
+    like = next((solset for solset in solsets if solset.tec_tecu is not None), solsets[-1])
+    result = blank(
+        fitted(like.select_directions([0])),
+        antenna,
+        np.array([positions[name] for name in antenna]),
         tuple(places),
         np.array(list(places.values())),
     )
-
-
-def _sorted(table: Solset) -> Solset:
-    """Directions and stations by name: the same table whatever the order of the merges."""
-    table = table.select_directions(list(np.argsort(table.direction)))
-    order = list(np.argsort(table.antenna))
-    return replace(
-        table,
-        antenna=tuple(table.antenna[i] for i in order),
-        position_m=table.position_m[order],
-        phase_rad=table.phase_rad[:, :, order],
-        amplitude=table.amplitude[:, :, order],
-        weight=table.weight[:, :, order],
-        tec_tecu=None if table.tec_tecu is None else table.tec_tecu[:, order],
-    )
+    row = {name: i for i, name in enumerate(antenna)}
+    for solset, keys in parts:
+        part = fitted(solset)
+        for j, direction in enumerate(part.direction):
+            here = [i for i, name in enumerate(part.antenna) if (direction, name) in keys]
+            there = [row[part.antenna[i]] for i in here]
+            copy_stations(part, here, j, result, there, result.direction.index(direction))
+    return result
 
 
 # -------------------------------------------------------------------------------- combination

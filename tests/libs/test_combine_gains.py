@@ -284,7 +284,7 @@ def test_separation() -> None:
     a, b = np.deg2rad([[350.0, 60.0], [10.0, 60.0]])
     assert np.rad2deg(separation_rad(a, b)) == pytest.approx(9.9619, abs=1e-4)
     tiny = np.deg2rad(0.1 / 3600)
-    assert separation_rad(a, a + [0, tiny]) == pytest.approx(tiny, rel=1e-6)
+    assert separation_rad(a, a + np.array([0, tiny])) == pytest.approx(tiny, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["dirtest", "fulljones"])

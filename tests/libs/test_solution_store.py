@@ -16,7 +16,7 @@ import pytest
 
 from libs.best_solutions import best
 from libs.errors import InputError
-from libs.h5parm import read_h5parm, write_h5parm
+from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.provenance import Entry, read_entries
 from libs.safe_files import locked
@@ -361,7 +361,7 @@ def test_ties_go_to_the_more_coherent_then_to_the_newer(tmp_path) -> None:
         path = tmp_path / f"{name}.h5"
         table = at(name, east, phase_rad=0.1)
         if name == "C":  # beside A: as near, but another direction
-            table = replace(table, direction_rad=table.direction_rad + [0, 2e-5])
+            table = replace(table, direction_rad=table.direction_rad + np.array([0, 2e-5]))
         write(path, table, coherence=coherence, date=f"2026-0{month}-01T00:00:00.000Z")
         merge_into(store, [path])
     position = (HERE[0], read_h5parm(store).direction_rad[0, 1])
