@@ -281,6 +281,8 @@ def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
 
 def _ordered(tab: _Soltab) -> _Soltab:
     """Sort by time and frequency."""
+    if (np.diff(tab.time_s) > 0).all() and (np.diff(tab.frequency_hz) > 0).all():
+        return tab
     time, frequency = np.argsort(tab.time_s), np.argsort(tab.frequency_hz)
     return replace(
         tab,
@@ -350,7 +352,8 @@ def _joined(parts: dict[str, Solset]) -> Solset:
         if len(frequency_hz) > 1:
             part = tec_to_phase(part)
         part = on_axes(part, first.antenna, first.position_m)
-        part = part.select_directions([part.direction.index(d) for d in first.direction])
+        if part.direction != first.direction:
+            part = part.select_directions([part.direction.index(d) for d in first.direction])
         fitted[kind] = part.with_polarization(polarization)
     weight = np.min([p.weight for p in fitted.values()], axis=0)
     phase = np.sum([p.phase_rad for p in fitted.values()], axis=0)
