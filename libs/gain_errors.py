@@ -198,7 +198,7 @@ def _frequency_index(
     if not blocks.size:
         raise InputError(f"the gains have no spectral window {spw} of {path}", "check the data")
     distance = np.abs(channel_hz[:, None] - gains.frequency_hz[blocks][None, :])
-    return blocks[np.argmin(distance, axis=1)]
+    return np.asarray(blocks[np.argmin(distance, axis=1)])
 
 
 def _time_index(gains: GainSolutions, time: NDArray[np.float64], path: Path) -> NDArray[np.int64]:

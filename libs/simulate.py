@@ -192,8 +192,20 @@ class _Plan:
         return float(np.mean([spw.centre_hz for spw in self.observation.spws]))
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def _corrupt(seen, ideal, ant1, ant2, gain, block, hands, noise, sigma, data, perfect):  # type: ignore[no-untyped-def]
+@njit(parallel=True, cache=True)
+def _corrupt(
+    seen: NDArray[np.complex128],
+    ideal: NDArray[np.complex128],
+    ant1: NDArray[np.int64],
+    ant2: NDArray[np.int64],
+    gain: NDArray[np.complex128],
+    block: NDArray[np.int64],
+    hands: NDArray[np.int64],
+    noise: NDArray[np.float32],
+    sigma: NDArray[np.float64],
+    data: NDArray[np.complex64],
+    perfect: NDArray[np.complex64],
+) -> None:
     """Fill data = g_p conj(g_q) seen + noise and perfect = ideal + noise / (g_p conj(g_q)).
 
     Cross hands of an unpolarised sky hold noise only.

@@ -107,7 +107,7 @@ def source_table(
     )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _bessel_j1_over_x(x: float) -> float:
     """J1(x) / x for x >= 0 (Abramowitz & Stegun 9.4.4 to 9.4.6, error below 2e-8)."""
     if x < 3.0:
@@ -139,7 +139,7 @@ def _bessel_j1_over_x(x: float) -> float:
     return amplitude * math.cos(phase) / math.sqrt(x) / x
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _envelope(size: float, kind: int) -> float:
     """Return |V| / flux; size is the axis-weighted uv distance (rad x wavelengths)."""
     if kind == _DISC:
@@ -148,8 +148,20 @@ def _envelope(size: float, kind: int) -> float:
     return math.exp(-((math.pi * size) ** 2) / (4.0 * math.log(2.0)))
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def _accumulate(uvw, ant1, ant2, frequency, lmn, flux, axes, pa, kind, tec, out):  # type: ignore[no-untyped-def]
+@njit(parallel=True, cache=True)
+def _accumulate(
+    uvw: NDArray[np.float64],
+    ant1: NDArray[np.int64],
+    ant2: NDArray[np.int64],
+    frequency: NDArray[np.float64],
+    lmn: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    pa: NDArray[np.float64],
+    kind: NDArray[np.int64],
+    tec: NDArray[np.float64],
+    out: NDArray[np.complex128],
+) -> None:
     ntime, nbl, nchan = out.shape
     for cell in prange(ntime * nbl):
         t, b = cell // nbl, cell % nbl

@@ -132,7 +132,7 @@ def antenna_uvw(
     aberration = _apparent_rotation(toward, velocity)
     axes = np.einsum("tij,kj->tki", aberration, np.stack([east, north, toward]))
     to_uvw = np.einsum("tij,tkj->tik", to_itrf, axes)
-    return np.einsum("ai,tik->tak", position_m - centre, to_uvw)
+    return np.asarray(np.einsum("ai,tik->tak", position_m - centre, to_uvw))
 
 
 def transit_s(position_m: NDArray[np.float64], ra_rad: float, day_mjd: float) -> float:

@@ -91,9 +91,9 @@ def model_of(source: Source, u_m: float, v_m: float, w_m: float = 0.0) -> NDArra
 )
 def test_point_visibility(l_arcsec: float, m_arcsec: float, u_m: float, w_m: float) -> None:
     v_m = 7000.0
-    l, m = l_arcsec * ARCSEC, m_arcsec * ARCSEC
-    n1 = math.sqrt(1 - l * l - m * m) - 1
-    turns = (u_m * l + v_m * m + w_m * n1) * FREQUENCY / 299792458.0
+    l_cos, m_cos = l_arcsec * ARCSEC, m_arcsec * ARCSEC
+    n1 = math.sqrt(1 - l_cos**2 - m_cos**2) - 1
+    turns = (u_m * l_cos + v_m * m_cos + w_m * n1) * FREQUENCY / 299792458.0
     expected = 2.0 * (FREQUENCY / 5e9) ** -0.7 * np.exp(2j * np.pi * turns)
     source = Source(2.0, l_arcsec, m_arcsec, spectral_index=-0.7)
     np.testing.assert_allclose(model_of(source, u_m, v_m, w_m), expected, atol=1e-7)
