@@ -481,3 +481,17 @@ def test_casa_takes_the_data_and_finds_the_point(tmp_path: Path) -> None:
     corrected = column(tmp_path / "m.ms", "DATA")
     assert corrected.shape[1] == 1
     assert np.isfinite(corrected).all()
+
+
+@pytest.mark.tools
+def test_dp3_averages_the_data(tmp_path: Path) -> None:
+    if shutil.which("DP3.py") is None:
+        pytest.skip("DP3 is not installed")
+    pytest.importorskip("lofarantpos")
+    made = make_scenario("lofar_hba", tmp_path / "a.ms", scale=0.05, antennas=6)
+    argv = ["DP3.py", f"msin={made.perfect_ms}", f"msout={tmp_path / 'b.ms'}"]
+    argv += ["steps=[averager]", "averager.freqstep=4", "averager.timestep=1"]
+    run_tool(argv, tmp_path / "dp3.log", env={"OPENBLAS_NUM_THREADS": "1"})
+    data = column(made.perfect_ms, "DATA")
+    averaged = data.reshape(len(data), 4, 4, 4).mean(axis=2)
+    np.testing.assert_allclose(column(tmp_path / "b.ms", "DATA"), averaged, atol=1e-5)
