@@ -51,6 +51,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MINIMUM_ANTENNAS = 3  # two antennas' gains cannot be told from their one baseline
+LARGEST_MOSAIC_DEG = 5.0
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def make_working_copy(
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
             _transform(source, view.path, options, session, log)
             own_every_file(part)
+            notes += _check_one_target(part, source)
             _remove_stand_ins(part, view.replaced)
             notes = [*view.notes, *notes]
         tell(f"checking the values of {source.name}")
@@ -337,6 +339,27 @@ def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: 
         f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
         f"its fields are {known}; its spws 0 to {spws - 1}",
     )
+
+
+def _check_one_target(part: Path, source: Source) -> list[str]:
+    """Refuse fields too far apart to be one target; several close ones are noted."""
+    with open_table(part) as opened:
+        used = np.unique(opened.getcol("FIELD_ID"))
+    if used.size < 2:
+        return []
+    with open_table(f"{part}::FIELD") as fields:
+        names = fields.getcol("NAME")
+        directions = np.array([fields.getcell("PHASE_DIR", int(i))[0] for i in used])
+    ra, dec = directions.T
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    apart_deg = np.rad2deg(np.arccos(np.clip((vectors @ vectors.T).min(), -1, 1)))
+    listed = ", ".join(names[i] for i in used)
+    if apart_deg > LARGEST_MOSAIC_DEG:
+        raise InputError(
+            f"{source.vis} has fields up to {apart_deg:.0f} deg apart ({listed})",
+            "choose the one to calibrate with field",
+        )
+    return [f"{used.size} fields are calibrated together: {listed}"]
 
 
 def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:

@@ -175,18 +175,17 @@ def test_count_takes_in_flagged_rows(ms: Path) -> None:
 
 
 @pytest.mark.tools
-def test_flagmanager_and_we_read_each_others_versions(ms: Path, tmp_path: Path) -> None:
-    with CasaSession(tmp_path / "logs") as session:
-        theirs = random_flags(ms, 1)
-        session.run("flagmanager", vis=ms, mode="save", versionname="theirs", comment="by CASA")
-        ours = random_flags(ms, 2)
-        flags.save_version(ms, "ours", "by us")
-        listed = session.run("flagmanager", vis=ms, mode="list")
-        found = {one["name"]: one["comment"] for key, one in listed.items() if key.isdigit()}
-        assert found == flags.versions(ms) == {"theirs": "by CASA", "ours": "by us"}
-        flags.restore_version(ms, "theirs")
-        assert np.array_equal(read(ms, "FLAG"), theirs)
-        session.run("flagmanager", vis=ms, mode="restore", versionname="ours")
-        assert np.array_equal(read(ms, "FLAG"), ours)
-        session.run("flagmanager", vis=ms, mode="delete", versionname="theirs")
-        assert list(flags.versions(ms)) == ["ours"]
+def test_flagmanager_and_we_read_each_others_versions(ms: Path, session: CasaSession) -> None:
+    theirs = random_flags(ms, 1)
+    session.run("flagmanager", vis=ms, mode="save", versionname="theirs", comment="by CASA")
+    ours = random_flags(ms, 2)
+    flags.save_version(ms, "ours", "by us")
+    listed = session.run("flagmanager", vis=ms, mode="list")
+    found = {one["name"]: one["comment"] for key, one in listed.items() if key.isdigit()}
+    assert found == flags.versions(ms) == {"theirs": "by CASA", "ours": "by us"}
+    flags.restore_version(ms, "theirs")
+    assert np.array_equal(read(ms, "FLAG"), theirs)
+    session.run("flagmanager", vis=ms, mode="restore", versionname="ours")
+    assert np.array_equal(read(ms, "FLAG"), ours)
+    session.run("flagmanager", vis=ms, mode="delete", versionname="theirs")
+    assert list(flags.versions(ms)) == ["ours"]

@@ -7,7 +7,6 @@ import os
 import shutil
 import tarfile
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +36,6 @@ def write(ms: Path, name: str, value: np.ndarray) -> None:
 @pytest.fixture
 def ms(tmp_path: Path) -> Path:
     return make_ms(tmp_path / "obs.ms", antennas=4, times=4, channels=3)
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CasaSession]:
-    with CasaSession(tmp_path_factory.mktemp("logs")) as opened:
-        yield opened
 
 
 # what vis names
@@ -221,7 +214,7 @@ def test_missing_and_broken_subtables_are_replaced(ms: Path) -> None:
 
 def test_a_missing_essential_subtable_is_an_error(ms: Path) -> None:
     shutil.rmtree(ms / "FIELD")
-    with pytest.raises(InputError, match="subtable FIELD .* is missing"), ms_view.read_view(ms):
+    with pytest.raises(InputError, match=r"subtable FIELD .* is missing"), ms_view.read_view(ms):
         pass
 
 
@@ -464,6 +457,21 @@ def test_nothing_selected_is_told_and_leaves_nothing(
         ingest.make_working_copy(source, tmp_path / "w" / "a.ms", session=session, **selection)
     assert list((tmp_path / "w").iterdir()) == []
     assert tree_hash(ms) == tree
+
+
+@pytest.mark.tools
+def test_fields_far_apart_are_not_one_target(tmp_path: Path, session: CasaSession) -> None:
+    ms = make_ms(tmp_path / "a.ms", scans=2, fields=("one", "two"))
+    (source,) = ingest.resolve_inputs(str(ms))
+    for offset, far in ((0.01, False), (0.5, True)):
+        with open_table(ms / "FIELD", write=True) as opened:
+            opened.putcell("PHASE_DIR", 1, np.array([[1.2, 0.6 + offset]]))
+        if far:
+            with pytest.raises(InputError, match=r"29 deg apart \(one, two\)"):
+                ingest.make_working_copy(source, tmp_path / "w.ms", session=session)
+        else:
+            copy = ingest.make_working_copy(source, tmp_path / "w.ms", session=session)
+            assert any("2 fields are calibrated together" in note for note in copy.notes)
 
 
 @pytest.mark.tools

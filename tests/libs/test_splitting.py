@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,6 @@ from libs.sanitise import add_scratch_columns
 from libs.splitting import SplitOptions, split_calibrated
 from libs.tables import open_table
 from tests.libs.small_ms import make_ms, tree_hash
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CasaSession]:
-    with CasaSession(tmp_path_factory.mktemp("logs")) as opened:
-        yield opened
 
 
 @pytest.fixture
