@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -22,6 +22,7 @@ __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 
 PANELS_PER_PAGE = 30
 COLUMNS = 5
+MOST_BLOCKS = 8
 PHASE_LIMITS_DEG = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
 
 
@@ -108,13 +109,14 @@ def _page(
     # placed by hand: fitting thirty panels takes longer than drawing them
     width, height = 0.75 + 1.92 * columns, 1.12 + 1.12 * rows
     figure = new_figure(width, height, placed=True)
-    axes = figure.subplots(
-        rows, columns, sharex=True, sharey=True, squeeze=False,
-        gridspec_kw={
-            "left": 0.66 / width, "right": 1 - 0.12 / width, "top": 1 - 0.62 / height,
-            "bottom": 0.5 / height, "hspace": 0.42, "wspace": 0.13,
-        },
-    )  # fmt: skip
+    with matplotlib.rc_context({"xtick.labelsize": 7, "ytick.labelsize": 7}):
+        axes = figure.subplots(
+            rows, columns, sharex=True, sharey=True, squeeze=False,
+            gridspec_kw={
+                "left": 0.66 / width, "right": 1 - 0.12 / width, "top": 1 - 0.62 / height,
+                "bottom": 0.5 / height, "hspace": 0.42, "wspace": 0.13,
+            },
+        )  # fmt: skip
     times = make_time_axis(solutions.time_s, solutions.interval_s)
     for panel, antenna in enumerate(antennas):
         _antenna_panel(axes.flat[panel], solutions, value, antenna, times, limits, jump)
@@ -146,8 +148,9 @@ def _antenna_panel(
     series = value[:, :, antenna, :]
     dense = flag.shape[0] > 60
     for pol in range(flag.shape[2]):
-        for block in reversed(range(flag.shape[1])):  # the darkest on top
-            colour = _shade(PALETTE[pol % len(PALETTE)], block, flag.shape[1])
+        blocks = _shown_blocks(solutions)
+        for order, block in reversed(list(enumerate(blocks))):  # the darkest on top
+            colour = _shade(PALETTE[pol % len(PALETTE)], order, len(blocks))
             x, y = _broken(times, solutions, series[:, block, pol], ~flag[:, block, pol], jump)
             axes.plot(
                 x, np.clip(y, *limits), color=colour, lw=0.7, marker="o", ms=1.2 if dense else 2.2,
@@ -193,13 +196,11 @@ def _shared_axes(axes: Any, count: int, times: TimeAxis, limits: tuple[float, fl
     first.set_ylim(limits[0] - 0.06 * span, limits[1] + 0.06 * span)
     if limits[0] == -limits[1]:
         first.set_yticks([-limits[1], 0, limits[1]])
-    places, labels = times.ticks()
+    first.set_xticks(*times.ticks())  # panels share their ticks
     for panel in axes.flat[:count]:
         panel.axhline(0.0 if limits[0] < 0 else 1.0, color=MUTED, lw=0.5, zorder=1)
         for cut in times.cuts:
             panel.axvline(cut, color="#b8c1ca", lw=0.6, ls=(0, (1, 2)), zorder=0)
-        panel.set_xticks(places, labels)
-        panel.tick_params(labelsize=7)
     columns = axes.shape[1]
     for panel in range(max(0, count - columns), count):  # the lowest visible panel of each column
         axes.flat[panel].tick_params(labelbottom=True)
@@ -217,21 +218,24 @@ def _broken(
     A line ends where a gap was cut or is over 2.5 intervals long, and where a phase wraps.
     """
     index = np.flatnonzero(good)
+    x, y = times.x[index], value[index]
     if index.size < 2:
-        return times.x[index], value[index]
-    steps = np.diff(times.time_s)
-    typical = max(float(np.median(solutions.interval_s)), float(np.median(steps)), 1e-6)
-    cuts = np.asarray(times.cuts)
-    x, y = [times.x[index[0]]], [value[index[0]]]
-    for before, after in pairwise(index):
-        apart = times.time_s[after] - times.time_s[before] > 2.5 * typical
-        cut = bool(((cuts > times.x[before]) & (cuts < times.x[after])).any())
-        if apart or cut or abs(value[after] - value[before]) > jump:
-            x.append(times.x[after])
-            y.append(np.nan)
-        x.append(times.x[after])
-        y.append(value[after])
-    return np.asarray(x), np.asarray(y)
+        return x, y
+    spacing = float(np.median(np.diff(times.time_s)))
+    typical = max(float(np.median(solutions.interval_s)), spacing, 1e-6)
+    scan = np.searchsorted(np.asarray(times.cuts), x)
+    ends = np.diff(times.time_s[index]) > 2.5 * typical
+    ends |= (np.diff(scan) > 0) | (np.abs(np.diff(y)) > jump)
+    place = np.flatnonzero(ends) + 1
+    return np.insert(x, place, x[place]), np.insert(y, place, np.nan)
+
+
+def _shown_blocks(solutions: GainSolutions) -> list[int]:
+    """Return the frequency blocks that are drawn: all of a few, an even choice of many."""
+    count = len(solutions.frequency_hz)
+    if count <= MOST_BLOCKS:
+        return list(range(count))
+    return [int(block) for block in np.linspace(0, count - 1, MOST_BLOCKS).round()]
 
 
 def _shade(colour: str, block: int, blocks: int) -> tuple[float, float, float]:
@@ -249,10 +253,11 @@ def _legend(solutions: GainSolutions) -> list[Line2D]:
     ]  # fmt: skip
     blocks = len(solutions.frequency_hz)
     if blocks > 1:
-        light = _shade(INK, blocks - 1, blocks)
+        shown = len(_shown_blocks(solutions))
+        words = f"{blocks} frequency blocks" if shown == blocks else f"{shown} of {blocks} blocks"
         handles.append(
-            Line2D([], [], color=light, marker="o", ms=4, lw=1,
-                   label=f"{blocks} frequency blocks, dark to light")
+            Line2D([], [], color=_shade(INK, shown - 1, shown), marker="o", ms=4, lw=1,
+                   label=f"{words}, dark to light")
         )  # fmt: skip
     if solutions.flag.any():
         handles.append(

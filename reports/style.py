@@ -118,7 +118,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=DPI)
+        figure.savefig(beside, format="png", dpi=DPI, pil_kwargs={"compress_level": 4})
     return path
 
 

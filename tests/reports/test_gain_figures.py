@@ -85,6 +85,13 @@ def test_lines_break_where_a_phase_wraps() -> None:
     assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, False]
 
 
+def test_of_many_frequency_blocks_an_even_choice_is_drawn() -> None:
+    (figure,) = phase_figures(make_gains(antennas=2, times=5, spws=40, pols=("I",)))
+    lines = [line for line in figure.axes[0].lines if line.get_label() == "I"]
+    assert len(lines) == 8
+    assert "8 of 40 blocks, dark to light" in [t.get_text() for t in figure.legends[0].get_texts()]
+
+
 def test_amplitudes_only_where_they_were_solved() -> None:
     assert amplitude_figures(make_gains()) == []
     (figure,) = amplitude_figures(make_gains(amplitude=True))
