@@ -7,7 +7,7 @@ those may be unflagged again by the next solve; here every visibility gets its m
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from libs.geometry import ARCSEC_PER_RAD
 from libs.imager import open_image
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, chunks, ensure_data_column, open_table, put_rows
 
-__all__ = ["ModelImage", "model_visibilities", "predict_model", "read_model"]
+__all__ = ["ModelImage", "fill_model_column", "model_visibilities", "predict_model", "read_model"]
 
 # Of the model's total flux; MODEL_DATA holds single precision, 6e-8.
 _ACCURACY = 1e-6
-_OTHER_SIGN = np.array([-1.0, -1.0, 1.0])
+
+# The degridder computes exp(-2 pi i (u x + v y - w (n - 1))). With x = -l, because columns run
+# west, the measurement sets' sign comes out when v alone is turned.
+_NORTH_FLIPPED = np.array([1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,13 @@ def model_visibilities(
     for power, term in enumerate(model.terms):
         if not term.any():
             continue
-        # Columns run west: reversed and rolled, so that they run east with the centre kept.
-        east = np.roll(term[:, ::-1], 1, axis=1)
         part = dirty2vis(
-            # It computes exp(-2 pi i (u l + v m - w (n - 1))); its own flip_u and flip_v would
-            # turn the centre's sign as well.
-            uvw=uvw_m * _OTHER_SIGN,
+            uvw=uvw_m * _NORTH_FLIPPED,
             freq=np.ascontiguousarray(frequency_hz),
-            dirty=np.ascontiguousarray(east.T),
+            dirty=np.ascontiguousarray(term.T),
             pixsize_x=model.cell_rad,
             pixsize_y=model.cell_rad,
-            center_x=model.offset_rad[0],
+            center_x=-model.offset_rad[0],
             center_y=model.offset_rad[1],
             epsilon=_ACCURACY,
             do_wgridding=True,
@@ -164,16 +163,45 @@ def predict_model(
     float
         Wall-clock seconds.
     """
+
+    def visibilities(
+        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
+    ) -> NDArray[np.complex128]:
+        return model_visibilities(model, uvw_m, frequency_hz, threads=threads)
+
+    return fill_model_column(vis, visibilities, field_id=field_id)
+
+
+def fill_model_column(
+    vis: Sequence[Path],
+    visibilities: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]],
+    *,
+    field_id: int = 0,
+) -> float:
+    """Fill MODEL_DATA of measurement sets: parallel hands the model, cross hands 0.
+
+    Parameters
+    ----------
+    vis : sequence of Path
+        Measurement sets.
+    visibilities : callable
+        (uvw_m (nrow, 3), frequency_hz (nchan,)) -> (nrow, nchan) complex128, Jy.
+    field_id : int
+        Rows of other fields are left alone.
+
+    Returns
+    -------
+    float
+        Wall-clock seconds.
+    """
     start = time.monotonic()
     for ms in vis:
         ensure_data_column(ms, "MODEL_DATA")
         frequencies, parallel = _setups(ms)
         for chunk in chunks(ms, ("UVW", "DATA"), where=f"FIELD_ID == {field_id}"):
-            visibilities = model_visibilities(
-                model, chunk["UVW"], frequencies[chunk.spw], threads=threads
-            )
+            values = visibilities(chunk["UVW"], frequencies[chunk.spw])
             filled = np.zeros(chunk["DATA"].shape, dtype=np.complex64)
-            filled[:, :, parallel[chunk.data_desc_id]] = visibilities[:, :, None]
+            filled[:, :, parallel[chunk.data_desc_id]] = values[:, :, None]
             put_rows(ms, chunk.rows, {"MODEL_DATA": filled})
     return time.monotonic() - start
 
