@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,12 @@ __all__ = ["export_caltable", "gains_for"]
 
 
 def export_caltable(
-    h5parm: Path, ms: Path, table: Path, direction: str | None = None
+    h5parm: Path,
+    ms: Path,
+    table: Path,
+    direction: str | None = None,
+    *,
+    soltabs: Sequence[str] | None = None,
 ) -> GainSolutions:
     """Write the solutions of one direction as a CASA gain table for a measurement set.
 
@@ -33,6 +39,8 @@ def export_caltable(
         Replaced if it exists.
     direction : str, optional
         Needed when the h5parm has several.
+    soltabs : sequence of str, optional
+        Soltabs to use, as in `libs.h5parm.read_h5parm`.
 
     Returns
     -------
@@ -45,7 +53,7 @@ def export_caltable(
     InputError
         Jones matrices, an unknown direction, or no antenna in common with the data.
     """
-    gains = gains_for(read_h5parm(h5parm), ms, direction)
+    gains = gains_for(read_h5parm(h5parm, soltabs), ms, direction)
     write_caltable(table, gains, ms)
     return gains
 

@@ -97,7 +97,12 @@ def list_entries(store: Path) -> list[Listing]:
 
 
 def merge_into(
-    store: Path, sources: Sequence[Path], *, force: bool = False, timeout_s: float = 600.0
+    store: Path,
+    sources: Sequence[Path],
+    *,
+    force: bool = False,
+    soltabs: Sequence[str] | None = None,
+    timeout_s: float = 600.0,
 ) -> MergeReport:
     """Add the solutions of other files to the global table.
 
@@ -113,6 +118,8 @@ def merge_into(
     sources : sequence of Path
     force : bool
         Solutions of the sources win whatever their date.
+    soltabs : sequence of str, optional
+        Soltabs of the sources to use, as in `libs.h5parm.read_h5parm`.
     timeout_s : float
         How long to wait for other writers, seconds.
 
@@ -126,7 +133,7 @@ def merge_into(
         raise InputError("nothing to merge", "name the h5parms to merge")
     read = []
     for path in map(Path, sources):
-        solset = as_written(read_h5parm(path))
+        solset = as_written(read_h5parm(path, soltabs))
         read.append((solset, entries_of(path, solset)))
     with locked(store, timeout_s):
         table: Solset | None = None
@@ -250,12 +257,25 @@ def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
 
 
 def combine_files(
-    first: Path, second: Path, out: Path, frequency_hz: NDArray[np.float64] | None = None
+    first: Path,
+    second: Path,
+    out: Path,
+    frequency_hz: NDArray[np.float64] | None = None,
+    *,
+    soltabs: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """Multiply two h5parms (initial x incremental) and write the product.
 
     Provenance: a station that both have is the second's, refined from the first's source;
     what only one has keeps its own.
+
+    Parameters
+    ----------
+    first, second, out : Path
+    frequency_hz : (nfreq,) float64, optional
+        Frequencies of the product in place of the union.
+    soltabs : sequence of str, optional
+        Soltabs to use, as in `libs.h5parm.read_h5parm`.
 
     Returns
     -------
@@ -268,7 +288,7 @@ def combine_files(
         As `read_h5parm`, `combine` and `write_h5parm` raise it.
     """
     first, second, out = Path(first), Path(second), Path(out)
-    a, b = read_h5parm(first), read_h5parm(second)
+    a, b = read_h5parm(first, soltabs), read_h5parm(second, soltabs)
     product = combine(a, b, frequency_hz)
     of_first, of_second = entries_of(first, a), entries_of(second, b)
     entries = []

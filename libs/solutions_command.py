@@ -111,21 +111,33 @@ def _parser(*, with_apply: bool) -> argparse.ArgumentParser:
     sub.add_argument(
         "--frequencies", help="MHz, comma separated; default: the union of both tables'"
     )
+    _add_soltabs(sub)
     sub = command("merge", _merge, "add the directions of other files to a table")
     sub.add_argument("into", type=Path)
     sub.add_argument("source", type=Path, nargs="+")
     sub.add_argument("--force", action="store_true", help="take older solutions too")
+    _add_soltabs(sub)
     sub = command("export", _export, "write a CASA gain table for a measurement set")
     sub.add_argument("h5parm", type=Path)
     sub.add_argument("--ms", type=Path, required=True, help="the data it is to be applied to")
     sub.add_argument("-o", "--output", type=Path, required=True)
     sub.add_argument("--name", help="which direction, when there are several")
+    _add_soltabs(sub)
     if with_apply:
         sub = command("apply", _apply, "apply the solutions of one direction to data")
         sub.add_argument("h5parm", type=Path)
         sub.add_argument("ms", type=Path)
         sub.add_argument("--name", help="which direction, when there are several")
+        _add_soltabs(sub)
     return parser
+
+
+def _add_soltabs(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--soltabs",
+        type=lambda text: text.split(","),
+        help="comma separated, e.g. tec000,amplitude000; default: the first of each type",
+    )
 
 
 def _add_best(sub: argparse.ArgumentParser) -> None:
@@ -257,7 +269,13 @@ def _combine(arguments: argparse.Namespace, applier: Applier | None) -> int:
                 f"--frequencies {arguments.frequencies} are no numbers", "write 120,140,160"
             ) from error
         frequency_hz = np.unique(values)
-    notes = combine_files(arguments.initial, arguments.incremental, arguments.output, frequency_hz)
+    notes = combine_files(
+        arguments.initial,
+        arguments.incremental,
+        arguments.output,
+        frequency_hz,
+        soltabs=arguments.soltabs,
+    )
     for note in notes:
         print(note)
     print(f"written: {arguments.output}")
@@ -265,7 +283,13 @@ def _combine(arguments: argparse.Namespace, applier: Applier | None) -> int:
 
 
 def _merge(arguments: argparse.Namespace, applier: Applier | None) -> int:
-    print(format_merge(merge_into(arguments.into, arguments.source, force=arguments.force)))
+    print(
+        format_merge(
+            merge_into(
+                arguments.into, arguments.source, force=arguments.force, soltabs=arguments.soltabs
+            )
+        )
+    )
     return EXIT_DONE
 
 
@@ -280,7 +304,9 @@ def format_merge(report: MergeReport) -> str:
 
 
 def _export(arguments: argparse.Namespace, applier: Applier | None) -> int:
-    gains = export_caltable(arguments.h5parm, arguments.ms, arguments.output, arguments.name)
+    gains = export_caltable(
+        arguments.h5parm, arguments.ms, arguments.output, arguments.name, soltabs=arguments.soltabs
+    )
     print(f"written: {arguments.output} ({gains.flagged_fraction:.1%} flagged)")
     return EXIT_DONE
 
@@ -288,6 +314,8 @@ def _export(arguments: argparse.Namespace, applier: Applier | None) -> int:
 def _apply(arguments: argparse.Namespace, applier: Applier | None) -> int:
     if applier is None:
         raise ConfigError("apply is not available here", "use auto_selfcal.py solutions apply")
-    gains = gains_for(read_h5parm(arguments.h5parm), arguments.ms, arguments.name)
+    gains = gains_for(
+        read_h5parm(arguments.h5parm, arguments.soltabs), arguments.ms, arguments.name
+    )
     print(applier(arguments.ms, gains))
     return EXIT_DONE

@@ -56,14 +56,15 @@ def test_product_across_the_wrap() -> None:
     np.testing.assert_allclose(product.phase_rad, 6.0 - 2 * np.pi)
 
 
+@settings(deadline=None, max_examples=40)
 @given(tables())
 def test_identity(a) -> None:
     same(combine(identity_like(a), a).solset, a)
     same(combine(a, identity_like(a)).solset, a)
 
 
+@settings(deadline=None, max_examples=40)
 @given(tables(), tables(), tables())
-@settings(deadline=None)
 def test_associativity(a, b, c) -> None:
     same(
         combine(combine(a, b).solset, c).solset,
@@ -71,23 +72,25 @@ def test_associativity(a, b, c) -> None:
     )
 
 
+@settings(deadline=None, max_examples=40)
 @given(tables(with_flags=False))
 def test_inverse(a) -> None:
     product = combine(a, inverse(a)).solset
     np.testing.assert_allclose(product.gain, 1.0, rtol=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
 @given(tables(), tables())
 def test_gains_commute(a, b) -> None:
     same(combine(a, b).solset, combine(b, a).solset)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.floats(0, 1000), min_size=1, max_size=8, unique=True).map(sorted),
     st.floats(-3, 3),
     st.floats(-0.02, 0.02),
 )
-@settings(deadline=None)
 def test_a_phase_ramp_survives_its_wraps(new, start, slope) -> None:
     """A drift of less than pi per interval is found again at any time between."""
     times = np.arange(0.0, 1001.0, 100.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -253,20 +254,18 @@ def test_real_files(shared_data, tmp_path, name) -> None:
 
 
 def program(name: str) -> str:
-    """Return the path of a program or skip."""
-    found = shutil.which(name)
+    """Return the path of a program, on the PATH or in this environment, or skip."""
+    beside = Path(sys.executable).parent
+    found = shutil.which(name, path=f"{beside}{os.pathsep}{os.environ['PATH']}")
     if not found:
-        pytest.skip(f"{name} is not on the PATH")
+        pytest.skip(f"{name} is not installed")
     return found
 
 
 @pytest.fixture(scope="module")
-def lofar_ms(tmp_path_factory) -> Path:
+def lofar_ms(shared_data, tmp_path_factory) -> Path:
     """Unpack the real LOFAR measurement set."""
-    root = Path(os.environ.get("SELFCAL_DATA", Path(__file__).parents[2] / "../shared/data"))
-    archive = root / "lofar" / "lofar_hba_intl.ms.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"no {archive}")
+    archive = shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz"
     folder = tmp_path_factory.mktemp("lofar")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

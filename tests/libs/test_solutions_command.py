@@ -92,7 +92,10 @@ def test_combine(store, tmp_path) -> None:
     table = read_h5parm(out)
     assert table.frequency_hz.tolist() == [130e6, 150e6]
     np.testing.assert_allclose(table.phase_rad[0, 0, :, 0, 0], [0.8, 0.3, 0.8, 0.8])
-    assert main(["combine", str(a), str(b), "-o", str(out), "--frequencies", "x"]) == 2
+    words = ["combine", str(a), str(b), "-o", str(out)]
+    assert main([*words, "--frequencies", "x"]) == 2
+    assert main([*words, "--soltabs", "phase000"]) == 0
+    assert main([*words, "--soltabs", "phase009"]) == 1
 
 
 def test_merge(store, tmp_path, capsys) -> None:
