@@ -75,8 +75,8 @@ def apply_tables(
     calwt : bool
         Weights become those of SIGMA times the squared gains.
     flag_unsolved : bool
-        Flag visibilities without a solution (applymode ``calflag``); otherwise they are divided
-        by what the table holds for them (``calonly``).
+        Flag visibilities without a solution (applymode ``calflag``); otherwise a missing gain
+        counts as 1 (``calonly``).
     chunk_bytes : int
         Most memory for a chunk of data.
 

@@ -40,6 +40,7 @@ def interpolate_time(table: SpwGains, time_s: NDArray[np.float64], interp: str) 
     Returns
     -------
     gain : (ntime, nchan, nant, npol) complex128
+        1 where not solved.
     solved : (ntime, nchan, nant, npol) bool
     """
     origin = np.floor(table.time_s[0] - 1.0)
@@ -63,6 +64,7 @@ def interpolate_time(table: SpwGains, time_s: NDArray[np.float64], interp: str) 
         phase = start + part * _wrap(np.angle(b).astype(np.float64) - start)
         gain[between] = amplitude * np.exp(1j * phase)
         solved[between] &= ~table.flag[high[between]]
+    gain[~solved] = 1
     return gain, solved
 
 
@@ -103,7 +105,7 @@ def interpolate_frequency(
     part = np.clip(np.divide(ahead, span, out=np.zeros_like(ahead), where=span > 0), 0, 1)
     amplitude = np.abs(a) + part * (np.abs(b) - np.abs(a))
     phase = np.angle(a) + part * _wrap(np.angle(b) - np.angle(a))
-    return amplitude * np.exp(1j * phase), some
+    return np.where(some, amplitude * np.exp(1j * phase), 1), some
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ __all__ = ["accumulate", "apply_gains", "reference_kernel", "solve_kernel"]
 
 PHASE, AMPLITUDE, BOTH = 0, 1, 2
 INFINITE_SNR = 9999999.0  # what gaincal writes where the residual is exactly zero
-_SETTLE = 40  # StEFCal iterations before the step is checked for stagnation
 
 
 @njit(cache=True, inline="always")
@@ -404,19 +403,21 @@ def _connects(flag, last, t, f, ant, npol_used):
 
 
 @njit(cache=True)
-def reference_kernel(gain, flag, choices, npol_used, used):
+def reference_kernel(gain, flag, kept, order, npol_used, used):
     """Turn phases so that the reference antenna's are zero, or continuous when it is handed over.
 
-    ``choices`` are antennas in order of preference, with a free place at index 1 for the one
-    used last; an interval without any is flagged. ``used`` (ntime, nfreq) receives the choice.
+    Only the intervals of ``kept`` (ntime, nfreq) count. ``order`` are antennas in order of
+    preference, with a free place at index 1 for the one used last, which holds from one
+    frequency to the next as in gaincal; an interval without any is flagged. ``used``
+    (ntime, nfreq) receives the choice.
     """
     ntime, nfreq, nant, npol = gain.shape
     for f in range(nfreq):
-        order = choices.copy()
-        order[1] = order[0]
         last = -1
         for t in range(ntime):
             used[t, f] = -1
+            if not kept[t, f]:
+                continue
             for choice in range(order.size):
                 if _connects(flag, last, t, f, order[choice], npol_used[f]):
                     used[t, f] = order[choice]
@@ -450,9 +451,10 @@ def apply_gains(
 ):  # fmt: skip
     """corrected = data / (g_p conj(g_q)) for a block of rows; flags what has no solution.
 
-    ``gains`` (ntime, nchan or 1, nant, npol); ``feeds1``, ``feeds2`` (ncorr,) the gain that each
-    correlation takes from either antenna; ``weight`` (nrow, nchan or 1, ncorr) is multiplied by
-    the squared gains, empty when weights are left alone. ``flag`` is changed in place.
+    ``gains`` (ntime, nchan or 1, nant, npol), 1 where there is no solution; ``feeds1``,
+    ``feeds2`` (ncorr,) the gain that each correlation takes from either antenna; ``weight``
+    (nrow, nchan or 1, ncorr) is multiplied by the squared gains, empty when weights are left
+    alone. ``flag`` is changed in place.
     """
     nrow, nchan, ncorr = data.shape
     gain_chans = gains.shape[1]
@@ -462,19 +464,16 @@ def apply_gains(
         t, p, q = gain_row[row], ant1[row], ant2[row]
         for chan in range(nchan):
             gc = chan if gain_chans > 1 else 0
-            solved = True
-            for k in range(npol):
-                solved &= gains_ok[t, gc, p, k] and gains_ok[t, gc, q, k]
             for corr in range(ncorr):
-                gp = gains[t, gc, p, feeds1[corr] if npol > 1 else 0]
-                gq = gains[t, gc, q, feeds2[corr] if npol > 1 else 0]
-                g = gp * gq.conjugate()
+                k1 = feeds1[corr] if npol > 1 else 0
+                k2 = feeds2[corr] if npol > 1 else 0
+                g = gains[t, gc, p, k1] * gains[t, gc, q, k2].conjugate()
                 power = g.real * g.real + g.imag * g.imag
                 if power > 0.0:
                     corrected[row, chan, corr] = complex(data[row, chan, corr]) / g
                 else:
                     corrected[row, chan, corr] = data[row, chan, corr]
-                if flag_unsolved and not solved:
+                if flag_unsolved and not (gains_ok[t, gc, p, k1] and gains_ok[t, gc, q, k2]):
                     flag[row, chan, corr] = True
                 if weight.size > 0 and (weight_chans > 1 or chan == 0):
                     weight[row, chan, corr] *= power

@@ -51,7 +51,7 @@ class GainFit:
     snr : (ntime, nfreq, nant, ngain) float64
         0 where there is no solution at all.
     attempted : (ntime, nfreq) bool
-        Whether any antenna had baselines enough and the solve converged.
+        Whether any antenna had baselines enough.
     chi2 : (ntime, nfreq) float64
         Sum of weight |residual|^2 of the averaged visibilities.
     samples : (ntime, nfreq) int64
@@ -129,7 +129,8 @@ def solve_gains(
         minblperant, STUDENT_FREEDOM if robust else 0.0, MAX_ITERATIONS, TOLERANCE,
         gain, solved, snr, chi2, samples, converged,
     )  # fmt: skip
-    solved &= converged[:, :, None, None]
+    if not converged.all():
+        logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
     attempted = solved.any(axis=(2, 3))
     # gaincal flags what does not exceed minsnr
     flag = ~(solved & (snr > minsnr))
@@ -183,6 +184,7 @@ def reference_phases(
     flag: NDArray[np.bool_],
     choices: NDArray[np.int64],
     calmode: Literal["p", "a", "ap"],
+    kept: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_], NDArray[np.int64]]:
     """Reference the phases of solutions in order of time, and make them what calmode says.
 
@@ -199,6 +201,8 @@ def reference_phases(
         See `refant_choices`.
     calmode : str
         ``"p"``: amplitudes become 1; ``"a"``: phases become 0.
+    kept : (ntime, nfreq) bool, optional
+        Intervals that count; the others are no break of the reference. Default all.
 
     Returns
     -------
@@ -213,7 +217,10 @@ def reference_phases(
     npol_used = np.where(dead & (npol > 1), npol - 1, npol).astype(np.int64)
     order = np.insert(choices, 1, choices[0]).astype(np.int64)
     used = np.empty((ntime, nfreq), np.int64)
-    gain_kernels.reference_kernel(gain, flag, order, npol_used, used)
+    everything = np.ones((ntime, nfreq), bool)
+    gain_kernels.reference_kernel(
+        gain, flag, everything if kept is None else kept, order, npol_used, used
+    )
     size = np.abs(gain)
     if calmode == "p":
         gain = np.where(size > 0, gain / np.where(size > 0, size, 1), 1)
@@ -341,8 +348,9 @@ class NativeSolver:
         choices = refant_choices(
             _antenna_ids(options.refant, facts.antenna), facts.position_m, fit.flag[rows]
         )
-        # Intervals without a solution must not count as a break of the reference.
-        gain, flag, used = _reference_kept(fit, rows, kept, choices, options.calmode)
+        gain, flag, used = reference_phases(
+            fit.gain[rows], fit.flag[rows], choices, options.calmode, kept
+        )
         if "spw" in options.combine:
             spw = facts.spw[used_spw][:1]
             frequency = np.array([facts.frequency_hz[used_spw].mean()])
@@ -374,22 +382,3 @@ class NativeSolver:
     ) -> ApplyResult:
         """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
         return apply_tables(ms, tables, calwt=calwt, flag_unsolved=flag_unsolved)
-
-
-def _reference_kept(
-    fit: GainFit,
-    rows: NDArray[np.bool_],
-    kept: NDArray[np.bool_],
-    choices: NDArray[np.int64],
-    calmode: Literal["p", "a", "ap"],
-) -> tuple[NDArray[np.complex128], NDArray[np.bool_], NDArray[np.int64]]:
-    """Reference each frequency over the intervals it was solved in."""
-    gain, flag = fit.gain[rows], fit.flag[rows]
-    used = np.full(kept.shape, -1, np.int64)
-    for index in range(kept.shape[1]):
-        mine = kept[:, index]
-        part = slice(index, index + 1)
-        g, f, u = reference_phases(gain[mine, part], flag[mine, part], choices, calmode)
-        gain[mine, part], flag[mine, part], used[mine, part] = g, f, u
-    gain[flag] = 1
-    return gain, flag, used
