@@ -267,14 +267,17 @@ def _subtable_facts(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _integration_s(time: NDArray[np.float64], scan: NDArray[np.int64]) -> float:
-    """Median spacing of the time stamps of one scan, over all scans, seconds."""
-    steps = []
-    for number in np.unique(scan):
-        stamps = np.unique(time[scan == number])
-        steps.append(np.diff(stamps))
-    spacing = np.concatenate(steps) if steps else np.empty(0)
-    return float(np.median(spacing)) if spacing.size else 0.0
+def _integration_s(time: NDArray[np.float64], *keys: NDArray[np.int64]) -> float:
+    """Median spacing of the time stamps of a baseline within a scan, seconds.
+
+    ``keys`` are the columns that tell one such run of rows from another. Stamps of different
+    baselines may differ by a fraction of an integration and say nothing of its length.
+    """
+    order = np.lexsort((time, *keys))
+    same = np.all([np.diff(key[order]) == 0 for key in keys], axis=0)
+    steps = np.diff(time[order])[same]
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if steps.size else 0.0
 
 
 def summarise(path: str | Path) -> MsSummary:
@@ -297,6 +300,7 @@ def summarise(path: str | Path) -> MsSummary:
         time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
         ddids = np.unique(opened.getcol("DATA_DESC_ID"))
         fields = np.unique(opened.getcol("FIELD_ID"))
+        baselines = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
         columns = tuple(opened.colnames())
         rows = opened.nrows()
     survey = _survey_visibilities(path)
@@ -319,7 +323,7 @@ def summarise(path: str | Path) -> MsSummary:
         correlation=facts["corr"][int(facts["pol_of"][ddids[0]])],
         telescope=facts["telescope"],
         time_range_s=(float(time.min()), float(time.max())),
-        integration_s=_integration_s(time, scan),
+        integration_s=_integration_s(time, scan, *baselines),
         scans=len(np.unique(scan)),
         longest_baseline_m=survey["longest"],
         shortest_baseline_m=survey["shortest"],
