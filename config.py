@@ -22,6 +22,8 @@ steps = [
     "run_rflag_init",  # RFI flagging of the raw data, in the bands that need it
     "test_image",  # the image before self-calibration: chooses the template
     "select_refant",  # orders the reference antennas
+    "closure_stats",  # how far in baseline length closure phases show a source
+    "initial_model",  # a model fitted to closure quantities, which phase errors cannot spoil
     "p0",  # first phase round; the template is chosen again on its image
     "p1",  # phase round in place of p0
     "p2",  # phase round on top of p1, on shorter intervals

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +18,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from libs.closure import SPEED_OF_LIGHT_M_S, ClosureData
-from libs.component_fit import (
-    Components,
-    FitProblem,
-    Fitted,
-    gradient_map,
-    minimise,
-    objective,
-)
+from libs.component_fit import Fitted, minimise
+from libs.component_problem import Components, FitProblem
+from libs.component_search import FitOptions, Search, TriedModel
 from libs.uvw import lm_to_radec
 
 __all__ = [
@@ -36,6 +29,7 @@ __all__ = [
     "GaussianComponent",
     "TriedModel",
     "TwoComponents",
+    "component_visibilities",
     "fit_components",
 ]
 
@@ -45,54 +39,6 @@ Float = NDArray[np.float64]
 _FWHM = float(np.sqrt(8 * np.log(2)))
 _RAD_ARCSEC = 180 * 3600 / np.pi
 _PARTIAL = 0.5  # a partial model must explain half of what a point leaves
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit.
-
-    Attributes
-    ----------
-    max_components : int
-        Most components tried, 1 to 6.
-    use_amplitudes : bool
-        Fit log closure amplitudes too; without them sizes are known only relative to each other.
-    phase_floor_rad, amplitude_floor : float
-        Non-closing errors, added in quadrature to closure phases (rad) and amplitudes (relative).
-    min_bic_gain : float
-        A model must lower BIC by this much to replace a simpler one; 10 is "very strong"
-        (Kass & Raftery 1995).
-    chi2_limit : float
-        Reduced chi2 up to which a model is called a full description of the data.
-    false_alarm : float
-        Probability that data without a source are called a detection.
-    field_rad : float
-        Largest offset of a component, rad; 0: from the shortest baselines.
-    seeds : int
-        Places from which a new component starts.
-    max_phases : int
-        Closure phases that the search uses; more are thinned in time, the last fit uses all.
-    workers : int
-        Threads; the kernels release the interpreter.
-    """
-
-    max_components: int = 6
-    use_amplitudes: bool = True
-    phase_floor_rad: float = 0.02
-    amplitude_floor: float = 0.02
-    min_bic_gain: float = 10.0
-    chi2_limit: float = 1.5
-    false_alarm: float = 0.01
-    field_rad: float = 0.0
-    seeds: int = 8
-    max_phases: int = 20000
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_components <= 6:
-            raise ValueError(f"max_components is 1 to 6, not {self.max_components}")
-        if not 0 < self.false_alarm < 1:
-            raise ValueError(f"false_alarm is a probability, not {self.false_alarm}")
 
 
 @dataclass(frozen=True)
@@ -140,36 +86,6 @@ class GaussianComponent:
         envelope = np.exp(-(np.pi**2) * (along**2 + across**2) / (4 * np.log(2)))
         phase = np.exp(2j * np.pi * (u * self.l_rad + v * self.m_rad))
         return np.asarray(self.flux_jy * envelope * phase)
-
-
-@dataclass(frozen=True)
-class TriedModel:
-    """One rung of the ladder: a model that was fitted, whether or not it was taken.
-
-    ``bic`` is chi2 / max(1, best reduced chi2 so far) + parameters ln(data): errors that are
-    too small must not buy components.
-    """
-
-    name: str
-    n_components: int
-    n_parameters: int
-    n_data: float
-    chi2_phase: float
-    chi2_amplitude: float
-    seconds: float
-    bic: float = np.nan
-    taken: bool = False
-    fitted: Fitted | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def chi2(self) -> float:
-        """Closure phases and log closure amplitudes together."""
-        return self.chi2_phase + self.chi2_amplitude
-
-    @property
-    def reduced_chi2(self) -> float:
-        """chi2 per degree of freedom."""
-        return self.chi2 / max(self.n_data - self.n_parameters, 1.0)
 
 
 @dataclass(frozen=True)
@@ -253,13 +169,7 @@ class ComponentModel:
         (...) or (..., nfreq) complex128
             Jy. The spectrum is flat.
         """
-        scale = np.asarray(frequency_hz) / SPEED_OF_LIGHT_M_S
-        u = np.multiply.outer(uvw_m[..., 0], scale)
-        v = np.multiply.outer(uvw_m[..., 1], scale)
-        total = np.zeros(u.shape, np.complex128)
-        for component in self.components:
-            total += component.visibility(u, v)
-        return total
+        return component_visibilities(self.components, uvw_m, frequency_hz)
 
     def as_arrays(self) -> dict[str, Float]:
         """Every value and error of the components by field name, (ncomponent,) each."""
@@ -292,6 +202,19 @@ class ComponentModel:
         return path
 
 
+def component_visibilities(
+    components: Sequence[GaussianComponent], uvw_m: Float, frequency_hz: float | Float
+) -> NDArray[np.complex128]:
+    """Visibilities of components; see `ComponentModel.predict`."""
+    scale = np.asarray(frequency_hz) / SPEED_OF_LIGHT_M_S
+    u = np.multiply.outer(uvw_m[..., 0], scale)
+    v = np.multiply.outer(uvw_m[..., 1], scale)
+    total = np.zeros(u.shape, np.complex128)
+    for component in components:
+        total += component.visibility(u, v)
+    return total
+
+
 def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
     """hh:mm:ss.sssssss or [+-]dd.mm.ss.sssssss: seven decimals serve VLBI at millimetres."""
     digits = round(abs(value) * 3600 * 10**7)
@@ -300,161 +223,6 @@ def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
     lead = ("-" if value < 0 else "+") if sign else ""
     second = f"{seconds // 10**7:02d}.{seconds % 10**7:07d}"
     return f"{lead}{whole:02d}{separator}{minutes:02d}{separator}{second}"
-
-
-def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
-    """Blocks evenly through the data that hold about ``limit`` closure phases; None for all."""
-    blocks = np.unique(data.phases.block)
-    if len(data.phases) <= limit:
-        return None
-    keep = max(int(len(blocks) * limit / len(data.phases)), 1)
-    return blocks[np.unique(np.linspace(0, len(blocks) - 1, keep).round().astype(int))]
-
-
-class _Search:
-    """The ladder of models on one data set."""
-
-    def __init__(self, data: ClosureData, options: FitOptions) -> None:
-        self.options = options
-        self.everything = self._problem(data, None)
-        self.problem, self.quick = self.everything, self.everything
-        medium, small = _thin(data, options.max_phases), _thin(data, 2500)
-        field_rad = self.everything.field * self.everything.unit_rad
-        if medium is not None:
-            self.problem = self._problem(data, medium, field_rad)
-        if small is not None:
-            self.quick = self._problem(data, small, field_rad)
-        self.tried: list[TriedModel] = []
-        self.pool = ThreadPoolExecutor(max(options.workers, 1))
-        self.random = np.random.default_rng(0)  # the same data give the same model
-
-    def _problem(
-        self, data: ClosureData, blocks: NDArray[np.int64] | None, field_rad: float = 0.0
-    ) -> FitProblem:
-        o = self.options
-        return FitProblem.from_closures(
-            data,
-            use_amplitudes=o.use_amplitudes,
-            phase_floor_rad=o.phase_floor_rad,
-            amplitude_floor=o.amplitude_floor,
-            blocks=blocks,
-            field_rad=field_rad or o.field_rad,
-        )
-
-    def _rescale(self, model: Components, source: FitProblem, target: FitProblem) -> Components:
-        factor = source.unit_rad / target.unit_rad
-        return replace(model, position=model.position * factor, shape=model.shape * factor)
-
-    def polish(self, model: Components, *, robust_first: bool = True) -> Fitted:
-        """Robust, then plain least squares on the data of the search."""
-        if robust_first:
-            model = minimise(self.problem, model, robust=True, iterations=12, tolerance=1.0).model
-        return minimise(self.problem, model, tolerance=0.02)
-
-    def best_of(self, starts: Sequence[Components], keep: int = 3) -> Fitted:
-        """Minimise from many places: all on a few data, the best of them on all."""
-        def quick(model: Components) -> Fitted:
-            scaled = self._rescale(model, self.problem, self.quick)
-            return minimise(self.quick, scaled, robust=True, iterations=15, tolerance=0.3)
-
-        first = sorted(self.pool.map(quick, starts), key=lambda f: f.chi2)
-        chosen: list[Fitted] = []
-        for fit in first:
-            # Starts that ran into the same minimum count once.
-            if all(abs(fit.chi2 - other.chi2) > 1e-3 * other.chi2 for other in chosen):
-                chosen.append(fit)
-        models = [self._rescale(f.model, self.quick, self.problem) for f in chosen[:keep]]
-        return min(self.pool.map(self.polish, models), key=lambda f: f.chi2)
-
-    def record(self, name: str, fitted: Fitted, started: float) -> TriedModel:
-        tried = TriedModel(
-            name,
-            len(fitted.model),
-            len(fitted.model.free()[0]),
-            self.problem.n_data,
-            fitted.chi2_phase,
-            fitted.chi2_amplitude,
-            time.perf_counter() - started,
-            fitted=fitted,
-        )
-        self.tried.append(tried)
-        return tried
-
-    def bic(self, tried: TriedModel) -> float:
-        """BIC with the errors scaled so that the best model so far has reduced chi2 <= 1."""
-        scale = max(1.0, min(t.reduced_chi2 for t in self.tried))
-        return tried.chi2 / scale + tried.n_parameters * float(np.log(max(tried.n_data, 2.0)))
-
-    def single(self) -> TriedModel:
-        """A point, and a Gaussian where amplitudes can tell its size."""
-        started = time.perf_counter()
-        best = self.record("point", self.polish(Components.single()), started)
-        if self.problem.n_amplitude:
-            started = time.perf_counter()
-            sizes = [s for s in (0.05, 0.2, 0.7, 2.5, 8.0) if s < max(self.problem.field, 0.3)]
-            fit = self.best_of([Components.single(s) for s in sizes], keep=2)
-            gaussian = self.record("1 Gaussian", fit, started)
-            best = min((best, gaussian), key=self.bic)
-        return best
-
-    def seeds(self, model: Components) -> list[Components]:
-        """Models with one more point: at peaks of the residual closures, and a few at random."""
-        reach = self.problem.field
-        axis = np.linspace(-reach, reach, 2 * int(np.ceil(reach / 0.25)) + 1)
-        gain = gradient_map(self.problem, model, axis)
-        places = []
-        for _ in range(self.options.seeds):
-            i, j = np.unravel_index(int(gain.argmax()), gain.shape)
-            if gain[i, j] <= 0:
-                break
-            places.append(np.array([axis[i], axis[j]]))
-            gain[np.hypot(axis[:, None] - axis[i], axis[None, :] - axis[j]) < 0.6] = 0.0
-        places += [-place for place in places[:2]]
-        extent = 1.0 + 2 * np.abs(model.position).max(initial=0.0)
-        places += list(self.random.normal(0, min(extent, reach / 2), (3, 2)))
-
-        def start(place: Float) -> Components:
-            options = [model.with_new(np.log(ratio), place, 0.0) for ratio in (0.05, 0.2, 0.7)]
-            losses = [
-                sum(objective(self.quick, self._rescale(o, self.problem, self.quick), robust=True))
-                for o in options
-            ]
-            return options[int(np.argmin(losses))]
-
-        return list(self.pool.map(start, places))
-
-    def more(self, model: Components) -> TriedModel:
-        """One component more than ``model``: as a point, as a Gaussian, and all as Gaussians."""
-        n = len(model) + 1
-        started = time.perf_counter()
-        fit = self.best_of(self.seeds(model))
-        options = [self.record(f"{n} components, new one a point", fit, started)]
-        last = np.arange(n) == n - 1
-        variants = {"new one a Gaussian": fit.model.extended | last}
-        if self.problem.n_amplitude and not variants["new one a Gaussian"].all():
-            variants["all Gaussians"] = np.ones(n, bool)
-        for name, extended in variants.items():
-            started = time.perf_counter()
-            fresh = extended & ~fit.model.extended
-            # More than one size to start from: a point is a saddle of the size.
-            starts = []
-            for size in (0.15, 0.6):
-                shape = np.where(fresh[:, None], [size, 0.0, size], fit.model.shape)
-                starts.append(replace(fit.model, shape=shape, extended=extended))
-            best = min(self.pool.map(self.polish, starts), key=lambda f: f.chi2)
-            options.append(self.record(f"{n} components, {name}", best, started))
-        return min(options, key=self.bic)
-
-    def climb(self) -> list[TriedModel]:
-        """Best model of each number of components, up to the last that was taken or tried."""
-        rungs = [self.single()]
-        while len(rungs) < self.options.max_components:
-            fitted = rungs[-1].fitted
-            assert fitted is not None
-            rungs.append(self.more(fitted.model))
-            if self.bic(rungs[-1]) > self.bic(rungs[-2]) - self.options.min_bic_gain:
-                break
-        return rungs
 
 
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
@@ -494,7 +262,9 @@ def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, str]:
         return 1.0, "unknown: no amplitude is good enough, component 1 set to 1 Jy"
     length = np.hypot(problem.u, problem.v)
     short = good & (length <= np.quantile(length[good], 0.2))
-    ratio = problem.log_amplitude[short] - np.log(np.abs(_model_visibilities(problem, model)[short]))
+    ratio = problem.log_amplitude[short] - np.log(
+        np.abs(_model_visibilities(problem, model)[short])
+    )
     return float(np.exp(np.median(ratio))), "amplitudes of the shortest baselines"
 
 
@@ -557,9 +327,7 @@ def _components(
         major2, minor2, pa = _ellipse(model.covariance[k])
         error = _ellipse_errors(model.covariance[k], own[3:, 3:])
         axes = _FWHM * unit_rad * np.sqrt([major2, minor2])
-        axes_error = (
-            _FWHM * unit_rad * (np.sqrt([major2 + error[0], minor2 + error[1]])) - axes
-        )
+        axes_error = _FWHM * unit_rad * (np.sqrt([major2 + error[0], minor2 + error[1]])) - axes
         point = not model.extended[k]
         result.append(
             GaussianComponent(
@@ -592,11 +360,11 @@ class _Final:
 
 
 def _finish(
-    search: _Search, tried: TriedModel, total_jy: float, centre: tuple[float, float]
+    search: Search, tried: TriedModel, total_jy: float, centre: tuple[float, float]
 ) -> _Final:
     assert tried.fitted is not None
     problem = search.everything
-    model = search._rescale(tried.fitted.model, search.problem, problem)
+    model = search.rescale(tried.fitted.model, search.problem, problem)
     model = model.referred_to(int(np.argmax(model.log_flux)))
     fitted = minimise(problem, model, tolerance=0.02, iterations=15)
     brightest = int(np.argmax(fitted.model.log_flux))
@@ -613,7 +381,7 @@ def _finish(
 
 
 def _two(
-    search: _Search,
+    search: Search,
     rungs: list[TriedModel],
     detected: bool,
     total_jy: float,
@@ -648,21 +416,25 @@ def _verdict(
     """(accepted, partial, reason); ``point_chi2`` is reduced, ``gain`` the fall of BIC."""
     sigma, limit = detection
     if sigma <= limit:
-        return False, False, (
-            f"closure phases are noise: {sigma:.1f} sigma, {limit:.1f} needed at a false-alarm "
-            f"rate of {options.false_alarm:g}"
-        )
+        rate = f"needed at a false-alarm rate of {options.false_alarm:g}"
+        return False, False, f"closure phases are noise: {sigma:.1f} sigma, {limit:.1f} {rate}"
     if reduced <= options.chi2_limit:
         return True, False, f"{name}: reduced chi2 {reduced:.2f}"
+    point = f"that of a point is {point_chi2:.2f}"
     if gain >= options.min_bic_gain and reduced <= _PARTIAL * point_chi2:
-        return True, True, (
-            f"{name}: reduced chi2 {reduced:.2f} is not a full description, but that of a point "
-            f"is {point_chi2:.2f}"
-        )
-    return False, False, (
-        f"no model describes the data: {name} has reduced chi2 {reduced:.2f}, a point "
-        f"{point_chi2:.2f}"
-    )
+        reason = f"{name}: reduced chi2 {reduced:.2f} is not a full description, but {point}"
+        return True, True, reason
+    return False, False, f"no model fits: {name} has reduced chi2 {reduced:.2f}, {point}"
+
+
+def _choose(search: Search, rungs: list[TriedModel]) -> TriedModel:
+    """The last rung that beat the one before it by enough."""
+    best = rungs[0]
+    for rung in rungs[1:]:
+        if search.bic(best) - search.bic(rung) < search.options.min_bic_gain:
+            break
+        best = rung
+    return best
 
 
 def fit_components(
@@ -689,37 +461,38 @@ def fit_components(
     ComponentModel
         With ``accepted`` false when the data are noise or no model fits; it is never raised.
     """
-    options = options or FitOptions()
-    started = time.perf_counter()
-    search = _Search(data, options)
+    search = Search(data, options or FitOptions())
     try:
-        rungs = search.climb()
-        best = min(rungs, key=search.bic)
-        if best is rungs[-1] and len(rungs) > 1:
-            gain_last = search.bic(rungs[-2]) - search.bic(best)
-            best = best if gain_last >= options.min_bic_gain else rungs[-2]
-        final = _finish(search, best, total_flux_jy, centre_rad)
-        point = search.tried[0]
-        # Two looks at the noise, so each has half of the false-alarm rate.
-        share = options.false_alarm / 2
-        looks = [
-            _detection(search.everything, Components.single(), share),
-            _detection(search.everything, final.fitted.model, share),
-        ]
-        sigma, limit = max(looks, key=lambda look: look[0] - look[1])
-        if sigma <= limit:  # what was fitted to noise is of no use to anyone
-            best, final = point, _finish(search, point, total_flux_jy, centre_rad)
-        gain = search.bic(point) - search.bic(best)
-        accepted, partial, reason = _verdict(
-            best.name, (sigma, limit), final.reduced_chi2, point.reduced_chi2, gain, options
-        )
-        two = _two(search, rungs, sigma > limit, total_flux_jy, centre_rad)
+        model = _climb(search, total_flux_jy, centre_rad)
     finally:
         search.pool.shutdown()
-    ladder = tuple(
-        replace(t, bic=search.bic(t), taken=t is best) for t in search.tried
+    log.info("closure model: %s", model.reason)
+    return model
+
+
+def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:
+    """Climb the ladder and judge what was found."""
+    options, started = search.options, time.perf_counter()
+    rungs = search.climb()
+    best, point = _choose(search, rungs), search.tried[0]
+    final = _finish(search, best, total_jy, centre)
+    # Two looks at the noise, so each has half of the false-alarm rate.
+    looks = [
+        _detection(search.everything, model, options.false_alarm / 2)
+        for model in (Components.single(), final.fitted.model)
+    ]
+    detection = max(looks, key=lambda look: look[0] - look[1])
+    detected = detection[0] > detection[1]
+    if not detected:  # what was fitted to noise is of no use to anyone
+        best, final = point, _finish(search, point, total_jy, centre)
+    accepted, partial, reason = _verdict(
+        best.name,
+        detection,
+        final.reduced_chi2,
+        point.reduced_chi2,
+        search.bic(point) - search.bic(best),
+        options,
     )
-    log.info("closure model: %s", reason)
     return ComponentModel(
         final.components,
         final.fitted.chi2_phase,
@@ -728,13 +501,12 @@ def fit_components(
         search.everything.n_phase,
         search.everything.n_amplitude,
         best.n_parameters,
-        sigma,
-        limit,
-        ladder,
+        *detection,
+        tuple(replace(t, bic=search.bic(t), taken=t is best) for t in search.tried),
         accepted,
         partial,
         reason,
-        two,
+        _two(search, rungs, detected, total_jy, centre),
         final.flux_origin,
         time.perf_counter() - started,
     )

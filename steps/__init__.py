@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from selfcal.options import unknown_name
 from selfcal.step import Step
+from steps.closure_model import ClosureStats, InitialModel
 from steps.flagging import RflagFinal, RflagInit, SaveInitFlags
 from steps.imaging import FovImage, TestImage
 from steps.products import ReportResults, SplitTrial
@@ -22,6 +23,8 @@ STEPS: dict[str, type[Step]] = {
     "run_rflag_init": RflagInit,
     "test_image": TestImage,
     "select_refant": SelectRefant,
+    "closure_stats": ClosureStats,
+    "initial_model": InitialModel,
     "p0": PhaseRound,
     "p1": PhaseRound,
     "p2": PhaseRound,
@@ -36,7 +39,7 @@ STEPS: dict[str, type[Step]] = {
 
 STANDARD = (
     "startup", "save_init_flags", "fov_image", "run_rflag_init", "test_image", "select_refant",
-    "p0", "p1", "p2", "ap1", "split_trial_1", "report_results", "run_rflag_final",
+    "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1", "report_results", "run_rflag_final",
 )  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def _check_order(steps: Sequence[Step]) -> None:
     seen: set[str] = set()
     for step in steps:
         needed = {"startup"} - {step.name}
-        if isinstance(step, (PhaseRound, AmplitudeRound, SelectRefant, SplitTrial)):
+        if isinstance(step, (PhaseRound, AmplitudeRound, SelectRefant, SplitTrial, InitialModel)):
             needed.add("test_image")
         missing = sorted(needed - seen)
         if missing:

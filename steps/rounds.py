@@ -23,6 +23,7 @@ from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
 from selfcal.templates import choose_template
+from steps.closure_model import fill_component_model
 from steps.data_state import (
     applied_tables,
     ensure_tables,
@@ -115,7 +116,8 @@ class Trial:
         Fraction of the visibilities flagged before and with it.
     images : tuple of Imaged
         Start image (where one was made) and judged image.
-    mask_file : Path
+    mask_file : Path or None
+        None when the model came from closure quantities.
     mask_reason : str
     """
 
@@ -123,7 +125,7 @@ class Trial:
     solved: tuple[Solved, ...]
     flagged: tuple[float, float]
     images: tuple[Imaged, ...]
-    mask_file: Path
+    mask_file: Path | None
     mask_reason: str
 
 
@@ -191,12 +193,17 @@ class GainRound(Step):
 
     def _fill_model(
         self, context: Context, best: Best, folder: Path, suffix: str
-    ) -> tuple[Path, str, Imaged | None]:
+    ) -> tuple[Path | None, str, Imaged | None]:
         """Fill MODEL_DATA with what the best state's image holds within a mask.
 
         With a number for ``robust`` that image is made anew with the round's own parameters;
-        with ``auto`` the judged image serves.
+        with ``auto`` the judged image serves. Before any round was accepted, a model fitted to
+        closure quantities is better than either.
         """
+        components = str(context.metric("closure_model", ""))
+        if components and not best.tables:
+            fill_component_model(context, context.workdir / components)
+            return None, "model fitted to closure quantities", None
         made = mask.make_mask(
             context.workdir / best.products["image"],
             folder / f"mask{suffix}.fits",
@@ -340,7 +347,8 @@ class GainRound(Step):
         metrics["judged_with"] = best.metrics["judged_with"]
         metrics["judged"] = self.name
         products = image_products(context, image)
-        products["mask"] = context.relative(trial.mask_file)
+        if trial.mask_file is not None:
+            products["mask"] = context.relative(trial.mask_file)
         if len(trial.images) > 1:
             products["start_image"] = context.relative(trial.images[0].products.image)
         for number, ref in enumerate(ref for ref in trial.refs if ref.round == self.name):
