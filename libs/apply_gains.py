@@ -104,9 +104,7 @@ def apply_tables(
             shape = opened.getcell("DATA", int(np.argmax(ddid == number))).shape
             sizes[int(number)] = chunk_bytes // (int(np.prod(shape)) * 22 + 64)
         for block in row_blocks(ddid, sizes):
-            found = _apply_block(
-                opened, block, layout, interpolators, calwt, flag_unsolved, buffer
-            )
+            found = _apply_block(opened, block, layout, interpolators, calwt, flag_unsolved, buffer)
             before, after, total = before + found[0], after + found[1], total + found[2]
     share = max(total, 1)
     return ApplyResult(before / share, after / share, time.monotonic() - start)
@@ -130,9 +128,7 @@ def _apply_block(
     first, second = layout.feeds[block.data_desc_id]
     npol = 2 if len(first) > 1 else 1
     stamps = read_block(opened, "TIME", block, buffer)
-    found = gains_for_rows(
-        interpolators, spw, layout.channel_hz[spw], stamps, layout.nant, npol
-    )
+    found = gains_for_rows(interpolators, spw, layout.channel_hz[spw], stamps, layout.nant, npol)
     if found is None or not len(found[2]):
         write_block(opened, "CORRECTED_DATA", block, data)
         return before, before, flag.size

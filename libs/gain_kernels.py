@@ -358,9 +358,7 @@ def _solve_one(
                 solved[p, k] = alive[p]
         if freedom > 0.0:
             _reweigh(v, w, alive, first, second, gain, scalar, freedom, factor)
-    chi2, samples = _signal_to_noise(
-        v, w, factor, alive, first, second, gain, scalar, solved, snr
-    )
+    chi2, samples = _signal_to_noise(v, w, factor, alive, first, second, gain, scalar, solved, snr)
     return chi2, samples, converged
 
 

@@ -88,7 +88,8 @@ class NormalEquations:
         weight = np.zeros((count, *self.weight.shape[1:]))
         np.add.at(vis, group, self.vis)
         np.add.at(weight, group, self.weight)
-        time_weight = np.bincount(group, self.time_weight, count)
+        time_weight = np.zeros(count)
+        np.add.at(time_weight, group, self.time_weight)
         origin = self.time_s.min()
         plain = np.bincount(group, self.time_s - origin, count) / np.bincount(group)
         heavy = np.bincount(group, (self.time_s - origin) * self.time_weight, count)
@@ -166,7 +167,9 @@ def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) ->
                 f"{ms} has a polarization setup without parallel hands", "select XX/YY, RR/LL or I"
             )
         feeds = max(feeds, each[pol][1], key=len)
-    channel_block, block_hz, block_spw = {}, [], []
+    channel_block: dict[int, NDArray[np.int64]] = {}
+    block_hz: list[float] = []
+    block_spw: list[int] = []
     for spw in spws:
         frequency = channel_hz[spw]
         size = channels_per_block or len(frequency)
@@ -174,8 +177,9 @@ def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) ->
         channel_block[int(spw)] = part + len(block_hz)
         block_hz += [float(frequency[part == k].mean()) for k in range(part[-1] + 1)]
         block_spw += [int(spw)] * (int(part[-1]) + 1)
+    labels = zip(names, stations, strict=True)
     return _Setup(
-        tuple(n.strip() or s.strip() or f"ANT{i}" for i, (n, s) in enumerate(zip(names, stations))),
+        tuple(n.strip() or s.strip() or f"ANT{i}" for i, (n, s) in enumerate(labels)),
         np.asarray(position, np.float64), spw_of, tuple(each[pol][0] for pol in pol_of), feeds,
         channel_hz, channel_block, np.array(block_hz), np.array(block_spw, np.int64),
     )  # fmt: skip

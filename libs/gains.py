@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from libs import gain_kernels
 from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
-from libs.caltable import normalise_amplitude, write_caltable
+from libs.caltable import normalise_amplitude
+from libs.caltable_writer import write_caltable
 from libs.errors import SolveError
 from libs.gain_sums import NormalEquations, accumulate_batches
 from libs.solutions import GainSolutions
@@ -25,6 +26,7 @@ __all__ = [
     "GainFit",
     "NativeSolver",
     "fit_normal_equations",
+    "refant_choices",
     "reference_phases",
     "solve_gains",
 ]
@@ -133,7 +135,7 @@ def solve_gains(
         logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
     attempted = solved.any(axis=(2, 3))
     # gaincal flags what does not exceed minsnr
-    flag = ~(solved & (snr > minsnr))
+    flag = np.asarray(~(solved & (snr > minsnr)), bool)
     return GainFit(
         np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
     )
@@ -294,7 +296,7 @@ class NativeSolver:
         start = time.monotonic()
         fits: list[GainFit] = []
         axes: list[_Axis] = []
-        used_spw = np.zeros(0, bool)
+        used_spw: NDArray[np.bool_] = np.zeros(0, bool)
         for sums in accumulate_batches(
             ms, options, prior, channels_per_block=self.channels_per_block,
             corr_dep_flags=self.corr_dep_flags,
@@ -304,8 +306,8 @@ class NativeSolver:
             axes.append(
                 _Axis(sums.time_s, sums.interval_s, sums.scan, sums.field, sums.observation)
             )
-            present = (sums.weight > 0).any(axis=(0, 2, 3))
-            used_spw = present if not len(used_spw) else used_spw | present
+            present = np.asarray((sums.weight > 0).any(axis=(0, 2, 3)), bool)
+            used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
             facts = replace(sums, vis=sums.vis[:0], weight=sums.weight[:0])
             del sums
         solutions, kept, used, axis = self._finish(fits, axes, facts, used_spw, options, ms)
