@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.caltable import write_caltable
+from libs.caltable_writer import write_caltable
 from libs.combine_gains import on_axes
 from libs.errors import InputError
 from libs.gain_grid import regrid
