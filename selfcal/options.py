@@ -89,7 +89,8 @@ class Option:
     def expected(self) -> str:
         """Return what a value must look like, for an error message."""
         if self.kind in UNITS:
-            text = f"a {self.kind} with its unit such as '{UNITS[self.kind][1]}'"
+            article = "an" if self.kind == "angle" else "a"
+            text = f"{article} {self.kind} with its unit such as '{UNITS[self.kind][1]}'"
         elif self.kind == "choice":
             text = "one of " + ", ".join(map(repr, self.choices))
         else:
@@ -191,7 +192,7 @@ def _spwmap(option: Option, value: Any) -> tuple[int, ...]:
 def _table(option: Option, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"it is a {type(value).__name__}")
-    return value
+    return dict(value)
 
 
 _CONVERTERS = {

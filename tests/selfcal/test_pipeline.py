@@ -129,9 +129,7 @@ def test_another_input_reruns_everything(tmp_path: Path) -> None:
     assert run(tmp_path, config={"vis": "b.ms"}) == ALL
 
 
-def test_changed_code_reruns_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_code_reruns_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     monkeypatch.setattr(pipeline_module, "code_version", lambda: "0.0.0+other")
     assert run(tmp_path) == ALL

@@ -116,12 +116,12 @@ def test_a_write_that_fails_leaves_the_old_file(
 def test_second_run_is_told_who_holds_the_work_directory(tmp_path: Path) -> None:
     workdir = tmp_path / "deep" / "work"
     with hold_workdir(workdir):
-        with pytest.raises(InputError, match=f"in use by process {os.getpid()} on"):
-            with hold_workdir(workdir):
+        for _ in range(2):  # the refused one has not wiped out the name
+            with (
+                pytest.raises(InputError, match=f"in use by process {os.getpid()} on"),
+                hold_workdir(workdir),
+            ):
                 pass
-        # the refused one has not wiped out the name
-        with pytest.raises(InputError, match=f"process {os.getpid()}"), hold_workdir(workdir):
-            pass
     with hold_workdir(workdir):
         pass
 
