@@ -128,7 +128,9 @@ def read_caltable(path: str | Path) -> CalTable:
         if info["type"] != "Calibration" or keywords.get("ParType") != "Complex":
             raise InputError(f"{path} is not a table of complex gains", "name a G, T or B table")
         with open_table(f"{path}::ANTENNA") as antennas:
-            names, position = tuple(antennas.getcol("NAME")), antennas.getcol("POSITION")
+            labels = zip(antennas.getcol("NAME"), antennas.getcol("STATION"), strict=True)
+            names = tuple(n.strip() or s.strip() or f"ANT{i}" for i, (n, s) in enumerate(labels))
+            position = antennas.getcol("POSITION")
         with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
             frequency = [
                 np.atleast_1d(np.asarray(windows.getcell("CHAN_FREQ", i), np.float64))
@@ -158,7 +160,7 @@ def _same_interval(tables: Sequence[SpwGains]) -> tuple[list[NDArray[np.int64]],
     group = np.empty(len(times), np.int64)
     number, start, seen = -1, -np.inf, set[int]()
     for item in order:
-        if times[item] - start > tolerance or int(source[item]) in seen:
+        if number < 0 or times[item] - start > tolerance or int(source[item]) in seen:
             number, start, seen = number + 1, times[item], set()
         seen.add(int(source[item]))
         group[item] = number
