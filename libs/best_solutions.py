@@ -19,7 +19,6 @@ from libs.solution_store import write_with_entries
 __all__ = ["Best", "Choice", "best"]
 
 _TIE_ARCSEC = 1.0
-Entries = dict[tuple[str, str], Entry]
 
 
 @dataclass(frozen=True)
@@ -120,84 +119,89 @@ def best(
     entries = entries_of(store, solset)
     place = np.array([ra_rad, dec_rad])
     apart_deg = np.rad2deg(separation_rad(solset.direction_rad, place))
+    fraction = solset.good_fraction
     choices: list[Choice] = []
-    origins: list[Entry] = []
-    taken: list[int | None] = []
-    for station, fraction in zip(solset.antenna, solset.good_fraction, strict=True):
-        good = [
-            j
+    for i, station in enumerate(solset.antenna):
+        candidates = [
+            _Candidate(entry, float(apart_deg[j]), float(fraction[i, j]))
             for j, direction in enumerate(solset.direction)
-            if (found := entries.get((direction, station))) is not None
-            and fraction[j] >= min_good_fraction
-            and not found.coherence < min_coherence
-            and apart_deg[j] <= max_separation_deg
+            if (entry := entries.get((direction, station))) is not None
         ]
-        if not good:
-            choices.append(Choice(station, None, np.nan, 0.0, np.nan, _why_not(fraction)))
-            taken.append(None)
-            continue
-        j, note = _nearest(good, apart_deg, fraction, station, solset, entries)
-        origin = entries[(solset.direction[j], station)]
-        choices.append(
-            Choice(
-                station,
-                solset.direction[j],
-                float(apart_deg[j]),
-                float(fraction[j]),
-                origin.coherence,
-                note,
-            )
-        )
-        origins.append(replace(origin, direction=name, input=str(store)))
-        taken.append(j)
-    if not origins:
+        good = [
+            c
+            for c in candidates
+            if c.good_fraction >= min_good_fraction
+            and not c.entry.coherence < min_coherence
+            and c.separation_deg <= max_separation_deg
+        ]
+        choices.append(_choice(station, good, candidates))
+    result = Best(
+        _gathered(solset, choices, name, place, missing),
+        tuple(choices),
+        tuple(
+            replace(entries[(c.direction, c.station)], direction=name, input=str(store))
+            for c in choices
+            if c.direction is not None
+        ),
+    )
+    if not result.entries:
         raise InputError(
             f"{store} has no good solutions of any station for this direction",
             "lower min_good_fraction or min_coherence, or allow a larger separation",
         )
-    result = _gathered(solset, taken, name, place, missing)
-    return Best(result, tuple(choices), tuple(origins))
+    return result
 
 
-def _why_not(fraction: NDArray[np.float64]) -> str:
-    if not fraction.any():
-        return "no solutions in any direction"
-    return f"no good solutions: at best {fraction.max():.0%} unflagged, or incoherent or too far"
+@dataclass(frozen=True)
+class _Candidate:
+    """Solutions of one station in one direction."""
+
+    entry: Entry
+    separation_deg: float
+    good_fraction: float
+
+    @property
+    def rank(self) -> tuple[float, float, str]:
+        """Of candidates equally near the one of the greatest rank is used."""
+        coherence = -1.0 if np.isnan(self.entry.coherence) else self.entry.coherence
+        return coherence, self.good_fraction, self.entry.date
 
 
-def _nearest(
-    good: list[int],
-    apart_deg: NDArray[np.float64],
-    fraction: NDArray[np.float64],
-    station: str,
-    solset: Solset,
-    entries: Entries,
-) -> tuple[int, str]:
-    """Return the direction to use and, at a tie, a note."""
-    least = min(apart_deg[j] for j in good)
-    tied = [j for j in good if (apart_deg[j] - least) * 3600 <= _TIE_ARCSEC]
-
-    def rank(j: int) -> tuple[float, float, str]:
-        entry = entries[(solset.direction[j], station)]
-        return np.nan_to_num(entry.coherence, nan=-1.0), fraction[j], entry.date
-
-    top = max(rank(j) for j in tied)
-    chosen = min((j for j in tied if rank(j) == top), key=lambda j: solset.direction[j])
-    others = [solset.direction[j] for j in tied if j != chosen]
-    return chosen, f"as near as {', '.join(others)}" if others else ""
+def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> Choice:
+    """Choose the nearest; at a tie, or when there is nothing good, with a note."""
+    if not good:
+        note = "no solutions in any direction"
+        if candidates:
+            most = max(c.good_fraction for c in candidates)
+            note = f"no good solutions: at best {most:.0%} unflagged, or incoherent or too far"
+        return Choice(station, None, np.nan, 0.0, np.nan, note)
+    least = min(c.separation_deg for c in good)
+    tied = [c for c in good if (c.separation_deg - least) * 3600 <= _TIE_ARCSEC]
+    tied.sort(key=lambda c: c.entry.direction)
+    chosen = max(tied, key=lambda c: c.rank)  # the first by name of equal ranks
+    others = [c.entry.direction for c in tied if c is not chosen]
+    return Choice(
+        station,
+        chosen.entry.direction,
+        chosen.separation_deg,
+        chosen.good_fraction,
+        chosen.entry.coherence,
+        f"as near as {', '.join(others)}" if others else "",
+    )
 
 
 def _gathered(
     solset: Solset,
-    taken: Sequence[int | None],
+    choices: Sequence[Choice],
     name: str,
     place: NDArray[np.float64],
     missing: str,
 ) -> Solset:
-    """Take direction ``taken[i]`` for station i (None: none)."""
+    """Take the chosen direction of each station."""
     result = blank(solset, solset.antenna, solset.position_m, (name,), place[np.newaxis])
-    for i, j in enumerate(taken):
-        if j is not None:
+    for i, choice in enumerate(choices):
+        if choice.direction is not None:
+            j = solset.direction.index(choice.direction)
             copy_stations(solset, [i], j, result, [i], 0)
         elif missing == "unit":
             result.weight[:, :, i] = 1.0
