@@ -84,7 +84,9 @@ def simulate(
     uvw_m = _uvw(np.array(list(stations.values())), ant1, ant2, time_s, dec_deg)
     frequency = np.asarray(frequency_hz, float)
     uv = uvw_m[:, None, :, :] * (frequency / LIGHT_M_S)[None, :, None, None]
-    vis = sum(g.visibility(uv[..., 0], uv[..., 1]) for g in source) + np.zeros(uv.shape[:3], complex)
+    vis = sum(g.visibility(uv[..., 0], uv[..., 1]) for g in source) + np.zeros(
+        uv.shape[:3], complex
+    )
     step = np.deg2rad(walk_deg_per_10min) * np.sqrt(integration_s / 600)
     shape = (len(stations), len(frequency), len(time_s))
     phase = rng.uniform(-np.pi, np.pi, shape[:2])[..., None] * bool(step)

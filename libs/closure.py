@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.special import exp1, ive
 
+from libs.closure_sets import independent_quadrangles, independent_triangles, pattern_sets
 from libs.errors import InputError
 
 __all__ = [
@@ -241,9 +241,7 @@ def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
     logarithms contain mean log gains only, so gains drop out exactly; where the single
     integration is too noisy for a logarithm the averaged power takes its place.
     """
-    power, noise, count, uv, log_mean = _average_baselines(
-        data.vis, data.sigma, data.uvw_m, edges
-    )
+    power, noise, count, uv, log_mean = _average_baselines(data.vis, data.sigma, data.uvw_m, edges)
     n = np.maximum(count, 1)
     steadied, mean = _steadied_power(power, noise, count)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -283,69 +281,6 @@ def station_quality(data: BaselineVisibilities) -> Float:
             # Missing baselines count against a station: a reference must reach most others.
             quality[a] = np.median(snr[own]) * np.sqrt(count[own].sum() / (full * max(own.size, 1)))
     return quality
-
-
-def independent_triangles(present: NDArray[np.bool_], order: Sequence[int]) -> Int:
-    """An independent set of triangles of the baselines present.
-
-    Stars of triangles through the first station of ``order``, then through the next ones for
-    baselines not covered yet. Each triangle brings a baseline that no earlier one has, hence
-    the set is independent; on a complete array it has (N-1)(N-2)/2 members, all it can have.
-
-    Parameters
-    ----------
-    present : (nant, nant) bool
-        Symmetric: is there a baseline between two stations.
-    order : sequence of int
-        Stations, best reference first.
-
-    Returns
-    -------
-    (ntriangle, 3) int64, each row ascending.
-    """
-    covered = ~present.copy()
-    np.fill_diagonal(covered, True)
-    chosen: list[tuple[int, int, int]] = []
-    for r in order:
-        partners = np.flatnonzero(present[r])
-        star = []
-        for i, j in combinations(partners.tolist(), 2):
-            if not covered[i, j]:
-                star.append((i, j))
-        for i, j in star:
-            chosen.append(tuple(sorted((r, i, j))))  # type: ignore[arg-type]
-            for p, q in ((r, i), (r, j), (i, j)):
-                covered[p, q] = covered[q, p] = True
-        if covered.all():
-            break
-    return np.array(chosen, np.int64).reshape(-1, 3)
-
-
-def independent_quadrangles(present: NDArray[np.bool_], order: Sequence[int]) -> Int:
-    """An independent set of quadrangles: rows (i, j, k, l) of ``|V_ij V_kl| / |V_ik V_jl|``.
-
-    With r and s the best stations and t the third: (i, j, r, s) for every other pair, and
-    (s, j, t, r), the pair (s, t) and the star of r being what determines the station gains.
-    Each member has a baseline that no other one of its kind has; N(N-3)/2 of them on a complete
-    array, all it can have. With baselines missing it is a smaller but still independent set.
-
-    Returns
-    -------
-    (nquad, 4) int64
-    """
-    stations = [int(a) for a in order if present[a].any()]
-    if len(stations) < 4:
-        return np.zeros((0, 4), np.int64)
-    r, s, t = stations[:3]
-    rest = stations[2:]
-    quads = [(s, j, t, r) for j in stations[3:]]
-    quads += [(i, j, r, s) for i, j in combinations(rest, 2)]
-    keep = [
-        (i, j, k, m)
-        for i, j, k, m in quads
-        if present[i, j] and present[k, m] and present[i, k] and present[j, m]
-    ]
-    return np.array(keep, np.int64).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -452,9 +387,7 @@ def _average_bispectra(vis, sigma, power, baseline, edges):  # pragma: no cover
     return value, spread, fraction, count
 
 
-def average_bispectra(
-    data: BaselineVisibilities, triangles: Int, interval_s: float
-) -> Bispectra:
+def average_bispectra(data: BaselineVisibilities, triangles: Int, interval_s: float) -> Bispectra:
     """Form the bispectra of ``triangles`` at every integration and average them over blocks.
 
     The variance of one part of a bispectrum of noise variances s_b^2 and true amplitudes A_b is
@@ -626,13 +559,13 @@ def closure_quantities(
     edges = time_blocks(data.time_s, interval_s)
     blocks = _baseline_blocks(data, edges)
     order = np.argsort(-station_quality(data), kind="stable")
-    nant = len(data.antenna)
     used = blocks.count > 0
-    if len(np.unique(np.concatenate([data.ant1, data.ant2])[np.tile(used.any(axis=(1, 2)), 2)])) < 3:
+    seen = used.any(axis=(1, 2))
+    if len(np.union1d(data.ant1[seen], data.ant2[seen])) < 3:
         raise InputError("closure phases need three stations with data", "check flags and field")
     # Blocks run over frequency first, then time.
     present = used.transpose(2, 1, 0).reshape(-1, len(data.ant1))
-    triangles = _PatternSets(data, order, nant, independent_triangles).of(present)
+    triangles = pattern_sets(present, data.ant1, data.ant2, order, independent_triangles)
     phases = _gather_phases(data, edges, blocks, triangles)
     if not len(phases):
         raise InputError("no three stations have data at the same time", "check the flags")
@@ -642,7 +575,9 @@ def closure_quantities(
     # Choosing by a datum's own error alone would keep what noise has made large.
     good = np.maximum(log_sigma, typical) <= max_log_sigma
     log_sigma = np.where(good, log_sigma, np.inf)
-    quads = _PatternSets(data, order, nant, independent_quadrangles).of(np.isfinite(log_sigma))
+    quads = pattern_sets(
+        np.isfinite(log_sigma), data.ant1, data.ant2, order, independent_quadrangles
+    )
     amplitudes = _gather_amplitudes(data, quads, log_amplitude, log_sigma)
     nfreq, nblock = len(data.frequency_hz), len(edges) - 1
     frequency = np.tile(data.frequency_hz, nblock)
@@ -660,26 +595,6 @@ def closure_quantities(
         phases,
         amplitudes,
     )
-
-
-class _PatternSets:
-    """Independent sets for every block, worked out once for each pattern of baselines."""
-
-    def __init__(self, data, order, nant, choose):  # type: ignore[no-untyped-def]
-        self._data, self._order, self._nant, self._choose = data, order, nant, choose
-
-    def of(self, present: NDArray[np.bool_]) -> list[Int]:
-        """One (n, 3) or (n, 4) array of stations for each row of ``present`` (nblock, nbl)."""
-        known: dict[bytes, Int] = {}
-        result = []
-        for row in present:
-            key = row.tobytes()
-            if key not in known:
-                matrix = np.zeros((self._nant, self._nant), bool)
-                matrix[self._data.ant1[row], self._data.ant2[row]] = True
-                known[key] = self._choose(matrix | matrix.T, self._order)
-            result.append(known[key])
-        return result
 
 
 def _gather_phases(

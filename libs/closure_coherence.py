@@ -86,7 +86,7 @@ class SeriesCoherence:
 def series_coherence(
     phase_rad: Float, weight: Float | None = None, *, false_alarm: float = 0.01
 ) -> SeriesCoherence:
-    """Is a series of phases, such as gain solutions of a station, more than noise?
+    """Tell a series of phases, such as gain solutions of a station, from noise.
 
     Needs a single series: it works for scalar solutions, for which the agreement of two
     polarizations says nothing.
@@ -131,8 +131,8 @@ def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:
     (n, 3) int64, stations ascending.
     """
     index = data.baseline_index()
-    valid = np.isfinite(data.sigma).any(axis=(1, 2))
-    present = (index >= 0) & valid[index]
+    valid = np.asarray(np.isfinite(data.sigma).any(axis=(1, 2)))
+    present: NDArray[np.bool_] = np.where(index >= 0, valid[index], False)
     stations = np.flatnonzero(present.any(axis=1))
     if len(stations) <= _ALL_TRIANGLES:
         every = [
@@ -142,7 +142,7 @@ def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:
         ]
         return np.array(every, np.int64).reshape(-1, 3)
     order = np.argsort(-station_quality(data), kind="stable")
-    chosen = set()
+    chosen: set[tuple[int, ...]] = set()
     for i, j in zip(data.ant1[valid].tolist(), data.ant2[valid].tolist(), strict=True):
         third = [int(r) for r in order if present[i, r] and present[j, r]][:per_baseline]
         chosen.update(tuple(sorted((i, j, r))) for r in third)
@@ -328,14 +328,40 @@ def baseline_coherence(
     """
     triangles = select_triangles(data) if triangles is None else triangles
     length = data.length_m
-    nbl = len(length)
-    coherence, p_value = np.full(nbl, np.nan), np.full(nbl, np.nan)
+    summed, second, weights = _by_longest_baseline(data, triangles, interval_s)
+    coherence, p_value = np.full(len(length), np.nan), np.full(len(length), np.nan)
+    used = np.flatnonzero(weights > 0)
+    for b in used:
+        coherence[b], p_value[b] = summed[b] / weights[b], _tail(summed[b], second[b], 0.0)
+    order = used[np.argsort(length[used])]
+    count = max(min(max_bins, len(order) // 2), 1)
+    bins = [members for members in np.array_split(order, count) if len(members)]
+    each = false_alarm / count
+    sums = np.array([[v[m].sum() for v in (summed, second, weights)] for m in bins])
+    totals, halves, weight = sums.reshape(-1, 3).T
+    p_bin = np.array([_tail(t, h, 0.0) for t, h in zip(totals, halves, strict=True)])
+    return BaselineCoherence(
+        np.array([length[m[0]] for m in bins]),
+        np.array([length[m[-1]] for m in bins]),
+        totals / weight,
+        np.array([_limit(each, h, 0.0) for h in halves]) / weight,
+        p_bin,
+        p_bin <= each,
+        length,
+        coherence,
+        p_value,
+        _longest_coherent(bins, p_bin <= each, length, p_value),
+        false_alarm,
+    )
+
+
+def _by_longest_baseline(
+    data: BaselineVisibilities, triangles: Int, interval_s: float
+) -> tuple[Float, Float, Float]:
+    """For each baseline: sum, variance under noise, and total weight of its triangles' cosines."""
+    nbl, length = len(data.ant1), data.length_m
     if not len(triangles):
-        none = np.zeros(0)
-        return BaselineCoherence(
-            none, none, none, none, none, none.astype(bool), length, coherence, p_value, 0.0,
-            false_alarm,
-        )  # fmt: skip
+        return np.zeros(nbl), np.zeros(nbl), np.zeros(nbl)
     bispectra = average_bispectra(data, triangles, interval_s)
     product = _neighbour_products(bispectra, _block_times(data, interval_s), interval_s)
     longest = bispectra.baseline[
@@ -345,32 +371,7 @@ def baseline_coherence(
     np.add.at(combined, longest, product)
     weights = np.zeros(nbl)
     np.add.at(weights, longest, np.abs(product).sum(axis=1))
-    summed, second = combined.real.sum(axis=1), (np.abs(combined) ** 2).sum(axis=1) / 2
-    used = np.flatnonzero(weights > 0)
-    for b in used:
-        coherence[b], p_value[b] = summed[b] / weights[b], _tail(summed[b], second[b], 0.0)
-    order = used[np.argsort(length[used])]
-    bins = [b for b in np.array_split(order, max(min(max_bins, len(order) // 2), 1)) if len(b)]
-    each = false_alarm / max(len(bins), 1)
-    rows = []
-    for members in bins:
-        total, half = float(summed[members].sum()), float(second[members].sum())
-        weight = float(weights[members].sum())
-        p = _tail(total, half, 0.0)
-        rows.append(
-            (length[members[0]], length[members[-1]], total / weight,
-             _limit(each, half, 0.0) / weight, p, p <= each)
-        )  # fmt: skip
-    table = np.array(rows, float).reshape(-1, 6)
-    return BaselineCoherence(
-        *table[:, :5].T,
-        table[:, 5].astype(bool),
-        length,
-        coherence,
-        p_value,
-        _longest_coherent(bins, table[:, 5] > 0, length, p_value),
-        false_alarm,
-    )
+    return combined.real.sum(axis=1), (np.abs(combined) ** 2).sum(axis=1) / 2, weights
 
 
 def _longest_coherent(

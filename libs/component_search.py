@@ -1,0 +1,255 @@
+"""The ladder of models: components added one at a time while the data ask for more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.closure import ClosureData
+from libs.component_fit import Fitted, gradient_map, minimise, objective
+from libs.component_problem import Components, FitProblem
+
+__all__ = ["FitOptions", "Search", "TriedModel"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit.
+
+    Attributes
+    ----------
+    max_components : int
+        Most components tried, 1 to 6.
+    use_amplitudes : bool
+        Fit log closure amplitudes too; without them sizes are known only relative to each other.
+    phase_floor_rad, amplitude_floor : float
+        Non-closing errors, added in quadrature to closure phases (rad) and amplitudes (relative).
+    min_bic_gain : float
+        A model must lower BIC by this much to replace a simpler one; 10 is "very strong"
+        (Kass & Raftery 1995).
+    chi2_limit : float
+        Reduced chi2 up to which a model is called a full description of the data.
+    false_alarm : float
+        Probability that data without a source are called a detection.
+    field_rad : float
+        Largest offset of a component, rad; 0: from the shortest baselines.
+    seeds : int
+        Places from which a new component starts.
+    max_phases : int
+        Closure phases that the search uses; more are thinned in time, the last fit uses all.
+    workers : int
+        Threads; the kernels release the interpreter.
+    """
+
+    max_components: int = 6
+    use_amplitudes: bool = True
+    phase_floor_rad: float = 0.02
+    amplitude_floor: float = 0.02
+    min_bic_gain: float = 10.0
+    chi2_limit: float = 1.5
+    false_alarm: float = 0.01
+    field_rad: float = 0.0
+    seeds: int = 8
+    max_phases: int = 20000
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_components <= 6:
+            raise ValueError(f"max_components is 1 to 6, not {self.max_components}")
+        if not 0 < self.false_alarm < 1:
+            raise ValueError(f"false_alarm is a probability, not {self.false_alarm}")
+
+
+@dataclass(frozen=True)
+class TriedModel:
+    """One rung of the ladder: a model that was fitted, whether or not it was taken.
+
+    ``bic`` is chi2 / max(1, best reduced chi2 so far) + parameters ln(data): errors that are
+    too small must not buy components.
+    """
+
+    name: str
+    n_components: int
+    n_parameters: int
+    n_data: float
+    chi2_phase: float
+    chi2_amplitude: float
+    seconds: float
+    bic: float = np.nan
+    taken: bool = False
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def chi2(self) -> float:
+        """Closure phases and log closure amplitudes together."""
+        return self.chi2_phase + self.chi2_amplitude
+
+    @property
+    def reduced_chi2(self) -> float:
+        """chi2 per degree of freedom."""
+        return self.chi2 / max(self.n_data - self.n_parameters, 1.0)
+
+
+def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
+    """Blocks evenly through the data that hold about ``limit`` closure phases; None for all."""
+    blocks = np.unique(data.phases.block)
+    if len(data.phases) <= limit:
+        return None
+    keep = max(int(len(blocks) * limit / len(data.phases)), 1)
+    return blocks[np.unique(np.linspace(0, len(blocks) - 1, keep).round().astype(int))]
+
+
+class Search:
+    """The ladder of models on one data set."""
+
+    def __init__(self, data: ClosureData, options: FitOptions) -> None:
+        self.options = options
+        self.everything = self._problem(data, None)
+        self.problem, self.quick = self.everything, self.everything
+        medium, small = _thin(data, options.max_phases), _thin(data, 2500)
+        field_rad = self.everything.field * self.everything.unit_rad
+        if medium is not None:
+            self.problem = self._problem(data, medium, field_rad)
+        if small is not None:
+            self.quick = self._problem(data, small, field_rad)
+        self.tried: list[TriedModel] = []
+        self.pool = ThreadPoolExecutor(max(options.workers, 1))
+        self.random = np.random.default_rng(0)  # the same data give the same model
+
+    def _problem(
+        self, data: ClosureData, blocks: NDArray[np.int64] | None, field_rad: float = 0.0
+    ) -> FitProblem:
+        o = self.options
+        return FitProblem.from_closures(
+            data,
+            use_amplitudes=o.use_amplitudes,
+            phase_floor_rad=o.phase_floor_rad,
+            amplitude_floor=o.amplitude_floor,
+            blocks=blocks,
+            field_rad=field_rad or o.field_rad,
+        )
+
+    def rescale(self, model: Components, source: FitProblem, target: FitProblem) -> Components:
+        """The same sky in the units of another problem."""
+        factor = source.unit_rad / target.unit_rad
+        return replace(model, position=model.position * factor, shape=model.shape * factor)
+
+    def polish(self, model: Components, *, robust_first: bool = True) -> Fitted:
+        """Robust, then plain least squares on the data of the search."""
+        if robust_first:
+            model = minimise(self.problem, model, robust=True, iterations=12, tolerance=1.0).model
+        return minimise(self.problem, model, tolerance=0.02)
+
+    def best_of(self, starts: Sequence[Components], keep: int = 3) -> Fitted:
+        """Minimise from many places: all on a few data, the best of them on all."""
+
+        def quick(model: Components) -> Fitted:
+            scaled = self.rescale(model, self.problem, self.quick)
+            return minimise(self.quick, scaled, robust=True, iterations=15, tolerance=0.3)
+
+        first = sorted(self.pool.map(quick, starts), key=lambda f: f.chi2)
+        chosen: list[Fitted] = []
+        for fit in first:
+            # Starts that ran into the same minimum count once.
+            if all(abs(fit.chi2 - other.chi2) > 1e-3 * other.chi2 for other in chosen):
+                chosen.append(fit)
+        models = [self.rescale(f.model, self.quick, self.problem) for f in chosen[:keep]]
+        return min(self.pool.map(self.polish, models), key=lambda f: f.chi2)
+
+    def record(self, name: str, fitted: Fitted, started: float) -> TriedModel:
+        """Add a fit to the ladder."""
+        tried = TriedModel(
+            name,
+            len(fitted.model),
+            len(fitted.model.free()[0]),
+            self.problem.n_data,
+            fitted.chi2_phase,
+            fitted.chi2_amplitude,
+            time.perf_counter() - started,
+            fitted=fitted,
+        )
+        self.tried.append(tried)
+        return tried
+
+    def bic(self, tried: TriedModel) -> float:
+        """BIC with the errors scaled so that the best model so far has reduced chi2 <= 1."""
+        scale = max(1.0, min(t.reduced_chi2 for t in self.tried))
+        return tried.chi2 / scale + tried.n_parameters * float(np.log(max(tried.n_data, 2.0)))
+
+    def single(self) -> TriedModel:
+        """A point, and a Gaussian where amplitudes can tell its size."""
+        started = time.perf_counter()
+        best = self.record("point", self.polish(Components.single()), started)
+        if self.problem.n_amplitude:
+            started = time.perf_counter()
+            sizes = [s for s in (0.05, 0.2, 0.7, 2.5, 8.0) if s < max(self.problem.field, 0.3)]
+            fit = self.best_of([Components.single(s) for s in sizes], keep=2)
+            gaussian = self.record("1 Gaussian", fit, started)
+            best = min((best, gaussian), key=self.bic)
+        return best
+
+    def seeds(self, model: Components) -> list[Components]:
+        """Models with one more point: at peaks of the residual closures, and a few at random."""
+        reach = self.problem.field
+        axis = np.linspace(-reach, reach, 2 * int(np.ceil(reach / 0.25)) + 1)
+        gain = gradient_map(self.problem, model, axis)
+        places = []
+        for _ in range(self.options.seeds):
+            i, j = np.unravel_index(int(gain.argmax()), gain.shape)
+            if gain[i, j] <= 0:
+                break
+            places.append(np.array([axis[i], axis[j]]))
+            gain[np.hypot(axis[:, None] - axis[i], axis[None, :] - axis[j]) < 0.6] = 0.0
+        places += [-place for place in places[:2]]
+        extent = 1.0 + 2 * np.abs(model.position).max(initial=0.0)
+        places += list(self.random.normal(0, min(extent, reach / 2), (3, 2)))
+
+        def start(place: Float) -> Components:
+            options = [model.with_new(np.log(ratio), place, 0.0) for ratio in (0.05, 0.2, 0.7)]
+            losses = [
+                sum(objective(self.quick, self.rescale(o, self.problem, self.quick), robust=True))
+                for o in options
+            ]
+            return options[int(np.argmin(losses))]
+
+        return list(self.pool.map(start, places))
+
+    def more(self, model: Components) -> TriedModel:
+        """One component more than ``model``: as a point, as a Gaussian, and all as Gaussians."""
+        n = len(model) + 1
+        started = time.perf_counter()
+        fit = self.best_of(self.seeds(model))
+        options = [self.record(f"{n} components, new one a point", fit, started)]
+        last = np.arange(n) == n - 1
+        variants = {"new one a Gaussian": fit.model.extended | last}
+        if self.problem.n_amplitude and not variants["new one a Gaussian"].all():
+            variants["all Gaussians"] = np.ones(n, bool)
+        for name, extended in variants.items():
+            started = time.perf_counter()
+            fresh = extended & ~fit.model.extended
+            # More than one size to start from: a point is a saddle of the size.
+            starts = []
+            for size in (0.15, 0.6):
+                shape = np.where(fresh[:, None], [size, 0.0, size], fit.model.shape)
+                starts.append(replace(fit.model, shape=shape, extended=extended))
+            best = min(self.pool.map(self.polish, starts), key=lambda f: f.chi2)
+            options.append(self.record(f"{n} components, {name}", best, started))
+        return min(options, key=self.bic)
+
+    def climb(self) -> list[TriedModel]:
+        """Best model of each number of components, up to the last that was taken or tried."""
+        rungs = [self.single()]
+        while len(rungs) < self.options.max_components:
+            fitted = rungs[-1].fitted
+            assert fitted is not None
+            rungs.append(self.more(fitted.model))
+            if self.bic(rungs[-1]) > self.bic(rungs[-2]) - self.options.min_bic_gain:
+                break
+        return rungs
