@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from libs.errors import SelfcalError
 from libs.solutions import GainSolutions
 from libs.tables import column_names
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
+from reports.held_out_figure import held_out_figure
 from reports.image_figures import (
     Panel,
     compare_images,
@@ -49,7 +50,8 @@ class Drawing:
     title, alt : str
         Caption, and a description for those who do not see the figure.
     kind : str
-        comparison, residuals, history, statistics, visibilities, images, phase, amplitude, snr.
+        comparison, residuals, history, statistics, visibilities, images, held_out, phase,
+        amplitude, snr.
     step : str
         The step it belongs to; empty when it is of the whole run.
     """
@@ -123,6 +125,14 @@ def _plans(run: Run) -> Iterator[_Plan]:
             if panel is not None and panel.image not in untouched:
                 yield _image_plan(row, panel, panels, row in steps)
     for row in run.rounds:
+        yield _Plan(
+            f"held_out_{row.step}",
+            f"What gains of each interval and kind gain on held-out data in {row.step}; "
+            "the choice is ringed.",
+            "Line chart of the decrease of chi-squared of held-out visibilities against the "
+            "solution interval.", "held_out", row.step,
+            partial(held_out_figure, row.metrics),
+        )  # fmt: skip
         yield from _gain_plans(run, row)
 
 
@@ -131,9 +141,9 @@ def _run_plans(
 ) -> Iterator[_Plan]:
     """Plan the figures of the whole run."""
     if compared:
-        names = " and ".join(panel.label for panel in compared)
+        names = ", ".join(panel.label.lower() for panel in compared)
         yield _Plan(
-            "comparison", f"Images: {names}, one colour scale; the mask is outlined.",
+            "comparison", f"Images in one colour scale: {names}. The mask of the step is outlined.",
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
             "comparison", "", lambda: compare_images(compared, "", _run_scale(panels, compared)),

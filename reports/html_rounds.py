@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +20,13 @@ ROUND_FACTS = (
     ("gaintype", "gain type"),
     ("combine", "combined over"),
     ("minsnr", "minimum SNR"),
+    ("cycles", "cycles"),
     ("robust", "robust weighting"),
     ("sigma_mask", "mask above (sigma)"),
     ("refant", "reference antennas"),
 )
 CALMODES = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
-KIND_ORDER = ("images", "phase", "amplitude", "snr")
+KIND_ORDER = ("images", "held_out", "phase", "amplitude", "snr")
 
 
 def step_anchor(step: str) -> str:
@@ -164,6 +164,7 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
         tag("h3", row.step, " ", status_badge(row)),
         tag("p", row.reason) if row.reason else "",
         tag("p", str(row.metrics["warning"]), class_="warn") if "warning" in row.metrics else "",
+        _choices(row),
         facts(_round_facts(row)),
     ]
     for kind in KIND_ORDER:
@@ -176,6 +177,16 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
     if numbers or settings:
         parts.append(details(f"All numbers and settings of {row.step}", numbers + settings))
     return tag("section", *parts, id=step_anchor(row.step), class_="round")
+
+
+def _choices(row: StepRow) -> Markup:
+    """Say in words what was chosen and what the model came from, where it was recorded."""
+    said = [
+        f"{words}: {row.metrics[name]}."
+        for name, words in (("chosen", "Gains"), ("mask", "Model"))
+        if isinstance(row.metrics.get(name), str) and row.metrics[name]
+    ]
+    return tag("p", " ".join(said), class_="kicker") if said else Markup("")
 
 
 def status_badge(row: StepRow) -> Markup:
@@ -248,11 +259,12 @@ def _short(value: object) -> str:
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return numbers and words; what is nested deeper stays in steps.csv."""
     return {
-        key: json.dumps(value, ensure_ascii=False)
-        if isinstance(value, dict)
-        else _short(value) or MISSING
+        key: _short(value) or MISSING
         for key, value in values.items()
+        if not isinstance(value, Mapping)
+        and not (isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value))
     }
 
 

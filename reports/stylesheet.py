@@ -55,6 +55,8 @@ th .unit { display: block; color: var(--muted); font-weight: 400; font-size: .92
 .text { text-align: left; }
 .wrap { white-space: normal; min-width: 15rem; max-width: 30rem; overflow-wrap: anywhere; }
 table.steps { width: 100%; font-size: .83rem; }
+table.steps th, table.steps td { padding-left: .4rem; padding-right: .4rem; }
+table.steps th:first-child { padding-left: .1rem; }
 tbody th { text-align: left; font-weight: 600; }
 tbody tr:hover { background: var(--soft); }
 tr.rejected td, tr.skipped td, tr.failed td { background: none; }

@@ -119,14 +119,15 @@ def _limits(axes: Axes, known: Sequence[float], curve: _Curve) -> None:
         axes.set_ylim(0, max(1.0, 1.25 * high))
     elif low > 0 and high / low > 4:
         axes.set_yscale("log")
-        axes.set_ylim(low / 1.5, high * 1.6)
+        margin = (high / low) ** 0.17
+        axes.set_ylim(low / margin, high * margin)
         axes.yaxis.set_major_formatter(lambda value, _: format_number(value, 1))
         axes.yaxis.set_minor_formatter(lambda value, _: _minor(value, high / low))
         axes.tick_params(axis="y", which="minor", labelsize=7)
     else:
         span = max(high - low, 0.06 * abs(high), 1e-30)
         middle = 0.5 * (high + low)
-        axes.set_ylim(middle - 0.75 * span, middle + 0.8 * span)
+        axes.set_ylim(middle - 0.72 * span, middle + 0.72 * span)
 
 
 def _minor(value: float, ratio: float) -> str:
@@ -138,10 +139,13 @@ def _minor(value: float, ratio: float) -> str:
 def _annotate_last(
     axes: Axes, x: np.ndarray, values: np.ndarray, kept: np.ndarray
 ) -> None:  # numpy arrays of one length
-    """Write first and last accepted value beside their dots: the figures people look for."""
+    """Write first and last accepted value beside their dots, on the side away from the line."""
     index = np.flatnonzero(kept)
-    for place in {int(index[0]), int(index[-1])} if index.size else ():
+    for end, beside in ((0, 1), (-1, -2)) if index.size > 1 else ((0, 0),) if index.size else ():
+        place, neighbour = index[end], index[beside]
+        below = values[neighbour] > values[place]
         axes.annotate(
-            format_number(float(values[place])), (x[place], values[place]), xytext=(0, 7),
-            textcoords="offset points", ha="center", fontsize=7.5,
+            format_number(float(values[place])), (x[place], values[place]),
+            xytext=(0, -8 if below else 6), textcoords="offset points", ha="center",
+            va="top" if below else "bottom", fontsize=7.5,
         )  # fmt: skip

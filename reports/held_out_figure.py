@@ -1,0 +1,153 @@
+"""How well gains of each interval and kind predict data that were held out of the solve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from reports.records import as_number
+from reports.style import INK, MUTED, PALETTE, format_number, new_figure, styled
+
+__all__ = ["Trial", "held_out_figure", "read_trials"]
+
+KINDS = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kind of gains and what it gained.
+
+    Attributes
+    ----------
+    interval : str
+        For people: ``"10 s"``, ``"scan"`` or ``"all"``.
+    order : float
+        Place among intervals, shortest first.
+    kind : str
+        Phase or amplitude, one gain or two, windows combined or not.
+    gain, error : float
+        Decrease of the chi-squared of the held-out visibilities against no gains.
+    chosen : bool
+        Whether the round was solved so.
+    """
+
+    interval: str
+    order: float
+    kind: str
+    gain: float
+    error: float
+    chosen: bool
+
+
+def read_trials(metrics: Mapping[str, Any]) -> list[Trial]:
+    """Return the trials that a round recorded under ``held_out``; none when it made none.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of the step; ``solint_s``, ``calmode``, ``gaintype`` and ``combine`` say what was chosen.
+    """
+    recorded = metrics.get("held_out")
+    if not isinstance(recorded, Sequence) or isinstance(recorded, str):
+        return []
+    several = len({entry.get("combine_spw") for entry in recorded if isinstance(entry, Mapping)})
+    trials = []
+    for entry in recorded:
+        if isinstance(entry, Mapping) and math.isfinite(as_number(entry.get("gain"))):
+            trials.append(_trial(entry, metrics, several > 1))
+    return sorted(trials, key=lambda trial: trial.order)
+
+
+def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) -> Trial:
+    solint = entry.get("solint_s")
+    seconds = as_number(solint)
+    if math.isfinite(seconds):
+        interval, order = f"{format_number(seconds, 2)} s", seconds
+    elif entry.get("combine_scan"):
+        interval, order = "all scans", math.inf
+    else:
+        interval, order = str(solint), 1e12
+    mode, gaintype = str(entry.get("calmode", "")), str(entry.get("gaintype", ""))
+    kind = f"{KINDS.get(mode, mode)}, {'one gain' if gaintype == 'T' else 'each polarization'}"
+    if several:
+        kind += ", windows combined" if entry.get("combine_spw") else ", each window"
+    return Trial(
+        interval, order, kind, as_number(entry.get("gain")), as_number(entry.get("error")),
+        _is_chosen(entry, metrics),
+    )  # fmt: skip
+
+
+def _is_chosen(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    if (entry.get("calmode"), entry.get("gaintype")) != (
+        metrics.get("calmode"),
+        metrics.get("gaintype"),
+    ):
+        return False
+    combine = metrics.get("combine") or []
+    if ("spw" in combine) != bool(entry.get("combine_spw")):
+        return False
+    chosen, tried = as_number(metrics.get("solint_s")), as_number(entry.get("solint_s"))
+    if math.isfinite(tried) or math.isfinite(chosen):
+        return math.isclose(chosen, tried, rel_tol=1e-3)
+    return ("scan" in combine) == bool(entry.get("combine_scan"))
+
+
+@styled
+def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
+    """Draw what each interval gained on held-out data, a line for each kind of gains.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of the round.
+
+    Returns
+    -------
+    Figure or None
+        None when the round recorded no trials. Above zero, gains predict data they were not
+        solved on; bars are one standard error; the choice is ringed.
+    """
+    trials = read_trials(metrics)
+    if not trials:
+        return None
+    figure = new_figure(7.2, 2.9, placed=True)
+    axes = figure.add_axes((0.085, 0.17, 0.6, 0.74))
+    places = {name: place for place, name in enumerate(dict.fromkeys(t.interval for t in trials))}
+    kinds = list(dict.fromkeys(trial.kind for trial in trials))
+    for number, kind in enumerate(kinds):
+        part = [trial for trial in trials if trial.kind == kind]
+        x = np.array([places[trial.interval] for trial in part], dtype=float)
+        gain = np.array([trial.gain for trial in part])
+        error = np.nan_to_num([trial.error for trial in part])
+        axes.errorbar(
+            x, gain, yerr=error, color=PALETTE[number % len(PALETTE)], marker="o", ms=4, lw=1.2,
+            capsize=2, label=kind,
+        )  # fmt: skip
+    for trial in trials:
+        if trial.chosen:
+            axes.plot(
+                places[trial.interval], trial.gain, "o", ms=11, mfc="none", mec=INK, mew=1.4,
+                ls="none", label="chosen",
+            )  # fmt: skip
+    axes.axhline(0, color=MUTED, lw=0.7)
+    axes.set_xticks(list(places.values()), list(places))
+    axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+    axes.set_xlabel("Solution interval")
+    axes.set_ylabel(r"Decrease of held-out $\chi^2$")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.04))
+    return figure
+
+
+def _power(value: float) -> str:
+    """Return short tick labels for values of any size."""
+    if value == 0 or abs(value) < 9999.5:
+        return f"{value:g}".replace("-", "\u2212")
+    exponent = math.floor(math.log10(abs(value)) + 1e-9)
+    return rf"${value / 10**exponent:g}\times10^{{{exponent}}}$"
