@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from libs.errors import InputError
 from libs.h5parm import read_h5parm
+from libs.phase_reference import common_station, referred
 from libs.provenance import Entry, entries_of
 from libs.solset import Solset, blank, copy_stations, separation_rad
 from libs.solution_store import write_with_entries
 
 __all__ = ["Best", "Choice", "best"]
 
+log = logging.getLogger(__name__)
 _TIE_ARCSEC = 1.0
 
 
@@ -57,11 +60,20 @@ class Best:
         In the order of ``solset.antenna``.
     entries : tuple of Entry
         Provenance of each station that has solutions.
+    reference : str or None
+        The station to whose phase those of all directions used are referred; None when they
+        come from one direction, or when no station has solutions in all of them.
     """
 
     solset: Solset
     choices: tuple[Choice, ...]
     entries: tuple[Entry, ...]
+    reference: str | None = None
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions used, by name."""
+        return tuple(sorted({c.direction for c in self.choices if c.direction is not None}))
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -85,6 +97,9 @@ def best(
     missing: Literal["flag", "unit"] = "flag",
 ) -> Best:
     """Choose, station by station, the nearest direction whose solutions there are good.
+
+    When several directions are used their phases are referred to one station they all have,
+    see `libs.phase_reference`.
 
     Parameters
     ----------
@@ -135,6 +150,8 @@ def best(
             and c.separation_deg <= max_separation_deg
         ]
         choices.append(_choice(station, good, candidates))
+    used = sorted({c.direction for c in choices if c.direction is not None})
+    solset, reference = _on_one_reference(solset, used)
     result = Best(
         _gathered(solset, choices, name, place, missing),
         tuple(choices),
@@ -143,6 +160,7 @@ def best(
             for c in choices
             if c.direction is not None
         ),
+        reference,
     )
     if not result.entries:
         raise InputError(
@@ -188,6 +206,21 @@ def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) 
         chosen.entry.coherence,
         f"as near as {', '.join(others)}" if others else "",
     )
+
+
+def _on_one_reference(solset: Solset, used: Sequence[str]) -> tuple[Solset, str | None]:
+    """Refer the phases of the directions used to one station."""
+    if len(used) < 2:
+        return solset, None
+    solset = solset.select_directions([solset.direction.index(d) for d in used])
+    station = common_station([solset.in_direction(d) for d in used])
+    if station is None:
+        log.warning(
+            "no station has solutions in all of %s: their phases keep their references",
+            ", ".join(used),
+        )
+        return solset, None
+    return referred(solset, station), station
 
 
 def _gathered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from libs.combine_gains import combine, match_direction, nearest_within, tec_to_
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid
 from libs.h5parm import as_written, read_h5parm, write_h5parm
+from libs.phase_reference import aligned, common_station
 from libs.provenance import DATASET, Entry, entries_of, rows_of
 from libs.safe_files import locked
 from libs.solset import Solset, blank, copy_stations
@@ -25,6 +27,8 @@ __all__ = [
     "merge_into",
     "write_with_entries",
 ]
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 Entries = dict[Key, Entry]
@@ -109,6 +113,8 @@ def merge_into(
     Directions are told apart by position. Of two solutions of one station in one direction
     the newer one stays (of the same date: the one with the greater digest), so that merges
     give the same table in whatever order they come, and the same merge twice changes nothing.
+    Where that leaves stations of two solves in one direction their phases are brought to one
+    reference station.
     The table stands on the union of all times and frequencies that were ever merged.
 
     Parameters
@@ -243,14 +249,36 @@ def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
         tuple(places),
         np.array(list(places.values())),
     )
-    row = {name: i for i, name in enumerate(antenna)}
     for solset, keys in parts:
-        part = fitted(solset)
-        for j, direction in enumerate(part.direction):
-            here = [i for i, name in enumerate(part.antenna) if (direction, name) in keys]
-            there = [row[part.antenna[i]] for i in here]
-            copy_stations(part, here, j, result, there, result.direction.index(direction))
+        _put(fitted(solset), keys, result)
     return result
+
+
+def _put(part: Solset, keys: set[Key], result: Solset) -> None:
+    """Copy the chosen solutions of one table into the merged one.
+
+    Where stations of an earlier table stay beside them, the phases are brought to the same
+    reference.
+    """
+    row = {name: i for i, name in enumerate(result.antenna)}
+    for direction in part.direction:
+        one = part.in_direction(direction)
+        names = [name for name in one.antenna if (direction, name) in keys]
+        before = result.in_direction(direction)
+        stay = {
+            name
+            for name, fraction in zip(before.antenna, before.good_fraction[:, 0], strict=True)
+            if fraction and name not in names
+        }
+        if stay and names:
+            station = common_station([one, before])
+            if station is None:
+                log.warning("%s: no common station, phases keep their references", direction)
+            else:
+                one = aligned(one, before, station)
+        here = [one.antenna.index(name) for name in names]
+        there = [row[name] for name in names]
+        copy_stations(one, here, 0, result, there, result.direction.index(direction))
 
 
 # -------------------------------------------------------------------------------- combination

@@ -256,7 +256,12 @@ def format_best(result: Best) -> list[str]:
                 choice.note,
             )
         )
-    return _aligned(rows)
+    lines = _aligned(rows)
+    if result.reference:
+        lines.append(f"phases of all directions referred to {result.reference}")
+    elif len(result.directions) > 1:
+        lines.append("no station is common to all directions: their phases stay as they were")
+    return lines
 
 
 def _combine(arguments: argparse.Namespace, applier: Applier | None) -> int:

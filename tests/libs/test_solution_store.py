@@ -96,19 +96,28 @@ def test_order_of_merges_does_not_matter(tmp_path) -> None:
     )
 
 
+def by_station(values):
+    """Put one value for each antenna of `STATIONS` on the axes of a table."""
+    return np.array(values)[:, None, None]
+
+
 def test_the_newer_solution_stays_station_by_station(tmp_path) -> None:
     store = tmp_path / "store.h5"
-    old = write(tmp_path / "old.h5", at("A", 0, phase_rad=0.1))
-    table = flagged(at("A", 0, phase_rad=0.2), station="UK608HBA")
+    old = write(tmp_path / "old.h5", at("A", 0, phase_rad=by_station([0.0, 0.1, 0.2, 0.3])))
+    # newer, solved with DE601HBA as reference: CS001HBA0 is at -0.4 from it
+    table = at("A", 0, phase_rad=by_station([-0.4, 0.0, 0.5, 0.0]))
+    table = flagged(table, station="UK608HBA")
     new = write(tmp_path / "new.h5", table, date="2026-03-01T00:00:00.000Z")
     merge_into(store, [old])
     report = merge_into(store, [new])
     assert len(report.replaced) == 3
-    by_station = {item.entry.station: item.entry.run for item in list_entries(store)}
-    assert by_station == {"UK608HBA": "old"} | dict.fromkeys(STATIONS[:3], "new")
+    runs = {item.entry.station: item.entry.run for item in list_entries(store)}
+    assert runs == {"UK608HBA": "old"} | dict.fromkeys(STATIONS[:3], "new")
     merged = read_h5parm(store)
     phases = dict(zip(merged.antenna, merged.phase_rad[0, 0, :, 0, 0], strict=True))
-    assert phases == {"UK608HBA": 0.1} | dict.fromkeys(STATIONS[:3], 0.2)
+    # UK608HBA is 0.2 from DE601HBA as before, the others as in the newer solve
+    expected = {"CS001HBA0": -0.3, "DE601HBA": 0.1, "DE602HBA": 0.6, "UK608HBA": 0.3}
+    assert phases == pytest.approx(expected)
     report = merge_into(store, [old])
     assert not report.changed
     assert len(report.older) == 3
@@ -298,14 +307,21 @@ def test_a_folder_that_cannot_be_written(tmp_path) -> None:
 
 @pytest.fixture
 def field(tmp_path) -> Path:
-    """Make a table: near A lacks UK608 (flagged), B is incoherent, C far but complete."""
-    a = flagged(at("A", 0.1, phase_rad=0.1), station="UK608HBA")
+    """Make a table: near A lacks UK608 (flagged), B is incoherent, C far but complete.
+
+    The phases of A and C are relative to CS001HBA0, but for C by 0.2 more.
+    """
+    a = flagged(at("A", 0.1, phase_rad=by_station([0, 0.1, 0.2, 0.3])), station="UK608HBA")
     a = flagged(a, station="DE602HBA", times=slice(0, 2))
     store = tmp_path / "store.h5"
     sources = [
         write(tmp_path / "a.h5", a),
         write(tmp_path / "b.h5", at("B", 0.3, phase_rad=0.2), coherence=0.1),
-        write(tmp_path / "c.h5", at("C", -0.9, phase_rad=0.3), refined_from="LBCS"),
+        write(
+            tmp_path / "c.h5",
+            at("C", -0.9, phase_rad=0.2 + by_station([0, 0.4, 0.5, 0.6])),
+            refined_from="LBCS",
+        ),
     ]
     merge_into(store, sources)
     return store
@@ -328,7 +344,8 @@ def test_best_is_the_nearest_good_direction_of_each_station(field, tmp_path) -> 
     table = read_h5parm(tmp_path / "best.h5")
     assert table.direction == ("target",)
     np.testing.assert_allclose(table.direction_rad[0], HERE)
-    np.testing.assert_allclose(table.phase_rad[2, 0, :, 0, 0], [0.1, 0.1, 0.3, 0.3])
+    assert result.reference == "CS001HBA0"
+    np.testing.assert_allclose(table.phase_rad[2, 0, :, 0, 0], [0, 0.1, 0.5, 0.6], atol=1e-12)
     entries = {e.station: e for e in read_entries(tmp_path / "best.h5")}
     assert (entries["UK608HBA"].source, entries["UK608HBA"].refined_from) == ("C", "LBCS")
     assert entries["DE601HBA"].source == "A"
@@ -340,6 +357,7 @@ def test_best_criteria(field) -> None:
     assert chosen(best(field, *HERE, min_coherence=0.0))["DE602HBA"] == "B"
     near = best(field, *HERE, max_separation_deg=0.5)
     assert near.missing == ("DE602HBA", "UK608HBA")
+    assert (near.directions, near.reference) == (("A",), None)
     assert not near.solset.valid[:, :, 2:].any()
     unit = best(field, *HERE, max_separation_deg=0.5, missing="unit").solset
     np.testing.assert_allclose(unit.gain[:, :, 2:], 1.0)
