@@ -23,7 +23,7 @@ __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 PANELS_PER_PAGE = 30
 COLUMNS = 5
 MOST_BLOCKS = 8
-PHASE_LIMITS_DEG = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
+PHASE_LIMITS_DEG = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
 
 
 @styled

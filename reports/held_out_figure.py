@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reports.records import as_number
-from reports.style import INK, MUTED, PALETTE, format_number, new_figure, styled
+from reports.style import INK, MINUS, MUTED, PALETTE, format_seconds, new_figure, styled
 
 __all__ = ["Trial", "held_out_figure", "read_trials"]
 
@@ -68,13 +68,13 @@ def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) 
     solint = entry.get("solint_s")
     seconds = as_number(solint)
     if math.isfinite(seconds):
-        interval, order = f"{format_number(seconds, 2)} s", seconds
+        interval, order = format_seconds(seconds), seconds
     elif entry.get("combine_scan"):
         interval, order = "all scans", math.inf
     else:
         interval, order = str(solint), 1e12
     mode, gaintype = str(entry.get("calmode", "")), str(entry.get("gaintype", ""))
-    kind = f"{KINDS.get(mode, mode)}, {'one gain' if gaintype == 'T' else 'each polarization'}"
+    kind = f"{KINDS.get(mode, mode)}, {'both pols' if gaintype == 'T' else 'each pol'}"
     if several:
         kind += ", windows combined" if entry.get("combine_spw") else ", each window"
     return Trial(
@@ -116,8 +116,8 @@ def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
     trials = read_trials(metrics)
     if not trials:
         return None
-    figure = new_figure(7.2, 2.9, placed=True)
-    axes = figure.add_axes((0.085, 0.17, 0.6, 0.74))
+    figure = new_figure(8.4, 2.9, placed=True)
+    axes = figure.add_axes((0.085, 0.17, 0.62, 0.74))
     places = {name: place for place, name in enumerate(dict.fromkeys(t.interval for t in trials))}
     kinds = list(dict.fromkeys(trial.kind for trial in trials))
     for number, kind in enumerate(kinds):
@@ -138,16 +138,25 @@ def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
     axes.axhline(0, color=MUTED, lw=0.7)
     axes.set_xticks(list(places.values()), list(places))
     axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+    exponent = _exponent([trial.gain for trial in trials])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _plain(y / 10**exponent)))
     axes.set_xlabel("Solution interval")
-    axes.set_ylabel(r"Decrease of held-out $\chi^2$")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.04))
+    unit = rf" ($10^{{{exponent}}}$)" if exponent else ""
+    axes.set_ylabel(rf"Decrease of held-out $\chi^2${unit}")
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda place: labels[place] == "chosen")
+    axes.legend(
+        [handles[place] for place in order], [labels[place] for place in order],
+        loc="upper left", bbox_to_anchor=(1.02, 1.04),
+    )  # fmt: skip
     return figure
 
 
-def _power(value: float) -> str:
-    """Return short tick labels for values of any size."""
-    if value == 0 or abs(value) < 9999.5:
-        return f"{value:g}".replace("-", "\u2212")
-    exponent = math.floor(math.log10(abs(value)) + 1e-9)
-    return rf"${value / 10**exponent:g}\times10^{{{exponent}}}$"
+def _exponent(gains: Sequence[float]) -> int:
+    """Return the power of ten that the axis is in: 0 for numbers that are short anyway."""
+    largest = max(abs(gain) for gain in gains)
+    return math.floor(math.log10(largest)) if largest >= 1e4 else 0
+
+
+def _plain(value: float) -> str:
+    return f"{value:.6g}".replace("-", MINUS)

@@ -9,7 +9,7 @@ from typing import Any
 from reports.drawings import Drawing, comparable_steps
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
-from reports.style import MINUS, MISSING, TIMES, common_unit, format_number
+from reports.style import MINUS, MISSING, TIMES, common_unit, format_number, format_seconds
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]
 
@@ -95,10 +95,10 @@ def solint_text(row: StepRow) -> str:
     """Return the solution interval of a round: a number of seconds, or int or inf."""
     seconds = row.metric("solint_s")
     if math.isfinite(seconds):
-        return f"{format_number(seconds)} s"
+        return format_seconds(seconds)
     value = row.metrics.get("solint_s", row.settings.get("solint", ""))
     number = as_number(value)
-    return f"{format_number(number)} s" if math.isfinite(number) else str(value or "")
+    return format_seconds(number) if math.isfinite(number) else str(value or "")
 
 
 def _change(value: float, best: float) -> Markup:

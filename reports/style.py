@@ -28,6 +28,7 @@ __all__ = [
     "common_unit",
     "format_number",
     "format_quantity",
+    "format_seconds",
     "new_figure",
     "prefixed",
     "save_figure",
@@ -182,6 +183,11 @@ def format_number(value: float, digits: int = 3) -> str:
     # thin spaces part thousands only where they help: from five digits on
     text = f"{value:,.{decimals}f}" if abs(value) >= 9999.5 else f"{value:.{decimals}f}"
     return text.replace(",", "\u202f")
+
+
+def format_seconds(seconds: float) -> str:
+    """Return an interval to three digits: ``"10 s"`` for 9.99987, ``"0.5 s"``, ``"1200 s"``."""
+    return f"{float(f'{seconds:.3g}'):g} s"
 
 
 def format_quantity(value: float, unit: str, digits: int = 3) -> str:

@@ -38,7 +38,7 @@ def test_every_kind_is_a_line_and_the_choice_is_ringed() -> None:
     assert figure is not None
     axes = figure.axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(labels) == {"phase, one gain", "phase, each polarization", "chosen"}
+    assert set(labels) == {"phase, both pols", "phase, each pol", "chosen"}
     ring = next(line for line in axes.lines if line.get_label() == "chosen")
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (1, 50.0)
     assert axes.get_xticklabels()[0].get_text() == "10 s"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.records import read_run
-from reports.style import format_number, format_quantity, prefixed
+from reports.style import format_number, format_quantity, format_seconds, prefixed
 from reports.tables import GAIN_COLUMNS, final_table, gains_rows, replace_rows, write_csv
 from tests.reports.fake_run import STEP_COLUMNS, make_gains, step_row, write_rows
 
@@ -113,6 +113,10 @@ def test_prefixes_keep_the_value(value: float) -> None:
     scale = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1, "m": 1e-3, "µ": 1e-6, "n": 1e-9}[unit[:-2]]
     assert value * factor * scale == pytest.approx(value)
     assert 0.999 <= value * factor < 1001
+
+
+def test_intervals() -> None:
+    assert [format_seconds(s) for s in (9.99987, 0.5, 1200.0)] == ["10 s", "0.5 s", "1200 s"]
 
 
 def test_quantities() -> None:
