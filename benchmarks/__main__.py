@@ -1,0 +1,16 @@
+"""``python -m benchmarks``: quality and speed; ``--peers`` and ``--scaling``: the other two."""
+
+import sys
+
+from benchmarks import bench
+
+words = sys.argv[1:]
+if "--peers" in words:
+    from benchmarks import bench_peers
+
+    sys.exit(bench_peers.main([word for word in words if word != "--peers"]))
+if "--scaling" in words:
+    from benchmarks import bench_scaling
+
+    sys.exit(bench_scaling.main([word for word in words if word != "--scaling"]))
+sys.exit(bench.main(words))

@@ -1,0 +1,179 @@
+"""How good and how fast the program is, on simulations and on its demonstration.
+
+Each case is simulated, self-calibrated by the real command as shipped, and set beside the same
+data with the true gains divided out, imaged with the same imager and parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.running import ROOT, Finished, run_selfcal
+from benchmarks.truth import compare_with_truth, image_alike
+from libs.errors import SelfcalError
+from libs.scenarios import SCENARIOS, make_scenario
+
+__all__ = ["CASES", "Result", "main", "run_case", "table"]
+
+RESULTS = ROOT / "benchmarks" / "results"
+DEMO = "demo:3c273"
+CASES = (
+    "vla_a_5ghz", "vla_a_8ghz", "alma_230ghz", "vla_a_3mjy", "noise_only", "lofar_hba", DEMO,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case: units are in the names; ``ratio`` is the final over the perfect dynamic range."""
+
+    case: str
+    status: str
+    dr_initial: float
+    dr_final: float
+    dr_perfect: float
+    ratio: float
+    flux_ratio: float
+    difference_over_peak: float
+    rounds: str
+    seconds: float
+    seconds_imaging: float
+    seconds_solving: float
+    whole_over_imaging: float
+    peak_mb: float
+    children_mb: float
+    rounds_rejected: dict[str, str] = field(default_factory=dict)
+
+
+def _settings(case: str, folder: Path, scale: float) -> tuple[dict[str, Any], Path | None]:
+    """The config of a case, and its perfect data where these exist beforehand."""
+    if case == DEMO:
+        return {"vis": DEMO}, None
+    ms = folder / f"{case}.ms"
+    simulation = make_scenario(case, ms, scale)
+    return {"vis": str(ms)}, simulation.perfect_ms
+
+
+def run_case(case: str, folder: Path, scale: float = 1.0) -> Result:
+    """Simulate, self-calibrate and compare one case; everything it makes is in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, perfect_ms = _settings(case, folder, scale)
+    finished, summary = run_selfcal(folder, settings)
+    workdir = folder / "ours"
+    if perfect_ms is None:
+        perfect_ms = next((workdir / "data").glob("*_untouched.ms"))
+    return _compare(case, workdir, perfect_ms, finished, summary)
+
+
+def _compare(
+    case: str, workdir: Path, perfect_ms: Path, finished: Finished, summary: dict[str, Any]
+) -> Result:
+    products, statistics = image_alike(workdir, perfect_ms, workdir.parent / "perfect")
+    judged = compare_with_truth(products, workdir / summary["final"]["image"])
+    imaging = float(summary["seconds_imaging"])
+    final = float(summary["final"]["dynamic_range"])
+    return Result(
+        case=case,
+        status=summary["status"],
+        dr_initial=float(summary["initial"]["dynamic_range"]),
+        dr_final=final,
+        dr_perfect=statistics.dynamic_range,
+        ratio=final / statistics.dynamic_range,
+        flux_ratio=judged.flux_ratio,
+        difference_over_peak=judged.rms_difference_over_peak,
+        rounds=" ".join(summary["accepted"]) or "-",
+        rounds_rejected=dict(summary["rejected"]),
+        seconds=finished.seconds,
+        seconds_imaging=imaging,
+        seconds_solving=float(summary["seconds_solving"]),
+        whole_over_imaging=finished.seconds / imaging if imaging else float("nan"),
+        peak_mb=finished.peak_mb,
+        children_mb=finished.children_mb,
+    )
+
+
+COLUMNS = (
+    ("data", "case", "{}"),
+    ("status", "status", "{}"),
+    ("DR before", "dr_initial", "{:.0f}"),
+    ("DR after", "dr_final", "{:.0f}"),
+    ("DR perfect", "dr_perfect", "{:.0f}"),
+    ("of perfect", "ratio", "{:.3f}"),
+    ("flux ratio", "flux_ratio", "{:.3f}"),
+    ("difference / peak", "difference_over_peak", "{:.1e}"),
+    ("rounds kept", "rounds", "{}"),
+    ("s", "seconds", "{:.0f}"),
+    ("s imaging", "seconds_imaging", "{:.0f}"),
+    ("s solving", "seconds_solving", "{:.1f}"),
+    ("whole / imaging", "whole_over_imaging", "{:.2f}"),
+    ("memory, MB", "peak_mb", "{:.0f}"),
+)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        "| " + " | ".join(title for title, _, _ in COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+    ]
+    for result in results:
+        cells = [form.format(getattr(result, name)) for _, name, form in COLUMNS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def save(results: Sequence[Result], path: Path) -> None:
+    """Write results and the machine they were measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"system": platform.platform(), "cores": cores, "python": platform.python_version()}
+    record = {"machine": machine, "results": [asdict(result) for result in results]}
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cases; 1 when any could not be run."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=[*CASES, *(n for n in SCENARIOS if n not in CASES)],
+        help="this case (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the integrations")
+    parser.add_argument("--keep", action="store_true", help="keep data and images of every case")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.results.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    failed = []
+    for case in arguments.only or CASES:
+        place = folder / case.replace(":", "_")
+        shutil.rmtree(place, ignore_errors=True)
+        print(f"{case} ...", file=sys.stderr, flush=True)
+        try:
+            results.append(run_case(case, place, arguments.scale))
+        # one case that fails must not cost the others' figures
+        except (RuntimeError, SelfcalError, OSError, KeyError) as error:
+            traceback.print_exc()
+            failed.append(f"{case}: {type(error).__name__}: {error}")
+            continue
+        save(results, folder / "bench.json")
+        print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+        if not arguments.keep:
+            shutil.rmtree(place, ignore_errors=True)
+    print(table(results))
+    for line in failed:
+        print(f"not run: {line}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

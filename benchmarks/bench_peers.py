@@ -1,0 +1,180 @@
+"""The same simulated data through NRAO's auto_selfcal and through this program.
+
+The peer is installed from PyPI into an environment of its own (its pinned versions differ from
+ours) and run as its manual says: in a folder that holds ``*_targets.ms``, with its own defaults.
+It finds bands by the names that the VLA gives spectral windows, so the copy it gets is given
+such names and the telescope EVLA; visibilities are those we get. Results are imaged alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.bench import RESULTS
+from benchmarks.running import ROOT, Finished, run_command, run_selfcal
+from benchmarks.truth import compare_with_truth, image_alike
+from libs.scenarios import make_scenario
+from libs.tables import open_table
+
+__all__ = ["Row", "main"]
+
+PACKAGE = "auto_selfcal"
+CASE = "vla_a_5ghz"
+BAND = "EVLA_C"
+_INSTALL_S = 3600
+
+
+class PeerMissingError(Exception):
+    """The peer cannot be installed or run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program's result; dynamic range and flux beside perfect calibration."""
+
+    program: str
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    dynamic_range: float
+    ratio: float
+    flux_ratio: float
+
+
+def _environment(folder: Path) -> Path:
+    """Return the Python of the peer's environment; install it when it is not there yet."""
+    python = folder / "peer-venv" / "bin" / "python"
+    log = folder / "peer-install.log"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "peer-venv"], check=True)
+    if subprocess.run([python, "-c", f"import {PACKAGE}"], capture_output=True).returncode == 0:
+        return python
+    with log.open("w") as stream:
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "--disable-pip-version-check", PACKAGE],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            timeout=_INSTALL_S,
+        )
+    if done.returncode:
+        last = [line for line in log.read_text().splitlines() if "ERROR" in line][-3:]
+        raise PeerMissingError(f"pip install {PACKAGE} fails: " + " | ".join(last))
+    return python
+
+
+def _data_for_peer(ms: Path, folder: Path) -> Path:
+    """Copy the data set under the name and with the descriptions that the peer asks for."""
+    target = folder / "benchmark_targets.ms"
+    shutil.copytree(ms, target)
+    with open_table(target / "SPECTRAL_WINDOW", readonly=False) as windows:
+        names = [f"{BAND}#A0C0#{i}" for i in range(windows.nrows())]
+        windows.putcol("NAME", names)
+    with open_table(target / "OBSERVATION", readonly=False) as observation:
+        observation.putcol("TELESCOPE_NAME", ["EVLA"] * observation.nrows())
+    return target
+
+
+def _run_peer(ms: Path, folder: Path, python: Path) -> tuple[Finished, Path]:
+    """Run the peer; return how it ended and the data set with its result in CORRECTED_DATA."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _data_for_peer(ms, folder)
+    finished = run_command(
+        [python, "-m", PACKAGE],
+        folder / "peer.log",
+        cwd=folder,
+        env={"MPLBACKEND": "Agg", "PYTHONPATH": ""},
+    )
+    made = sorted(folder.glob("*.selfcal.ms"))
+    if finished.code or not made:
+        last = finished.log.read_text(errors="replace").strip().splitlines()[-6:]
+        raise PeerMissingError(f"{PACKAGE} exits with code {finished.code}: " + " | ".join(last))
+    return finished, made[0]
+
+
+def _corrected(ms: Path) -> Path:
+    """Put CORRECTED_DATA, which holds the peer's result, into DATA of its copy."""
+    with open_table(ms, readonly=False) as opened:
+        if "CORRECTED_DATA" in opened.colnames():
+            opened.putcol("DATA", opened.getcol("CORRECTED_DATA"))
+    return ms
+
+
+def compare_programs(folder: Path, scale: float) -> list[Row]:
+    """Run both on one data set and image their results and the perfect data alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    python = _environment(folder)
+    place = folder / "peers"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    simulation = make_scenario(CASE, place / f"{CASE}.ms", scale)
+    ours, summary = run_selfcal(place, {"vis": str(simulation.ms)})
+    workdir = place / "ours"
+    assert simulation.perfect_ms is not None
+    perfect, ideal = image_alike(workdir, simulation.perfect_ms, place / "images", "perfect")
+    judged = compare_with_truth(perfect, workdir / summary["final"]["image"])
+    reached = float(summary["final"]["dynamic_range"])
+    rows = [_row("this program", ours, reached, ideal.dynamic_range, judged.flux_ratio)]
+    theirs, made = _run_peer(simulation.ms, place / "peer", python)
+    products, statistics = image_alike(workdir, _corrected(made), place / "images", "peer")
+    judged = compare_with_truth(perfect, products.image)
+    rows.append(
+        _row(PACKAGE, theirs, statistics.dynamic_range, ideal.dynamic_range, judged.flux_ratio)
+    )
+    return rows
+
+
+def _row(program: str, finished: Finished, reached: float, ideal: float, flux: float) -> Row:
+    return Row(
+        program,
+        finished.seconds,
+        finished.cpu_seconds,
+        max(finished.peak_mb, finished.children_mb),
+        reached,
+        reached / ideal,
+        flux,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        "| program | s | CPU s | memory, MB | DR | of perfect | flux ratio |",
+        "|" + "---|" * 7,
+    ]
+    lines += [
+        f"| {r.program} | {r.seconds:.0f} | {r.cpu_seconds:.0f} | {r.peak_mb:.0f} |"
+        f" {r.dynamic_range:.0f} | {r.ratio:.3f} | {r.flux_ratio:.3f} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare and print; 1, with the reason, when the peer cannot be installed or run."""
+    parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the integrations")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.results.absolute()
+    try:
+        rows = compare_programs(folder, arguments.scale)
+    except PeerMissingError as error:
+        print(f"no comparison: {error}")
+        return 1
+    (folder / "peers.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    print(table(rows))
+    print(f"{CASE}; this program is {rows[1].seconds / rows[0].seconds:.1f} times as fast")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())
