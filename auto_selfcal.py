@@ -88,7 +88,8 @@ def command_run(argv: Sequence[str]) -> int:
     arguments = _run_parser().parse_args(argv)
     settings = _settings(arguments)
     steps = build_steps(settings["steps"] or STANDARD)
-    check_settings(settings, steps)
+    names = {step.name for step in steps}
+    check_settings(settings, steps, [kind(n) for n, kind in STEPS.items() if n not in names])
     workdir = settings.workdir
     if arguments.list or arguments.dry_run:
         return _show_plan(arguments, settings, steps)
@@ -188,7 +189,8 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
     print(final_table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
-    if summary["status"] == "unchanged" and not arguments.until:
+    part = arguments.until or arguments.only or not any(step.from_template for step in steps)
+    if summary["status"] == "unchanged" and not part:
         print("self-calibration did not help: the initial data stay as they were")
     progress.note(f"{time.monotonic() - begin:.1f} s; report: {workdir / 'report.html'}")
     return 0

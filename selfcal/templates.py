@@ -222,9 +222,22 @@ def _set(
 
 
 def check_settings(
-    settings: Settings, steps: Sequence[Step], folder: Path = TEMPLATE_DIR
+    settings: Settings,
+    steps: Sequence[Step],
+    others: Sequence[Step] = (),
+    folder: Path = TEMPLATE_DIR,
 ) -> None:
     """Check, before anything runs, all that steps will ask of the config and the templates.
+
+    Parameters
+    ----------
+    settings : Settings
+    steps : sequence of Step
+        Those of the run.
+    others : sequence of Step
+        Steps not in the run's list, for which the config may hold parameters all the same.
+    folder : Path
+        Where the templates are.
 
     Raises
     ------
@@ -240,7 +253,7 @@ def check_settings(
     wanted = settings["template"]
     if wanted != "auto" and wanted not in names:
         raise unknown_name("template", wanted, names)
-    for step in steps:
+    for step in (*steps, *others):
         resolve_options(step, settings, "", "", "", folder)
         if step.from_template:
             for name in names if wanted == "auto" else [wanted]:

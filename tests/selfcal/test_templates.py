@@ -202,7 +202,7 @@ def test_a_new_template_needs_a_file_and_a_rule_only(folder: Path) -> None:
 def test_a_broken_template_is_found_before_a_run(folder: Path, text: str, says: str) -> None:
     (folder / "bad.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        check_settings(settings_of(), build_steps(list(STEPS)), folder)
+        check_settings(settings_of(), build_steps(list(STEPS)), folder=folder)
     assert says in str(caught.value)
 
 
