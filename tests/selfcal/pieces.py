@@ -1,0 +1,49 @@
+"""Functions that workers import by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from libs.errors import InputError
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def fails_on_two(number: int) -> int:
+    if number == 2:
+        raise InputError("two is not liked", "take three")
+    if number == 3:
+        raise ValueError("three neither")
+    return number
+
+
+def dies_once(item: tuple[str, int]) -> int:
+    """The piece numbered 1 kills its worker the first time."""
+    folder, number = item
+    mark = Path(folder) / f"died_{number}"
+    if number == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * 10
+
+
+def always_dies(number: int) -> int:
+    if number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def slow(item: tuple[str, int]) -> int:
+    folder, number = item
+    (Path(folder) / f"started_{number}").write_text(str(os.getpid()))
+    time.sleep(60)
+    return number
+
+
+def unsendable(number: int) -> object:
+    return lambda: number
