@@ -28,13 +28,15 @@ from reports.image_figures import (
     zoom_box,
 )
 from reports.image_panels import ColourScale, shared_scale
-from reports.image_view import View, read_view
+from reports.image_view import Box, View, read_frame
 from reports.records import Run, StepRow, as_number
 from reports.style import format_number, format_quantity, save_figure
 from reports.summary_figure import summary_figure
 from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
 
 __all__ = ["Drawing", "comparable_steps", "draw_all"]
+
+UNTOUCHED = "Untouched data"
 
 logger = logging.getLogger(__name__)
 
@@ -116,14 +118,13 @@ def draw_all(
 def _plans(run: Run) -> Iterator[_Plan]:
     steps = comparable_steps(run)
     panels = [panel for row in steps if (panel := _panel(run, row))]
-    compared = _compared(run, panels)
-    yield from _run_plans(run, steps, panels, compared)
-    if compared:
-        untouched = {panel.image for panel in compared[2:]}
+    images = _RunImages(panels, _compared(run, panels))
+    yield from _run_plans(run, steps, images)
+    if images.compared:
         for row in run.steps:
             panel = _panel(run, row)
-            if panel is not None and panel.image not in untouched:
-                yield _image_plan(row, panel, panels, row in steps)
+            if panel is not None and panel.image not in images.untouched:
+                yield _image_plan(row, panel, images, row in steps)
     for row in run.rounds:
         yield _Plan(
             f"held_out_{row.step}",
@@ -136,17 +137,43 @@ def _plans(run: Run) -> Iterator[_Plan]:
         yield from _gain_plans(run, row)
 
 
-def _run_plans(
-    run: Run, steps: Sequence[StepRow], panels: Sequence[Panel], compared: Sequence[Panel]
-) -> Iterator[_Plan]:
+@dataclass(frozen=True)
+class _RunImages:
+    """The images of a run, and the scale and region that they share, worked out once.
+
+    Attributes
+    ----------
+    panels, compared : list of Panel
+        Of the steps that can be compared; of the initial, final and untouched state.
+    """
+
+    panels: list[Panel]
+    compared: list[Panel]
+
+    @property
+    def untouched(self) -> set[Path]:
+        return {panel.image for panel in self.compared if panel.label == UNTOUCHED}
+
+    @cached_property
+    def scale(self) -> ColourScale:
+        """Of the run's own images: untouched data would drown theirs in colour."""
+        return shared_scale([panel.image for panel in self.panels or self.compared])
+
+    @cached_property
+    def zoom(self) -> Box | None:
+        return zoom_box(self.panels)
+
+
+def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterator[_Plan]:
     """Plan the figures of the whole run."""
+    panels, compared = images.panels, images.compared
     if compared:
         names = ", ".join(panel.label.lower() for panel in compared)
         yield _Plan(
             "comparison", f"Images in one colour scale: {names}. The mask of the step is outlined.",
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
-            "comparison", "", lambda: compare_images(compared, "", _run_scale(panels, compared)),
+            "comparison", "", lambda: compare_images(compared, "", images.scale),
         )  # fmt: skip
         yield _Plan(
             "residuals", "Residual images in one scale, symmetric about zero.",
@@ -157,7 +184,7 @@ def _run_plans(
         yield _Plan(
             "history", "The image after every step: one colour scale, one region.",
             "Thumbnails of the image after " + ", ".join(panel.label for panel in panels),
-            "history", "", lambda: image_history(panels),
+            "history", "", lambda: image_history(panels, images.scale),
         )  # fmt: skip
     if steps:
         yield _Plan(
@@ -177,17 +204,11 @@ def _run_plans(
         )  # fmt: skip
 
 
-def _run_scale(panels: Sequence[Panel], compared: Sequence[Panel]) -> ColourScale:
-    """Return the scale of a run's own images: untouched data would drown theirs in colour."""
-    own = [panel.image for panel in panels] or [panel.image for panel in compared]
-    return shared_scale(own)
-
-
-def _image_plan(row: StepRow, panel: Panel, panels: Sequence[Panel], comparable: bool) -> _Plan:
+def _image_plan(row: StepRow, panel: Panel, images: _RunImages, comparable: bool) -> _Plan:
     def draw() -> Figure:
         if not comparable:
             return round_images(panel, shared_scale([panel.image]))
-        return round_images(panel, shared_scale([p.image for p in panels]), zoom_box(panels))
+        return round_images(panel, images.scale, images.zoom)
 
     scale = "in the colour scale of the whole run" if comparable else "in a colour scale of its own"
     return _Plan(
@@ -299,7 +320,7 @@ def comparable_steps(run: Run) -> list[StepRow]:
         image = run.file(row.products.get("image"))
         if image is not None:
             try:
-                views[row.step] = read_view(image, max_side=16)
+                views[row.step] = read_frame(image)
             except SelfcalError:
                 logger.warning("image of %s not read", row.step, exc_info=True)
     if not views:
@@ -316,7 +337,7 @@ def _compared(run: Run, panels: Sequence[Panel]) -> list[Panel]:
     """Return first, last and, where imaged, untouched image: as the summary says, else as found."""
     by_path = {panel.image.resolve(): panel for panel in panels}
     chosen: list[Panel] = []
-    for key, label in (("initial", "Initial"), ("final", "Final"), ("untouched", "Untouched data")):
+    for key, label in (("initial", "Initial"), ("final", "Final"), ("untouched", UNTOUCHED)):
         state: Mapping[str, Any] = run.summary.get(key) or {}
         image = run.file(str(state.get("image") or ""))
         if image is None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from libs.errors import InputError
 from libs.safe_files import replacing
 from reports.drawings import Drawing, draw_all
 from reports.html_parts import (
@@ -61,13 +62,17 @@ def write_report(workdir: str | Path, progress: Callable[[str], None] | None = N
     Raises
     ------
     InputError
-        No run was ever recorded there.
+        No run was ever recorded there, or the report cannot be written.
     """
     run = read_run(workdir)
     drawings, problems = draw_all(run, progress)
     path = run.workdir / "report.html"
-    with replacing(path) as beside:
-        beside.write_text(render(run, drawings, problems), encoding="utf-8")
+    try:
+        with replacing(path) as beside:
+            beside.write_text(render(run, drawings, problems), encoding="utf-8")
+    except OSError as error:
+        cause = f"{path} cannot be written ({error.strerror or error})"
+        raise InputError(cause, "free space, or make the work directory writable") from error
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path
 

@@ -21,7 +21,7 @@ from reports.image_panels import (
     residual_scale,
     shared_scale,
 )
-from reports.image_view import Box, mask_box, read_view
+from reports.image_view import Box, mask_box, read_frame, read_view
 from reports.style import ACCEPTED, MUTED, REJECTED, SKIPPED, format_quantity, styled
 
 __all__ = [
@@ -79,16 +79,16 @@ def zoom_box(panels: Sequence[Panel]) -> Box | None:
     if not masked:
         return None
     box = mask_box(*masked[-1])
-    wholes = [read_view(panel.image, max_side=64).extent_arcsec for panel in panels]
+    wholes = [read_frame(panel.image).extent_arcsec for panel in panels]
     width = abs(wholes[0][0] - wholes[0][1])
     if not np.allclose(wholes, wholes[0], rtol=0, atol=0.01 * width):
         return None
-    left, right, _, _ = read_view(masked[-1][1], box, max_side=64).extent_arcsec
+    left, right, _, _ = read_frame(masked[-1][1], box).extent_arcsec
     return box if abs(left - right) < 0.8 * width else None
 
 
 def _heading(figure: Figure, title: str, panel: Panel) -> None:
-    centre = read_view(panel.image, max_side=64).centre
+    centre = read_frame(panel.image).centre
     offsets = f"Offsets from {centre}" if centre else ""
     text = ".  ".join(part for part in (title, offsets) if part)
     if text:
@@ -127,7 +127,7 @@ def compare_images(
             axes = grid[row][column]
             drawn = draw_view(axes, read_view(panel.image, box), scale, panel.mask, box)
             if zoom and box is None:
-                mark_zoom(axes, read_view(panel.image, zoom, max_side=64))
+                mark_zoom(axes, read_frame(panel.image, zoom))
             if row < len(boxes) - 1:
                 axes.set_xlabel("")
             if column:
@@ -177,13 +177,15 @@ def compare_residuals(panels: Sequence[Panel], title: str = "") -> Figure | None
 
 
 @styled
-def image_history(panels: Sequence[Panel]) -> Figure:
+def image_history(panels: Sequence[Panel], scale: ColourScale | None = None) -> Figure:
     """Draw the image of every step as a strip of thumbnails with one scale and one region.
 
     Parameters
     ----------
     panels : sequence of Panel
         In the order of the run; ``status`` colours the frame.
+    scale : ColourScale or None
+        None: from these images.
 
     Returns
     -------
@@ -194,7 +196,7 @@ def image_history(panels: Sequence[Panel]) -> Figure:
     rows = math.ceil(len(panels) / columns)
     figure, grid, bars = panel_grid(rows, columns, 1.55, [columns - 1], ticks=False, top_inch=0.3)
     zoom = zoom_box(panels)
-    scale = shared_scale([panel.image for panel in panels])
+    scale = scale or shared_scale([panel.image for panel in panels])
     cells = [axes for row in grid for axes in row]
     for panel, axes in zip(panels, cells, strict=False):
         drawn = draw_view(axes, read_view(panel.image, zoom, max_side=360), scale)

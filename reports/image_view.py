@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.errors import InputError
 
-__all__ = ["Box", "View", "mask_box", "read_view"]
+__all__ = ["Box", "View", "mask_box", "read_frame", "read_view"]
 
 Box = tuple[int, int, int, int]  # x0, x1, y0, y1, pixels, ends exclusive
 
@@ -90,21 +90,49 @@ def read_view(path: str | Path, box: Box | None = None, *, max_side: int = 900) 
         for start in range(0, plane.shape[0], strip):
             stop = min(start + strip, plane.shape[0])
             rows = slice(y0 + start * factor, y0 + stop * factor)
-            part = np.asarray(hdu.section[(*lead, rows, slice(x0, x1))], dtype=np.float64)
+            part = np.asarray(hdu.section[(*lead, rows, slice(x0, x1))])
             plane[start:stop] = _reduce(part, factor)
         header = hdu.header
     return View(plane, _extent(header, (x0, x1, y0, y1)), _beam(header), _centre(header))
 
 
-def _reduce(part: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+def read_frame(path: str | Path, box: Box | None = None) -> View:
+    """Read where a box of an image lies, without its pixels: the plane is empty.
+
+    Parameters
+    ----------
+    path : path
+        FITS image of one plane.
+    box : tuple of int or None
+        As for :func:`read_view`.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    InputError
+        As :func:`read_view`.
+    """
+    path = Path(path)
+    with _open(path) as hdus:
+        ny, nx = _shape(hdus[0], path)
+        header = hdus[0].header
+    extent = _extent(header, box or (0, nx, 0, ny))
+    return View(np.empty((0, 0)), extent, _beam(header), _centre(header))
+
+
+def _reduce(part: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
     """Keep of each block the value farthest from zero: sources and artefacts stay visible."""
     if factor == 1:
         return part
     ny, nx = part.shape[0] // factor, part.shape[1] // factor
-    blocks = part.reshape(ny, factor, nx, factor).swapaxes(1, 2).reshape(ny, nx, -1)
-    blocks = np.nan_to_num(blocks, nan=0.0)
-    chosen = np.abs(blocks).argmax(axis=2)
-    return np.asarray(np.take_along_axis(blocks, chosen[..., None], axis=2)[..., 0])
+    blocks = part.reshape(ny, factor, nx, factor)
+    # fmax and fmin pass over NaN
+    highest = np.fmax.reduce(np.fmax.reduce(blocks, axis=3), axis=1)
+    lowest = np.fmin.reduce(np.fmin.reduce(blocks, axis=3), axis=1)
+    return np.asarray(np.where(highest >= -lowest, highest, lowest))
 
 
 def _extent(header: fits.Header, box: Box) -> tuple[float, float, float, float]:

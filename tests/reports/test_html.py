@@ -178,6 +178,14 @@ def test_warnings_of_the_run_are_shown(tmp_path: Path) -> None:
     assert "did not help" in text and "flux +5 %" in text
 
 
+def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    make_run(tmp_path, 32, finished=False)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html cannot be written"):
+        write_report(tmp_path)
+    assert not list(tmp_path.glob(".*tmp"))
+
+
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_report(tmp_path)
