@@ -1,0 +1,472 @@
+"""Lists of sources for a field: LBCS, LoTSS or a user's own, from CSV, VOTable or FITS."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs.errors import InputError
+from libs.solset import separation_rad
+
+__all__ = [
+    "CALIBRATOR_RADIUS_DEG",
+    "MATCH_ARCSEC",
+    "MIN_FLUX_JY",
+    "TARGET_RADIUS_DEG",
+    "CatalogueComponent",
+    "FieldSource",
+    "cross_match",
+    "is_resolved",
+    "make_layers",
+    "map_size_arcsec",
+    "read_catalogue",
+    "select_sources",
+    "with_components",
+]
+
+# LBCS: Jackson et al. 2022, A&A 658, A2; the radii are those of the long-baseline practice,
+# where station beams and the isoplanatic patch end.
+MATCH_ARCSEC = 5.0
+CALIBRATOR_RADIUS_DEG = 1.5
+TARGET_RADIUS_DEG = 1.24
+MIN_FLUX_JY = 0.010
+MIN_MAP_ARCSEC, MAX_MAP_ARCSEC = 20.0, 120.0
+
+_ARCSEC = math.pi / 180.0 / 3600.0
+_FWHMS_IN_MAP = 3.0
+# column names, lower case, without a unit at their end
+_ALIASES = {
+    "name": ("name", "source_name", "source", "source_id", "lbcs_id", "observation", "obsid", "id"),
+    "ra": ("ra", "raj2000", "ra_j2000", "_raj2000", "right_ascension"),
+    "dec": ("dec", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de", "declination"),
+    "flux": ("total_flux", "flux", "s_int", "sint", "stotal", "integrated_flux"),
+    "peak": ("peak_flux", "s_peak", "speak", "peak"),
+    "rms": ("isl_rms", "rms", "local_rms"),
+    "e_peak": ("e_peak_flux", "e_peak"),
+    "major": ("dc_maj", "maj", "major", "bmaj"),
+    "minor": ("dc_min", "min", "minor", "bmin"),
+    "pa": ("dc_pa", "pa", "position_angle"),
+    "flags": ("flags", "quality", "goodness", "lbcs_flags", "flag", "cal_quality"),
+    "parent": ("parent_source", "parent", "component_of"),
+}
+_UNIT_SUFFIX = re.compile(r"^(.*?)[_ ]?[(\[]?(mjy|ujy|jy|deg|arcsec|arcmin|rad)[)\]]?$")
+_FLUX_JY = {"jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
+_ANGLE_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": 1.0 / _ARCSEC}
+# a letter for each station: P good, S marginal, X bad, D delayed, - no data
+_LBCS_FLAGS = re.compile(r"^[PSXDZ-]+$")
+
+
+@dataclass(frozen=True)
+class CatalogueComponent:
+    """A Gaussian of a catalogue: J2000 position, flux, FWHM axes and position angle."""
+
+    ra_rad: float
+    dec_rad: float
+    flux_jy: float
+    major_arcsec: float = 0.0
+    minor_arcsec: float = 0.0
+    pa_deg: float = 0.0
+
+
+@dataclass(frozen=True)
+class FieldSource:
+    """A source of a field.
+
+    Attributes
+    ----------
+    name : str
+        Fit for a folder's name and an h5parm's direction.
+    ra_rad, dec_rad : float
+        J2000.
+    flux_jy, peak_jy, rms_jy : float
+        Total flux, peak flux per beam and local noise; NaN where not known.
+    lbcs_flags : str
+        A letter for each station of LBCS; empty: not in LBCS.
+    components : tuple of CatalogueComponent
+        Empty where the catalogue gives no shape.
+    """
+
+    name: str
+    ra_rad: float
+    dec_rad: float
+    flux_jy: float = math.nan
+    peak_jy: float = math.nan
+    rms_jy: float = math.nan
+    lbcs_flags: str = ""
+    components: tuple[CatalogueComponent, ...] = ()
+
+    @property
+    def is_calibrator(self) -> bool:
+        """Whether LBCS saw it well (P or S) on at least two stations, or on its only one."""
+        known = self.lbcs_flags.replace("-", "")
+        return bool(known) and sum(known.count(f) for f in "PS") >= min(2, len(known))
+
+    @property
+    def resolved(self) -> bool:
+        """Whether its fluxes say that the survey resolves it."""
+        return is_resolved(self.flux_jy, self.peak_jy, self.rms_jy)
+
+    @property
+    def map_arcsec(self) -> float:
+        """Width of the map that holds it."""
+        return map_size_arcsec(self)
+
+
+def is_resolved(flux_jy: float, peak_jy: float, rms_jy: float) -> bool:
+    """Return whether S_int / S_peak > 1.25 + 3.1 SNR^-0.53, with SNR = S_peak / rms.
+
+    The envelope that 95 % of simulated point sources stay below in LoTSS (Shimwell et al. 2019,
+    A&A 622, A1, section 3.1). False where a number is missing.
+    """
+    if not all(math.isfinite(v) and v > 0 for v in (flux_jy, peak_jy, rms_jy)):
+        return False
+    return flux_jy / peak_jy > 1.25 + 3.1 * (peak_jy / rms_jy) ** -0.53
+
+
+def map_size_arcsec(source: FieldSource) -> float:
+    """Return the width of a source's map: three FWHM beyond its outermost component.
+
+    At least 20 arcsec and at most 2 arcmin; 20 arcsec where the shape is not known.
+    """
+    place = np.array([source.ra_rad, source.dec_rad])
+    widths = [
+        2 * float(separation_rad(place, np.array([c.ra_rad, c.dec_rad]))) / _ARCSEC
+        + _FWHMS_IN_MAP * c.major_arcsec
+        for c in source.components
+    ]
+    return min(MAX_MAP_ARCSEC, max([MIN_MAP_ARCSEC, *widths]))
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_catalogue(path: Path, *, flux_unit: str = "") -> list[FieldSource]:
+    """Read a list of sources.
+
+    Columns are found by the names LBCS, LoTSS and PyBDSF use, or plain ones (``name``, ``ra``,
+    ``dec``, ``flux_jy``); only positions are required. Numbers carry their unit in the file's
+    metadata or at the end of the column's name (``flux_mJy``); angles without one are degrees,
+    or sexagesimal.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv``, ``.vot``, ``.xml``, ``.fits``, or plain text with a heading.
+    flux_unit : str
+        ``Jy`` or ``mJy``, for fluxes that carry none.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, has no positions, or a flux has no unit.
+    """
+    table = _read_table(Path(path))
+    columns = _find_columns(table)
+    for axis in ("ra", "dec"):
+        if axis not in columns:
+            raise InputError(
+                f"{path} has no column of {axis.upper()}", f"it has {', '.join(table.colnames)}"
+            )
+    ra, dec = _positions(table, columns, path)
+    flux = {
+        k: _fluxes(table, columns, k, flux_unit, path) for k in ("flux", "peak", "rms", "e_peak")
+    }
+    rms = np.where(np.isfinite(flux["rms"]), flux["rms"], flux["e_peak"])
+    names = _names(table, columns, ra, dec)
+    flags = _texts(table, columns.get("flags", ""))
+    sources = [
+        FieldSource(
+            names[i], float(ra[i]), float(dec[i]), float(flux["flux"][i]), float(flux["peak"][i]),
+            float(rms[i]), flags[i] if _LBCS_FLAGS.match(flags[i]) else "",
+        )
+        for i in range(len(table))
+    ]  # fmt: skip
+    return [
+        replace(s, components=c)
+        for s, c in zip(sources, _shapes(table, columns, sources), strict=True)
+    ]
+
+
+def _read_table(path: Path) -> Any:
+    from astropy.table import Table
+
+    if not path.is_file():
+        raise InputError(f"no list of sources {path}", "correct the path")
+    kind = {".csv": "ascii.csv", ".vot": "votable", ".xml": "votable", ".votable": "votable",
+            ".fits": "fits"}.get(path.suffix.lower(), "ascii")  # fmt: skip
+    try:
+        return Table.read(path, format=kind)
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{path} cannot be read as {kind} ({str(error).splitlines()[0]})",
+            "give CSV with a heading, VOTable or FITS",
+        ) from error
+
+
+def _split_unit(name: str) -> tuple[str, str]:
+    """Column name, lower case, and the unit at its end."""
+    found = _UNIT_SUFFIX.match(name.lower())
+    if found and found[1]:
+        return found[1].rstrip("_ "), found[2]
+    return name.lower(), ""
+
+
+def _find_columns(table: Any) -> dict[str, str]:
+    """Our name -> column of the table."""
+    by_name: dict[str, str] = {}
+    for column in table.colnames:
+        by_name.setdefault(column.lower(), column)
+        by_name.setdefault(_split_unit(column)[0], column)
+    found = {
+        ours: next(by_name[alias] for alias in aliases if alias in by_name)
+        for ours, aliases in _ALIASES.items()
+        if any(alias in by_name for alias in aliases)
+    }
+    flags = found.get("flags")
+    if flags is None or not all(_LBCS_FLAGS.match(text) for text in _texts(table, flags) if text):
+        # LBCS' own name for it has changed: whatever looks like one letter for each station
+        found.pop("flags", None)
+        for column in table.colnames:
+            texts = _texts(table, column)
+            if texts and all(len(t) > 3 and _LBCS_FLAGS.match(t) for t in texts):
+                found["flags"] = column
+    return found
+
+
+def _texts(table: Any, column: str) -> list[str]:
+    if not column:
+        return [""] * len(table)
+    values = table[column].tolist()
+    return [
+        "" if v is None else (v.decode() if isinstance(v, bytes) else str(v)).strip()
+        for v in values
+    ]
+
+
+def _names(table: Any, columns: dict[str, str], ra: Any, dec: Any) -> list[str]:
+    """Names fit for folders, all different; made of the position where there is none."""
+    names: list[str] = []
+    for i, text in enumerate(_texts(table, columns.get("name", ""))):
+        plain = re.sub(r"[^A-Za-z0-9+.-]+", "_", text).strip("_.")
+        plain = plain or f"J{np.rad2deg(ra[i]):08.4f}{np.rad2deg(dec[i]):+08.4f}"
+        number, free = 2, plain
+        while free in names:
+            free, number = f"{plain}_{number}", number + 1
+        names.append(free)
+    return names
+
+
+def _unit(table: Any, column: str) -> str:
+    """The unit of a column, lower case: of its metadata, or of its name."""
+    unit = getattr(table[column], "unit", None)
+    text = str(unit).lower().replace(" ", "") if unit else _split_unit(column)[1]
+    return text.removesuffix("/beam").removesuffix("beam-1").rstrip(".*")
+
+
+def _numbers(table: Any, column: str) -> Any:
+    values = table[column]
+    if getattr(values, "mask", None) is not None and np.any(values.mask):
+        values = values.filled(np.nan) if values.dtype.kind == "f" else values
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"column {column} is not of numbers ({error})", "correct the list"
+        ) from error
+
+
+def _angle_rad(text: str, right_ascension: bool) -> float:
+    """An angle as text: hours for a sexagesimal right ascension, else degrees."""
+    from astropy import units
+    from astropy.coordinates import Angle
+
+    hours = right_ascension and any(mark in text for mark in ": ")
+    return float(Angle(text, unit=units.hourangle if hours else units.deg).to_value(units.rad))
+
+
+def _positions(table: Any, columns: dict[str, str], path: Path) -> tuple[Any, Any]:
+    from astropy import units
+
+    result = []
+    for axis in ("ra", "dec"):
+        column = columns[axis]
+        if np.asarray(table[column]).dtype.kind in "fi":
+            scale = _ANGLE_ARCSEC.get(_unit(table, column) or "deg", 3600.0) * _ARCSEC
+            values = _numbers(table, column) * scale
+        else:
+            try:
+                values = np.array(
+                    [_angle_rad(text, axis == "ra") for text in _texts(table, column)]
+                )
+            except (ValueError, units.UnitsError) as error:
+                raise InputError(f"{path}: {column} is no angle ({error})", "correct it") from error
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}: {column} has missing values", "remove these rows")
+        result.append(np.atleast_1d(values))
+    if len(result[1]) and np.abs(result[1]).max() > np.pi / 2:
+        raise InputError(f"{path}: a declination is beyond a pole", "check the columns' units")
+    return result[0] % (2 * np.pi), result[1]
+
+
+def _fluxes(table: Any, columns: dict[str, str], what: str, flux_unit: str, path: Path) -> Any:
+    column = columns.get(what)
+    if column is None:
+        return np.full(len(table), np.nan)
+    unit = _unit(table, column) or flux_unit.lower()
+    if unit not in _FLUX_JY:
+        raise InputError(
+            f"{path}: column {column} has {'no unit' if not unit else f'the unit {unit}'}",
+            f"set flux_unit to Jy or mJy, or name it {column}_mJy",
+        )
+    return _numbers(table, column) * _FLUX_JY[unit]
+
+
+def _shapes(
+    table: Any, columns: dict[str, str], sources: Sequence[FieldSource]
+) -> list[tuple[CatalogueComponent, ...]]:
+    """A component for each row, where the list gives axes."""
+    if "major" not in columns:
+        return [()] * len(sources)
+
+    def arcsec(what: str) -> Any:
+        if what not in columns:
+            return np.full(len(table), np.nan)
+        unit = _unit(table, columns[what]) or "arcsec"
+        return _numbers(table, columns[what]) * _ANGLE_ARCSEC.get(unit, 1.0)
+
+    major = np.nan_to_num(arcsec("major"))
+    minor = np.where(np.isfinite(arcsec("minor")), arcsec("minor"), major)
+    pa = np.nan_to_num(_numbers(table, columns["pa"])) if "pa" in columns else np.zeros(len(major))
+    return [
+        (CatalogueComponent(s.ra_rad, s.dec_rad, s.flux_jy, float(a), float(b), float(angle)),)
+        for s, a, b, angle in zip(sources, major, minor, pa, strict=True)
+    ]
+
+
+# -- choosing -------------------------------------------------------------------------------------
+
+
+def _distances_rad(one: FieldSource, others: Sequence[FieldSource]) -> Any:
+    places = np.array([(o.ra_rad, o.dec_rad) for o in others]).reshape(-1, 2)
+    return separation_rad(places, np.array([one.ra_rad, one.dec_rad]))
+
+
+def cross_match(
+    sources: Sequence[FieldSource],
+    calibrators: Sequence[FieldSource],
+    radius_arcsec: float = MATCH_ARCSEC,
+) -> list[FieldSource]:
+    """Join a survey's sources with LBCS: what both have gets the flags, position of the survey.
+
+    Parameters
+    ----------
+    sources, calibrators : sequence of FieldSource
+    radius_arcsec : float
+        The nearest source within this distance is the same.
+
+    Returns
+    -------
+    list of FieldSource
+        The sources, then calibrators that have no counterpart.
+    """
+    joined = list(sources)
+    alone = []
+    for calibrator in calibrators:
+        apart = _distances_rad(calibrator, sources)
+        if len(apart) and apart.min() <= radius_arcsec * _ARCSEC:
+            i = int(apart.argmin())
+            flags = max(joined[i].lbcs_flags, calibrator.lbcs_flags, key=lambda f: f.count("P"))
+            joined[i] = replace(joined[i], lbcs_flags=flags)
+        else:
+            alone.append(calibrator)
+    names = {source.name for source in joined}
+    return joined + [replace(c, name=f"{c.name}_LBCS") if c.name in names else c for c in alone]
+
+
+def with_components(
+    sources: Sequence[FieldSource], path: Path, *, flux_unit: str = ""
+) -> list[FieldSource]:
+    """Give sources the Gaussians of a table of components that names their source.
+
+    Raises
+    ------
+    InputError
+        The table does not say which source a component is of.
+    """
+    table = _read_table(Path(path))
+    columns = _find_columns(table)
+    if "parent" not in columns:
+        raise InputError(f"{path} does not name the source of a component", "see Parent_Source")
+    parts = read_catalogue(path, flux_unit=flux_unit)
+    parents = [
+        re.sub(r"[^A-Za-z0-9+.-]+", "_", t).strip("_.") for t in _texts(table, columns["parent"])
+    ]
+    own: dict[str, list[CatalogueComponent]] = {}
+    for part, parent in zip(parts, parents, strict=True):
+        own.setdefault(parent, []).extend(part.components)
+    return [replace(s, components=tuple(own[s.name])) if own.get(s.name) else s for s in sources]
+
+
+def select_sources(
+    sources: Sequence[FieldSource],
+    ra_rad: float,
+    dec_rad: float,
+    *,
+    calibrator_radius_deg: float = CALIBRATOR_RADIUS_DEG,
+    radius_deg: float = TARGET_RADIUS_DEG,
+    min_flux_jy: float = MIN_FLUX_JY,
+) -> list[FieldSource]:
+    """Return LBCS calibrators and sources bright enough, each within its radius of a centre."""
+    centre = FieldSource("centre", ra_rad, dec_rad)
+    chosen = []
+    for source, apart in zip(sources, np.rad2deg(_distances_rad(centre, sources)), strict=True):
+        calibrator = source.is_calibrator and apart <= calibrator_radius_deg
+        bright = source.flux_jy >= min_flux_jy and apart <= radius_deg
+        if calibrator or bright:
+            chosen.append(source)
+    return chosen
+
+
+def make_layers(
+    sources: Sequence[FieldSource], limits_jy: Sequence[float]
+) -> list[list[FieldSource]]:
+    """Share sources among layers: calibrators with the brightest, then down to each limit.
+
+    Parameters
+    ----------
+    sources : sequence of FieldSource
+    limits_jy : sequence of float
+        The least flux of each layer, falling.
+
+    Returns
+    -------
+    list of lists of FieldSource
+        Brightest first; layers without sources are left out, and so are sources below the
+        last limit that are no calibrators.
+
+    Raises
+    ------
+    InputError
+        The limits do not fall.
+    """
+    if not limits_jy or any(b >= a for a, b in itertools.pairwise(limits_jy)):
+        raise InputError(f"layers {list(limits_jy)} do not fall", "write [300mJy, 50mJy, 10mJy]")
+    layers: list[list[FieldSource]] = [[] for _ in limits_jy]
+    for source in sources:
+        place = next((i for i, low in enumerate(limits_jy) if source.flux_jy >= low), None)
+        if source.is_calibrator:
+            place = 0
+        if place is not None:
+            layers[place].append(source)
+
+    def brightness(source: FieldSource) -> tuple[float, str]:
+        return (-source.flux_jy if math.isfinite(source.flux_jy) else 0.0, source.name)
+
+    return [sorted(layer, key=brightness) for layer in layers if layer]
