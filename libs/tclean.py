@@ -37,6 +37,10 @@ _PBLIMIT = -0.1
 _SCALES_BEAMS = (0.0, 1.0, 3.0)
 _PIXELS_PER_BEAM = 5.0
 
+# Smaller steps leave the same residual (3C 273: dynamic range 21900 at 0.05, 22800 at 0.2) for
+# twice the time.
+_MULTISCALE_GAIN = 0.2
+
 # By this CASA marks B1950_VLA in FITS, B1950 with the E-terms of the middle of the VLA's use of
 # it; it takes images without the mark for another frame and regrids them.
 _EQUINOX_B1950_VLA = 1979.9
@@ -143,7 +147,12 @@ def _deconvolver(options: ImagingOptions) -> dict[str, Any]:
     if options.nterms > 1:
         return {"deconvolver": "mtmfs", "nterms": options.nterms, "scales": scales}
     if options.multiscale:
-        return {"deconvolver": "multiscale", "scales": scales, "smallscalebias": 0.6}
+        return {
+            "deconvolver": "multiscale",
+            "scales": scales,
+            "smallscalebias": 0.6,
+            "gain": max(options.gain, _MULTISCALE_GAIN),
+        }
     return {"deconvolver": "hogbom"}
 
 

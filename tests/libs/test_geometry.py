@@ -10,6 +10,7 @@ from libs.errors import ConfigError
 from libs.geometry import (
     auto_cell_arcsec,
     coarse_field,
+    frequency_slices,
     good_size,
     primary_beam_fwhm_arcsec,
     resolution_arcsec,
@@ -82,3 +83,13 @@ def test_coarse_field_of_a_large_array_leaves_out_baselines_its_pixels_cannot_ho
     assert field.width_arcsec == pytest.approx(1.5 * primary_beam_fwhm_arcsec(1e9, 25.0))
     assert 0 < field.uvmax_m < 36.4e3
     assert resolution_arcsec(field.uvmax_m, 2e9) == pytest.approx(2.5 * field.cell_arcsec)
+
+
+def test_wide_bands_are_imaged_in_slices():
+    assert frequency_slices(8.06e9, 8.11e9, 64) == (1, 1)
+    assert frequency_slices(4.5e9, 5.5e9, 512) == (4, 2)
+    assert frequency_slices(1e9, 2e9, 1024) == (8, 3)
+    assert frequency_slices(1e9, 2e9, 2) == (2, 2)
+    assert frequency_slices(1e9, 1e9, 1) == (1, 1)
+    with pytest.raises(ConfigError):
+        frequency_slices(0.0, 1e9, 4)

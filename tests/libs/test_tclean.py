@@ -91,6 +91,8 @@ def test_deconvolvers():
     assert arguments(multiscale=True)["deconvolver"] == "multiscale"
     assert arguments(multiscale=True)["scales"] == [0, 5, 15]
     assert arguments(multiscale=True, scales_pixel=(0.0, 7.6))["scales"] == [0, 8]
+    assert arguments(multiscale=True, gain=0.05)["gain"] == 0.2
+    assert arguments(gain=0.05)["gain"] == 0.05
     spectral = arguments(nterms=2)
     assert spectral["deconvolver"] == "mtmfs"
     assert spectral["nterms"] == 2
