@@ -185,7 +185,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
     finally:
         tools.close()
     ran = pipeline.state.rows > rows_before
-    summary = _finish(workdir, tools, progress, "", render=ran)
+    summary = _finish(workdir, tools, progress, "", render=ran or _report_is_old(workdir))
     print(final_table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
@@ -194,6 +194,12 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
         print("self-calibration did not help: the initial data stay as they were")
     progress.note(f"{time.monotonic() - begin:.1f} s; report: {workdir / 'report.html'}")
     return 0
+
+
+def _report_is_old(workdir: Path) -> bool:
+    """Whether the report is missing or was not finished since the last step."""
+    report, steps = workdir / "report.html", workdir / "steps.csv"
+    return not report.exists() or report.stat().st_mtime_ns < steps.stat().st_mtime_ns
 
 
 def _finish(
