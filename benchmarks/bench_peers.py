@@ -73,10 +73,10 @@ def _data_for_peer(ms: Path, folder: Path) -> Path:
     """Copy the data set under the name and with the descriptions that the peer asks for."""
     target = folder / "benchmark_targets.ms"
     shutil.copytree(ms, target)
-    with open_table(target / "SPECTRAL_WINDOW", readonly=False) as windows:
+    with open_table(target / "SPECTRAL_WINDOW", write=True) as windows:
         names = [f"{BAND}#A0C0#{i}" for i in range(windows.nrows())]
         windows.putcol("NAME", names)
-    with open_table(target / "OBSERVATION", readonly=False) as observation:
+    with open_table(target / "OBSERVATION", write=True) as observation:
         observation.putcol("TELESCOPE_NAME", ["EVLA"] * observation.nrows())
     return target
 
@@ -101,7 +101,7 @@ def _run_peer(ms: Path, folder: Path, python: Path) -> tuple[Finished, Path]:
 
 def _corrected(ms: Path) -> Path:
     """Put CORRECTED_DATA, which holds the peer's result, into DATA of its copy."""
-    with open_table(ms, readonly=False) as opened:
+    with open_table(ms, write=True) as opened:
         if "CORRECTED_DATA" in opened.colnames():
             opened.putcol("DATA", opened.getcol("CORRECTED_DATA"))
     return ms
