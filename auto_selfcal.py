@@ -282,8 +282,9 @@ def command_apply(argv: Sequence[str]) -> int:
 def command_solutions(argv: Sequence[str]) -> int:
     """``solutions list|check|best|combine|merge|export``: work with h5parms."""
     from libs.solutions_command import main as solutions_main
+    from steps.apply_original import apply_solutions
 
-    return solutions_main(list(argv))
+    return solutions_main(list(argv), applier=apply_solutions)
 
 
 if __name__ == "__main__":

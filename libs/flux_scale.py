@@ -1,22 +1,47 @@
-"""The flux scale through amplitude self-calibration: tables of mean log-amplitude zero."""
+"""The flux scale through amplitude self-calibration: mean product of two antennas' gains is 1."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.tables import open_table
 
-__all__ = ["hold_flux_scale"]
+__all__ = ["hold_flux_scale", "mean_pair_product"]
+
+
+def mean_pair_product(amplitude: NDArray[np.floating], good: NDArray[np.bool_]) -> float:
+    """Return the mean of a_p a_q over all pairs of antennas and all intervals.
+
+    That is the factor by which an image of data corrupted by these amplitudes, with baselines
+    of equal weight, is too bright.
+
+    Parameters
+    ----------
+    amplitude : (ninterval, nant) float
+    good : (ninterval, nant) bool
+
+    Returns
+    -------
+    float
+        1 where no interval has two good antennas.
+    """
+    value = np.where(good, amplitude, 0.0)
+    count = good.sum(axis=1)
+    pairs = count * (count - 1)
+    products = value.sum(axis=1) ** 2 - (value**2).sum(axis=1)
+    return float(products.sum() / pairs.sum()) if pairs.sum() > 0 else 1.0
 
 
 def hold_flux_scale(table: Path) -> dict[int, float]:
-    """Divide a gain table by the geometric mean of its amplitudes, for each spectral window.
+    """Scale a gain table so that it leaves the flux of an image as it was, spw by spw.
 
     Self-calibration cannot tell a common factor of all gains from the flux of the source; left
-    to itself it drifts. With the geometric mean at 1 the product of two such tables is one too,
-    and antennas that are too high by a factor weigh as much as those too low by it.
+    to itself it drifts. The table's amplitudes are divided by the root of `mean_pair_product`
+    over both polarizations: what antennas too high added to the image and those too low took
+    from it balances.
 
     Parameters
     ----------
@@ -30,21 +55,25 @@ def hold_flux_scale(table: Path) -> dict[int, float]:
     """
     factors: dict[int, float] = {}
     with open_table(table, write=True) as opened:
-        spw = opened.getcol("SPECTRAL_WINDOW_ID")
+        spw, time = opened.getcol("SPECTRAL_WINDOW_ID"), opened.getcol("TIME")
         antenna = opened.getcol("ANTENNA1")
         gain, flag = opened.getcol("CPARAM"), opened.getcol("FLAG")
         error = opened.getcol("PARAMERR") if "PARAMERR" in opened.colnames() else None
         for window in np.unique(spw):
-            mine = spw == window
-            good = ~flag & (np.abs(gain) > 0) & mine[:, None, None]
+            mine = np.flatnonzero(spw == window)
+            good = ~flag[mine] & (np.abs(gain[mine]) > 0)
             if not good.any():
                 continue
-            # antennas count alike, however many of their solutions are good
-            means = [
-                np.log(np.abs(gain[good & (antenna == ant)[:, None, None]])).mean()
-                for ant in np.unique(antenna[good.any(axis=(1, 2))])
-            ]
-            factors[int(window)] = float(np.exp(np.mean(means)))
+            interval = np.unique(time[mine], return_inverse=True)[1]
+            # channels and polarizations are intervals of their own
+            cells = gain.shape[1] * gain.shape[2]
+            shape = (int(interval.max()) + 1, cells, int(antenna.max()) + 1)
+            amplitude, present = np.zeros(shape), np.zeros(shape, bool)
+            amplitude[interval, :, antenna[mine]] = np.abs(gain[mine]).reshape(-1, cells)
+            present[interval, :, antenna[mine]] = good.reshape(-1, cells)
+            rows = (-1, shape[2])
+            product = mean_pair_product(amplitude.reshape(rows), present.reshape(rows))
+            factors[int(window)] = float(np.sqrt(product))
             gain[mine] /= factors[int(window)]
             if error is not None:
                 error[mine] /= factors[int(window)]

@@ -109,10 +109,12 @@ def _draw_gains(
         # one atmosphere for both polarizations: they drift together
         rate = rng.normal(0.0, phase_drift_deg_s, (nant, 1))
         phase_deg[times] = offset + rate * since_middle_s[:, None, None]
-    # A factor common to all antennas is a flux scale, which no self-calibration can know.
-    log_amp = rng.normal(0.0, amp_rms, (nant, npol))
-    log_amp -= log_amp.mean(axis=0)
-    gain = np.exp(log_amp + 1j * np.deg2rad(phase_deg))
+    # A factor common to all antennas is a flux scale, which no self-calibration can know: the
+    # mean product of two antennas' amplitudes, by which an image is too bright, is made 1.
+    amplitude = np.exp(rng.normal(0.0, amp_rms, (nant, npol)))
+    pairs = amplitude.sum(axis=0) ** 2 - (amplitude**2).sum(axis=0)
+    amplitude /= np.sqrt(pairs / (nant * (nant - 1)))
+    gain = amplitude * np.exp(1j * np.deg2rad(phase_deg))
     return np.repeat(gain[:, None], nfreq, axis=1)
 
 
@@ -128,8 +130,8 @@ def corrupt_ms(
     """Multiply the visibilities of an existing measurement set by known gain errors, in place.
 
     In each scan every antenna and polarization gets a phase offset at the scan's middle and
-    every antenna a drift rate; amplitude errors are log-normal, constant in time, and have a
-    geometric mean of 1 over the antennas. Weights and flags are left as they are.
+    every antenna a drift rate; amplitude errors are log-normal, constant in time, and their mean
+    product over pairs of antennas is 1. Weights and flags are left as they are.
 
     Parameters
     ----------

@@ -122,7 +122,8 @@ def concatenate(parts: Sequence[GainSolutions]) -> GainSolutions:
             blocks.index((float(hz), int(spw)))
             for hz, spw in zip(part.frequency_hz, part.spw, strict=True)
         ]
-        where = np.ix_(rows, columns, [antenna.index(name) for name in part.antenna])
+        places = [antenna.index(name) for name in part.antenna]
+        where = np.ix_(rows, np.array(columns), np.array(places))
         gain[where], flag[where], snr[where] = part.gain, part.flag, part.snr
         start += len(part.time_s)
     time_s = np.concatenate([part.time_s for part in parts])

@@ -14,11 +14,11 @@ from libs import mask, splitting
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.errors import SolveError
 from libs.flux_scale import hold_flux_scale
+from libs.gain_rows import gains_rows
 from libs.holdout import HeldOutChoice
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge
-from reports.tables import gains_rows
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef

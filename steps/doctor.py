@@ -1,0 +1,51 @@
+"""What is installed, which imager a run would use, and how much disk there is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from libs.casa import casa_versions
+from libs.errors import ToolError
+from libs.wsclean import WSClean
+
+__all__ = ["examine"]
+
+NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
+          "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
+OPTIONAL = {
+    "dp3": "phase-shifting and averaging of LOFAR data",
+    "losoto": "a second reader of h5parms",
+    "lofarantpos": "simulations of LOFAR",
+    "distributed": "sources of a field side by side",
+    "pyuvdata": "uvh5 data",
+}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def examine() -> tuple[list[str], bool]:
+    """Return what to print, and whether a run could start."""
+    lines = [f"python {platform.python_version()}, {os.cpu_count()} cores"]
+    missing = [name for name in NEEDED if not _version(name)]
+    lines.append("packages: " + ", ".join(f"{n} {_version(n)}" for n in NEEDED if _version(n)))
+    if missing:
+        lines.append(f"MISSING: {', '.join(missing)} (pip install {' '.join(missing)})")
+    for name, purpose in OPTIONAL.items():
+        lines.append(f"optional {name}: {_version(name) or 'not installed'} ({purpose})")
+    try:
+        lines.append(f"imager: WSClean {WSClean().version()}")
+    except ToolError as error:
+        casa = casa_versions().get("casatasks", "")
+        lines.append(f"imager: CASA tclean {casa}; WSClean would be faster ({error.cause})")
+    free = shutil.disk_usage(Path.cwd()).free / 1024**3
+    lines.append(f"free disk here: {free:.1f} GiB")
+    return lines, not missing
