@@ -185,20 +185,29 @@ def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) ->
     )  # fmt: skip
 
 
-def weight_column(opened: Any, row: int) -> tuple[str, bool]:
-    """Return the column that holds the weights of rows like this one, and whether it is a sigma.
+def weight_column(opened: Any, rows: NDArray[np.int64]) -> tuple[str, bool]:
+    """Return the column that holds the weights of rows, and whether it is a sigma.
 
     CASA solves and applies with 1 / SIGMA_SPECTRUM^2, or 1 / SIGMA^2 when there is none, and
     takes no notice of WEIGHT; so does this, but for data whose SIGMA holds nothing usable.
+
+    Parameters
+    ----------
+    opened : casacore table
+    rows : (nrow,) int64
+        Rows of one data description.
     """
+    first = int(rows[0])
     for name in ("SIGMA_SPECTRUM", "SIGMA"):
-        if name in opened.colnames() and opened.iscelldefined(name, row):
-            sigma = opened.getcell(name, row)
-            if sigma.size:
-                sample = opened.getcol(name, row, min(opened.nrows() - row, 4096))
-                if name == "SIGMA_SPECTRUM" or (np.isfinite(sample) & (sample > 0)).any():
+        if name in opened.colnames() and opened.iscelldefined(name, first):
+            if not opened.getcell(name, first).size:
+                continue
+            for low in range(0, len(rows), 4096):
+                sigma = opened.selectrows(rows[low : low + 4096]).getcol(name)
+                if (np.isfinite(sigma) & (sigma > 0)).any():
                     return name, True
-    if "WEIGHT_SPECTRUM" in opened.colnames() and opened.iscelldefined("WEIGHT_SPECTRUM", row):
+    logger.warning("SIGMA holds nothing usable; the weights are those of WEIGHT")
+    if "WEIGHT_SPECTRUM" in opened.colnames() and opened.iscelldefined("WEIGHT_SPECTRUM", first):
         return "WEIGHT_SPECTRUM", False
     return "WEIGHT", False
 
@@ -318,6 +327,7 @@ class _Reader:
         self.tables = tables
         self.chunk_bytes = chunk_bytes
         self.buffer: dict[str, Any] = {}
+        self.weights: dict[int, tuple[str, bool]] = {}
 
     def batch(
         self,
@@ -340,8 +350,10 @@ class _Reader:
             mine &= wanted
         rows_of = {}
         for number in np.unique(ddid[mine]):
-            row = int(np.argmax(ddid == number))
-            rows_of[int(number)] = self.chunk_bytes // _row_bytes(self.opened, row)
+            rows = np.flatnonzero(ddid == number)
+            rows_of[int(number)] = self.chunk_bytes // _row_bytes(self.opened, int(rows[0]))
+            if int(number) not in self.weights:
+                self.weights[int(number)] = weight_column(self.opened, rows)
         for block in row_blocks(ddid, rows_of, mine):
             slot = intervals.row[block.rows] - np.int32(low)
             self._add(block, slot, origin, threads, vis, weight, times)
@@ -367,7 +379,7 @@ class _Reader:
     ) -> None:
         setup = self.setup
         spw = int(setup.spw_of[block.data_desc_id])
-        name, is_sigma = weight_column(self.opened, int(block.rows[0]))
+        name, is_sigma = self.weights[block.data_desc_id]
         read = {
             column: read_block(self.opened, column, block, self.buffer)
             for column in (

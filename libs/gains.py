@@ -135,7 +135,8 @@ def solve_gains(
         logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
     attempted = solved.any(axis=(2, 3))
     # gaincal flags what does not exceed minsnr
-    flag = np.asarray(~(solved & (snr > minsnr)), bool)
+    flag = np.ones(shape, bool)
+    flag[solved & (snr > minsnr)] = False
     return GainFit(
         np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
     )
