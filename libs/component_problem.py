@@ -65,6 +65,12 @@ class Components:
             np.append(self.extended, size > 0),
         )
 
+    def widened(self, extended: NDArray[np.bool_], size: float) -> Components:
+        """The same with other components extended, those that were points of ``size``."""
+        fresh = extended & ~self.extended
+        shape = np.where(fresh[:, None], [size, 0.0, size], self.shape)
+        return replace(self, shape=shape, extended=extended)
+
     def referred_to(self, index: int) -> Components:
         """The same sky with component ``index`` as the reference, put first."""
         order = np.r_[index, np.delete(np.arange(len(self)), index)]
@@ -215,9 +221,9 @@ class FitProblem:
             phase_floor_rad,
             len(blocks),
         )
-        field = field_rad * longest or min(
-            0.5 / float(np.percentile(np.hypot(*uv.T), 2)) * longest, 40.0
-        )
+        # Beyond the fringe spacing of the shortest baselines a position is ambiguous.
+        shortest = float(np.percentile(np.hypot(*uv.T), 1))
+        field = field_rad * longest or min(longest / max(shortest, 1e-9 * longest), 60.0)
         return cls(
             1 / longest,
             np.ascontiguousarray(uv[:, 0] / longest),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,9 @@ from libs.component_problem import Components, FitProblem
 __all__ = ["FitOptions", "Search", "TriedModel"]
 
 Float = NDArray[np.float64]
+
+_HOPELESS = 10.0  # a reduced chi2 this many times the limit is far from any description;
+_PROGRESS = 0.97  # there a component must take this much off chi2, or the ladder ends
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,13 @@ class TriedModel:
         """chi2 per degree of freedom."""
         return self.chi2 / max(self.n_data - self.n_parameters, 1.0)
 
+    @property
+    def model(self) -> Components:
+        """The fitted components."""
+        if self.fitted is None:
+            raise ValueError(f"{self.name} was read from a record and holds no model")
+        return self.fitted.model
+
 
 def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
     """Blocks evenly through the data that hold about ``limit`` closure phases; None for all."""
@@ -104,6 +114,23 @@ def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
         return None
     keep = max(int(len(blocks) * limit / len(data.phases)), 1)
     return blocks[np.unique(np.linspace(0, len(blocks) - 1, keep).round().astype(int))]
+
+
+def _distinct(fits: Iterable[Fitted]) -> list[Fitted]:
+    """Best first; starts that ran into the same minimum count once."""
+    chosen: list[Fitted] = []
+    for fit in sorted(fits, key=lambda f: f.chi2):
+        if all(abs(fit.chi2 - other.chi2) > 1e-3 * other.chi2 for other in chosen):
+            chosen.append(fit)
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """The best model of some number of components, and all distinct ones, best first."""
+
+    best: TriedModel
+    models: list[Components]
 
 
 class Search:
@@ -147,21 +174,16 @@ class Search:
             model = minimise(self.problem, model, robust=True, iterations=12, tolerance=1.0).model
         return minimise(self.problem, model, tolerance=0.02)
 
-    def best_of(self, starts: Sequence[Components], keep: int = 3) -> Fitted:
-        """Minimise from many places: all on a few data, the best of them on all."""
+    def best_of(self, starts: Sequence[Components], keep: int = 3) -> list[Fitted]:
+        """Minimise from many places: all on a few data, the best of them on all; best first."""
 
         def quick(model: Components) -> Fitted:
             scaled = self.rescale(model, self.problem, self.quick)
             return minimise(self.quick, scaled, robust=True, iterations=15, tolerance=0.3)
 
-        first = sorted(self.pool.map(quick, starts), key=lambda f: f.chi2)
-        chosen: list[Fitted] = []
-        for fit in first:
-            # Starts that ran into the same minimum count once.
-            if all(abs(fit.chi2 - other.chi2) > 1e-3 * other.chi2 for other in chosen):
-                chosen.append(fit)
-        models = [self.rescale(f.model, self.quick, self.problem) for f in chosen[:keep]]
-        return min(self.pool.map(self.polish, models), key=lambda f: f.chi2)
+        first = _distinct(self.pool.map(quick, starts))
+        models = [self.rescale(f.model, self.quick, self.problem) for f in first[:keep]]
+        return _distinct(self.pool.map(self.polish, models))
 
     def record(self, name: str, fitted: Fitted, started: float) -> TriedModel:
         """Add a fit to the ladder."""
@@ -183,22 +205,22 @@ class Search:
         scale = max(1.0, min(t.reduced_chi2 for t in self.tried))
         return tried.chi2 / scale + tried.n_parameters * float(np.log(max(tried.n_data, 2.0)))
 
-    def single(self) -> TriedModel:
+    def single(self) -> _Rung:
         """A point, and a Gaussian where amplitudes can tell its size."""
         started = time.perf_counter()
-        best = self.record("point", self.polish(Components.single()), started)
+        fits = [self.polish(Components.single())]
+        options = [self.record("point", fits[0], started)]
         if self.problem.n_amplitude:
             started = time.perf_counter()
             sizes = [s for s in (0.05, 0.2, 0.7, 2.5, 8.0) if s < max(self.problem.field, 0.3)]
-            fit = self.best_of([Components.single(s) for s in sizes], keep=2)
-            gaussian = self.record("1 Gaussian", fit, started)
-            best = min((best, gaussian), key=self.bic)
-        return best
+            fits += self.best_of([Components.single(s) for s in sizes], keep=2)
+            options.append(self.record("1 Gaussian", fits[1], started))
+        return _Rung(min(options, key=self.bic), [f.model for f in _distinct(fits)])
 
     def seeds(self, model: Components) -> list[Components]:
         """Models with one more point: at peaks of the residual closures, and a few at random."""
         reach = self.problem.field
-        axis = np.linspace(-reach, reach, 2 * int(np.ceil(reach / 0.25)) + 1)
+        axis = np.linspace(-reach, reach, 2 * int(np.ceil(reach / 0.3)) + 1)
         gain = gradient_map(self.problem, model, axis)
         places = []
         for _ in range(self.options.seeds):
@@ -221,35 +243,48 @@ class Search:
 
         return list(self.pool.map(start, places))
 
-    def more(self, model: Components) -> TriedModel:
-        """One component more than ``model``: as a point, as a Gaussian, and all as Gaussians."""
-        n = len(model) + 1
+    def more(self, below: _Rung) -> _Rung:
+        """One component more: as a point, as a Gaussian, and all as Gaussians.
+
+        From the best model below, and from the second best too while the fit is poor: what is
+        best with few components need not be part of the best with more.
+        """
+        poor = below.best.reduced_chi2 > self.options.chi2_limit
+        n = below.best.n_components + 1
         started = time.perf_counter()
-        fit = self.best_of(self.seeds(model))
-        options = [self.record(f"{n} components, new one a point", fit, started)]
+        models = [below.best.model] + [m for m in below.models if m is not below.best.model]
+        starts = [s for m in models[: 2 if poor else 1] for s in self.seeds(m)]
+        points = self.best_of(starts)
+        options = [self.record(f"{n} components, new one a point", points[0], started)]
+        every = list(points)
         last = np.arange(n) == n - 1
-        variants = {"new one a Gaussian": fit.model.extended | last}
-        if self.problem.n_amplitude and not variants["new one a Gaussian"].all():
-            variants["all Gaussians"] = np.ones(n, bool)
-        for name, extended in variants.items():
+        for name in ("new one a Gaussian", "all Gaussians"):
             started = time.perf_counter()
-            fresh = extended & ~fit.model.extended
-            # More than one size to start from: a point is a saddle of the size.
-            starts = []
-            for size in (0.15, 0.6):
-                shape = np.where(fresh[:, None], [size, 0.0, size], fit.model.shape)
-                starts.append(replace(fit.model, shape=shape, extended=extended))
-            best = min(self.pool.map(self.polish, starts), key=lambda f: f.chi2)
-            options.append(self.record(f"{n} components, {name}", best, started))
-        return min(options, key=self.bic)
+            wide = []
+            for fit in points[: 2 if poor else 1]:
+                extended = fit.model.extended | (last if name == "new one a Gaussian" else True)
+                wide += [fit.model.widened(extended, size) for size in (0.15, 0.6)]
+            if name == "all Gaussians" and (
+                not self.problem.n_amplitude or (points[0].model.extended | last).all()
+            ):
+                continue
+            fits = _distinct(self.pool.map(self.polish, wide))
+            if poor and name == "new one a Gaussian":
+                wider = [s.widened(s.extended | last, 0.5) for s in starts]
+                fits = _distinct(fits + self.best_of(wider))
+            options.append(self.record(f"{n} components, {name}", fits[0], started))
+            every += fits
+        return _Rung(min(options, key=self.bic), [f.model for f in _distinct(every)])
 
     def climb(self) -> list[TriedModel]:
         """Best model of each number of components, up to the last that was taken or tried."""
         rungs = [self.single()]
         while len(rungs) < self.options.max_components:
-            fitted = rungs[-1].fitted
-            assert fitted is not None
-            rungs.append(self.more(fitted.model))
-            if self.bic(rungs[-1]) > self.bic(rungs[-2]) - self.options.min_bic_gain:
+            rungs.append(self.more(rungs[-1]))
+            before, after = rungs[-2].best, rungs[-1].best
+            if self.bic(after) > self.bic(before) - self.options.min_bic_gain:
                 break
-        return rungs
+            hopeless = after.reduced_chi2 > _HOPELESS * self.options.chi2_limit
+            if hopeless and after.chi2 > _PROGRESS * before.chi2:
+                break
+        return [rung.best for rung in rungs]
