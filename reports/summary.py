@@ -85,7 +85,9 @@ def _what_to_image(
         paths = [p for name, p in split.products.items() if name.startswith("calibrated_ms")]
         return (paths[0] if len(paths) == 1 else paths), "DATA"
     startup = by_name.get("startup")
-    copies = [p for n, p in startup.products.items() if n.startswith("working_copy")] if startup else []
+    copies = (
+        [p for n, p in startup.products.items() if n.startswith("working_copy")] if startup else []
+    )
     return (copies[0] if len(copies) == 1 else copies), "CORRECTED_DATA" if accepted else "DATA"
 
 
