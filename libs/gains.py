@@ -133,7 +133,7 @@ def solve_gains(
     )  # fmt: skip
     if not converged.all():
         logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
-    attempted = solved.any(axis=(2, 3))
+    attempted = np.asarray(solved.any(axis=(2, 3)), bool)
     # gaincal flags what does not exceed minsnr
     flag = np.ones(shape, bool)
     flag[solved & (snr > minsnr)] = False
