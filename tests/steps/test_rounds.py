@@ -1,0 +1,142 @@
+"""Rounds as decisions: what is accepted, taken back, skipped, and what builds on what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from libs import tables
+from libs.h5parm_check import check
+from selfcal.step import StepResult
+from tests.steps.fake_tools import LIST, Looks, make_run
+
+# each round's image a little better than the last
+IMPROVING = {
+    "test_image": Looks(1.0, 0.02),
+    "selfcal_p0": Looks(1.0, 0.01),
+    "selfcal_p1": Looks(1.0, 0.008),
+    "selfcal_p2": Looks(1.0, 0.006),
+    "selfcal_ap1": Looks(1.0, 0.004),
+}
+
+
+def rounds_of(result: StepResult) -> list[str]:
+    return [table.round for table in result.tables]
+
+
+def corrected_phase_rms_deg(workdir: Path) -> float:
+    with tables.open_table(workdir / "data" / "point.ms") as opened:
+        data, flag = opened.getcol("CORRECTED_DATA"), opened.getcol("FLAG")
+    return float(np.degrees(np.angle(data[~flag]).std()))
+
+
+def test_improving_rounds_are_accepted_and_build_on_each_other(tmp_path: Path) -> None:
+    pipeline, imager = make_run(tmp_path, IMPROVING)
+    results = pipeline.run()
+    assert {name: results[name].status for name in LIST} == dict.fromkeys(LIST, "done")
+    assert rounds_of(results["p0"]) == ["p0"]
+    assert rounds_of(results["p1"]) == ["p1"], "p0's table is dropped"
+    assert rounds_of(results["p2"]) == ["p1", "p2"]
+    assert rounds_of(results["ap1"]) == ["p1", "p2", "ap1"]
+    assert not check(tmp_path / "solutions.h5")
+    assert corrected_phase_rms_deg(tmp_path) < 6
+    names = [options.basename for options in imager.asked]
+    assert names.index("selfcal_p0") < names.index("selfcal_p1")
+
+
+def test_what_does_not_help_is_taken_back(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_p1": Looks(1.0, 0.05)}
+    pipeline, _ = make_run(tmp_path, script)
+    results = pipeline.run()
+    assert results["p1"].status == "rejected"
+    assert "SNR fell" in results["p1"].reason
+    assert rounds_of(results["p1"]) == ["p0"], "the best state is restored"
+    assert rounds_of(results["p2"]) == ["p0", "p2"]
+    assert rounds_of(results["ap1"]) == ["p0", "p2", "ap1"]
+
+
+def test_when_nothing_helps_the_initial_data_stay(tmp_path: Path) -> None:
+    worse = {key: Looks(1.0, 0.1) for key in IMPROVING if key != "test_image"}
+    pipeline, _ = make_run(tmp_path, {**worse, "test_image": Looks(1.0, 0.02)})
+    results = pipeline.run()
+    assert {results[name].status for name in LIST[3:]} == {"rejected"}
+    assert results["ap1"].tables == ()
+    with tables.open_table(tmp_path / "data" / "point.ms") as opened:
+        assert not opened.getcol("FLAG").any()
+
+
+def test_flags_start_from_the_same_version_in_every_round(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING)
+    results = pipeline.run()
+    before = [results[name].metrics["flagged_before"] for name in ("p0", "p1", "p2", "ap1")]
+    assert before == [before[0]] * 4
+
+
+def test_a_round_that_flags_too_much_is_rejected(tmp_path: Path) -> None:
+    # nothing has an SNR of a million: every solution is flagged, or there is none
+    change = {"p1.minsnr": 1e6, "p1.max_new_flags": 0.01}
+    pipeline, imager = make_run(tmp_path, IMPROVING, assignments=change)
+    results = pipeline.run()
+    assert results["p1"].status == "rejected"
+    assert rounds_of(results["p1"]) == ["p0"]
+    assert not any(options.basename == "selfcal_p1" for options in imager.asked)
+    with tables.open_table(tmp_path / "data" / "point.ms") as opened:
+        assert not opened.getcol("FLAG").any()
+
+
+def test_an_empty_image_has_nothing_to_calibrate_on(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, {"": Looks(0.02, 0.01)})
+    results = pipeline.run()
+    assert {results[name].status for name in LIST[3:]} == {"skipped"}
+    assert results["ap1"].tables == ()
+
+
+def test_the_template_is_chosen_on_the_first_image_and_again_after_p0(tmp_path: Path) -> None:
+    script = {**IMPROVING, "test_image": Looks(1.0, 0.06)}
+    pipeline, _ = make_run(tmp_path, script)
+    results = pipeline.run()
+    assert results["test_image"].template == "faint", results["test_image"].reason
+    assert results["p0"].template == "bright"
+    assert results["p2"].status == "done"
+
+
+def test_a_template_without_the_round_skips_it(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING, config={"template": "very_faint"})
+    results = pipeline.run()
+    assert results["p1"].status == results["p2"].status == "skipped"
+    assert results["p2"].reason == "template very_faint has no p2"
+    assert rounds_of(results["ap1"]) == ["p0", "ap1"]
+
+
+def test_amplitudes_hold_the_flux_scale(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING)
+    pipeline.run()
+    with tables.open_table(tmp_path / "data" / "point.ms") as opened:
+        data, flag = opened.getcol("CORRECTED_DATA"), opened.getcol("FLAG")
+    assert abs(data[~flag].mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_change_of_flux_is_said_loudly(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_ap1": Looks(1.0, 0.004, flux_scale=1.08)}
+    pipeline, _ = make_run(tmp_path, script, assignments={"ap1.max_cycles": 1})
+    results = pipeline.run()
+    assert "WARNING: the amplitude round changed the total flux by +8" in results["ap1"].reason
+
+
+def test_a_round_run_again_gives_the_same(tmp_path: Path) -> None:
+    first, _ = make_run(tmp_path, IMPROVING)
+    before = first.run()
+    again, imager = make_run(tmp_path, IMPROVING)
+    assert again.run(start="p1")["ap1"].metrics["snr"] == before["ap1"].metrics["snr"]
+    assert "selfcal_p0" not in [options.basename for options in imager.asked]
+    reused, idle = make_run(tmp_path, IMPROVING)
+    reused.run()
+    assert not idle.asked and not idle.predicted
+
+
+def test_an_antenna_that_is_not_there_is_named(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING, config={"refant": "A11"})
+    with pytest.raises(Exception, match="unknown antenna in refant 'A11'"):
+        pipeline.run()
