@@ -1,0 +1,468 @@
+"""A small data set for one direction: phase centre moved, corrected, averaged.
+
+A visibility about a phase centre is V = sum I exp(2 pi i (b . s - w) / lambda), with b the
+baseline and w its part toward the centre. About another centre w differs and nothing else, so
+V' = V exp(2 pi i (w - w') / lambda), and (u', v', w') are b along the new axes: exact, however
+far the centre moves (Thompson, Moran & Swenson 2017, section 3.1).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from libs.direction_gains import DirectionGains, correlation_feeds
+from libs.errors import ConfigError, InputError
+from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.ms_layout import Layout, create_like, read_layout, read_rows
+from libs.tables import fsync_tree, open_table
+
+__all__ = [
+    "ShiftOptions",
+    "ShiftPlan",
+    "plan_shift",
+    "rotation",
+    "shift_data",
+    "smearing_limits",
+]
+
+log = logging.getLogger(__name__)
+CHUNK_BYTES = 64 * 1024**2
+_EARTH_RATE_RAD_S = 7.292115e-5
+_CARRIED = ("ARRAY_ID", "FEED1", "FEED2", "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID")
+_ROW_BYTES = 140  # of a row beside its visibilities
+
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """What is made.
+
+    Attributes
+    ----------
+    direction_rad : (float, float)
+        The new phase centre, J2000.
+    field : str
+        Name of the field; empty: as it was.
+    average_s, average_hz : float
+        Longest integration and widest channel; 0: as they are. Whole integrations and whole
+        divisors of a window's channels are averaged.
+    column : str
+        Where the visibilities are.
+    """
+
+    direction_rad: tuple[float, float]
+    field: str = ""
+    average_s: float = 0.0
+    average_hz: float = 0.0
+    column: str = "DATA"
+
+    def __post_init__(self) -> None:
+        if self.average_s < 0 or self.average_hz < 0:
+            raise ConfigError(
+                f"averaging of {self.average_s} s and {self.average_hz} Hz", "use 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class ShiftPlan:
+    """What a data set will be, known before it is made.
+
+    Attributes
+    ----------
+    integration_s : float
+        After averaging.
+    widths : tuple of int
+        Channels averaged into one, by spectral window.
+    rows : int
+    size_bytes : int
+        On disk.
+    """
+
+    integration_s: float
+    widths: tuple[int, ...]
+    rows: int
+    size_bytes: int
+
+
+def rotation(old_rad: tuple[float, float], new_rad: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the matrix that turns (u, v, w) about one phase centre to those about another.
+
+    Parameters
+    ----------
+    old_rad, new_rad : (float, float)
+        Right ascension and declination.
+
+    Returns
+    -------
+    (3, 3) float64
+        To be applied as ``matrix @ uvw``.
+    """
+    return np.asarray(_axes(new_rad) @ _axes(old_rad).T)
+
+
+def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
+    """East, north and the direction itself, in celestial coordinates, as rows."""
+    ra, dec = direction_rad
+    toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
+    east = np.array([-math.sin(ra), math.cos(ra), 0.0])
+    return np.stack([east, np.cross(toward, east), toward])
+
+
+def smearing_limits(
+    baseline_m: float, frequency_hz: float, radius_rad: float, loss: float = 0.02
+) -> tuple[float, float]:
+    """Return the integration (s) and channel width (Hz) that lose a given amplitude at an edge.
+
+    A fringe that turns by 2 x within an average loses x^2 / 6 of its amplitude (sinc x); half
+    of the loss is left to each of time and frequency. The fringe turns with frequency by
+    2 pi B theta / c, with time at most by 2 pi B theta omega_E / lambda (Bridle & Schwab 1999,
+    ASP 180, 371).
+
+    Parameters
+    ----------
+    baseline_m : float
+        The longest.
+    frequency_hz : float
+        The highest.
+    radius_rad : float
+        Distance of the map's edge from the phase centre.
+    loss : float
+        Of the amplitude there on the longest baseline.
+    """
+    half_turn = math.sqrt(3.0 * loss) / math.pi
+    delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S
+    if delay_s <= 0:
+        return math.inf, math.inf
+    return half_turn / (delay_s * frequency_hz * _EARTH_RATE_RAD_S), half_turn / delay_s
+
+
+# -- plan -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one field and where each goes in time.
+
+    ``slot`` numbers the new integrations; ``time_s`` and ``interval_s`` are theirs.
+    """
+
+    number: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    ddid: NDArray[np.int64]
+    antenna1: NDArray[np.int64]
+    antenna2: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    interval_s: NDArray[np.float64]
+    scan: NDArray[np.int64]
+    field_id: int
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """The same for rows that become one; by time, data description and baseline."""
+        antennas = int(max(self.antenna1.max(), self.antenna2.max())) + 1
+        descriptions = int(self.ddid.max()) + 1
+        baseline = self.antenna1 * antennas + self.antenna2
+        return (self.slot * descriptions + self.ddid) * antennas**2 + baseline
+
+
+def _read_rows(ms: Path, average_s: float) -> _Rows:
+    with open_table(ms) as opened:
+        if not opened.nrows():
+            raise InputError(f"{ms} has no rows", "check the selection that made it")
+        columns = {
+            name: np.asarray(opened.getcol(name))
+            for name in ("TIME", "SCAN_NUMBER", "DATA_DESC_ID", "ANTENNA1", "ANTENNA2", "FIELD_ID")
+        }
+    field_id = int(columns["FIELD_ID"][0])
+    number = np.flatnonzero(columns["FIELD_ID"] == field_id)
+    own = {
+        name: values[number].astype(np.int64) for name, values in columns.items() if name != "TIME"
+    }
+    time = columns["TIME"][number]
+    unique, first, place = np.unique(time, return_index=True, return_inverse=True)
+    scan = own["SCAN_NUMBER"][first]
+    steps = np.diff(unique)
+    integration = float(np.median(steps)) if len(steps) else 0.0
+    count = max(1, math.floor(average_s / integration + 1e-3)) if integration else 1
+    # bins start at a scan's first integration; a gap within a scan leaves a bin short
+    slot = np.zeros(len(unique), dtype=np.int64)
+    start, last = unique[0], -1
+    for i, stamp in enumerate(unique):
+        if i and scan[i] != scan[i - 1]:
+            start, last = stamp, int(slot[i - 1])
+        bin_ = int((stamp - start) / integration + 0.5) // count if integration else i
+        slot[i] = last + 1 + bin_
+    _, slot = np.unique(slot, return_inverse=True)
+    members = np.bincount(slot)
+    return _Rows(
+        number, slot[place], own["DATA_DESC_ID"], own["ANTENNA1"], own["ANTENNA2"],
+        _mean_times(unique, slot), members.astype(np.float64) * (integration or 1.0),
+        scan[np.unique(slot, return_index=True)[1]], field_id,
+    )  # fmt: skip
+
+
+def _mean_times(time_s: NDArray[np.float64], slot: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean of the times in each slot; offsets are summed, to keep the digits."""
+    offset = np.bincount(slot, time_s - time_s[0]) / np.bincount(slot)
+    return np.asarray(time_s[0] + offset, dtype=np.float64)
+
+
+def _width(channel_hz: NDArray[np.float64], average_hz: float) -> int:
+    """The largest divisor of the channels that is not wider than asked for."""
+    count = len(channel_hz)
+    if count < 2 or average_hz <= 0:
+        return 1
+    step = float(np.abs(np.diff(channel_hz)).mean())
+    wanted = max(1, math.floor(average_hz / step + 1e-3))
+    return max(d for d in range(1, min(count, wanted) + 1) if count % d == 0)
+
+
+def plan_shift(ms: Path, options: ShiftOptions) -> ShiftPlan:
+    """Return what `shift_data` will make, without reading visibilities."""
+    return _plan(_read_rows(Path(ms), options.average_s), read_layout(Path(ms)), options)
+
+
+def _plan(rows: _Rows, layout: Layout, options: ShiftOptions) -> ShiftPlan:
+    widths = tuple(_width(f, options.average_hz) for f in layout.frequency_hz)
+    groups, first = np.unique(rows.group, return_index=True)
+    size = 0
+    for ddid, count in zip(*np.unique(rows.ddid[first], return_counts=True), strict=True):
+        spw = layout.spw_of[ddid]
+        cells = len(layout.frequency_hz[spw]) // widths[spw] * len(layout.corr_types[ddid])
+        size += int(count) * int(cells * (8 + 4 + 1 / 8) + _ROW_BYTES)
+    return ShiftPlan(float(np.median(rows.interval_s)), widths, len(groups), size)
+
+
+# -- making ---------------------------------------------------------------------------------------
+
+
+def shift_data(
+    ms: Path,
+    target: Path,
+    options: ShiftOptions,
+    gains: DirectionGains | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> ShiftPlan:
+    """Make a small data set: one field, its phase centre moved, corrected, averaged.
+
+    Gains are divided out before averaging, so that fast phases cost no amplitude. A baseline
+    without solutions is flagged. Averages are weighted by WEIGHT_SPECTRUM (or WEIGHT) of
+    unflagged visibilities, times the squared gains; weights add up.
+
+    Parameters
+    ----------
+    ms : Path
+        Never written.
+    target : Path
+        Replaced when it exists; appears whole or not at all.
+    options : ShiftOptions
+    gains : DirectionGains, optional
+        Of the data's antennas, for the new direction.
+    chunk_bytes : int
+        Most memory for the visibilities of a chunk.
+
+    Returns
+    -------
+    ShiftPlan
+        What was made.
+
+    Raises
+    ------
+    InputError
+        No measurement set, no rows, or no such column.
+    """
+    ms, target = Path(ms), Path(target)
+    layout, rows = read_layout(ms), _read_rows(ms, options.average_s)
+    plan = _plan(rows, layout, options)
+    part = target.with_name(f".{target.name}.part")
+    count_of = {len(f): w for f, w in zip(layout.frequency_hz, plan.widths, strict=True)}
+    create_like(
+        ms, part, direction_rad=options.direction_rad, field=options.field,
+        width=lambda channels: count_of[channels],
+    )  # fmt: skip
+    with open_table(ms) as source, open_table(part, write=True) as made:
+        if options.column not in source.colnames():
+            raise InputError(f"{ms} has no column {options.column}", "name another")
+        for ddid, index in _chunks(rows, layout, chunk_bytes):
+            cells = _averaged(source, rows, index, ddid, layout, plan, options, gains)
+            _write(made, cells)
+    fsync_tree(part)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    log.info("%s: %d rows, %.1f s", target.name, plan.rows, plan.integration_s)
+    return plan
+
+
+def _chunks(
+    rows: _Rows, layout: Layout, chunk_bytes: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Data descriptions and places in ``rows`` of whole new integrations, in order of time."""
+    cells = max(
+        len(layout.frequency_hz[layout.spw_of[d]]) * len(layout.corr_types[d])
+        for d in np.unique(rows.ddid)
+    )
+    order = np.argsort(rows.slot, kind="stable")
+    edges = np.searchsorted(rows.slot[order], np.arange(len(rows.time_s) + 1))
+    most = max(1, chunk_bytes // (cells * 30))
+    low = 0
+    while low < len(rows.time_s):
+        high = max(low + 1, int(np.searchsorted(edges, edges[low] + most, side="right")) - 1)
+        here = order[edges[low] : edges[high]]
+        for ddid in np.unique(rows.ddid[here]):
+            yield int(ddid), np.sort(here[rows.ddid[here] == ddid])
+        low = high
+
+
+def _averaged(
+    source: Any,
+    rows: _Rows,
+    index: NDArray[np.int64],
+    ddid: int,
+    layout: Layout,
+    plan: ShiftPlan,
+    options: ShiftOptions,
+    gains: DirectionGains | None,
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of the new rows that come from a chunk."""
+    spw = int(layout.spw_of[ddid])
+    frequency = layout.frequency_hz[spw]
+    number = rows.number[index]
+    group, first, member = np.unique(rows.group[index], return_index=True, return_inverse=True)
+    order = np.argsort(member, kind="stable")
+    starts = np.searchsorted(member[order], np.arange(len(group) + 1))
+    uvw = read_rows(source, "UVW", number)
+    turned = uvw @ rotation(layout.direction_rad, options.direction_rad).T
+    data = read_rows(source, options.column, number)
+    flag = read_rows(source, "FLAG", number) | read_rows(source, "FLAG_ROW", number)[:, None, None]
+    weight = _weights(source, number)
+    if gains is None:
+        gain = np.ones((1, 1, 1, 2), np.complex128)
+        valid, moment = np.ones(gain.shape, bool), np.zeros(len(number), np.int64)
+    else:
+        found = gains.at(read_rows(source, "TIME", number), frequency)
+        gain, valid, moment = found.gain, found.valid, found.row
+    step = plan.widths[spw]
+    shape = (len(group), len(frequency) // step, data.shape[2])
+    out, weights = np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
+    flags = np.zeros(shape, bool)
+    _shift_average(
+        data, flag, weight, order, starts, uvw[:, 2] - turned[:, 2],
+        frequency / SPEED_OF_LIGHT_M_S, gain, valid, moment,
+        rows.antenna1[index], rows.antenna2[index], correlation_feeds(layout.corr_types[ddid]),
+        gains is not None, step, out, weights, flags,
+    )  # fmt: skip
+    size = np.diff(starts)
+    slot = rows.slot[index][first]
+    exposure = np.bincount(member, read_rows(source, "EXPOSURE", number))
+    return {
+        "TIME": rows.time_s[slot], "TIME_CENTROID": rows.time_s[slot],
+        "INTERVAL": rows.interval_s[slot], "EXPOSURE": exposure,
+        "UVW": np.stack([np.bincount(member, turned[:, i]) / size for i in range(3)], axis=1),
+        "ANTENNA1": rows.antenna1[index][first], "ANTENNA2": rows.antenna2[index][first],
+        "DATA_DESC_ID": rows.ddid[index][first], "SCAN_NUMBER": rows.scan[slot],
+        "FIELD_ID": np.full(len(group), rows.field_id),
+        "DATA": out, "FLAG": flags, "WEIGHT_SPECTRUM": weights,
+        **{name: read_rows(source, name, number)[first] for name in _CARRIED},
+    }  # fmt: skip
+
+
+def _weights(source: Any, number: NDArray[np.int64]) -> NDArray[np.float32]:
+    """WEIGHT_SPECTRUM, or WEIGHT for every channel, (nrow, nchan or 1, ncorr)."""
+    name = "WEIGHT_SPECTRUM"
+    if name in source.colnames() and source.iscelldefined(name, int(number[0])):
+        return np.asarray(read_rows(source, name, number), dtype=np.float32)
+    return np.asarray(read_rows(source, "WEIGHT", number), dtype=np.float32)[:, None, :]
+
+
+def _write(made: Any, cells: dict[str, NDArray[Any]]) -> None:
+    start, count = made.nrows(), len(cells["TIME"])
+    made.addrows(count)
+    weight = cells["WEIGHT_SPECTRUM"].mean(axis=1)
+    sigma = np.where(weight > 0, 1 / np.sqrt(np.where(weight > 0, weight, 1.0)), 0.0)
+    columns = {**cells, "WEIGHT": weight, "SIGMA": sigma.astype(np.float32)}
+    for name, values in columns.items():
+        if values.dtype == np.int64:
+            columns[name] = values.astype(np.int32)
+    columns["FLAG_ROW"] = cells["FLAG"].all(axis=(1, 2))
+    for name, values in columns.items():
+        made.putcol(name, np.ascontiguousarray(values), start, count)
+
+
+@njit(parallel=True, cache=True)
+def _shift_average(
+    data: NDArray[np.complex64],
+    flag: NDArray[np.bool_],
+    weight: NDArray[np.float32],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    path_m: NDArray[np.float64],
+    per_m: NDArray[np.float64],
+    gain: NDArray[np.complex128],
+    valid: NDArray[np.bool_],
+    moment: NDArray[np.int64],
+    antenna1: NDArray[np.int64],
+    antenna2: NDArray[np.int64],
+    feeds: NDArray[np.int64],
+    correct: bool,
+    step: int,
+    out: NDArray[np.complex64],
+    weights: NDArray[np.float32],
+    flags: NDArray[np.bool_],
+) -> None:
+    """Turn, correct and average; where all is flagged, the average of all, flagged."""
+    ncorr = data.shape[2]
+    one_gain = gain.shape[1] == 1
+    one_weight = weight.shape[1] == 1
+    for g in prange(len(starts) - 1):
+        for c_out in range(out.shape[1]):
+            for k in range(ncorr):
+                total, total_all = 0j, 0j
+                weight_sum, weight_all, count = 0.0, 0.0, 0
+                for place in range(starts[g], starts[g + 1]):
+                    r = order[place]
+                    p, q, t = antenna1[r], antenna2[r], moment[r]
+                    for c in range(c_out * step, (c_out + 1) * step):
+                        value = data[r, c, k]
+                        bad = flag[r, c, k] or not np.isfinite(value.real + value.imag)
+                        if not np.isfinite(value.real + value.imag):
+                            value = 0j
+                        w = weight[r, 0 if one_weight else c, k]
+                        if not (w > 0.0 and np.isfinite(w)):
+                            w, bad = 0.0, True
+                        angle = 2.0 * np.pi * path_m[r] * per_m[c]
+                        turned = value * complex(np.cos(angle), np.sin(angle))
+                        if correct:
+                            cg = 0 if one_gain else c
+                            factor = gain[t, cg, p, feeds[k, 0]] * np.conj(
+                                gain[t, cg, q, feeds[k, 1]]
+                            )
+                            power = factor.real**2 + factor.imag**2
+                            solved = valid[t, cg, p, feeds[k, 0]] and valid[t, cg, q, feeds[k, 1]]
+                            if not solved or power == 0.0:
+                                bad = True
+                            else:
+                                turned = turned / factor
+                                w = w * power
+                        total_all += turned
+                        weight_all += w
+                        count += 1
+                        if not bad:
+                            total += w * turned
+                            weight_sum += w
+                if weight_sum > 0.0:
+                    out[g, c_out, k] = total / weight_sum
+                    weights[g, c_out, k] = weight_sum
+                else:
+                    out[g, c_out, k] = total_all / count
+                    weights[g, c_out, k] = weight_all
+                    flags[g, c_out, k] = True

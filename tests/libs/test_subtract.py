@@ -1,0 +1,128 @@
+"""Subtraction of sources seen through their own solutions: nothing but the rest is left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from libs.catalogue import CatalogueComponent
+from libs.direction_gains import DirectionGains
+from libs.errors import InputError
+from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
+from libs.solset import from_gain_solutions
+from libs.solution_store import merge_into, write_with_entries
+from libs.subtract import SkyModel, components_model, image_model, subtract_sources
+from tests.conftest import tree_hash
+from tests.libs.test_phase_shift import DEG, column, observe
+
+ERRORS = StationErrors(
+    screen=TecScreen(rms_tecu=0.1, height_km=250.0), phase_offset_deg=40.0, amp_offset=0.05
+)
+# a round source: position angles about the field's centre and about its own differ by 0.6 deg
+SKY = (
+    Source(1.0, 0.5 * DEG, 0.3 * DEG, 0.3, 0.3, name="one"),
+    Source(0.6, -0.4 * DEG, 0.1 * DEG, name="two"),
+)
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Simulation, Path]:
+    """A field behind a screen and the true solutions of both directions in one table."""
+    folder = tmp_path_factory.mktemp("field")
+    made = simulate(folder / "a.ms", observe(), SKY, ERRORS, perfect=False)
+    for source in SKY:
+        place = source.radec_rad(*made.observation.direction_rad)
+        solset = from_gain_solutions(made.direction_gains[source.name], source.name, place)
+        write_with_entries(folder / f"{source.name}.h5", solset, [])
+    merge_into(folder / "all.h5", [folder / "one.h5", folder / "two.h5"])
+    return made, folder / "all.h5"
+
+
+def model(made: Simulation, source: Source, gains: DirectionGains | None) -> SkyModel:
+    place = source.radec_rad(*made.observation.direction_rad)
+    component = CatalogueComponent(
+        *place, source.flux_jy, source.major_arcsec, source.minor_arcsec, source.pa_deg
+    )
+    return SkyModel(source.name, place, components_model([component], place), gains)
+
+
+def test_components_through_their_solutions_leave_nothing(
+    field: tuple[Simulation, Path], tmp_path: Path
+) -> None:
+    made, table = field
+    before = tree_hash(made.ms)
+    models = [model(made, s, DirectionGains.read(table, made.ms, s.name)) for s in SKY]
+    done: list[float] = []
+    subtract_sources(made.ms, tmp_path / "b.ms", models, chunk_bytes=40_000, on_chunk=done.append)
+    assert tree_hash(made.ms) == before
+    left = column(tmp_path / "b.ms", "DATA")
+    assert np.abs(left).max() < 2e-3
+    assert done[-1] == 1.0 and len(done) > 1
+    for name in ("TIME", "UVW", "ANTENNA1", "FLAG", "WEIGHT", "SIGMA"):
+        assert np.array_equal(column(tmp_path / "b.ms", name), column(made.ms, name)), name
+
+
+def test_one_source_leaves_the_other(field: tuple[Simulation, Path], tmp_path: Path) -> None:
+    """What is left after both is what is left of one after the other."""
+    made, table = field
+    first, second = (model(made, s, DirectionGains.read(table, made.ms, s.name)) for s in SKY)
+    subtract_sources(made.ms, tmp_path / "b.ms", [first])
+    assert 0.3 < np.abs(column(tmp_path / "b.ms", "DATA")[:, :, 0]).mean() < 0.9
+    subtract_sources(tmp_path / "b.ms", tmp_path / "c.ms", [second])
+    assert np.abs(column(tmp_path / "c.ms", "DATA")).max() < 2e-3
+
+
+def test_model_images(field: tuple[Simulation, Path], tmp_path: Path) -> None:
+    """A pixel of flux at the image's centre is a point at the direction."""
+    made, table = field
+    source = SKY[1]
+    place = source.radec_rad(*made.observation.direction_rad)
+    plane = np.zeros((1, 1, 64, 64), np.float32)
+    plane[0, 0, 32, 32] = source.flux_jy
+    hdu = fits.PrimaryHDU(plane)
+    for axis, (kind, value, step) in enumerate(
+        (("RA---SIN", math.degrees(place[0]), -1e-5), ("DEC--SIN", math.degrees(place[1]), 1e-5),
+         ("FREQ", 144e6, 1e6), ("STOKES", 1.0, 1.0)), 1
+    ):  # fmt: skip
+        hdu.header[f"CTYPE{axis}"], hdu.header[f"CRVAL{axis}"] = kind, value
+        hdu.header[f"CDELT{axis}"], hdu.header[f"CRPIX{axis}"] = step, 33.0 if axis < 3 else 1.0
+    hdu.header["BUNIT"] = "Jy/pixel"
+    hdu.writeto(tmp_path / "model.fits")
+    gains = DirectionGains.read(table, made.ms, source.name)
+    by_image = SkyModel("two", place, image_model([tmp_path / "model.fits"]), gains)
+    subtract_sources(made.ms, tmp_path / "b.ms", [by_image])
+    subtract_sources(made.ms, tmp_path / "c.ms", [model(made, source, gains)])
+    difference = column(tmp_path / "b.ms", "DATA") - column(tmp_path / "c.ms", "DATA")
+    assert np.abs(difference).max() < 1e-4
+
+
+def test_stations_without_solutions_keep_their_data(
+    field: tuple[Simulation, Path], tmp_path: Path
+) -> None:
+    made, table = field
+    gains = DirectionGains.read(table, made.ms, "one")
+    lost = (np.arange(6) == 4)[:, None, None]
+    gains = DirectionGains(replace(gains.solset, weight=np.where(lost, 0.0, gains.solset.weight)))
+    subtract_sources(made.ms, tmp_path / "b.ms", [model(made, SKY[0], gains)])
+    before, after = column(made.ms, "DATA"), column(tmp_path / "b.ms", "DATA")
+    touched = (column(made.ms, "ANTENNA1") == 4) | (column(made.ms, "ANTENNA2") == 4)
+    assert np.array_equal(before[touched], after[touched])
+    changed = np.abs(before - after)[~touched][:, :, [0, 3]]
+    assert (changed > 0.1).mean() > 0.9
+    assert np.array_equal(before[:, :, 1:3], after[:, :, 1:3])
+
+
+def test_errors(field: tuple[Simulation, Path], tmp_path: Path) -> None:
+    made, table = field
+    with pytest.raises(InputError, match="name one of"):
+        DirectionGains.read(table, made.ms)
+    with pytest.raises(InputError, match="no direction"):
+        DirectionGains.read(table, made.ms, "three")
+    with pytest.raises(InputError, match="no column"):
+        subtract_sources(made.ms, tmp_path / "b.ms", [], column="NONE")
+    assert not (tmp_path / "b.ms").exists()
