@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm as norm_distribution
 
 from libs.gain_sums import NormalEquations
 from libs.gains import reference_phases, refant_choices, solve_gains
@@ -21,9 +22,11 @@ from libs.gains import reference_phases, refant_choices, solve_gains
 __all__ = [
     "Candidate",
     "HeldOutChoice",
+    "HeldOutCoherence",
     "Score",
     "choose_solve",
     "folds_of",
+    "held_out_coherence",
     "interval_ladder",
     "score_candidate",
 ]
@@ -342,3 +345,80 @@ def _neighbours(best: Candidate, ladder: Sequence[float]) -> list[Candidate]:
         return [best]
     place = list(ladder).index(best.solint_s)
     return [replace(best, solint_s=step) for step in ladder[place : place + 3]]
+
+
+@dataclass(frozen=True)
+class HeldOutCoherence:
+    """Whether corrected visibilities that were held out of the solve show the source.
+
+    Attributes
+    ----------
+    antenna : tuple of str
+    coherence : (nant,) float64
+        Weighted mean of Re(V conj(G M)) / |G M|^2 over the held-out baselines of each antenna:
+        1 when they are as the model says, 0 for noise; NaN without data.
+    sigma : (nant,) float64
+        The same over its standard deviation from noise; NaN without data.
+    coherent : (nant,) bool
+    false_alarm : float
+        Probability that an antenna which receives only noise is called coherent.
+    """
+
+    antenna: tuple[str, ...]
+    coherence: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    coherent: NDArray[np.bool_]
+    false_alarm: float
+
+
+def held_out_coherence(
+    sums: NormalEquations,
+    candidate: Candidate,
+    *,
+    refants: Sequence[int] = (),
+    minblperant: int = 4,
+    folds: int = FOLDS,
+    false_alarm: float = 0.01,
+) -> HeldOutCoherence:
+    """Test each antenna's solutions on baselines that took no part in them.
+
+    The gains of a fold are independent of the noise of the baselines it holds out, so for an
+    antenna that sees only noise the sum of w Re(V conj(G M)) over its held-out baselines is
+    normal with variance s^2 sum w |G M|^2, whatever the number of samples and whether both
+    polarizations share a gain or not: the threshold follows from the false-alarm rate alone.
+    Every baseline is held out once, so all data are used.
+    """
+    longer = _longer(sums, candidate)
+    fold = folds_of(sums.antenna1, sums.antenna2, folds)
+    nant = len(sums.antenna)
+    projected, power = np.zeros(nant), np.zeros(nant)
+    chi2, freedom = 0.0, 0
+    for number in range(folds):
+        out = fold == number
+        fit = solve_gains(
+            longer.vis, longer.weight, sums.antenna1, sums.antenna2, nant,
+            calmode=candidate.calmode, gaintype=candidate.gaintype,
+            combine_blocks=candidate.combine_spw, minblperant=minblperant, minsnr=0.0,
+            guess_from=refants, baseline_mask=~out,
+        )  # fmt: skip
+        choices = refant_choices(list(refants), sums.position_m, fit.flag)
+        gain, flag, _ = reference_phases(fit.gain, fit.flag, choices, candidate.calmode)
+        at, solved = _at_times(longer.time_s, gain, ~flag, sums.time_s)
+        one, two = sums.antenna1[out], sums.antenna2[out]
+        known = solved[:, :, one] & solved[:, :, two]
+        total = np.where(known, at[:, :, one] * np.conj(at[:, :, two]), 0)
+        inner = np.real(np.conj(total) * sums.vis[:, :, out]).sum(axis=(0, 1, 3))
+        norm = (sums.weight[:, :, out] * np.abs(total) ** 2).sum(axis=(0, 1, 3))
+        for stations in (one, two):
+            np.add.at(projected, stations, inner)
+            np.add.at(power, stations, norm)
+        chi2 += float(fit.chi2.sum())
+        freedom += 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
+    noise = chi2 / freedom if freedom > 0 else np.inf
+    with np.errstate(invalid="ignore", divide="ignore"):
+        coherence = np.where(power > 0, projected / power, np.nan)
+        sigma = np.where(power > 0, projected / np.sqrt(noise * power), np.nan)
+    limit = float(norm_distribution.isf(false_alarm))
+    return HeldOutCoherence(
+        sums.antenna, coherence, sigma, np.nan_to_num(sigma, nan=-1.0) > limit, false_alarm
+    )

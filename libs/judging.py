@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Limits", "Verdict", "judge"]
+__all__ = ["Limits", "Verdict", "judge", "judge_ladder", "ladder_uvmax_m"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,55 @@ _COMPARED = (
     "snr", "near_field_snr", "dynamic_range", "rms_jy_beam", "beam_area_arcsec2",
     "total_flux_jy", "peak_jy_beam",
 )  # fmt: skip
+
+
+def ladder_uvmax_m(
+    coherent_m: float, bottom_m: float, top_m: float, rung: int, rungs: int
+) -> float:
+    """Return the longest baseline of a rung, m.
+
+    The ladder climbs by equal factors from the maximum coherent baseline (at least ``bottom_m``,
+    at most ``top_m``) to ``top_m``.
+    """
+    start = min(max(coherent_m, bottom_m), top_m)
+    share = min(rung, rungs - 1) / (rungs - 1)
+    return float(start * (top_m / start) ** share)
+
+
+def judge_ladder(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits,
+    coherent: float,
+    min_coherent: float,
+) -> Verdict:
+    """Judge a rung of the ladder, whose image has another resolution than the best so far.
+
+    It goes on while solutions are coherent on the stations imaged and the total flux does not
+    fall significantly: peak and noise cannot be compared across resolutions.
+
+    Parameters
+    ----------
+    new, best : mapping
+        Image statistics, as in `judge`.
+    limits : Limits
+    coherent : float
+        Fraction of the stations whose solutions are coherent.
+    min_coherent : float
+        Least fraction accepted.
+    """
+    lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
+    error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
+    change = _change(new["total_flux_jy"], best["total_flux_jy"])
+    faults = []
+    if coherent < min_coherent:
+        faults.append(f"solutions are coherent on {coherent:.0%} of the stations only")
+    if change < -limits.flux_loss and lost_jy > 3 * error_jy:
+        faults.append(f"total flux fell {change:+.1%}")
+    summary = (
+        f"SNR {new['snr']:.4g}, flux {change:+.1%}, {coherent:.0%} of the stations coherent,"
+        f" beam {math.sqrt(best['beam_area_arcsec2'] / new['beam_area_arcsec2']):.2f} x finer"
+    )
+    if faults:
+        return Verdict(False, "; ".join(faults) + f" ({summary})")
+    return Verdict(True, summary)

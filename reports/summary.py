@@ -53,7 +53,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     calibrated, column = _what_to_image(by_name, accepted, split)
     report = by_name.get("report_results")
     h5parm = run.workdir / "solutions.h5"
-    longest = by_name["startup"].metric("longest_baseline_m") if "startup" in by_name else math.nan
+    longest_km = _longest_calibrated_km(by_name.get("startup"), accepted)
     summary = {
         "status": status or ("improved" if accepted else "unchanged"),
         "calibrated_ms": calibrated,
@@ -64,7 +64,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "rejected": {row.step: row.reason for row in rounds if row.status == "rejected"},
         "tables": [table.path for table in final.tables] if final else [],
         "h5parm": "solutions.h5" if accepted and h5parm.exists() else "",
-        "longest_baseline_km": None if math.isnan(longest) else longest / 1000,
+        "longest_baseline_km": None if math.isnan(longest_km) else longest_km,
         "seconds": {row.step: row.seconds for row in run.steps},
         "seconds_imaging": round(sum(row.seconds_imaging for row in run.steps), 3),
         "seconds_solving": round(sum(row.seconds_solving for row in run.steps), 3),
@@ -75,6 +75,20 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     if untouched:
         summary["untouched"] = untouched
     return summary
+
+
+def _longest_calibrated_km(startup: StepRow | None, accepted: list[StepRow]) -> float:
+    """The longest baseline whose phases were calibrated: that of the last phase round.
+
+    Rounds that did not test their solutions are taken to reach the longest baseline of the
+    data; 0 where no round was accepted.
+    """
+    if not accepted:
+        return 0.0
+    for row in reversed(accepted):
+        if row.metrics.get("calmode") == "p" and "longest_baseline_km" in row.metrics:
+            return row.metric("longest_baseline_km")
+    return startup.metric("longest_baseline_m") / 1000 if startup else math.nan
 
 
 def _what_to_image(

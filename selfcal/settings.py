@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from selfcal.options import Option, unknown_name
 __all__ = ["RUN_OPTIONS", "Settings", "build_settings", "load_config", "parse_assignments"]
 
 AUTO = ("auto",)
-CORES = os.cpu_count() or 1
 
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("vis", "names", "demo:3c273",
@@ -46,7 +44,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
     Option("cluster", "str", "inline", "where independent pieces run: inline, local:N"),
-    Option("threads", "int", CORES, "threads the imager may use", minimum=1),
+    Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
+           " makes them repeat bit by bit, else every core", minimum=0),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip

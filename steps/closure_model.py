@@ -90,7 +90,7 @@ class ClosureStats(Step):
             metrics={
                 "coherent_stations": seen,
                 "max_coherent_km": longest_km,
-                "coherent_fraction": len(seen) / max(1, len(stations.antenna)),
+                "station_coherent_fraction": len(seen) / max(1, len(stations.antenna)),
             },
         )
 
@@ -126,7 +126,7 @@ class InitialModel(Step):
                     use_amplitudes=options["amplitudes"],
                     phase_floor_rad=options["phase_floor"],
                     false_alarm=options["false_alarm"],
-                    workers=context.settings["threads"],
+                    workers=context.settings["threads"] or FitOptions().workers,
                 ),
             )
         centre = self._centre(context)

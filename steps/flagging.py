@@ -23,6 +23,7 @@ from steps.images import (
     image_row,
     imaging_options,
     judged_image,
+    model_files,
 )
 
 __all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
@@ -174,8 +175,8 @@ class RflagFinal(Step):
     def _model(self, context: Context) -> None:
         """Fill MODEL_DATA with the model of the best image."""
         best = best_result(context)
-        model = context.workdir / best.products["model"]
+        models = model_files(context, best.products)
         options = imaging_options(
-            context, best.metrics["judged_with"], model.parent, "model", context.tables
+            context, best.metrics["judged_with"], models[0].parent, "model", context.tables
         )
-        fill_model(context, [model], options)
+        fill_model(context, models, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,17 @@ import numpy as np
 from libs import tables
 from libs.calibration import AppliedTable, SolveOptions
 from libs.gain_sums import NormalEquations, accumulate
-from libs.holdout import ADVANTAGE, Candidate, HeldOutChoice, choose_solve
+from libs.holdout import (
+    ADVANTAGE,
+    Candidate,
+    HeldOutChoice,
+    HeldOutCoherence,
+    choose_solve,
+    held_out_coherence,
+)
 from selfcal.context import Context
 
-__all__ = ["chosen_options", "curve", "held_out_choice"]
+__all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]
 
 MOST_BYTES = 400 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
@@ -31,9 +38,31 @@ def shortest_interval(summary: tables.MsSummary) -> float | str:
     return float(np.ceil(size / MOST_BYTES) * summary.integration_s)
 
 
-def held_out_choice(
+@dataclass(frozen=True)
+class HeldOut:
+    """What held-out data say of one working copy.
+
+    Attributes
+    ----------
+    choice : HeldOutChoice
+    coherence : HeldOutCoherence or None
+        Of the chosen solve; None when there is none.
+    fallback : dict of str to Candidate or None
+        For each incoherent antenna the solve of the shortest longer interval at which it is
+        coherent; None where there is no such interval.
+    longest_m : float
+        Longest baseline between two coherent antennas, m.
+    """
+
+    choice: HeldOutChoice
+    coherence: HeldOutCoherence | None = None
+    fallback: dict[str, Candidate | None] = field(default_factory=dict)
+    longest_m: float = 0.0
+
+
+def ask_held_out(
     context: Context, ms: Path, options: SolveOptions, prior: Sequence[AppliedTable]
-) -> HeldOutChoice:
+) -> HeldOut:
     """Return how one working copy should be solved, by its held-out baselines.
 
     An amplitude solve is chosen only when it predicts better than a phase solve by more than
@@ -58,9 +87,38 @@ def held_out_choice(
         )
 
     choice = ask(options.calmode)
-    if options.calmode == "p" or choice.best is None:
-        return choice
-    return _amplitude_worth_it(choice, ask("p"))
+    if options.calmode != "p" and choice.best is not None:
+        choice = _amplitude_worth_it(choice, ask("p"))
+    if choice.best is None:
+        return HeldOut(choice)
+    return _with_coherence(sums, choice, refants, options.minblperant)
+
+
+def _with_coherence(
+    sums: NormalEquations, choice: HeldOutChoice, refants: Sequence[int], minblperant: int
+) -> HeldOut:
+    """Test every antenna at the chosen interval, the incoherent ones at longer ones too."""
+    best = choice.best
+    assert best is not None
+    coherence = held_out_coherence(sums, best, refants=refants, minblperant=minblperant)
+    present = np.isfinite(coherence.sigma)
+    lost = {
+        name for name, good, here in
+        zip(coherence.antenna, coherence.coherent, present, strict=True) if here and not good
+    }  # fmt: skip
+    fallback: dict[str, Candidate | None] = dict.fromkeys(sorted(lost))
+    longer = {s.candidate.solint_s for s in choice.scores if s.candidate.solint_s > best.solint_s}
+    for interval in sorted(longer) if lost else ():
+        candidate = replace(best, solint_s=interval)
+        again = held_out_coherence(sums, candidate, refants=refants, minblperant=minblperant)
+        for name, good in zip(again.antenna, again.coherent, strict=True):
+            if good and name in lost:
+                fallback[name] = candidate
+                lost.discard(name)
+    seen = np.flatnonzero(coherence.coherent)
+    apart = sums.position_m[seen][:, None] - sums.position_m[seen][None]
+    longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0
+    return HeldOut(choice, coherence, fallback, longest)
 
 
 def _amplitude_worth_it(amplitude: HeldOutChoice, phase: HeldOutChoice) -> HeldOutChoice:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.geometry import frequency_slices
 from libs.image_statistics import ImageStatistics, measure_products
 from libs.imager import ImageProducts, ImagingOptions
 from selfcal.context import Context
@@ -20,10 +21,12 @@ __all__ = [
     "Imaged",
     "best_result",
     "clean_folder",
+    "image_products",
     "image_row",
     "imaging_options",
     "judged_image",
     "make_image",
+    "model_files",
 ]
 
 IMAGING_OPTIONS = (
@@ -83,6 +86,11 @@ def imaging_options(
     taper = options["uvtaper"]
     # a taper of about the resolution, which is some five pixels across
     taper_arcsec = {"none": 0.0, "auto": 5 * cell}.get(taper, taper)
+    channels_out, nterms = frequency_slices(
+        context.metric("min_frequency_hz"),
+        context.metric("max_frequency_hz"),
+        context.metric("channels"),
+    )
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -99,6 +107,8 @@ def imaging_options(
         uvmin_m=options["uvmin"],
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
+        channels_out=channels_out,
+        nterms=nterms,
     ).but(**changes)
 
 
@@ -113,9 +123,15 @@ def make_image(context: Context, options: ImagingOptions, mask: Path | None = No
     return Imaged(options.basename, products, measure_products(products, mask))
 
 
-def judged_image(context: Context, folder: Path, name: str, refs: Sequence[TableRef]) -> Imaged:
-    """Image a calibration with the parameters of the test image, so that images compare."""
-    options = context.results["test_image"].metrics["judged_with"]
+def judged_image(
+    context: Context,
+    folder: Path,
+    name: str,
+    refs: Sequence[TableRef],
+    options: Mapping[str, Any] | None = None,
+) -> Imaged:
+    """Image a calibration with the parameters of the best image so far, so that they compare."""
+    options = options or best_result(context).metrics["judged_with"]
     return make_image(context, imaging_options(context, options, folder, name, refs))
 
 
@@ -130,7 +146,16 @@ def image_products(context: Context, image: Imaged) -> dict[str, str]:
     files = image.products
     paths = {"image": files.image, "residual": files.residual, "model": files.model,
              "psf": files.psf}  # fmt: skip
+    if len(files.models) > 1:
+        paths |= {f"model_{number}": path for number, path in enumerate(files.models)}
     return {name: context.relative(path) for name, path in paths.items()}
+
+
+def model_files(context: Context, products: Mapping[str, str]) -> list[Path]:
+    """Return the model images of a recorded image, one for each frequency slice or term."""
+    slices = [name for name in products if name.startswith("model_")]
+    names = sorted(slices, key=lambda name: int(name.removeprefix("model_"))) or ["model"]
+    return [context.workdir / products[name] for name in names]
 
 
 def best_result(context: Context) -> StepResult:

@@ -25,6 +25,7 @@ from steps.instruments import dish_diameter_m
 __all__ = ["FovImage", "TestImage", "measured_for_rules"]
 
 VERY_FAINT_JY = 0.005
+COHERENT_LEAST_M = 80e3
 
 
 def auto_cell_arcsec(context: Context) -> float:
@@ -144,12 +145,16 @@ class FovImage(Step):
 
 def measured_for_rules(context: Context, metrics: dict[str, Any]) -> dict[str, float | str]:
     """Return what the selection rules may ask of an image and of the data."""
-    return {
+    measured: dict[str, float | str] = {
         "total_flux_jy": float(metrics["total_flux_jy"]),
         "snr": float(metrics["snr"]),
         "instrument": str(context.metric("instrument")),
         "band": str(context.metric("band")),
     }
+    for name in ("max_coherent_km", "station_coherent_fraction"):
+        if context.metric(name) is not None:
+            measured[name] = float(context.metric(name))
+    return measured
 
 
 class TestImage(Step):
@@ -159,7 +164,10 @@ class TestImage(Step):
 
     uses = ("imager", "imsize", "cell", "template", "threads")
     options = (
-        *IMAGING_OPTIONS,
+        *IMAGING_OPTIONS[:-1],
+        Option("uvmax", "length", "0m", "longest baseline used; 0: all; coherent: the maximum"
+               " coherent baseline of closure_stats, at least 80 km", minimum=0,
+               words=("coherent",)),
         Option("robust_very_faint", "float", 0.5,
                "robust instead when less than 5 mJy are found", minimum=-2),
     )  # fmt: skip
@@ -172,6 +180,8 @@ class TestImage(Step):
         cell = cell or context.metric("cell_arcsec") or auto_cell_arcsec(context)
         size = size or tuple(context.metric("imsize") or self._whole_beam(context, cell))
         options = dict(context.options)
+        if options["uvmax"] == "coherent":
+            options["uvmax"] = max(COHERENT_LEAST_M, 1e3 * context.metric("max_coherent_km", 0.0))
         made = imaging_options(
             context, options, folder, "test_image", (), imsize=tuple(size), cell_arcsec=cell
         )

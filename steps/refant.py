@@ -12,7 +12,7 @@ from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from steps.data_state import ensure_tables, fill_model, measurement_sets
-from steps.images import best_result, imaging_options
+from steps.images import best_result, imaging_options, model_files
 
 __all__ = ["SelectRefant"]
 
@@ -40,11 +40,11 @@ class SelectRefant(Step):
             return _result(context, list(wanted), "set by the config")
         ensure_tables(context, ())
         best = best_result(context)
-        model = context.workdir / best.products["model"]
+        models = model_files(context, best.products)
         options = imaging_options(
-            context, best.metrics["judged_with"], model.parent, best.metrics["judged"], ()
+            context, best.metrics["judged_with"], models[0].parent, best.metrics["judged"], ()
         )
-        fill_model(context, [model], options)
+        fill_model(context, models, options)
         score = self._score(context)
         if not score:
             raise Skip("no test solution; the solver takes its own choice of reference antenna")

@@ -11,27 +11,21 @@ from typing import Any
 import numpy as np
 
 from libs import mask, splitting
-from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.errors import SolveError
-from libs.flux_scale import hold_flux_scale
 from libs.gain_rows import gains_rows
-from libs.holdout import HeldOutChoice
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
-from libs.judging import Limits, judge
+from libs.judging import Limits, judge, judge_ladder, ladder_uvmax_m
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
 from selfcal.templates import choose_template
 from steps.closure_model import fill_component_model
 from steps.data_state import (
-    applied_tables,
     ensure_tables,
     fill_model,
     measurement_sets,
-    restore_base_flags,
 )
-from steps.held_out import chosen_options, curve, held_out_choice
 from steps.images import (
     IMAGING_OPTIONS,
     Imaged,
@@ -42,8 +36,10 @@ from steps.images import (
     imaging_options,
     judged_image,
     make_image,
+    model_files,
 )
 from steps.imaging import measured_for_rules
+from steps.solving import Solved, adaptive, set_by_user, solve_metrics, solve_round
 from steps.solution_file import solutions_of, write_solutions
 
 __all__ = ["AmplitudeRound", "PhaseRound"]
@@ -51,7 +47,9 @@ __all__ = ["AmplitudeRound", "PhaseRound"]
 ROUND_OPTIONS = (
     Option("robust", "float", "auto", "Briggs' robust of a start image of the round's own;"
            " auto: the image it is judged against gives the model", minimum=-2, words=("auto",)),
-    *IMAGING_OPTIONS[1:],
+    *IMAGING_OPTIONS[1:-1],
+    Option("uvmax", "length", "0m", "longest baseline imaged; 0: all; ladder: by the rung",
+           minimum=0, words=("ladder",)),
     Option("sigma_mask", "float", 6.0, "the mask holds what is above this many sigma", minimum=1),
     Option("sigma_mask_floor", "float", 6.0, "how far sigma_mask may be lowered", minimum=1),
     Option("mask_dilation", "float", 0.5, "the mask is widened by this many beams", minimum=0),
@@ -70,6 +68,14 @@ ROUND_OPTIONS = (
     Option("calwt", "bool", False, "amplitudes change the weights too"),
     Option("incremental_on", "rounds", [[]],
            "rounds whose tables are kept beneath; the first group that was accepted"),
+    Option("incoherent", "choice", "flag", "antennas whose solutions are noise: flag them, or keep"
+           " a longer interval's solutions or what they came with", choices=("flag", "keep")),
+    Option("ladder_rung", "int", 0, "place on the ladder of baseline lengths, from 0", minimum=0),
+    Option("ladder_rungs", "int", 5, "number of rungs", minimum=2),
+    Option("ladder_bottom", "length", "80km", "lowest limit of the first rung", minimum=0),
+    Option("ladder_top", "length", "800km", "limit of the last rung", minimum=0),
+    Option("min_coherent", "float", 0.0, "fraction of antennas whose solutions must be coherent",
+           minimum=0),
     Option("max_cycles", "int", 1, "the round is repeated up to so many times while it helps",
            minimum=1),
     Option("min_cycle_gain", "float", 0.05, "gain of SNR below which it is not repeated",
@@ -92,15 +98,6 @@ class Best:
     metrics: Mapping[str, Any]
     products: Mapping[str, str]
     tables: tuple[TableRef, ...]
-
-
-@dataclass(frozen=True)
-class Solved:
-    """One working copy's table, how it was solved and what held-out data said."""
-
-    result: SolveResult
-    options: SolveOptions
-    choice: HeldOutChoice | None
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class GainRound(Step):
         started = (start,) if start else ()
         prior = self._prior(context)
         try:
-            refs, solved = self._solve(context, prior, suffix)
+            refs, solved = solve_round(context, self.name, self.calmode, prior, suffix)
         except SolveError as error:
             return self._rejected(context, error.cause, {}, started, ())
         flagged = ensure_tables(context, refs)
@@ -186,8 +183,23 @@ class GainRound(Step):
             metrics = self._metrics(context, trial, {})
             reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
             return self._rejected(context, reason, metrics, started, refs)
-        image = judged_image(context, folder, f"selfcal_{self.name}{suffix}", refs)
+        image = judged_image(
+            context, folder, f"selfcal_{self.name}{suffix}", refs, self._judged_with(context, best)
+        )
         return self._judge(context, best, replace(trial, images=(*started, image)), image)
+
+    def _judged_with(self, context: Context, best: Best) -> dict[str, Any]:
+        """Parameters of the judged image: those of the best, or with the ladder's next limit."""
+        options = dict(best.metrics["judged_with"])
+        if context.options["uvmax"] == "ladder":
+            options["uvmax"] = ladder_uvmax_m(
+                1000 * float(context.metric("max_coherent_km", 0.0)),
+                context.options["ladder_bottom"],
+                context.options["ladder_top"],
+                context.options["ladder_rung"],
+                context.options["ladder_rungs"],
+            )
+        return options
 
     # -- image and solve ----------------------------------------------------------------------
 
@@ -216,9 +228,9 @@ class GainRound(Step):
         if made.path is None:
             raise Skip(made.reason)
         start: Imaged | None = None
-        by_template = not self._fixed(context, "robust")
-        if context.options["robust"] == "auto" or (self._adaptive(context) and by_template):
-            model = context.workdir / best.products["model"]
+        own = set_by_user(context, "robust") or not adaptive(context)
+        if context.options["robust"] == "auto" or not own:
+            models = model_files(context, best.products)
             options = imaging_options(
                 context, best.metrics["judged_with"], folder, f"model{suffix}", best.tables
             )
@@ -226,18 +238,21 @@ class GainRound(Step):
             ensure_tables(context, best.tables)
             options = imaging_options(
                 context,
-                context.options,
+                {**context.options, "uvmax": self._judged_with(context, best)["uvmax"]},
                 folder,
                 f"start_{self.name}{suffix}",
                 best.tables,
                 mask=made.path,
             )
             start = make_image(context, options, made.path)
-            model = start.products.model
-        masked = write_masked_model(model, made.path, folder / f"model{suffix}_masked.fits")
-        if not np.any(open_image(masked)[0]):
+            models = list(start.products.models)
+        masked = [
+            write_masked_model(model, made.path, folder / f"model{suffix}_{number}_masked.fits")
+            for number, model in enumerate(models)
+        ]
+        if not any(np.any(open_image(path)[0]) for path in masked):
             raise Skip("CLEAN found nothing within the mask: no model to calibrate against")
-        fill_model(context, [masked], options)
+        fill_model(context, masked, options)
         return made.path, made.reason, start
 
     def _prior(self, context: Context) -> tuple[TableRef, ...]:
@@ -250,77 +265,6 @@ class GainRound(Step):
             if all(own.get(name) for name in group):
                 return tuple(ref for name in group for ref in own[name])
         return ()
-
-    def _solve(
-        self, context: Context, prior: Sequence[TableRef], suffix: str
-    ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
-        """Solve every working copy; return the state with the new tables, and the results."""
-        refs, solved = list(prior), []
-        for ms in measurement_sets(context):
-            restore_base_flags(context, ms)
-            beneath = applied_tables(context, prior, ms)
-            options, choice = self._solve_options(context, ms, beneath)
-            context.progress.activity(
-                f"{context.tools.solver.name} solve {ms.name}: {options.calmode},"
-                f" {options.gaintype}, solint {options.solint}"
-            )
-            table = context.workdir / "tables" / f"{self.name}{suffix}.{ms.stem}.gcal"
-            with context.clock.time("solving"):
-                result = context.tools.solver.solve(ms, table, options, beneath)
-                if options.calmode != "p":
-                    hold_flux_scale(table)
-            solved.append(Solved(result, options, choice))
-            refs.append(
-                TableRef(
-                    ms=ms.name,
-                    path=context.relative(table),
-                    spwmap=tuple(context.options["spwmap"]) or result.applied.spwmap,
-                    interp=context.options["interp"],
-                    round=self.name,
-                )
-            )
-        return tuple(refs), tuple(solved)
-
-    def _solve_options(
-        self, context: Context, ms: Path, prior: Sequence[AppliedTable]
-    ) -> tuple[SolveOptions, HeldOutChoice | None]:
-        """The template's options, or what held-out data make of them.
-
-        Raises
-        ------
-        SolveError
-            Held-out data say that no gains are worth trusting.
-        """
-        values = context.options
-        options = SolveOptions(
-            solint=values["solint"] if values["solint"] != "auto" else "inf",
-            combine=frozenset(values["combine"]),
-            calmode=self.calmode,  # type: ignore[arg-type]
-            gaintype=values["gaintype"],
-            refant=tuple(context.metric("refant", ())),
-            minsnr=values["minsnr"],
-            minblperant=values["minblperant"],
-            uvmin_m=values["solve_uvmin"],
-            uvmax_m=values["solve_uvmax"],
-        )
-        if not self._adaptive(context) and values["solint"] != "auto":
-            return options, None
-        context.progress.activity(f"held-out data of {ms.name}")
-        with context.clock.time("solving"):
-            choice = held_out_choice(context, ms, options, prior)
-        if choice.best is None:
-            raise SolveError(choice.reason)
-        fixed = [name for name in ("solint", "combine", "gaintype") if self._fixed(context, name)]
-        if values["solint"] == "auto" and "solint" in fixed:
-            fixed.remove("solint")
-        return chosen_options(options, choice.best, fixed), choice
-
-    def _adaptive(self, context: Context) -> bool:
-        return bool(context.settings["rounds"] == "adaptive")
-
-    def _fixed(self, context: Context, name: str) -> bool:
-        """Whether the user, not a template, set a parameter: that always wins."""
-        return not context.origin.get(name, "default").startswith(("default", "templates/"))
 
     # -- judge and record ---------------------------------------------------------------------
 
@@ -335,7 +279,13 @@ class GainRound(Step):
             flux_loss=options["max_flux_loss"],
             flux_warning=options["flux_warning"],
         )
-        verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
+        if options["uvmax"] == "ladder":
+            coherent = solve_metrics(trial.solved).get("coherent_fraction", 1.0)
+            verdict = judge_ladder(
+                statistics, best.metrics, limits, coherent, options["min_coherent"]
+            )
+        else:
+            verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
         metrics = self._metrics(context, trial, statistics)
         aligned = compare(context.workdir / best.products["image"], image.products.image)
         metrics["shift_arcsec"] = aligned.shift_arcsec
@@ -344,7 +294,7 @@ class GainRound(Step):
         reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
         if not verdict.accepted:
             return self._rejected(context, reason, metrics, trial.images, trial.refs)
-        metrics["judged_with"] = best.metrics["judged_with"]
+        metrics["judged_with"] = self._judged_with(context, best)
         metrics["judged"] = self.name
         products = image_products(context, image)
         if trial.mask_file is not None:
@@ -399,27 +349,16 @@ class GainRound(Step):
         self, context: Context, trial: Trial, statistics: Mapping[str, float]
     ) -> dict[str, Any]:
         """What the record says of the round beside the image's statistics."""
-        first = trial.solved[0]
-        metrics: dict[str, Any] = {
+        return {
             **statistics,
-            "solint_s": first.options.solint,
-            "combine": sorted(first.options.combine),
-            "gaintype": first.options.gaintype,
+            **solve_metrics(trial.solved),
             "calmode": self.calmode,
             "minsnr": context.options["minsnr"],
             "mask": trial.mask_reason,
             "flagged_before": trial.flagged[0],
             "flagged_after": trial.flagged[1],
-            "solutions_flagged_fraction": float(
-                np.mean([one.result.flagged_fraction for one in trial.solved])
-            ),
-            "solution_snr_median": float(np.median([s.result.median_snr for s in trial.solved])),
             "incremental_on": sorted({ref.round for ref in trial.refs} - {self.name}),
         }
-        if first.choice is not None:
-            metrics["chosen"] = first.choice.reason
-            metrics["held_out"] = curve(first.choice)
-        return metrics
 
     def _rejected(
         self,
@@ -476,6 +415,8 @@ class AmplitudeRound(GainRound):
         Option("calmode", "choice", "ap", "ap: amplitude and phase, a: amplitude only",
                choices=("ap", "a")),
         Option("split_before", "bool", True, "split the phase-corrected data first"),
+        Option("require_coherent", "float", 0.0,
+               "skip when fewer of the stations were coherent in the last phase round", minimum=0),
     )  # fmt: skip
 
     @property
@@ -486,6 +427,9 @@ class AmplitudeRound(GainRound):
     def run(self, context: Context) -> StepResult:
         """As a phase round, with amplitudes."""
         self._calmode = str(context.options["calmode"])
+        coherent = context.metric("coherent_fraction", 1.0)
+        if context.tables and coherent < context.options["require_coherent"]:
+            raise Skip(f"solutions were coherent on {coherent:.0%} of the stations only")
         return super().run(context)
 
     def prepare(self, context: Context) -> None:

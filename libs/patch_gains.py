@@ -1,0 +1,66 @@
+"""Solutions of antennas that a solve could not follow, taken from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from libs.solutions import GainSolutions
+
+__all__ = ["keep_coherent"]
+
+
+def keep_coherent(
+    gains: GainSolutions, lost: Sequence[str], longer: Mapping[str, GainSolutions]
+) -> GainSolutions:
+    """Replace the solutions of antennas whose own are noise.
+
+    Parameters
+    ----------
+    gains : GainSolutions
+        As solved.
+    lost : sequence of str
+        Antennas whose solutions are not to be used.
+    longer : mapping of str to GainSolutions
+        For some of them a solve at a longer interval, on the same frequency blocks and
+        polarizations, taken over by interpolation in phase and amplitude. The others get gains
+        of 1, which leaves them as they came.
+
+    Returns
+    -------
+    GainSolutions
+        On the grid of ``gains``. What replaces noise is not flagged, so that the data stay.
+    """
+    gain, flag, snr = gains.gain.copy(), gains.flag.copy(), gains.snr.copy()
+    for name in lost:
+        place = gains.antenna.index(name)
+        if name not in longer:
+            gain[:, :, place], flag[:, :, place], snr[:, :, place] = 1.0, False, 0.0
+            continue
+        other = longer[name]
+        mine = other.antenna.index(name)
+        values = _at(other, mine, gains.time_s)
+        if values.shape != gain[:, :, place].shape:
+            raise ValueError(f"the solves of {name} differ in blocks or polarizations")
+        gain[:, :, place], flag[:, :, place] = values, False
+        snr[:, :, place] = np.median(other.snr[:, :, mine], axis=0)
+    return replace(gains, gain=gain, flag=flag, snr=snr)
+
+
+def _at(solutions: GainSolutions, antenna: int, time_s: np.ndarray) -> np.ndarray:
+    """Gains (ntime, nfreq, npol) of one antenna at other times; edges hold, flagged are left out."""
+    _, nfreq, _, npol = solutions.shape
+    out = np.ones((len(time_s), nfreq, npol), complex)
+    for block in range(nfreq):
+        for pol in range(npol):
+            good = ~solutions.flag[:, block, antenna, pol]
+            if not good.any():
+                continue
+            values = solutions.gain[good, block, antenna, pol]
+            stamps = solutions.time_s[good]
+            phase = np.interp(time_s, stamps, np.unwrap(np.angle(values)))
+            amplitude = np.interp(time_s, stamps, np.abs(values))
+            out[:, block, pol] = amplitude * np.exp(1j * phase)
+    return out

@@ -1,0 +1,170 @@
+"""Solving a round: every working copy, with the template's options or those held-out data choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs.calibration import AppliedTable, SolveOptions, SolveResult
+from libs.caltable import read_solutions, write_caltable
+from libs.errors import SolveError
+from libs.flux_scale import hold_flux_scale
+from libs.patch_gains import keep_coherent
+from selfcal.context import Context
+from selfcal.step import TableRef
+from steps.data_state import applied_tables, measurement_sets, restore_base_flags
+from steps.held_out import HeldOut, ask_held_out, chosen_options, curve
+
+__all__ = ["Solved", "adaptive", "set_by_user", "solve_metrics", "solve_round"]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """One working copy's table, how it was solved and what held-out data said."""
+
+    result: SolveResult
+    options: SolveOptions
+    held_out: HeldOut | None
+
+
+def adaptive(context: Context) -> bool:
+    """Whether held-out data choose what the user left open."""
+    return bool(context.settings["rounds"] == "adaptive")
+
+
+def set_by_user(context: Context, name: str) -> bool:
+    """Whether the user, not a default or a template, set a parameter: that always wins."""
+    return not context.origin.get(name, "default").startswith(("default", "templates/"))
+
+
+def solve_round(
+    context: Context, name: str, calmode: str, prior: Sequence[TableRef], suffix: str
+) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
+    """Solve every working copy; return the state with the new tables, and the results.
+
+    Raises
+    ------
+    SolveError
+        A working copy has no solution, or held-out data say that no gains are worth trusting.
+    """
+    refs, solved = list(prior), []
+    for ms in measurement_sets(context):
+        restore_base_flags(context, ms)
+        beneath = applied_tables(context, prior, ms)
+        options, held_out = _options(context, ms, calmode, beneath)
+        solint = options.solint
+        interval = solint if isinstance(solint, str) else f"{solint:.4g} s"
+        context.progress.activity(
+            f"{context.tools.solver.name} solve {ms.name}: {options.calmode},"
+            f" {options.gaintype}, solint {interval}"
+        )
+        table = context.workdir / "tables" / f"{name}{suffix}.{ms.stem}.gcal"
+        with context.clock.time("solving"):
+            result = context.tools.solver.solve(ms, table, options, beneath)
+            if held_out is not None and context.options["incoherent"] == "keep":
+                _keep(context, ms, table, options, beneath, held_out)
+            if options.calmode != "p":
+                hold_flux_scale(table)
+        solved.append(Solved(result, options, held_out))
+        refs.append(
+            TableRef(
+                ms=ms.name,
+                path=context.relative(table),
+                spwmap=tuple(context.options["spwmap"]) or result.applied.spwmap,
+                interp=context.options["interp"],
+                round=name,
+            )
+        )
+    return tuple(refs), tuple(solved)
+
+
+def _options(
+    context: Context, ms: Path, calmode: str, prior: Sequence[AppliedTable]
+) -> tuple[SolveOptions, HeldOut | None]:
+    """The template's options, or what held-out data make of them."""
+    values = context.options
+    options = SolveOptions(
+        solint=values["solint"] if values["solint"] != "auto" else "inf",
+        combine=frozenset(values["combine"]),
+        calmode=calmode,  # type: ignore[arg-type]
+        gaintype=values["gaintype"],
+        refant=tuple(context.metric("refant", ())),
+        minsnr=values["minsnr"],
+        minblperant=values["minblperant"],
+        uvmin_m=values["solve_uvmin"],
+        uvmax_m=values["solve_uvmax"],
+    )
+    if not adaptive(context) and values["solint"] != "auto":
+        return options, None
+    context.progress.activity(f"held-out data of {ms.name}")
+    with context.clock.time("solving"):
+        held_out = ask_held_out(context, ms, options, prior)
+    best = held_out.choice.best
+    if best is None:
+        raise SolveError(held_out.choice.reason)
+    fixed = [name for name in ("solint", "combine", "gaintype") if set_by_user(context, name)]
+    if values["solint"] == "auto" and "solint" in fixed:
+        fixed.remove("solint")
+    return chosen_options(options, best, fixed), held_out
+
+
+def _keep(
+    context: Context,
+    ms: Path,
+    table: Path,
+    options: SolveOptions,
+    prior: Sequence[AppliedTable],
+    held_out: HeldOut,
+) -> None:
+    """Give incoherent antennas the solutions of a longer interval, or what they came with."""
+    assert held_out.coherence is not None
+    gains = read_solutions(table, ms)
+    longer = {}
+    for candidate in {c for c in held_out.fallback.values() if c is not None}:
+        scratch = table.with_name(f"{table.name}.longer")
+        context.tools.solver.solve(ms, scratch, chosen_options(options, candidate, ()), prior)
+        solutions = read_solutions(scratch, ms)
+        for name, wanted in held_out.fallback.items():
+            if wanted == candidate:
+                longer[name] = solutions
+    present = {
+        name
+        for name, sigma in zip(
+            held_out.coherence.antenna, held_out.coherence.sigma, strict=True
+        )
+        if np.isfinite(sigma)
+    }
+    lost = [name for name in held_out.fallback if name in present]
+    write_caltable(table, keep_coherent(gains, lost, longer), ms)
+
+
+def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
+    """Return what the record says of a round's solves."""
+    first = solved[0]
+    metrics: dict[str, Any] = {
+        "solint_s": first.options.solint,
+        "combine": sorted(first.options.combine),
+        "gaintype": first.options.gaintype,
+        "solutions_flagged_fraction": float(
+            np.mean([one.result.flagged_fraction for one in solved])
+        ),
+        "solution_snr_median": float(np.median([one.result.median_snr for one in solved])),
+    }
+    held_out = [one.held_out for one in solved if one.held_out is not None]
+    if held_out:
+        metrics["chosen"] = held_out[0].choice.reason
+        metrics["held_out"] = curve(held_out[0].choice)
+        metrics["longest_baseline_km"] = max(item.longest_m for item in held_out) / 1000
+        tested = [item.coherence for item in held_out if item.coherence is not None]
+        flags = {name: good for one in tested for name, good, sigma in
+                 zip(one.antenna, one.coherent, one.sigma, strict=True) if np.isfinite(sigma)}  # fmt: skip
+        metrics["incoherent_stations"] = sorted(name for name, good in flags.items() if not good)
+        metrics["coherent_fraction"] = float(np.mean(list(flags.values()))) if flags else 0.0
+        metrics["kept_from_longer"] = sorted(
+            name for item in held_out for name, wanted in item.fallback.items() if wanted
+        )
+    return metrics

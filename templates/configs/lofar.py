@@ -1,0 +1,51 @@
+"""Self-calibration of one LOFAR source with international stations: the ladder to 800 km. Every key but vis is optional; README explains each."""
+
+# Measurement set(s) of one target: several are several executions, solved each, imaged together.
+vis = "/path/to/source.ms"
+workdir = "work_selfcal"
+
+# The target, by name or id, and spectral windows as CASA selects them (empty: all).
+field = ""
+spw = ""
+
+# CORRECTED_DATA when the input has it, else DATA.
+datacolumn = "auto"
+
+steps = [
+    "startup",
+    "save_init_flags",
+    "closure_stats",
+    "fov_image",
+    "test_image",
+    "select_refant",
+    "initial_model",
+    "l1",
+    "l2",
+    "l3",
+    "l4",
+    "l5",
+    "ap1",
+    "split_trial_1",
+    "report_results",
+]
+
+# very_faint, faint, standard_1, standard_2, bright; auto chooses by total flux and SNR.
+template = "auto"
+# adaptive: held-out data choose intervals and stopping; template: the template's numbers.
+rounds = "adaptive"
+solver = "native"  # or "casa": gaincal and applycal
+imager = "auto"  # wsclean when it is installed, else CASA tclean
+
+# Pixels and pixel size, such as 1024 and "0.06arcsec"; auto asks the data.
+imsize = "auto"
+cell = "auto"
+refant = "auto"
+instrument = "lofar"
+
+# l1 to l5 climb from the maximum coherent baseline to ladder_top; a station without coherent
+# solutions keeps those of a longer interval or, failing that, what it came with.
+
+# The first image takes the baselines on which closure phases show the source, at least 80 km.
+init_parameters = {"test_image": {"uvmax": "coherent"}}
+global_parameters = {}  # {"niter": 50000}
+overrides = {}  # {"l5": {"ladder_top": "1200km"}}
