@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class FitOptions:
     false_alarm: float = 0.01
     field_rad: float = 0.0
     seeds: int = 8
-    max_phases: int = 20000
+    max_phases: int = 10000
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -172,7 +173,9 @@ class Search:
         """Robust, then plain least squares on the data of the search."""
         if robust_first:
             model = minimise(self.problem, model, robust=True, iterations=12, tolerance=1.0).model
-        return minimise(self.problem, model, tolerance=0.02)
+        # Far from a description of the data the last digit of chi2 is of no interest.
+        tolerance = max(0.02, 1e-5 * sum(objective(self.problem, model)))
+        return minimise(self.problem, model, tolerance=tolerance)
 
     def best_of(self, starts: Sequence[Components], keep: int = 3) -> list[Fitted]:
         """Minimise from many places: all on a few data, the best of them on all; best first."""
@@ -268,7 +271,7 @@ class Search:
                 not self.problem.n_amplitude or (points[0].model.extended | last).all()
             ):
                 continue
-            fits = _distinct(self.pool.map(self.polish, wide))
+            fits = _distinct(self.pool.map(partial(self.polish, robust_first=False), wide))
             if poor and name == "new one a Gaussian":
                 wider = [s.widened(s.extended | last, 0.5) for s in starts]
                 fits = _distinct(fits + self.best_of(wider))
