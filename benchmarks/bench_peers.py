@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.bench import RESULTS
 from benchmarks.running import ROOT, Finished, run_command, run_selfcal
@@ -26,9 +29,18 @@ from libs.tables import open_table
 __all__ = ["Row", "main"]
 
 PACKAGE = "auto_selfcal"
+REQUIREMENTS = (PACKAGE, "six")  # casatasks imports six without asking for it
 CASE = "vla_a_5ghz"
 BAND = "EVLA_C"
+_BASEBAND = 12  # A0C0 in the numbering of the VLA's correlator
 _INSTALL_S = 3600
+_CASA_CONFIG = """import casadata
+measurespath = casadata.datapath
+datapath = [casadata.datapath]
+data_auto_update = False
+measures_auto_update = False
+log2term = False
+"""
 
 
 class PeerMissingError(Exception):
@@ -48,17 +60,28 @@ class Row:
     flux_ratio: float
 
 
+def _home(folder: Path) -> dict[str, str]:
+    """Return the variables under which the peer's CASA takes its measures from casadata."""
+    home = folder / "peer-home"
+    config = home / ".casa" / "config.py"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(_CASA_CONFIG)
+    return {**os.environ, "HOME": str(home), "MPLBACKEND": "Agg", "PYTHONPATH": ""}
+
+
 def _environment(folder: Path) -> Path:
     """Return the Python of the peer's environment; install it when it is not there yet."""
     python = folder / "peer-venv" / "bin" / "python"
     log = folder / "peer-install.log"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "peer-venv"], check=True)
-    if subprocess.run([python, "-c", f"import {PACKAGE}"], capture_output=True).returncode == 0:
+    home = _home(folder)
+    probe = [python, "-c", f"import {PACKAGE}"]
+    if subprocess.run(probe, capture_output=True, env=home, cwd=folder).returncode == 0:
         return python
     with log.open("w") as stream:
         done = subprocess.run(
-            [python, "-m", "pip", "install", "--disable-pip-version-check", PACKAGE],
+            [python, "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS],
             stdout=stream,
             stderr=subprocess.STDOUT,
             timeout=_INSTALL_S,
@@ -71,11 +94,16 @@ def _environment(folder: Path) -> Path:
 
 def _data_for_peer(ms: Path, folder: Path) -> Path:
     """Copy the data set under the name and with the descriptions that the peer asks for."""
+    from casacore.tables import makescacoldesc
+
     target = folder / "benchmark_targets.ms"
     shutil.copytree(ms, target)
     with open_table(target / "SPECTRAL_WINDOW", write=True) as windows:
         names = [f"{BAND}#A0C0#{i}" for i in range(windows.nrows())]
         windows.putcol("NAME", names)
+        if "BBC_NO" not in windows.colnames():
+            windows.addcols(makescacoldesc("BBC_NO", 0))
+        windows.putcol("BBC_NO", np.full(windows.nrows(), _BASEBAND, np.int32))
     with open_table(target / "OBSERVATION", write=True) as observation:
         observation.putcol("TELESCOPE_NAME", ["EVLA"] * observation.nrows())
     return target
@@ -90,7 +118,7 @@ def _run_peer(ms: Path, folder: Path, python: Path) -> tuple[Finished, Path]:
         [python, "-m", PACKAGE],
         folder / "peer.log",
         cwd=folder,
-        env={"MPLBACKEND": "Agg", "PYTHONPATH": ""},
+        env=_home(python.parents[2]),
     )
     made = sorted(folder.glob("*.selfcal.ms"))
     if finished.code or not made:
