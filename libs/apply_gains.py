@@ -15,12 +15,12 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, ApplyResult
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, read_block, row_blocks, write_block
-from libs.tables import CORR_NAMES, ensure_data_column, open_table
+from libs.row_blocks import RowBlock, data_desc_ids, read_block, row_blocks, write_block
+from libs.tables import CORR_NAMES, open_table
 
 __all__ = ["apply_tables"]
 
-CHUNK_BYTES = 64 * 1024**2
+CHUNK_BYTES = 32 * 1024**2
 _FEED = {"R": 0, "L": 1, "X": 0, "Y": 1}
 
 
@@ -94,11 +94,11 @@ def apply_tables(
                 f"a table has {len(item.table.antenna)} antennas, {ms} has {layout.nant}",
                 "apply tables to the data set they were solved on",
             )
-    ensure_data_column(ms, "CORRECTED_DATA")
+    _add_corrected_data(ms)
     before = after = total = 0
     buffer: dict[str, Any] = {}
     with open_table(ms, write=True) as opened:
-        ddid = opened.getcol("DATA_DESC_ID")
+        ddid = data_desc_ids(opened)
         sizes = {}
         for number in np.unique(ddid):
             shape = opened.getcell("DATA", int(np.argmax(ddid == number))).shape
@@ -108,6 +108,25 @@ def apply_tables(
             before, after, total = before + found[0], after + found[1], total + found[2]
     share = max(total, 1)
     return ApplyResult(before / share, after / share, time.monotonic() - start)
+
+
+def _add_corrected_data(ms: Path) -> None:
+    """Add the column when missing, without filling it: every row is written presently."""
+    from casacore.tables import makecoldesc, makedminfo, maketabdesc
+
+    name = "CORRECTED_DATA"
+    with open_table(ms, write=True) as opened:
+        if name in opened.colnames():
+            return
+        description = opened.getcoldesc("DATA")
+        for key in ("dataManagerType", "dataManagerGroup"):
+            description.pop(key, None)
+        tabdesc = maketabdesc(makecoldesc(name, description))
+        info = makedminfo(tabdesc)
+        for entry in info.values():
+            entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
+            entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
+        opened.addcols(tabdesc, info)
 
 
 def _apply_block(

@@ -16,7 +16,7 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, SolveOptions
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, read_block, row_blocks
+from libs.row_blocks import RowBlock, data_desc_ids, read_block, row_blocks
 from libs.solution_intervals import Intervals, find_intervals
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, open_table
 
@@ -24,7 +24,7 @@ __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 64 * 1024**2
+CHUNK_BYTES = 32 * 1024**2
 SUM_BYTES = 192 * 1024**2
 _FEEDS = {"R": 0, "L": 1, "X": 0, "Y": 1, "I": 0}
 
@@ -277,7 +277,7 @@ def accumulate_batches(
         for name in (data_column, "MODEL_DATA"):
             if name not in opened.colnames():
                 raise InputError(f"{ms} has no column {name}", "predict a model first")
-        ddid = opened.getcol("DATA_DESC_ID")
+        ddid = data_desc_ids(opened)
         intervals = find_intervals(opened, options.solint, "scan" in options.combine)
         with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
             spws = np.unique(descriptions.getcol("SPECTRAL_WINDOW_ID")[np.unique(ddid)])

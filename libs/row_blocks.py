@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RowBlock", "read_block", "row_blocks", "write_block"]
+from libs.tables import open_table
+
+__all__ = ["RowBlock", "data_desc_ids", "read_block", "row_blocks", "write_block"]
 
 # Runs shorter than this are faster read through a reference table than one by one.
 _SHORT_RUN = 8
@@ -38,6 +40,15 @@ def _block(data_desc_id: int, rows: NDArray[np.int64]) -> RowBlock:
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     edges = np.concatenate([[0], breaks, [len(rows)]])
     return RowBlock(data_desc_id, rows, rows[edges[:-1]], np.diff(edges))
+
+
+def data_desc_ids(opened: Any) -> NDArray[np.int32]:
+    """Return DATA_DESC_ID of every row; not read where the data set has only one."""
+    path = opened.getkeyword("DATA_DESCRIPTION").removeprefix("Table: ")
+    with open_table(path) as descriptions:
+        if descriptions.nrows() == 1:
+            return np.zeros(opened.nrows(), np.int32)
+    return np.asarray(opened.getcol("DATA_DESC_ID"), np.int32)
 
 
 def row_blocks(
@@ -84,36 +95,22 @@ def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) 
     """
     if len(block.starts) * _SHORT_RUN > len(block.rows):
         return np.asarray(opened.selectrows(block.rows).getcol(name))
-    if len(block.starts) == 1:
-        piece = _read_run(opened, name, int(block.starts[0]), int(block.counts[0]), buffer)
-        return piece
-    first = opened.getcol(name, int(block.starts[0]), int(block.counts[0]))
-    whole = _array_for(buffer, name, (len(block.rows), *first.shape[1:]), first.dtype)
+    first = np.asarray(opened.getcell(name, int(block.starts[0])))
+    if first.ndim == 0 or first.dtype.kind not in "cfb":
+        return _scalars(opened, name, block)
+    whole = _array_for(buffer, name, (len(block.rows), *first.shape), first.dtype)
     offset = 0
     for start, count in zip(block.starts.tolist(), block.counts.tolist(), strict=True):
-        part = whole[offset : offset + count]
-        if first.dtype.kind in "cfb":
-            opened.getcolnp(name, part, start, count)
-        else:
-            part[:] = opened.getcol(name, start, count)
+        opened.getcolnp(name, whole[offset : offset + count], start, count)
         offset += count
     return whole
 
 
-def _read_run(
-    opened: Any, name: str, start: int, count: int, buffer: dict[str, Any]
-) -> NDArray[Any]:
-    kept = buffer.get(name)
-    if kept is None or kept.dtype.kind not in "cfb" or len(kept) < count:
-        values = np.asarray(opened.getcol(name, start, count))
-        buffer[name] = values
-        return values
-    shape = np.shape(opened.getcell(name, start))
-    if kept.shape[1:] != shape:
-        buffer[name] = np.asarray(opened.getcol(name, start, count))
-        return buffer[name]
-    opened.getcolnp(name, kept[:count], start, count)
-    return kept[:count]
+def _scalars(opened: Any, name: str, block: RowBlock) -> NDArray[Any]:
+    """Read a column of single values, whose type only a column read tells."""
+    runs = zip(block.starts.tolist(), block.counts.tolist(), strict=True)
+    parts = [np.asarray(opened.getcol(name, start, count)) for start, count in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _array_for(

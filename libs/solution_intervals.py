@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.tables import open_table
+
 __all__ = ["Intervals", "find_intervals", "integration_s"]
 
 # gaincal starts its time bins this much before the first integration of a scan, so that rounding
@@ -52,18 +54,20 @@ def _integrations(opened: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
     Rows of one integration follow each other in nearly every data set, so runs of equal keys
     are found first and only they are sorted.
     """
+    columns = {"scan": "SCAN_NUMBER", "time": "TIME"}
+    for key, subtable in (("observation", "OBSERVATION"), ("field", "FIELD")):
+        with open_table(opened.getkeyword(subtable).removeprefix("Table: ")) as rows:
+            if rows.nrows() > 1:  # otherwise every row has id 0
+                columns[key] = f"{subtable}_ID"
     firsts, lengths = [], []
     for low in range(0, opened.nrows(), _ROWS):
         count = min(_ROWS, opened.nrows() - low)
-        keys = np.empty(count, _KEYS)
-        for name, column in (
-            ("observation", "OBSERVATION_ID"), ("scan", "SCAN_NUMBER"),
-            ("field", "FIELD_ID"), ("time", "TIME"),
-        ):  # fmt: skip
+        keys = np.zeros(count, _KEYS)
+        for name, column in columns.items():
             keys[name] = opened.getcol(column, low, count)
         change = np.zeros(count, bool)
         change[0] = True
-        for name in _KEYS.names or ():
+        for name in columns:
             change[1:] |= keys[name][1:] != keys[name][:-1]
         starts = np.flatnonzero(change)
         firsts.append(keys[starts])
