@@ -129,17 +129,14 @@ def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert found[key] == value, key
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_at_random_moments_change_nothing(
-    finished: demo.Run, tmp_path: Path, seed: int
-) -> None:
+def test_kills_at_random_moments_change_nothing(finished: demo.Run, tmp_path: Path) -> None:
     """kill -9 in several steps, at moments drawn within the time each took; then one start."""
-    random_ = random.Random(seed)
+    random_ = random.Random(1)
     workdir = tmp_path / "work"
     took = finished.summary["seconds"]
     worth = [name for name in CONFIGURED if took[name] > 0.05]
     killed = 0
-    for step in sorted(random_.sample(worth, min(5, len(worth))), key=CONFIGURED.index):
+    for step in sorted(random_.sample(worth, min(6, len(worth))), key=CONFIGURED.index):
         killed += demo.kill_within(workdir, step, random_.uniform(0, took[step]))
     assert killed >= 3
     again = demo.run(workdir)

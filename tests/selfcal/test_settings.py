@@ -93,7 +93,7 @@ def test_missing_config(tmp_path: Path) -> None:
         (["cell=3"], "an angle with its unit such as"),
         (["imsize=big"], "a number of pixels"),
         (["tool_stall=5"], "a time with its unit"),
-        (["threads=0"], "below 1"),
+        (["threads=-1"], "below 0"),
     ],
 )
 def test_bad_assignments(pairs: list[str], says: str) -> None:
