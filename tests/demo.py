@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ class Run:
 
     workdir: Path
     seconds: float
+    cpu_seconds: float
     code: int
     output: str
 
@@ -50,14 +52,16 @@ def environment() -> dict[str, str]:
 
 def run(workdir: Path, *arguments: str, timeout_s: float = 900.0) -> Run:
     """Run the shipped config in a work directory."""
-    begin = time.monotonic()
+    begin, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [*COMMAND, "--workdir", str(workdir), *arguments],
         cwd=workdir.parent, env=environment(), capture_output=True, text=True, check=False,
         timeout=timeout_s,
     )  # fmt: skip
     seconds = time.monotonic() - begin
-    return Run(workdir, seconds, done.returncode, done.stdout + done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    return Run(workdir, seconds, cpu, done.returncode, done.stdout + done.stderr)
 
 
 def copy_of(run_: Run, folder: Path) -> Path:

@@ -79,12 +79,12 @@ def test_the_h5parm_conforms(finished: demo.Run) -> None:
 
 def test_the_same_command_again_reuses_every_step(finished: demo.Run) -> None:
     before = (finished.workdir / "steps.csv").read_bytes()
-    again = [demo.run(finished.workdir) for _ in range(2)]
-    assert all(run.code == 0 for run in again)
+    again = demo.run(finished.workdir)
+    assert again.code == 0, again.output
     assert (finished.workdir / "steps.csv").read_bytes() == before
-    assert again[0].output.count("reused: ") == len(CONFIGURED)
-    # the better of two: another test may take the processor
-    assert min(run.seconds for run in again) < 10
+    assert again.output.count("reused: ") == len(CONFIGURED)
+    # not by the clock: other tests share the processor
+    assert again.cpu_seconds < 10
 
 
 def test_list_and_dry_run_say_and_do_nothing(finished: demo.Run) -> None:
