@@ -76,7 +76,7 @@ def _environment(folder: Path) -> Path:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "peer-venv"], check=True)
     home = _home(folder)
-    probe = [python, "-c", f"import {PACKAGE}"]
+    probe = [str(python), "-c", f"import {PACKAGE}"]
     if subprocess.run(probe, capture_output=True, env=home, cwd=folder).returncode == 0:
         return python
     with log.open("w") as stream:
