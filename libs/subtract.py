@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from libs.errors import InputError
 from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.ms_layout import Layout, create_like, read_layout, read_rows
 from libs.phase_shift import rotation
-from libs.predict import model_visibilities, read_model
+from libs.predict import ModelImage, model_visibilities, read_model
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
 from libs.uvw import radec_to_lm
 
@@ -28,6 +28,7 @@ __all__ = ["SkyModel", "components_model", "image_model", "subtract_sources"]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
+_MAX_DEGREE = 2  # what imagers lay through frequency slices
 
 Predict = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]]
 
@@ -56,12 +57,19 @@ class SkyModel:
 def image_model(models: Sequence[Path], *, threads: int = 1) -> Predict:
     """Return a prediction from model images whose centre is the direction.
 
+    Parameters
+    ----------
+    models : sequence of Path
+        One image, Taylor terms of one frequency, or one image for each of several frequencies,
+        through which a polynomial of at most second degree is laid.
+    threads : int
+
     Raises
     ------
     InputError
         They cannot be read.
     """
-    model = read_model(models)
+    model = _across_frequency(models)
 
     def predict(
         uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
@@ -69,6 +77,21 @@ def image_model(models: Sequence[Path], *, threads: int = 1) -> Predict:
         return model_visibilities(model, uvw_m, frequency_hz, threads=threads)
 
     return predict
+
+
+def _across_frequency(models: Sequence[Path]) -> ModelImage:
+    """Taylor terms about the mean frequency, of images of several frequencies."""
+    planes = [read_model([path]) for path in models]
+    frequency = np.array([plane.frequency_hz for plane in planes])
+    if len(np.unique(frequency)) < 2:
+        return read_model(models)
+    middle = float(frequency.mean())
+    cube = np.stack([plane.terms[0] for plane in planes])
+    degree = min(_MAX_DEGREE, len(planes) - 1)
+    terms = np.polynomial.polynomial.polyfit(
+        frequency / middle - 1.0, cube.reshape(len(planes), -1), degree
+    )
+    return replace(planes[0], terms=terms.reshape(-1, *cube.shape[1:]), frequency_hz=middle)
 
 
 def components_model(

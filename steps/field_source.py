@@ -1,0 +1,357 @@
+"""One source of a field: small data, best solutions so far, its own run, what comes of it.
+
+`calibrate_source` runs on a worker, perhaps of another machine, and perhaps again after the
+first worker died; all it needs is in its task and on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from libs import tables
+from libs.best_solutions import Best, best
+from libs.direction_gains import DirectionGains
+from libs.errors import InputError, ToolError
+from libs.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
+from libs.phase_shift import ShiftOptions, shift_data, smearing_limits
+from libs.process import run_tool, tail
+from libs.safe_files import replacing
+from libs.solution_store import combine_files
+from selfcal.pipeline import code_version
+from selfcal.settings import Settings
+from selfcal.state import State, hold_workdir, write_atomically
+from steps.field_settings import source_settings, threads_of
+
+__all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "running_step"]
+
+_COMMAND = Path(__file__).resolve().parent.parent / "auto_selfcal.py"
+_LOCK_WAIT_S = 60.0
+# However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
+_LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 98e3
+_STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
+
+
+@dataclass(frozen=True)
+class SourceTask:
+    """What a worker is asked to do.
+
+    Attributes
+    ----------
+    name : str
+    ra_rad, dec_rad : float
+        J2000.
+    folder : str
+        Where all of it goes, absolute.
+    vis : tuple of str
+        The field's data of this layer.
+    column : str
+    table : str
+        Global table of the layers before, or empty.
+    map_arcsec : float
+        Width of its map.
+    settings : Settings
+        The field's.
+    identity : str
+        Tells these data and this table from others.
+    """
+
+    name: str
+    ra_rad: float
+    dec_rad: float
+    folder: str
+    vis: tuple[str, ...]
+    column: str
+    table: str
+    map_arcsec: float
+    settings: Settings = field(repr=False)
+    identity: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that the result depends on."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("settings", "folder")}
+        ignored = ("cluster", "quiet", "workdir", "threads", "layers", "tool_stall")
+        values["settings"] = {k: v for k, v in self.settings.values.items() if k not in ignored}
+        values["code"] = code_version()
+        text = json.dumps(values, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def data_identity(vis: list[Path], table: Path | None) -> str:
+    """Return what tells data and a table from others: times and sizes, or contents."""
+    digest = hashlib.sha256()
+    for ms in vis:
+        for entry in sorted(ms.iterdir()):
+            if entry.name.startswith("table.") and entry.name != "table.lock":
+                stat = entry.stat()
+                digest.update(f"{ms} {entry.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    if table is not None:
+        digest.update(table.read_bytes())
+    return digest.hexdigest()
+
+
+def calibrate_source(task: SourceTask) -> dict[str, Any]:
+    """Make a source's small data, run loop 2 on it, collect its solutions, map and model.
+
+    Returns
+    -------
+    dict
+        Plain values for the record; paths are relative to the source's folder.
+
+    Raises
+    ------
+    SelfcalError
+        Its data cannot be made, or its run failed.
+    """
+    folder = Path(task.folder)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    done = folder / "done.json"
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text())
+        if found["fingerprint"] == task.fingerprint and _complete(folder, found):
+            return found
+        done.unlink()
+    start = time.monotonic()
+    _wait_until_free(folder / "run")
+    data, notes = _small_data(task)
+    _run(task, data)
+    result = _collect(task, notes)
+    result |= {"fingerprint": task.fingerprint, "seconds": round(time.monotonic() - start, 1)}
+    write_atomically(done, json.dumps(result, indent=1))
+    return result
+
+
+def running_step(folder: Path) -> str:
+    """Return what a source's run is at; empty when it does not run."""
+    mark = folder / "run" / ".running"
+    try:
+        return mark.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _complete(folder: Path, found: dict[str, Any]) -> bool:
+    files = [found["h5parm"], found["image"], *found["models"]]
+    return all((folder / name).exists() for name in files if name)
+
+
+def _wait_until_free(run: Path) -> None:
+    """Wait for a run whose worker died a moment ago to be gone with it."""
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            with hold_workdir(run):
+                return
+        except InputError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+# -- the small data -------------------------------------------------------------------------------
+
+
+def averaging(task: SourceTask, summary: tables.MsSummary) -> tuple[float, float]:
+    """Return integration (s) and channel width (Hz) of a source's data; 0: as they are."""
+    settings = task.settings
+    seconds, hertz = smearing_limits(
+        summary.longest_baseline_m, summary.max_frequency_hz,
+        0.5 * task.map_arcsec / ARCSEC_PER_RAD, settings["smearing"],
+    )  # fmt: skip
+    limits = {
+        "average_time": min(seconds, _LONGEST_AUTO_S),
+        "average_frequency": min(hertz, _WIDEST_AUTO_HZ),
+    }
+    chosen = [
+        limit if settings[name] == "auto" else settings[name] for name, limit in limits.items()
+    ]
+    return chosen[0], chosen[1]
+
+
+def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
+    """Make the small data, unless they are there; the best solutions are written beside them."""
+    folder = Path(task.folder)
+    made = folder / "data" / "made.json"
+    names = [f"{task.name}.ms" if not i else f"{task.name}_{i}.ms" for i in range(len(task.vis))]
+    targets = [folder / "data" / name for name in names]
+    if made.exists():
+        found = json.loads(made.read_text())
+        if found["fingerprint"] == task.fingerprint and all(t.exists() for t in targets):
+            return targets, found["notes"]
+        made.unlink()
+    notes = _write_best(task)
+    for ms, target in zip(task.vis, targets, strict=True):
+        summary = tables.summarise(ms)
+        seconds, hertz = averaging(task, summary)
+        gains = None
+        if (folder / "applied.h5").exists():
+            gains = DirectionGains.read(folder / "applied.h5", Path(ms))
+        options = ShiftOptions(
+            (task.ra_rad, task.dec_rad), task.name, seconds, hertz, column=task.column
+        )
+        plan = shift_data(Path(ms), target, options, gains)
+        notes.append(
+            f"{target.name}: {plan.rows} rows of {plan.integration_s:g} s,"
+            f" {plan.size_bytes / 1e6:.1f} MB"
+        )
+    text = json.dumps({"fingerprint": task.fingerprint, "notes": notes})
+    write_atomically(made, text)
+    return targets, notes
+
+
+def _write_best(task: SourceTask) -> list[str]:
+    """Write best.h5 (what is known for this direction) and applied.h5 (1 where nothing is)."""
+    folder = Path(task.folder)
+    for name in ("best.h5", "applied.h5"):
+        (folder / name).unlink(missing_ok=True)
+    if not task.table:
+        return []
+    try:
+        known = _best(task, "flag")
+    except InputError as error:
+        return [f"not corrected beforehand: {error.cause}"]
+    known.write(folder / "best.h5")
+    _best(task, "unit").write(folder / "applied.h5")
+    used = sorted({choice.direction for choice in known.choices if choice.direction})
+    notes = [f"corrected with the solutions of {', '.join(used)}"]
+    if known.missing:
+        notes.append(f"nothing good for {', '.join(known.missing)}")
+    return notes
+
+
+def _best(task: SourceTask, missing: Any) -> Best:
+    settings = task.settings
+    farthest = settings["max_separation"]
+    return best(
+        Path(task.table), task.ra_rad, task.dec_rad, name=task.name,
+        min_good_fraction=settings["min_good_fraction"], min_coherence=settings["min_coherence"],
+        max_separation_deg=math.inf if farthest == "inf" else farthest / 3600.0, missing=missing,
+    )  # fmt: skip
+
+
+# -- loop 2 ---------------------------------------------------------------------------------------
+
+
+def _run(task: SourceTask, data: list[Path]) -> None:
+    """Run the ordinary pipeline on the small data, in a process and a work directory of its own.
+
+    Raises
+    ------
+    ToolError
+        It failed; its own message is in the text.
+    """
+    folder = Path(task.folder)
+    config = source_settings(task.settings, str(folder / "run"), data, *_grid(task, data))
+    path = folder / "source.yaml"
+    write_atomically(path, yaml.safe_dump(_plain(config), sort_keys=False))
+    log = folder / "run.out"
+    log.unlink(missing_ok=True)
+    threads = str(threads_of(task.settings))
+    try:
+        run_tool(
+            [sys.executable, _COMMAND, path], log, cwd=folder,
+            env={"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+            stall_s=task.settings["tool_stall"],
+        )  # fmt: skip
+    except ToolError as error:
+        said = [line for line in tail(log, 40).splitlines() if line.startswith("selfcal: ")]
+        if not said:
+            raise
+        raise ToolError(said[-1].removeprefix("selfcal: "), f"see {log}") from error
+
+
+def _plain(config: dict[str, Any]) -> Any:
+    """Tuples as lists, for YAML."""
+    return json.loads(json.dumps(config))
+
+
+def _grid(task: SourceTask, data: list[Path]) -> tuple[int, float]:
+    """Pixels and pixel size (arcsec) of the source's map."""
+    cell = task.settings["cell"]
+    if cell == "auto":
+        summaries = [tables.summarise(ms) for ms in data]
+        longest = max(summary.longest_baseline_m for summary in summaries)
+        highest = max(summary.max_frequency_hz for summary in summaries)
+        cell = auto_cell_arcsec(longest, highest)
+    return good_size(task.map_arcsec / cell, least=128), cell
+
+
+# -- what comes of it -----------------------------------------------------------------------------
+
+
+def _collect(task: SourceTask, notes: list[str]) -> dict[str, Any]:
+    """Return the result of the run; write the source's own h5parm, input times increment."""
+    folder = Path(task.folder)
+    run = folder / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    products = _judged_products(run, task)
+    slices = sorted(
+        (name for name in products if name.startswith("model_")),
+        key=lambda name: int(name.removeprefix("model_")),
+    )
+    improved = bool(summary["accepted"])
+    state = summary["final"] or summary["initial"]
+    return {
+        "name": task.name,
+        "status": "calibrated" if improved else "unchanged",
+        "reason": "; ".join([*_decisions(summary), *notes]),
+        "h5parm": _own_solutions(folder, summary["h5parm"] if improved else ""),
+        "image": f"run/{products['image']}" if "image" in products else "",
+        "models": [f"run/{products[n]}" for n in (slices or ["model"]) if n in products],
+        "longest_baseline_km": (summary["longest_baseline_km"] or 0.0) if improved else 0.0,
+        **{key: state.get(key) for key in _STATE_KEYS},
+    }
+
+
+def _judged_products(run: Path, task: SourceTask) -> dict[str, str]:
+    """The files of the last judged image that was accepted."""
+    config = yaml.safe_load((Path(task.folder) / "source.yaml").read_text())
+    state = State(run)
+    for name in reversed(config["steps"]):
+        record = state.get(name)
+        if record and record.result.status == "done" and "judged" in record.result.metrics:
+            return dict(record.result.products)
+    return {}
+
+
+def _decisions(summary: dict[str, Any]) -> list[str]:
+    texts = []
+    if summary["accepted"]:
+        texts.append(f"accepted {', '.join(summary['accepted'])}")
+    if summary["rejected"]:
+        name, why = next(iter(summary["rejected"].items()))
+        texts.append(f"rejected {name}: {why}")
+    return texts or ["no round was tried"]
+
+
+def _own_solutions(folder: Path, increment: str) -> str:
+    """Write solutions.h5: best solutions beforehand x the run's; whichever there are."""
+    target, known = folder / "solutions.h5", folder / "best.h5"
+    target.unlink(missing_ok=True)
+    if increment and known.exists():
+        with replacing(target) as beside:
+            combine_files(known, folder / "run" / increment, beside)
+    elif increment or known.exists():
+        with replacing(target) as beside:
+            shutil.copyfile(folder / "run" / increment if increment else known, beside)
+    else:
+        return ""
+    return target.name
+
+
+def failed(name: str, error: str) -> dict[str, Any]:
+    """Return the result of a source that failed."""
+    return {
+        "name": name, "status": "failed", "reason": error, "h5parm": "", "image": "",
+        "models": [], "longest_baseline_km": 0.0, **dict.fromkeys(_STATE_KEYS),
+    }  # fmt: skip
