@@ -56,7 +56,7 @@ class FovImage(Step):
         Option("sigma_source", "float", 8.0, "sources are islands above this many sigma"),
         Option("max_pixels", "int", 3000, "largest image of the field", minimum=128),
         Option("min_imsize", "int", 256, "smallest image chosen, pixels", minimum=32),
-        Option("max_imsize", "int", 8192, "largest image chosen, pixels", minimum=64),
+        Option("max_imsize", "int", 4096, "largest image chosen, pixels", minimum=64),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:

@@ -15,7 +15,6 @@ steps = [
     "startup",
     "save_init_flags",
     "closure_stats",
-    "fov_image",
     "test_image",
     "select_refant",
     "initial_model",
@@ -36,9 +35,10 @@ rounds = "adaptive"
 solver = "native"  # or "casa": gaincal and applycal
 imager = "auto"  # wsclean when it is installed, else CASA tclean
 
-# Pixels and pixel size, such as 1024 and "0.06arcsec"; auto asks the data.
-imsize = "auto"
-cell = "auto"
+
+# The map of one source: 20 arcsec to 2 arcmin across, pixels of 0.1 arcsec.
+imsize = 1200
+cell = "0.1arcsec"
 refant = "auto"
 instrument = "lofar"
 
