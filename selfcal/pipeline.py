@@ -137,7 +137,7 @@ class Pipeline:
             return "not run yet"
         if record.result.status == "failed":
             return "failed before"
-        if self.state.interrupted() == step.name:
+        if step.name in self.state.interrupted():
             return "was interrupted"
         if previous is not None and record.order < previous.order:
             return f"{previous.step} ran after it"

@@ -93,13 +93,19 @@ class State:
         """Return the last record of a step."""
         return self._records.get(step)
 
-    def interrupted(self) -> str:
-        """Return the step that a killed run was in, or an empty string."""
-        return self.running_path.read_text().strip() if self.running_path.exists() else ""
+    def interrupted(self) -> list[str]:
+        """Return the steps that killed runs were in and that have not run since."""
+        return self.running_path.read_text().split() if self.running_path.exists() else []
 
     def begin(self, step: str) -> None:
         """Note that a step runs, so that a kill makes its earlier row stale."""
-        write_atomically(self.running_path, step + "\n")
+        self._note_running([*(name for name in self.interrupted() if name != step), step])
+
+    def _note_running(self, steps: Sequence[str]) -> None:
+        if steps:
+            write_atomically(self.running_path, "\n".join(steps) + "\n")
+        else:
+            self.running_path.unlink(missing_ok=True)
 
     def append(
         self,
@@ -126,7 +132,7 @@ class State:
             os.fsync(stream.fileno())
         self._records[step] = record
         self.rows += 1
-        self.running_path.unlink(missing_ok=True)
+        self._note_running([name for name in self.interrupted() if name != step])
         return record
 
     def forget(self) -> None:

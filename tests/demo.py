@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -88,9 +89,10 @@ def kill_within(workdir: Path, step: str, after_s: float, timeout_s: float = 600
         if time.monotonic() > give_up:
             process.kill()
             raise TimeoutError(f"{step} did not begin within {timeout_s:.0f} s")
-        if running.exists() and running.read_text().strip() == step:
-            time.sleep(after_s)
-            break
+        with contextlib.suppress(FileNotFoundError):
+            if running.read_text().split()[-1:] == [step]:
+                time.sleep(after_s)
+                break
         time.sleep(0.01)
     if process.poll() is not None:
         return False

@@ -192,6 +192,16 @@ def test_interrupted_step_runs_again_although_its_earlier_row_fits(tmp_path: Pat
     assert run(tmp_path) == ["second", "third", "fourth"]
 
 
+def test_a_step_interrupted_stays_so_while_it_is_out_of_the_list(tmp_path: Path) -> None:
+    run(tmp_path)
+    Fake.trouble["third"] = kill
+    with pytest.raises(Killed):
+        run(tmp_path, only="third")
+    Fake.trouble.clear()
+    run(tmp_path, ("first", "second", "fourth"))
+    assert run(tmp_path) == ["third", "fourth"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     kills=st.lists(st.sampled_from(ALL), max_size=6),

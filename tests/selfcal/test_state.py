@@ -91,11 +91,16 @@ def test_very_long_metrics_are_read_back(tmp_path: Path) -> None:
 
 def test_a_step_under_way_is_known_until_its_row_is_written(tmp_path: Path) -> None:
     state = State(tmp_path)
-    assert state.interrupted() == ""
+    assert state.interrupted() == []
     state.begin("p1")
-    assert State(tmp_path).interrupted() == "p1"
+    assert State(tmp_path).interrupted() == ["p1"]
+    # another start, of another step
+    state.begin("p0")
+    assert State(tmp_path).interrupted() == ["p1", "p0"]
+    append(state, "p0")
+    assert State(tmp_path).interrupted() == ["p1"]
     append(state, "p1")
-    assert State(tmp_path).interrupted() == ""
+    assert State(tmp_path).interrupted() == []
 
 
 def test_a_write_that_fails_leaves_the_old_file(
