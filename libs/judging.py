@@ -26,6 +26,9 @@ class Limits:
         Of the total flux, where it exceeds three times the errors of both fluxes.
     flux_warning : float
         A change of the total flux beyond twice its error to be said loudly.
+    flux_drift : float
+        Of the total flux in an amplitude round that gains less SNR than that: cycle by cycle
+        such rounds would drain it.
     """
 
     snr_loss: float = 0.01
@@ -33,6 +36,7 @@ class Limits:
     beam_growth: float = 0.05
     flux_loss: float = 0.1
     flux_warning: float = 0.03
+    flux_drift: float = 0.003
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,9 @@ def judge(
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
     if change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy:
         faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
+    drift = abs(change["total_flux_jy"])
+    if amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0:
+        faults.append(f"total flux changed {change['total_flux_jy']:+.1%} for that little SNR")
     summary = (
         f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
         f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"

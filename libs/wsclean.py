@@ -210,7 +210,7 @@ def predict_arguments(options: ImagingOptions, version: Version, scratch: Path) 
     Baseline limits are left out on purpose: a gain solve must find a model for every
     visibility.
     """
-    words = ["-predict", *_common(options, version, scratch)]
+    words = ["-predict", "-reorder", *_common(options, version, scratch)]
     return words + [str(ms.resolve()) for ms in options.vis]
 
 

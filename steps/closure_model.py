@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ from steps.data_state import ensure_tables, measurement_sets, set_note
 __all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
 
 ARCSEC = np.pi / 180 / 3600
+SPEED_OF_LIGHT_M_S = 299792458.0
+SURE_SNR = 20.0
+HARMLESS_RAD = 0.5
+COMPLETE_CHI2 = 1.5
 
 CLOSURE_OPTIONS = (
     Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
@@ -104,8 +109,12 @@ class InitialModel(Step):
         Option("max_components", "int", 6, "most components tried, 1 to 6", minimum=1),
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),
         Option("phase_floor", "float", 0.02, "non-closing error of the phases, rad", minimum=0),
-        Option("centre", "choice", "peak", "where the brightest component goes",
-               choices=("peak", "phase_centre")),
+        Option("centre", "choice", "auto", "where the brightest component goes; auto: the image's"
+               " peak, unless its place is doubtful and the band wide enough to tell",
+               choices=("auto", "peak", "phase_centre")),
+        Option("field_of_view", "angle", "0arcsec",
+               "largest offset of a component; 0: from the shortest baselines", minimum=0),
+        Option("amplitude_floor", "float", 0.02, "non-closing error of the amplitudes", minimum=0),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
@@ -125,10 +134,18 @@ class InitialModel(Step):
                     max_components=options["max_components"],
                     use_amplitudes=options["amplitudes"],
                     phase_floor_rad=options["phase_floor"],
+                    amplitude_floor=options["amplitude_floor"],
+                    field_rad=options["field_of_view"] * ARCSEC,
                     false_alarm=options["false_alarm"],
                     workers=context.settings["threads"] or FitOptions().workers,
                 ),
             )
+        model = _with_flux(model, context.results["test_image"].metrics["total_flux_jy"])
+        complete = (
+            model.accepted
+            and model.reduced_chi2 < COMPLETE_CHI2
+            and len(model.components) < options["max_components"]
+        )
         centre = self._centre(context)
         path = context.workdir / "initial_model.json"
         write_atomically(path, json.dumps(_as_json(model, centre), indent=1))
@@ -149,6 +166,7 @@ class InitialModel(Step):
                 "model_flux_jy": model.total_flux_jy,
                 "closure_reduced_chi2": model.reduced_chi2,
                 "closure_model": path.name if model.accepted else "",
+                "closure_model_complete": complete,
                 "two_components": model.two_component.reason if model.two_component else "",
             },
         )
@@ -156,14 +174,32 @@ class InitialModel(Step):
     def _centre(self, context: Context) -> tuple[float, float]:
         """(l, m) of the brightest component, rad: a pixel's centre, so that CLEAN can hold it."""
         test = context.results["test_image"].metrics
-        if context.options["centre"] == "phase_centre":
-            return 0.0, 0.0
         nx, ny = test["imsize"]
         cell = test["cell_arcsec"] * ARCSEC
-        return (
-            (nx // 2 - test["peak_x_pixel"]) * cell,
-            (test["peak_y_pixel"] - ny // 2) * cell,
-        )
+        peak = ((nx // 2 - test["peak_x_pixel"]) * cell, (test["peak_y_pixel"] - ny // 2) * cell)
+        wanted = context.options["centre"]
+        if wanted == "auto":
+            # A wrong place is a phase slope over the band that one gain for all of it leaves.
+            low, high = context.metric("min_frequency_hz"), context.metric("max_frequency_hz")
+            slope_rad = (
+                2 * np.pi * np.hypot(*peak) * context.metric("longest_baseline_m")
+                * (high - low) / SPEED_OF_LIGHT_M_S
+            )  # fmt: skip
+            sure = test["snr"] >= SURE_SNR or slope_rad < HARMLESS_RAD
+            wanted = "peak" if sure else "phase_centre"
+        return peak if wanted == "peak" else (0.0, 0.0)
+
+
+def _with_flux(model: ComponentModel, total_jy: float) -> ComponentModel:
+    """Give a model whose flux the data do not tell that of the image."""
+    if not model.flux_origin.startswith("unknown") or model.total_flux_jy <= 0 or total_jy <= 0:
+        return model
+    factor = total_jy / model.total_flux_jy
+    scaled = tuple(
+        replace(c, flux_jy=c.flux_jy * factor, flux_err_jy=c.flux_err_jy * factor)
+        for c in model.components
+    )
+    return replace(model, components=scaled, flux_origin="total flux of the test image")
 
 
 def _as_json(model: ComponentModel, centre: tuple[float, float]) -> dict[str, Any]:
@@ -196,7 +232,7 @@ def fill_component_model(context: Context, path: Path) -> None:
     def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:
         around = component_visibilities(components, uvw_m, frequency_hz)
         path_m = uvw_m @ np.array([l0, m0, n0])
-        turns = np.multiply.outer(path_m, frequency_hz / 299792458.0)
+        turns = np.multiply.outer(path_m, frequency_hz / SPEED_OF_LIGHT_M_S)
         return around * np.exp(2j * np.pi * turns)
 
     copies = measurement_sets(context)

@@ -11,6 +11,7 @@ import numpy as np
 
 from libs import tables
 from libs.calibration import AppliedTable, SolveOptions
+from libs.frequency_blocks import channels_for_blocks, tec_distinguishable
 from libs.gain_sums import NormalEquations, accumulate
 from libs.holdout import (
     ADVANTAGE,
@@ -24,18 +25,35 @@ from selfcal.context import Context
 
 __all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]
 
-MOST_BYTES = 400 * 1024**2
+MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
 
 
-def shortest_interval(summary: tables.MsSummary) -> float | str:
+def shortest_interval(summary: tables.MsSummary, channels_per_block: int = 0) -> float | str:
     """Return the interval the sums are made at: an integration, or more where memory asks for it."""
     baselines = len(summary.antenna) * (len(summary.antenna) - 1) // 2
     integrations = max(1.0, summary.rows / max(1, baselines * len(summary.spws_used)))
-    size = integrations * baselines * len(summary.spws_used) * 2 * BYTES_PER_SUM
+    channels = [len(summary.frequency_hz[spw]) for spw in summary.spws_used]
+    blocks = sum(-(-count // (channels_per_block or count)) for count in channels)
+    size = integrations * baselines * blocks * 2 * BYTES_PER_SUM
     if size <= MOST_BYTES:
         return "int"
     return float(np.ceil(size / MOST_BYTES) * summary.integration_s)
+
+
+def block_channels(context: Context, summary: tables.MsSummary, calmode: str) -> int:
+    """Return the channels a frequency block must have to tell a TEC; 0: windows will do.
+
+    Only phases are solved block by block, only by the native solver, and only where the band
+    is wide enough for a TEC to show.
+    """
+    wanted = int(context.options.get("block", 0))
+    channels = [np.asarray(summary.frequency_hz[spw]) for spw in summary.spws_used]
+    if calmode != "p" or context.tools.solver.name != "native":
+        return 0
+    if wanted or not tec_distinguishable(np.concatenate(channels)):
+        return wanted
+    return channels_for_blocks(channels)
 
 
 @dataclass(frozen=True)
@@ -69,12 +87,16 @@ def ask_held_out(
     chance.
     """
     summary = tables.summarise(ms)
+    block = block_channels(context, summary, options.calmode)
+    interval: Any = shortest_interval(summary, block)
     sums = accumulate(
         ms,
-        replace(options, solint=shortest_interval(summary), combine=frozenset()),  # type: ignore[arg-type]
+        replace(options, solint=interval, combine=frozenset()),
         prior,
+        channels_per_block=block or None,
         corr_dep_flags=True,
     )
+    solution = context.options.get("solution", "auto")
     refants = [sums.antenna.index(name) for name in options.refant if name in sums.antenna]
 
     def ask(calmode: str) -> HeldOutChoice:
@@ -83,6 +105,8 @@ def ask_held_out(
             calmode=calmode,  # type: ignore[arg-type]
             refants=refants,
             minblperant=options.minblperant,
+            channels_per_block=block,
+            solution=solution if calmode == "p" else "gain",
             progress=lambda text: context.progress.tick(),
         )
 
@@ -150,6 +174,10 @@ def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str])
         changes["combine"] = frozenset(combine)
     if "gaintype" not in fixed:
         changes["gaintype"] = best.gaintype
+    if "solution" not in fixed:
+        changes["solution"] = best.solution
+    if "block" not in fixed:
+        changes["channels_per_block"] = best.channels_per_block
     return replace(options, **changes)
 
 
@@ -165,6 +193,8 @@ def curve(choice: HeldOutChoice) -> list[dict[str, Any]]:
             "solint_s": candidate.solint_s if np.isfinite(candidate.solint_s) else "scan",
             "combine_scan": candidate.combine_scan,
             "combine_spw": candidate.combine_spw,
+            "solution": candidate.solution,
+            "channels_per_block": candidate.channels_per_block,
             "gain": score.fall / noise,
             "error": score.error(noise) / noise,
         })  # fmt: skip

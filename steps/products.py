@@ -14,7 +14,6 @@ from steps.images import (
     image_products,
     image_row,
     imaging_options,
-    judged_image,
     make_image,
 )
 

@@ -39,8 +39,8 @@ from steps.images import (
     model_files,
 )
 from steps.imaging import measured_for_rules
-from steps.solving import Solved, adaptive, set_by_user, solve_metrics, solve_round
 from steps.solution_file import solutions_of, write_solutions
+from steps.solving import Solved, adaptive, set_by_user, solve_metrics, solve_round
 
 __all__ = ["AmplitudeRound", "PhaseRound"]
 
@@ -213,14 +213,16 @@ class GainRound(Step):
         closure quantities is better than either.
         """
         components = str(context.metric("closure_model", ""))
-        if components and not best.tables:
+        # A complete model also starts the amplitudes off: CLEAN's has absorbed their errors.
+        fresh = self.amplitude and not suffix and context.metric("closure_model_complete", False)
+        if components and (fresh or not best.tables):
             fill_component_model(context, context.workdir / components)
             return None, "model fitted to closure quantities", None
         made = mask.make_mask(
             context.workdir / best.products["image"],
             folder / f"mask{suffix}.fits",
             mask.MaskOptions(
-                sigma=context.options["sigma_mask"],
+                sigma=self._sigma_mask(context),
                 floor=context.options["sigma_mask_floor"],
                 dilate_beams=context.options["mask_dilation"],
             ),
@@ -254,6 +256,16 @@ class GainRound(Step):
             raise Skip("CLEAN found nothing within the mask: no model to calibrate against")
         fill_model(context, masked, options)
         return made.path, made.reason, start
+
+    def _sigma_mask(self, context: Context) -> float:
+        """The mask's threshold: with a model that needs no shielding from artefacts, the floor.
+
+        High thresholds keep the artefacts of badly phased data out of the model. An adaptive
+        run starts from a better one, and a mask that cuts real emission drains flux.
+        """
+        if adaptive(context) and not set_by_user(context, "sigma_mask"):
+            return float(context.options["sigma_mask_floor"])
+        return float(context.options["sigma_mask"])
 
     def _prior(self, context: Context) -> tuple[TableRef, ...]:
         """The tables kept beneath: those of the first group of rounds that were all accepted."""

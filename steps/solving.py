@@ -160,8 +160,12 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
         metrics["held_out"] = curve(held_out[0].choice)
         metrics["longest_baseline_km"] = max(item.longest_m for item in held_out) / 1000
         tested = [item.coherence for item in held_out if item.coherence is not None]
-        flags = {name: good for one in tested for name, good, sigma in
-                 zip(one.antenna, one.coherent, one.sigma, strict=True) if np.isfinite(sigma)}  # fmt: skip
+        flags = {
+            name: bool(good)
+            for one in tested
+            for name, good, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
+            if np.isfinite(sigma)
+        }
         metrics["incoherent_stations"] = sorted(name for name, good in flags.items() if not good)
         metrics["coherent_fraction"] = float(np.mean(list(flags.values()))) if flags else 0.0
         metrics["kept_from_longer"] = sorted(
