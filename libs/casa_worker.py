@@ -60,7 +60,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
     try:
         module = importlib.import_module(request["module"])
         result = getattr(module, request["task"])(**request["kwargs"])
-    except Exception as error:  # every failure of a task is reported to the parent, which raises
+    except Exception as error:  # noqa: BLE001 - any failure is reported to the parent, which raises
         return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
     return {"result": plain(result)}
 

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.casa import CasaSession
 from libs.errors import SolveError, ToolError
-from libs.tables import fsync_tree, flagged_fraction, open_table, summarise
+from libs.tables import flagged_fraction, fsync_tree, open_table, summarise
 
-__all__ = ["CasaSolver", "antenna_selections", "applycal_arguments", "gaincal_arguments", "spwmap_for", "table_facts"]
+__all__ = [
+    "CasaSolver",
+    "antenna_selections",
+    "applycal_arguments",
+    "gaincal_arguments",
+    "spwmap_for",
+    "table_facts",
+]
 
 
 

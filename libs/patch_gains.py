@@ -50,7 +50,7 @@ def keep_coherent(
 
 
 def _at(solutions: GainSolutions, antenna: int, time_s: np.ndarray) -> np.ndarray:
-    """Gains (ntime, nfreq, npol) of one antenna at other times; edges hold, flagged are left out."""
+    """Gains (ntime, nfreq, npol) of an antenna at other times; edges hold, flagged left out."""
     _, nfreq, _, npol = solutions.shape
     out = np.ones((len(time_s), nfreq, npol), complex)
     for block in range(nfreq):

@@ -360,7 +360,7 @@ def run_statwt(
 
 
 def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
-    """Return what is wrong with the weights of unflagged data (or ""), and the median of the first hand."""
+    """Return what is wrong with unflagged data's weights (or ""), and the first hand's median."""
     kept: dict[int, list[NDArray[np.float32]]] = {}
     for chunk in chunks(ms, ("WEIGHT", "FLAG", "FLAG_ROW")):
         good = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]).all(axis=1)

@@ -1,4 +1,4 @@
-"""Solving a round: every working copy, with the template's options or those held-out data choose."""
+"""Solving a round, with the template's options or those that held-out data choose."""
 
 from __future__ import annotations
 
