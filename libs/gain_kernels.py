@@ -62,20 +62,26 @@ def accumulate(
             baseline = baseline_index(p, q, nant)
             if baseline % threads != thread:
                 continue
-            for chan in range(nchan):
-                block = channel_block[chan]
-                if block < 0:
-                    continue
-                if not corr_dep_flags:
-                    any_flag = False
-                    for corr in range(ncorr):
-                        any_flag |= flag[row, chan, corr]
-                    if any_flag:
+            for pol in range(npol):
+                corr = hands[pol]
+                # Sums of neighbouring channels are kept here and stored once a block.
+                total, power_sum, block = 0.0 + 0.0j, 0.0, -1
+                for chan in range(nchan):
+                    if channel_block[chan] != block:
+                        if power_sum > 0.0:
+                            vis_sum[slot, block, baseline, pol] += total
+                            weight_sum[slot, block, baseline, pol] += power_sum
+                            time_sum[thread, slot, block, 0] += power_sum * time[row]
+                            time_sum[thread, slot, block, 1] += power_sum
+                        total, power_sum, block = 0.0 + 0.0j, 0.0, channel_block[chan]
+                    if block < 0 or flag[row, chan, corr]:
                         continue
-                for pol in range(npol):
-                    corr = hands[pol]
-                    if flag[row, chan, corr]:
-                        continue
+                    if not corr_dep_flags:
+                        any_flag = False
+                        for other in range(ncorr):
+                            any_flag |= flag[row, chan, other]
+                        if any_flag:
+                            continue
                     w = _sample_weight(weight[row, chan if weight_chans > 1 else 0, corr], is_sigma)
                     if w == 0.0:
                         continue
@@ -99,12 +105,13 @@ def accumulate(
                         continue
                     if not m2 > 0.0 or not math.isfinite(m2):
                         continue
-                    if swap:
-                        product = product.conjugate()
-                    vis_sum[slot, block, baseline, pol] += product
-                    weight_sum[slot, block, baseline, pol] += m2
-                    time_sum[thread, slot, block, 0] += m2 * time[row]
-                    time_sum[thread, slot, block, 1] += m2
+                    total += product.conjugate() if swap else product
+                    power_sum += m2
+                if power_sum > 0.0:
+                    vis_sum[slot, block, baseline, pol] += total
+                    weight_sum[slot, block, baseline, pol] += power_sum
+                    time_sum[thread, slot, block, 0] += power_sum * time[row]
+                    time_sum[thread, slot, block, 1] += power_sum
 
 
 @njit(cache=True)
@@ -460,18 +467,19 @@ def apply_gains(
     weight_chans = weight.shape[1]
     for row in prange(nrow):
         t, p, q = gain_row[row], ant1[row], ant2[row]
-        for chan in range(nchan):
-            gc = chan if gain_chans > 1 else 0
-            for corr in range(ncorr):
-                k1 = feeds1[corr] if npol > 1 else 0
-                k2 = feeds2[corr] if npol > 1 else 0
-                g = gains[t, gc, p, k1] * gains[t, gc, q, k2].conjugate()
-                power = g.real * g.real + g.imag * g.imag
-                if power > 0.0:
-                    corrected[row, chan, corr] = complex(data[row, chan, corr]) / g
-                else:
-                    corrected[row, chan, corr] = data[row, chan, corr]
-                if flag_unsolved and not (gains_ok[t, gc, p, k1] and gains_ok[t, gc, q, k2]):
+        for corr in range(ncorr):
+            k1 = feeds1[corr] if npol > 1 else 0
+            k2 = feeds2[corr] if npol > 1 else 0
+            inverse, power, solved = 1.0 + 0.0j, 1.0, True
+            for chan in range(nchan):
+                if chan == 0 or gain_chans > 1:
+                    gc = chan if gain_chans > 1 else 0
+                    g = gains[t, gc, p, k1] * gains[t, gc, q, k2].conjugate()
+                    power = g.real * g.real + g.imag * g.imag
+                    inverse = g.conjugate() / power if power > 0.0 else 1.0 + 0.0j
+                    solved = gains_ok[t, gc, p, k1] and gains_ok[t, gc, q, k2]
+                corrected[row, chan, corr] = complex(data[row, chan, corr]) * inverse
+                if flag_unsolved and not solved:
                     flag[row, chan, corr] = True
                 if weight.size > 0 and (weight_chans > 1 or chan == 0):
                     weight[row, chan, corr] *= power
