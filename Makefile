@@ -59,11 +59,13 @@ $(BIN)/python:
 $(VENV)/.installed-run: $(NEEDS) | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e .
+	@$(BIN)/python -m libs.warm_up
 	@touch $@
 
 $(VENV)/.installed-test: $(NEEDS) | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,cluster]'
+	@$(BIN)/python -m libs.warm_up
 	@touch $(VENV)/.installed-run $@
 
 $(VENV)/.installed-dev: $(NEEDS) | $(BIN)/python

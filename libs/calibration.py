@@ -57,7 +57,14 @@ class SolveOptions:
     uvmin_m, uvmax_m : float
         Baselines outside this range (m) take no part; ``uvmax_m`` 0 means no limit.
     robust : bool
-        Student-t weights against outliers (native solver only).
+        Student-t weights against outliers (native solver, gains only).
+    solution : str
+        ``"gain"``; ``"tec"``: phases that go as 1 / frequency, one TEC for the whole band and
+        both polarizations; ``"tec+phase"``: and a constant phase (native solver only).
+    channels_per_block : int
+        Frequency blocks of so many channels, each with a gain of its own (native solver only);
+        0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
+        worked out.
     """
 
     solint: float | Literal["int", "inf"] = "inf"
@@ -71,12 +78,16 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     robust: bool = False
+    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    channels_per_block: int = 0
 
     def __post_init__(self) -> None:
         if not self.combine <= {"spw", "scan"}:
             raise ValueError(f"combine may hold spw and scan, not {sorted(self.combine)}")
         if self.solnorm and self.calmode == "p":
             raise ValueError("a phase-only table is never normalised")
+        if self.solution != "gain" and self.calmode != "p":
+            raise ValueError(f"{self.solution} is a solution for phases, not for {self.calmode}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,9 @@ class ApplyResult:
 class Solver(Protocol):
     """The interface of every solver and applier."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the solver."""
 
     def solve(
         self,

@@ -233,7 +233,9 @@ class ImageProducts:
 class Imager(Protocol):
     """The interface of every imager."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the tool."""
 
     def version(self) -> str:
         """Return the version of the tool, for the record.

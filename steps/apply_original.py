@@ -67,11 +67,14 @@ def _targets(
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
         _check_windows(copy, path)
-        yield path, [
-            AppliedTable(workdir / ref.path, ref.spwmap, ref.interp)  # type: ignore[arg-type]
-            for ref in last
-            if ref.ms == copy.name
-        ]
+        yield (
+            path,
+            [
+                AppliedTable(workdir / ref.path, ref.spwmap, ref.interp)  # type: ignore[arg-type]
+                for ref in last
+                if ref.ms == copy.name
+            ],
+        )
 
 
 def _check_windows(copy: Path, target: Path) -> None:

@@ -163,9 +163,7 @@ def _amplitude_worth_it(amplitude: HeldOutChoice, phase: HeldOutChoice) -> HeldO
 def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str]) -> SolveOptions:
     """Return the options as held-out data want them; what the user fixed stays."""
     combine = {
-        name
-        for name, wanted in (("spw", best.combine_spw), ("scan", best.combine_scan))
-        if wanted
+        name for name, wanted in (("spw", best.combine_spw), ("scan", best.combine_scan)) if wanted
     }
     changes: dict[str, Any] = {}
     if "solint" not in fixed:

@@ -95,7 +95,7 @@ def imaging_options(
         vis=tuple(measurement_sets(context)),
         folder=folder,
         basename=basename,
-        imsize=imsize,  # type: ignore[arg-type]
+        imsize=imsize,
         cell_arcsec=cell,
         column=column_in_use(refs),  # type: ignore[arg-type]
         robust=options["robust"],

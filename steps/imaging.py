@@ -124,9 +124,7 @@ class FovImage(Step):
 
     def _field(self, context: Context) -> geometry.CoarseField:
         """The grid of the whole primary beam."""
-        diameter = dish_diameter_m(
-            context.metric("instrument"), context.metric("dish_diameter_m")
-        )
+        diameter = dish_diameter_m(context.metric("instrument"), context.metric("dish_diameter_m"))
         field = geometry.coarse_field(
             context.metric("longest_baseline_m"),
             (context.metric("min_frequency_hz"), context.metric("max_frequency_hz")),

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
     uses = ("imager", "solver", "template", "rounds", "threads")
-    options = ROUND_OPTIONS
+    options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
     amplitude = False
 

@@ -133,9 +133,7 @@ def _keep(
                 longer[name] = solutions
     present = {
         name
-        for name, sigma in zip(
-            held_out.coherence.antenna, held_out.coherence.sigma, strict=True
-        )
+        for name, sigma in zip(held_out.coherence.antenna, held_out.coherence.sigma, strict=True)
         if np.isfinite(sigma)
     }
     lost = [name for name in held_out.fallback if name in present]

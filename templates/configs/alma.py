@@ -1,4 +1,8 @@
-"""Self-calibration of ALMA data: the target of one band, line-free channels. Every key but vis is optional; README explains each."""
+"""Self-calibration of ALMA data: the target of one band, line-free channels.
+
+Every key but vis is optional;
+README explains each.
+"""
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/uid_target.ms"

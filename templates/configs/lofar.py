@@ -1,4 +1,8 @@
-"""Self-calibration of one LOFAR source with international stations: the ladder to 800 km. Every key but vis is optional; README explains each."""
+"""Self-calibration of one LOFAR source with international stations: the ladder to 800 km.
+
+Every key but vis is optional;
+README explains each.
+"""
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/source.ms"
