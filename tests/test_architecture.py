@@ -13,7 +13,7 @@ from steps import STANDARD, STEPS
 from tests.conftest import ROOT
 
 LAYERS = ("libs", "selfcal", "steps", "reports")
-MAX_LINES = 600
+MAX_LINES = 650
 # what each layer may import of the project
 ALLOWED = {
     "libs": {"libs"},
@@ -121,7 +121,7 @@ def test_every_option_has_a_meaning_and_a_valid_default() -> None:
         names = [option.name for option in kind.options]
         assert len(names) == len(set(names)), step
         for option in kind.options:
-            assert option.meaning and len(option.meaning) < 110, f"{step}.{option.name}"
+            assert option.meaning and len(option.meaning) < 140, f"{step}.{option.name}"
             option.parse(option.default, step)
 
 
