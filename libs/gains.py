@@ -21,6 +21,8 @@ from libs.errors import SolveError
 from libs.gain_sums import NormalEquations, accumulate_batches
 from libs.solutions import GainSolutions
 from libs.tables import open_table
+from libs.tec import TecFit, concatenate_fits, reference_tec, solve_tec
+from libs.tec_table import TecSolutions, store_tec, tec_blocks
 
 __all__ = [
     "GainFit",
@@ -159,6 +161,34 @@ def fit_normal_equations(
     )  # fmt: skip
 
 
+def fit_tec(sums: NormalEquations, options: SolveOptions) -> TecFit:
+    """Solve accumulated normal equations for TECs as the options say; see `libs.tec.solve_tec`.
+
+    Raises
+    ------
+    InputError
+        The sums have too few frequency blocks.
+    """
+    return solve_tec(
+        sums.vis, sums.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
+        sums.frequency_hz, with_phase=options.solution == "tec+phase",
+        gaintype=options.gaintype, minblperant=options.minblperant, minsnr=options.minsnr,
+    )  # fmt: skip
+
+
+def gains_of_tec(fit: TecFit, frequency_hz: NDArray[np.float64]) -> GainFit:
+    """Return the gains that TECs make at frequencies; chi2 and samples are those of the band."""
+    gain = fit.gain(frequency_hz)
+    flag = np.broadcast_to(fit.flag[:, None], gain.shape)
+    shape = (len(fit.chi2), len(frequency_hz))
+    return GainFit(
+        gain, flag.copy(), fit.snr(frequency_hz),
+        np.broadcast_to(fit.attempted[:, None], shape),
+        np.broadcast_to(fit.chi2[:, None], shape),
+        np.broadcast_to(fit.samples[:, None], shape),
+    )  # fmt: skip
+
+
 def refant_choices(
     refants: Sequence[int],
     position_m: NDArray[np.float64],
@@ -242,6 +272,20 @@ def _antenna_ids(names: Sequence[str], antenna: Sequence[str]) -> list[int]:
     return [known[name] for name in names if name in known]
 
 
+def _store_tec(
+    table: Path,
+    fit: TecFit,
+    rows: NDArray[np.bool_],
+    used: NDArray[np.int64],
+    solutions: GainSolutions,
+) -> None:
+    """Keep the TECs of the intervals written beside the gains they make."""
+    tec, phase = reference_tec(fit.tec_tecu[rows], fit.phase_rad[rows], used)
+    middle = fit.snr(np.array([fit.centre_hz]))[rows, 0]
+    weight = np.where(solutions.flag[:, 0], 0, middle**2)
+    store_tec(table, TecSolutions(solutions.time_s, tec, phase, weight))
+
+
 def _concatenate(fits: Sequence[GainFit]) -> GainFit:
     names = ("gain", "flag", "snr", "attempted", "chi2", "samples")
     return GainFit(**{n: np.concatenate([getattr(fit, n) for fit in fits]) for n in names})
@@ -296,14 +340,21 @@ class NativeSolver:
         """
         start = time.monotonic()
         fits: list[GainFit] = []
+        tecs: list[TecFit] = []
+        blocks = None if options.solution == "gain" else tec_blocks(ms, options.channels_per_block)
+        size = options.channels_per_block or self.channels_per_block
         axes: list[_Axis] = []
         used_spw: NDArray[np.bool_] = np.zeros(0, bool)
         for sums in accumulate_batches(
-            ms, options, prior, channels_per_block=self.channels_per_block,
+            ms, options, prior, channels_per_block=blocks.solved_channels if blocks else size,
             corr_dep_flags=self.corr_dep_flags,
         ):  # fmt: skip
-            refants = _antenna_ids(options.refant, sums.antenna)
-            fits.append(fit_normal_equations(sums, options, guess_from=refants))
+            if blocks:
+                tecs.append(fit_tec(sums, options))
+                fits.append(gains_of_tec(tecs[-1], blocks.frequency_hz))
+            else:
+                refants = _antenna_ids(options.refant, sums.antenna)
+                fits.append(fit_normal_equations(sums, options, guess_from=refants))
             axes.append(
                 _Axis(sums.time_s, sums.interval_s, sums.scan, sums.field, sums.observation)
             )
@@ -311,14 +362,20 @@ class NativeSolver:
             used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
             facts = replace(sums, vis=sums.vis[:0], weight=sums.weight[:0])
             del sums
+        if blocks:
+            facts = replace(facts, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
         solutions, kept, used, axis = self._finish(fits, axes, facts, used_spw, options, ms)
         write_caltable(
             table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
             observation=axis.observation, refant=used,
         )  # fmt: skip
+        if tecs:
+            rows = np.concatenate([fit.attempted.any(axis=1) for fit in fits])
+            _store_tec(table, concatenate_fits(tecs), rows, used[:, 0], solutions)
         with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
             count = windows.nrows()
-        spwmap = (int(solutions.spw[0]),) * count if "spw" in options.combine else ()
+        one_spw = "spw" in options.combine and not blocks
+        spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
         good = ~solutions.flag[kept]
         return SolveResult(
             table=Path(table),
@@ -354,7 +411,7 @@ class NativeSolver:
         gain, flag, used = reference_phases(
             fit.gain[rows], fit.flag[rows], choices, options.calmode, kept
         )
-        if "spw" in options.combine:
+        if "spw" in options.combine and options.solution == "gain":
             spw = facts.spw[used_spw][:1]
             frequency = np.array([facts.frequency_hz[used_spw].mean()])
         else:

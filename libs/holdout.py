@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm as norm_distribution
 
+from libs.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gain_sums import NormalEquations
-from libs.gains import reference_phases, refant_choices, solve_gains
+from libs.gains import refant_choices, reference_phases, solve_gains
+from libs.tec import solve_tec
 
 __all__ = [
     "Candidate",
@@ -50,6 +52,10 @@ class Candidate:
         ``T`` or ``G``.
     calmode : str
         ``p``, ``a`` or ``ap``.
+    solution : str
+        ``gain``, ``tec`` or ``tec+phase``; the latter two are for the whole band.
+    channels_per_block : int
+        Width of the frequency blocks of the sums; 0: one block each spectral window.
     """
 
     solint_s: float
@@ -57,11 +63,17 @@ class Candidate:
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
     calmode: Literal["p", "a", "ap"] = "p"
+    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    channels_per_block: int = 0
 
     def __str__(self) -> str:
         length = "scan" if np.isinf(self.solint_s) else f"{self.solint_s:.4g} s"
         length = "all scans" if self.combine_scan else length
         spw = "spws combined" if self.combine_spw else "each spw"
+        if self.channels_per_block:
+            spw = f"each {self.channels_per_block} channels"
+        if self.solution != "gain":
+            spw = self.solution.upper().replace("+PHASE", " and phase")
         return f"{self.calmode} {self.gaintype} {length}, {spw}"
 
 
@@ -214,20 +226,61 @@ def score_candidate(
     freedom = count = 0
     for number in range(folds):
         out = fold == number
-        fit = solve_gains(
-            longer.vis, longer.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
-            calmode=candidate.calmode, gaintype=candidate.gaintype,
-            combine_blocks=candidate.combine_spw, minblperant=minblperant, minsnr=0.0,
-            guess_from=refants, baseline_mask=~out,
-        )  # fmt: skip
-        choices = refant_choices(list(refants), sums.position_m, fit.flag)
-        gain, flag, _ = reference_phases(fit.gain, fit.flag, choices, candidate.calmode)
-        parts = _predict(sums, longer.time_s, gain, ~flag, out)
+        fit = _solve_without(out, longer, candidate, refants, minblperant)
+        parts = _predict(sums, longer.time_s, fit.gain, fit.good, out)
         change, power, count = change + parts[0], power + parts[1], count + parts[2]
-        chi2 += float(fit.chi2.sum())
-        freedom += 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
+        chi2, freedom = chi2 + fit.chi2, freedom + fit.freedom
     noise = chi2 / freedom if freedom > 0 else np.inf
     return Score(candidate, change, power, noise, count)
+
+
+@dataclass(frozen=True)
+class _FoldFit:
+    """Gains (ntime, nblock or 1, nant, ngain) of one fold, where they are good, their chi2."""
+
+    gain: NDArray[np.complex128]
+    good: NDArray[np.bool_]
+    chi2: float
+    freedom: int
+
+
+def _solve_without(
+    out: NDArray[np.bool_],
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+) -> _FoldFit:
+    """Solve without the baselines held out; gains are those of the blocks of the sums."""
+    ends = (longer.antenna1, longer.antenna2, len(longer.antenna))
+    if candidate.solution != "gain":
+        tec = solve_tec(
+            longer.vis, longer.weight, *ends, longer.frequency_hz,
+            with_phase=candidate.solution == "tec+phase", gaintype=candidate.gaintype,
+            minblperant=minblperant, minsnr=0.0, baseline_mask=~out,
+        )  # fmt: skip
+        gain = tec.gain(longer.frequency_hz)
+        flag = np.broadcast_to(tec.flag[:, None], gain.shape)
+        # of two components of a residual only that in quadrature is in a TEC's chi2
+        chi2, freedom = float(tec.chi2.sum()), int(tec.freedom.sum())
+        place = np.arange(len(longer.spw))
+    else:
+        place = spw_groups(longer.spw)
+        if candidate.channels_per_block:
+            place = np.arange(len(longer.spw))
+        blocks = merge_blocks(longer, place)
+        fit = solve_gains(
+            blocks.vis, blocks.weight, *ends, calmode=candidate.calmode,
+            gaintype=candidate.gaintype, combine_blocks=candidate.combine_spw,
+            minblperant=minblperant, minsnr=0.0, guess_from=refants, baseline_mask=~out,
+        )  # fmt: skip
+        gain, flag, chi2 = fit.gain, fit.flag, float(fit.chi2.sum())
+        freedom = 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
+        if candidate.combine_spw:
+            place = np.zeros(1, np.int64)
+    choices = refant_choices(list(refants), longer.position_m, flag)
+    gain, flag, _ = reference_phases(gain, flag, choices, candidate.calmode)
+    return _FoldFit(gain[:, place], ~flag[:, place], chi2, freedom)
 
 
 def _predict(
@@ -255,13 +308,19 @@ def choose_solve(
     refants: Sequence[int] = (),
     minblperant: int = 4,
     ladder: Sequence[float] = (),
+    channels_per_block: int = 0,
+    solution: Literal["auto", "gain", "tec", "tec+phase"] = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> HeldOutChoice:
     """Return how to solve: interval, spectral windows together or apart, polarizations alike.
 
     First the ladder of intervals with all windows and polarizations in one solution, the form
     that stands the most noise; then windows and polarizations apart at the best interval and
-    its neighbours, taken only when they predict better by more than chance.
+    its neighbours, taken only when they predict better by more than chance. Last, for phases
+    of sums in blocks finer than a window: phases of each block, on all intervals, since one
+    phase for the band may have failed at every one; a TEC where the band is wide enough to
+    show it, which has fewer unknowns than phases of each window or block and therefore wins
+    when it is as good; a TEC with a constant phase.
 
     Parameters
     ----------
@@ -272,6 +331,10 @@ def choose_solve(
     minblperant : int
     ladder : sequence of float
         Intervals to try, s; default `interval_ladder` of the data.
+    channels_per_block : int
+        Width of the frequency blocks of ``sums``; 0: one each spectral window.
+    solution : str
+        ``auto``, or the only one to try.
     progress : callable, optional
         Told each candidate.
 
@@ -288,9 +351,7 @@ def choose_solve(
         for candidate in candidates:
             if progress:
                 progress(f"held-out data: {candidate}")
-            new.append(
-                score_candidate(sums, candidate, refants=refants, minblperant=minblperant)
-            )
+            new.append(score_candidate(sums, candidate, refants=refants, minblperant=minblperant))
         scores.extend(new)
         return new
 
@@ -298,8 +359,14 @@ def choose_solve(
     plain = [Candidate(step, calmode=calmode) for step in steps]
     if len(np.unique(sums.scan)) > 1:
         plain.append(Candidate(np.inf, combine_scan=True, calmode=calmode))
+    if solution in ("tec", "tec+phase"):
+        plain = [
+            replace(one, solution=solution, combine_spw=False,
+                    channels_per_block=channels_per_block)
+            for one in plain
+        ]  # fmt: skip
     best = max(tried(plain), key=lambda score: score.fall)
-    for change in _freedoms(sums):
+    for change in _freedoms(sums) if solution in ("auto", "gain") else ():
         near = _neighbours(best.candidate, steps)
         freer = max(
             tried(replace(candidate, **change) for candidate in near),  # type: ignore[arg-type]
@@ -308,6 +375,9 @@ def choose_solve(
         noise = min(score.noise for score in scores)
         if freer.fall - best.fall > ADVANTAGE * max(freer.error(noise), best.error(noise)):
             best = freer
+    if calmode == "p" and solution in ("auto", "gain"):
+        solutions = ("tec", "tec+phase") if solution == "auto" else ()
+        best = _by_frequency(sums, best, scores, plain, channels_per_block, solutions, tried)
     noise = min(score.noise for score in scores)
     sigma = best.significance(noise)
     if not sigma >= SIGNIFICANCE:
@@ -318,6 +388,39 @@ def choose_solve(
         return HeldOutChoice(None, reason, tuple(scores), noise)
     reason = f"{best.candidate}: predicts held-out data best ({sigma:.0f} sigma)"
     return HeldOutChoice(best.candidate, reason, tuple(scores), noise)
+
+
+def _by_frequency(
+    sums: NormalEquations,
+    best: Score,
+    scores: Sequence[Score],
+    plain: Sequence[Candidate],
+    channels_per_block: int,
+    solutions: Sequence[str],
+    tried: Callable[[Iterable[Candidate]], list[Score]],
+) -> Score:
+    """Return the best of phases of each block and TECs, if it beats the best so far."""
+
+    def better(score: Score, by: float) -> Score:
+        noise = min(one.noise for one in scores)
+        margin = by * max(score.error(noise), best.error(noise))
+        return score if score.fall - best.fall > margin else best
+
+    def top(**change: object) -> Score:
+        new = [replace(one, gaintype=gaintype, **change) for one in plain]  # type: ignore[arg-type]
+        return max(tried(new), key=lambda score: score.fall)
+
+    gaintype = best.candidate.gaintype
+    if channels_per_block and len(sums.spw) > len(np.unique(sums.spw)):
+        best = better(top(combine_spw=False, channels_per_block=channels_per_block), ADVANTAGE)
+    blocks = len(np.unique(sums.frequency_hz))
+    if blocks < 3 or not tec_distinguishable(sums.frequency_hz):
+        return best
+    for solution in solutions:
+        plainer = best.candidate.solution == "gain" and not best.candidate.combine_spw
+        wide = {"combine_spw": False, "channels_per_block": channels_per_block}
+        best = better(top(solution=solution, **wide), -ADVANTAGE if plainer else ADVANTAGE)
+    return best
 
 
 def _own_ladder(sums: NormalEquations) -> list[float]:
@@ -334,7 +437,7 @@ def _freedoms(sums: NormalEquations) -> list[dict[str, object]]:
     changes: list[dict[str, object]] = []
     if len(sums.polarization) > 1:
         changes.append({"gaintype": "G"})
-    if len(sums.spw) > 1:
+    if len(np.unique(sums.spw)) > 1:
         changes.append({"combine_spw": False})
     return changes
 
@@ -395,15 +498,8 @@ def held_out_coherence(
     chi2, freedom = 0.0, 0
     for number in range(folds):
         out = fold == number
-        fit = solve_gains(
-            longer.vis, longer.weight, sums.antenna1, sums.antenna2, nant,
-            calmode=candidate.calmode, gaintype=candidate.gaintype,
-            combine_blocks=candidate.combine_spw, minblperant=minblperant, minsnr=0.0,
-            guess_from=refants, baseline_mask=~out,
-        )  # fmt: skip
-        choices = refant_choices(list(refants), sums.position_m, fit.flag)
-        gain, flag, _ = reference_phases(fit.gain, fit.flag, choices, candidate.calmode)
-        at, solved = _at_times(longer.time_s, gain, ~flag, sums.time_s)
+        fit = _solve_without(out, longer, candidate, refants, minblperant)
+        at, solved = _at_times(longer.time_s, fit.gain, fit.good, sums.time_s)
         one, two = sums.antenna1[out], sums.antenna2[out]
         known = solved[:, :, one] & solved[:, :, two]
         total = np.where(known, at[:, :, one] * np.conj(at[:, :, two]), 0)
@@ -412,8 +508,7 @@ def held_out_coherence(
         for stations in (one, two):
             np.add.at(projected, stations, inner)
             np.add.at(power, stations, norm)
-        chi2 += float(fit.chi2.sum())
-        freedom += 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
+        chi2, freedom = chi2 + fit.chi2, freedom + fit.freedom
     noise = chi2 / freedom if freedom > 0 else np.inf
     with np.errstate(invalid="ignore", divide="ignore"):
         coherence = np.where(power > 0, projected / power, np.nan)
