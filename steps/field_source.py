@@ -37,7 +37,7 @@ __all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "runn
 _COMMAND = Path(__file__).resolve().parent.parent / "auto_selfcal.py"
 _LOCK_WAIT_S = 60.0
 # However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
-_LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 98e3
+_LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 195.3125e3
 _STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
 
 
