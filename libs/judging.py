@@ -124,9 +124,10 @@ def ladder_uvmax_m(
 ) -> float:
     """Return the longest baseline of a rung, m.
 
-    The ladder climbs by equal factors from the maximum coherent baseline (at least ``bottom_m``,
-    at most ``top_m``) to ``top_m``.
+    The ladder climbs by equal factors from the maximum coherent baseline (at least ``bottom_m``)
+    to ``top_m``; where closure phases are coherent beyond that, every rung has all of it.
     """
+    top_m = max(top_m, coherent_m)
     start = min(max(coherent_m, bottom_m), top_m)
     share = min(rung, rungs - 1) / (rungs - 1)
     return float(start * (top_m / start) ** share)
@@ -164,7 +165,7 @@ def judge_ladder(
         faults.append(f"total flux fell {change:+.1%}")
     summary = (
         f"SNR {new['snr']:.4g}, flux {change:+.1%}, {coherent:.0%} of the stations coherent,"
-        f" beam {math.sqrt(best['beam_area_arcsec2'] / new['beam_area_arcsec2']):.2f} x finer"
+        f" beam {math.sqrt(new['beam_area_arcsec2']):.3g} arcsec"
     )
     if faults:
         return Verdict(False, "; ".join(faults) + f" ({summary})")

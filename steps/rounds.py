@@ -142,13 +142,20 @@ class GainRound(Step):
     def run(self, context: Context) -> StepResult:
         """Image with a mask, solve, apply, image again, judge; again while it helps."""
         earlier = best_result(context)
+        self._check_rung(context, earlier)
         best = Best(earlier.metrics, earlier.products, context.tables)
         folder = clean_folder(context, self.name)
         self.prepare(context)
         accepted: StepResult | None = None
         images: list[Mapping[str, Any]] = []
         for cycle in range(1, context.options["max_cycles"] + 1):
-            result = self._cycle(context, best, folder, cycle)
+            try:
+                result = self._cycle(context, best, folder, cycle)
+            except Skip:
+                # nothing to do in a later cycle takes nothing from those before it
+                if accepted is None:
+                    raise
+                break
             images += result.images
             if result.status != "done":
                 accepted = accepted or result
@@ -163,6 +170,16 @@ class GainRound(Step):
             accepted = self._conclude(context, earlier, accepted, cycle)
         ensure_tables(context, accepted.tables)
         return replace(accepted, images=tuple(images))
+
+    def _check_rung(self, context: Context, earlier: StepResult) -> None:
+        """Skip a rung that would only repeat one that did not help."""
+        if context.options["uvmax"] != "ladder" or not context.results:
+            return
+        last = next(reversed(context.results.values()))
+        best = Best(earlier.metrics, earlier.products, context.tables)
+        same = self._judged_with(context, best)["uvmax"] == earlier.metrics["judged_with"]["uvmax"]
+        if context.tables and last.status != "done" and same:
+            raise Skip("the ladder has reached its top and the last round did not help")
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -291,7 +308,8 @@ class GainRound(Step):
             flux_loss=options["max_flux_loss"],
             flux_warning=options["flux_warning"],
         )
-        if options["uvmax"] == "ladder":
+        limit_m = self._judged_with(context, best)["uvmax"]
+        if options["uvmax"] == "ladder" and limit_m != best.metrics["judged_with"]["uvmax"]:
             coherent = solve_metrics(trial.solved).get("coherent_fraction", 1.0)
             verdict = judge_ladder(
                 statistics, best.metrics, limits, coherent, options["min_coherent"]

@@ -11,11 +11,10 @@ import numpy as np
 
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
-from libs.errors import SolveError
 from libs.flux_scale import hold_flux_scale
 from libs.patch_gains import keep_coherent
 from selfcal.context import Context
-from selfcal.step import TableRef
+from selfcal.step import Skip, TableRef
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
 from steps.held_out import HeldOut, ask_held_out, chosen_options, curve
 
@@ -49,7 +48,9 @@ def solve_round(
     Raises
     ------
     SolveError
-        A working copy has no solution, or held-out data say that no gains are worth trusting.
+        A working copy has no solution.
+    Skip
+        Held-out data say that no gains are worth trusting.
     """
     refs, solved = list(prior), []
     for ms in measurement_sets(context):
@@ -105,7 +106,7 @@ def _options(
         held_out = ask_held_out(context, ms, options, prior)
     best = held_out.choice.best
     if best is None:
-        raise SolveError(held_out.choice.reason)
+        raise Skip(held_out.choice.reason)
     fixed = [name for name in ("solint", "combine", "gaintype") if set_by_user(context, name)]
     if values["solint"] == "auto" and "solint" in fixed:
         fixed.remove("solint")
