@@ -97,8 +97,11 @@ def _gridder(version: Version) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Write a number without needless digits, never in a form with a thousands sign."""
-    return f"{value:.10g}"
+    """Write a number without needless digits and without an exponent.
+
+    WSClean takes what follows the first letter for the unit: of 2e-06asec it reads a 2.
+    """
+    return np.format_float_positional(float(f"{value:.10g}"), trim="-")
 
 
 def _sexagesimal(ra_deg: float, dec_deg: float) -> tuple[str, str]:

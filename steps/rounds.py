@@ -154,6 +154,7 @@ class GainRound(Step):
             except Skip:
                 # nothing to do in a later cycle takes nothing from those before it
                 if accepted is None:
+                    ensure_tables(context, context.tables)
                     raise
                 break
             images += result.images
