@@ -1,0 +1,310 @@
+"""Loop 1: layers, one table, subtraction, resume; with a perfect solver, then a real one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from libs.errors import ConfigError, InputError
+from libs.h5parm import read_h5parm
+from libs.h5parm_check import check
+from libs.scenarios import make_scenario, scenario
+from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
+from libs.solution_store import list_entries
+from libs.tables import open_table
+from selfcal.pipeline import StepFailed
+from steps import field_source
+from steps.field_command import command_field
+from steps.field_settings import load_field_settings
+from tests.conftest import ROOT, tree_hash
+from tests.libs.test_phase_shift import DEG, observe
+from tests.steps.fake_source_run import FakeRun
+
+SKY = (
+    Source(1.0, 0.5 * DEG, 0.3 * DEG, name="cal1"),
+    Source(0.7, -0.4 * DEG, 0.1 * DEG, name="cal2"),
+    Source(0.2, 0.45 * DEG, 0.1 * DEG, name="faint1"),
+    Source(0.1, -0.3 * DEG, -0.2 * DEG, name="faint2"),
+)
+ERRORS = StationErrors(
+    screen=TecScreen(rms_tecu=0.1, height_km=250.0), phase_offset_deg=40.0, amp_offset=0.05
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    folder = tmp_path_factory.mktemp("field")
+    return simulate(folder / "field.ms", observe(4, 8), SKY, ERRORS, perfect=False)
+
+
+@pytest.fixture
+def fake(made: Simulation, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    run = FakeRun(made)
+    monkeypatch.setattr(field_source, "_run", run)
+    return run
+
+
+def write_config(made: Simulation, folder: Path, **changes: object) -> Path:
+    lines = ["name,ra_deg,dec_deg,flux_Jy"]
+    for source in made.sky:
+        ra, dec = source.radec_rad(*made.observation.direction_rad)
+        lines.append(f"{source.name},{math.degrees(ra):.10f},{math.degrees(dec):.10f},"
+                     f"{source.flux_jy}")  # fmt: skip
+    (folder / "sources.csv").write_text("\n".join(lines) + "\n")
+    config = {
+        "vis": str(made.ms), "workdir": str(folder / "work"),
+        "sources": str(folder / "sources.csv"), "layers": ["500mJy", "50mJy"],
+        "average_time": "0s", "average_frequency": "0Hz", "quiet": True, **changes,
+    }  # fmt: skip
+    path = folder / "field.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def left(work: Path, layer: int) -> float:
+    """Largest visibility after a layer's subtraction, Jy."""
+    (ms,) = (work / "data" / f"after_layer_{layer}").iterdir()
+    with open_table(ms) as opened:
+        return float(np.abs(opened.getcol("DATA")).max())
+
+
+def test_layers_leave_nothing_and_every_direction_has_entries(
+    made: Simulation, fake: FakeRun, tmp_path: Path
+) -> None:
+    before = tree_hash(made.ms)
+    assert command_field([str(write_config(made, tmp_path))]) == 0
+    work = tmp_path / "work"
+    assert tree_hash(made.ms) == before
+    assert fake.calls == ["cal1", "cal2", "faint1", "faint2"]
+    assert 0.2 < left(work, 1) < 0.4
+    assert left(work, 2) < 2e-3
+    entries = {item.entry.key: item.entry for item in list_entries(work / "solutions.h5")}
+    stations = made.observation.array.name
+    assert set(entries) == {(s.name, station) for s in SKY for station in stations}
+    assert entries["faint1", stations[0]].refined_from == "cal1"
+    assert entries["faint2", stations[0]].refined_from == "cal2"
+    assert not [f for f in check(work / "solutions.h5") if f.level == "error"]
+    solset = read_h5parm(work / "solutions.h5")
+    for source in SKY:
+        truth = made.direction_gains[source.name].gain
+        j = solset.direction.index(source.name)
+        order = [solset.antenna.index(name) for name in stations]
+        assert np.abs(solset.gain[:, :, order, j] - truth).max() < 1e-4
+    summary = json.loads((work / "summary.json").read_text())
+    assert summary["counts"] == {"calibrated": 4, "unchanged": 0, "failed": 0, "waiting": 0}
+    assert (work / "sources.csv").read_text().count("calibrated,900.0") == 4
+
+
+def test_done_sources_are_reused(made: Simulation, fake: FakeRun, tmp_path: Path) -> None:
+    config = str(write_config(made, tmp_path))
+    assert command_field([config, "--until", "layer_1"]) == 0
+    assert command_field([config]) == 0
+    assert fake.calls == ["cal1", "cal2", "faint1", "faint2"]
+    assert command_field([config, "--from", "layer_1"]) == 0
+    assert fake.calls == ["cal1", "cal2", "faint1", "faint2", "faint1", "faint2"]
+    assert command_field([config, "--set", "subtract_snr=5"]) == 0
+    assert fake.calls.count("cal1") == 1
+
+
+def test_a_run_killed_within_a_layer_goes_on(
+    made: Simulation, fake: FakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(write_config(made, tmp_path))
+
+    def killed(task: object, data: object) -> None:
+        if getattr(task, "name", "") == "cal2":
+            raise KeyboardInterrupt
+        fake(task, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(field_source, "_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        command_field([config])
+    monkeypatch.setattr(field_source, "_run", fake)
+    assert command_field([config]) == 0
+    assert fake.calls == ["cal1", "cal2", "faint1", "faint2"]
+    assert left(tmp_path / "work", 2) < 2e-3
+
+
+def test_a_source_that_fails_is_reported_and_the_rest_go_on(
+    made: Simulation, fake: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.fails = {"cal2"}
+    assert command_field([str(write_config(made, tmp_path))]) == 0
+    work = tmp_path / "work"
+    assert "cal2: failed" in capsys.readouterr().out
+    summary = json.loads((work / "summary.json").read_text())
+    assert summary["counts"]["failed"] == 1 and summary["counts"]["calibrated"] == 3
+    by_name = {row["name"]: row for row in summary["sources"]}
+    assert by_name["cal2"]["reason"] == "the source is cursed: choose another"
+    # its direction has its neighbour's solutions, and says so
+    entries = {item.entry.key: item.entry for item in list_entries(work / "solutions.h5")}
+    station = made.observation.array.name[0]
+    assert entries["cal2", station].source == "cal1"
+    assert len(entries) == len(SKY) * len(made.observation.array)
+    # what could not be calibrated is not subtracted
+    assert 0.6 < left(work, 2) < 0.9
+
+
+def test_all_failing_stops_the_run(made: Simulation, fake: FakeRun, tmp_path: Path) -> None:
+    fake.fails = {"cal1", "cal2"}
+    with pytest.raises(StepFailed, match=r"every source of layer 1 failed; cal1: .*cursed"):
+        command_field([str(write_config(made, tmp_path))])
+    summary = json.loads((tmp_path / "work" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+
+
+def test_stations_and_sources_without_solutions_take_the_neighbours(
+    made: Simulation, fake: FakeRun, tmp_path: Path
+) -> None:
+    station = made.observation.array.name[3]
+    fake.blind = {"cal2": 3}
+    fake.unsolved = {"faint2"}
+    assert command_field([str(write_config(made, tmp_path))]) == 0
+    work = tmp_path / "work"
+    entries = {item.entry.key: item.entry for item in list_entries(work / "solutions.h5")}
+    assert entries["cal2", station].source == "cal1"
+    assert entries["faint2", station].source == "cal1"
+    other = made.observation.array.name[0]
+    assert entries["cal2", other].source == "cal2" == entries["faint2", other].source
+    assert len(entries) == len(SKY) * len(made.observation.array)
+
+
+def test_solutions_of_before_begin_the_table(
+    made: Simulation, fake: FakeRun, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert command_field([str(write_config(made, tmp_path / "a"))]) == 0
+    given = str(tmp_path / "a" / "work" / "solutions.h5")
+    config = write_config(made, tmp_path / "b", initial_solutions=given)
+    assert command_field([str(config)]) == 0
+    assert (tmp_path / "b" / "work" / "sources" / "cal1" / "best.h5").exists()
+    assert left(tmp_path / "b" / "work", 2) < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"vis": ""}, "vis is empty"),
+        ({"sources": ""}, "sources is empty"),
+        ({"layers": ["10mJy", "100mJy"]}, "do not fall"),
+        ({"layers": ["10"]}, "a flux with its unit"),
+        ({"cluster": "cloud"}, "unknown cluster"),
+        ({"source_config": "lofr"}, r"unknown source_config 'lofr' \(did you mean 'lofar'"),
+        ({"source_steps": ["startup", "p9"]}, "unknown step 'p9'"),
+        ({"overrides": {"l1": {"solnt": "30s"}}}, "solnt"),
+        ({"source_settings": {"imagr": "wsclean"}}, "did you mean 'imager'"),
+        ({"layer": ["10mJy"]}, "did you mean 'layers'"),
+    ],
+)
+def test_wrong_configs_are_refused_beforehand(
+    made: Simulation, tmp_path: Path, changes: dict[str, object], cause: str
+) -> None:
+    path = write_config(made, tmp_path, **changes)
+    with pytest.raises(ConfigError, match=cause):
+        load_field_settings(path, {})
+
+
+def test_sources_too_far_or_faint(made: Simulation, fake: FakeRun, tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="near and bright enough"):
+        command_field([str(write_config(made, tmp_path, radius="1arcsec"))])
+
+
+def test_list_and_dry_run_change_nothing(
+    made: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(made, tmp_path))
+    assert command_field([config, "--dry-run"]) == 0
+    assert "layer_1        run" in capsys.readouterr().out
+    assert command_field([config, "--list"]) == 0
+    assert "merge_2        not run yet" in capsys.readouterr().out
+    assert not (tmp_path / "work").exists()
+
+
+def test_missing_data_are_said(made: Simulation, tmp_path: Path) -> None:
+    config = write_config(made, tmp_path, vis=str(tmp_path / "no.ms"))
+    with pytest.raises((InputError, StepFailed), match=r"no\.ms does not exist"):
+        command_field([str(config)])
+
+
+# -- with real runs -------------------------------------------------------------------------------
+
+
+def _small_field(folder: Path) -> Simulation:
+    """Two calibrators and two fainter sources, nine stations, little noise."""
+    base = scenario("lofar_field")
+    chosen = dataclasses.replace(
+        base,
+        sky=tuple(s for s in base.sky if s.name in ("cal1", "cal2", "faint2", "faint4")),
+        noise_jy=0.05,
+    )
+    return make_scenario(chosen, folder / "field.ms", 0.1, antennas=9, perfect=False)
+
+
+_QUICK = {
+    "source_steps": ["startup", "save_init_flags", "test_image", "select_refant", "p0"],
+    "layers": ["300mJy", "50mJy"], "map_size": "5arcsec", "average_time": "16s",
+    "average_frequency": "2MHz", "threads": 1, "subtract_snr": 1.0,
+    "source_settings": {"rounds": "template", "template": "bright"},
+    "overrides": {"p0": {"solint": "16s", "minsnr": 0, "sigma_mask": 3, "sigma_mask_floor": 3,
+                         "max_snr_loss": 10, "max_rms_rise": 10, "max_flux_loss": 10}},
+}  # fmt: skip
+_MAIN = (
+    "import sys\nfrom steps.field_command import command_field\n"
+    "if __name__ == '__main__':\n    sys.exit(command_field(sys.argv[1:]))\n"
+)
+
+
+@pytest.mark.tools
+def test_two_workers_one_killed_give_the_same_as_inline(tmp_path: Path) -> None:
+    made = _small_field(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    script = tmp_path / "main.py"
+    script.write_text(_MAIN)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, str(script)]
+    inline = write_config(made, tmp_path / "a", **_QUICK)
+    assert subprocess.run([*words, str(inline)], env=environment, timeout=900).returncode == 0
+    config = write_config(made, tmp_path / "b", **_QUICK)
+    run = subprocess.Popen([*words, str(config), "--cluster", "local:2"], env=environment)
+    _kill_a_worker(run.pid, tmp_path / "b" / "work")
+    assert run.wait(timeout=900) == 0
+    stations = made.observation.array.name
+    one, other = (read_h5parm(tmp_path / k / "work" / "solutions.h5") for k in "ab")
+    assert "run again" in (tmp_path / "b" / "work" / "run.log").read_text()
+    assert set(one.direction) == {source.name for source in made.sky}
+    assert set(one.antenna) == set(stations)
+    assert (one.direction, one.antenna) == (other.direction, other.antenna)
+    assert len(list_entries(tmp_path / "b" / "work" / "solutions.h5")) == 4 * len(stations)
+    assert np.array_equal(one.valid, other.valid)
+    assert np.abs(one.gain - other.gain).max() < 1e-3
+    assert left(tmp_path / "a" / "work", 2) == pytest.approx(left(tmp_path / "b" / "work", 2), 1e-3)
+
+
+def _kill_a_worker(pid: int, work: Path) -> None:
+    """Kill the worker of a source of the first layer while its own run is under way."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        for mark in work.glob("sources/*/run/.running"):
+            name = mark.parent.parent.name
+            for child in psutil.Process(pid).children(recursive=True):
+                line = " ".join(child.cmdline())
+                if name in line and "auto_selfcal.py" in line:
+                    parent = child.parent()
+                    if parent is not None and parent.pid != pid:
+                        parent.kill()
+                        return
+        time.sleep(0.05)
+    raise AssertionError("no worker ran")
