@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,8 +127,8 @@ def test_the_ladder_climbs_from_the_bottom_to_the_top(
     assert climb[0] == pytest.approx(max(coherent, bottom))
     assert climb[rungs - 1] == pytest.approx(max(top, coherent))
     assert climb[rungs:] == [climb[rungs - 1]] * 2, "beyond the top there is nothing"
-    assert all(low <= high * (1 + 1e-12) for low, high in zip(climb, climb[1:], strict=False))
-    steps = [high / low for low, high in zip(climb, climb[1:rungs], strict=False)]
+    assert all(low <= high * (1 + 1e-12) for low, high in pairwise(climb))
+    steps = [high / low for low, high in pairwise(climb[:rungs])]
     assert steps == pytest.approx([steps[0]] * len(steps)), "by equal factors"
 
 

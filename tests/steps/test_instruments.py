@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import yaml
 
@@ -59,5 +61,9 @@ def test_the_numbers_hang_together() -> None:
     for bands in NUMBERS["bands_ghz"].values():
         edges = sorted(bands.values())
         assert all(low < high for low, high in edges)
-        assert all(a[1] <= b[0] for a, b in zip(edges, edges[1:], strict=False)), "no overlap"
+        assert all(a[1] <= b[0] for a, b in pairwise(edges)), "no overlap"
         assert all(isinstance(name, str) for name in bands), "YAML reads a bare 4 as a number"
+
+
+def test_the_vlba_at_the_lower_end_of_its_c_band() -> None:
+    assert identify("VLBA", 3.95e9) == ("vlba", "C")
