@@ -14,6 +14,9 @@ ARGS ?=
 PIP_FLAGS := --disable-pip-version-check --quiet
 NEEDS := setup.cfg pyproject.toml
 
+# programs of the packages installed, such as DP3.py, are found there
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .PHONY: help run test lint bench bench-peers clean
 
 help:

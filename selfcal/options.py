@@ -78,7 +78,7 @@ class Option:
             return value
         try:
             parsed = self._convert(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"{place} = {value!r} is not {self.expected()} ({error})", "correct it"
             ) from error
