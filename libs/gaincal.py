@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.casa import CasaSession
-from libs.errors import SolveError, ToolError
+from libs.errors import ConfigError, SolveError, ToolError
 from libs.tables import flagged_fraction, fsync_tree, open_table, summarise
 
 __all__ = [
@@ -156,6 +156,11 @@ class CasaSolver:
     ) -> SolveResult:
         """Run gaincal; see `libs.calibration.Solver.solve`."""
         start = time.monotonic()
+        if options.solution != "gain" or options.channels_per_block:
+            raise ConfigError(
+                "gaincal solves neither for TECs nor for blocks of channels",
+                "set solver to native, or solution to gain and block to 0",
+            )
         summary = summarise(ms)
         refants = antenna_selections(ms, summary.antenna, options.refant)
         part = table.with_name(table.name + ".part")

@@ -13,6 +13,7 @@ from libs.closure import BaselineVisibilities, closure_quantities
 from libs.closure_coherence import baseline_coherence, station_coherence
 from libs.component_model import FitOptions, fit_components
 from libs.gains import reference_phases, solve_gains
+from libs.tec import solve_tec
 
 __all__ = ["warm_up"]
 
@@ -28,6 +29,8 @@ def _solver() -> None:
                 calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
             )  # fmt: skip
             reference_phases(fit.gain, fit.flag, np.arange(nant), calmode)  # type: ignore[arg-type]
+    wide = np.ones((2, 4, len(one), 2), complex)
+    solve_tec(wide, np.ones(wide.shape), one, two, nant, np.linspace(1.2e8, 1.6e8, 4))
 
 
 def _closure() -> None:

@@ -56,7 +56,7 @@ def read_trials(metrics: Mapping[str, Any]) -> list[Trial]:
     recorded = metrics.get("held_out")
     if not isinstance(recorded, Sequence) or isinstance(recorded, str):
         return []
-    several = len({entry.get("combine_spw") for entry in recorded if isinstance(entry, Mapping)})
+    several = len({_frequency(entry) for entry in recorded if isinstance(entry, Mapping)})
     trials = []
     for entry in recorded:
         if isinstance(entry, Mapping) and math.isfinite(as_number(entry.get("gain"))):
@@ -76,14 +76,27 @@ def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) 
     mode, gaintype = str(entry.get("calmode", "")), str(entry.get("gaintype", ""))
     kind = f"{KINDS.get(mode, mode)}, {'both pols' if gaintype == 'T' else 'each pol'}"
     if several:
-        kind += ", windows combined" if entry.get("combine_spw") else ", each window"
+        kind += f", {_frequency(entry)}"
     return Trial(
         interval, order, kind, as_number(entry.get("gain")), as_number(entry.get("error")),
         _is_chosen(entry, metrics),
     )  # fmt: skip
 
 
+def _frequency(entry: Mapping[str, Any]) -> str:
+    """What becomes of the frequency axis."""
+    solution = str(entry.get("solution", "gain"))
+    if solution != "gain":
+        return {"tec": "TEC", "tec+phase": "TEC and phase"}.get(solution, solution)
+    if entry.get("combine_spw"):
+        return "windows combined"
+    return "blocks of channels" if entry.get("channels_per_block") else "each window"
+
+
 def _is_chosen(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    for name, usual in (("solution", "gain"), ("channels_per_block", 0)):
+        if entry.get(name, usual) != metrics.get(name, usual):
+            return False
     if (entry.get("calmode"), entry.get("gaintype")) != (
         metrics.get("calmode"),
         metrics.get("gaintype"),

@@ -58,6 +58,11 @@ ROUND_OPTIONS = (
            choices=("spw", "scan")),
     Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
            choices=("G", "T")),
+    Option("solution", "choice", "auto", "gain, tec (phase goes as 1 / frequency) or tec+phase;"
+           " auto: by held-out data where the band can show a TEC, else gain",
+           choices=("auto", "gain", "tec", "tec+phase")),
+    Option("block", "int", 0, "channels of a frequency block with phases of its own; 0: a"
+           " spectral window, and for TECs worked out", minimum=0),
     Option("minsnr", "float", 1.5, "solutions below this SNR are flagged", minimum=0),
     Option("minblperant", "int", 4, "fewest baselines an antenna must have", minimum=2),
     Option("solve_uvmin", "length", "0m", "shortest baseline in the solve", minimum=0),

@@ -98,6 +98,8 @@ def _options(
         minblperant=values["minblperant"],
         uvmin_m=values["solve_uvmin"],
         uvmax_m=values["solve_uvmax"],
+        solution=values["solution"] if calmode == "p" and values["solution"] != "auto" else "gain",
+        channels_per_block=values["block"],
     )
     if not adaptive(context) and values["solint"] != "auto":
         return options, None
@@ -107,9 +109,8 @@ def _options(
     best = held_out.choice.best
     if best is None:
         raise Skip(held_out.choice.reason)
-    fixed = [name for name in ("solint", "combine", "gaintype") if set_by_user(context, name)]
-    if values["solint"] == "auto" and "solint" in fixed:
-        fixed.remove("solint")
+    names = ("solint", "combine", "gaintype", "solution", "block")
+    fixed = [name for name in names if set_by_user(context, name) and values[name] != "auto"]
     return chosen_options(options, best, fixed), held_out
 
 
@@ -148,6 +149,8 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
         "solint_s": first.options.solint,
         "combine": sorted(first.options.combine),
         "gaintype": first.options.gaintype,
+        "solution": first.options.solution,
+        "channels_per_block": first.options.channels_per_block,
         "solutions_flagged_fraction": float(
             np.mean([one.result.flagged_fraction for one in solved])
         ),
