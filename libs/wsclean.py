@@ -91,7 +91,14 @@ def _ask_version(program: Path, _modified_ns: int) -> tuple[Version, str]:
     return version, line.strip()
 
 
-def _gridder(version: Version) -> list[str]:
+_TINY_FIELD_ARCSEC = 0.01
+
+
+def _gridder(version: Version, options: ImagingOptions) -> list[str]:
+    # Pixels of microarcseconds are below what the w-gridder resolves: it returns zeros. Across
+    # so small a field the w term does nothing.
+    if max(options.imsize) * options.cell_arcsec < _TINY_FIELD_ARCSEC:
+        return ["-no-small-inversion"]
     chosen = ["-gridder", "wgridder"] if version >= _GRIDDER_RENAMED else ["-use-wgridder"]
     return [*chosen, "-wgridder-accuracy", _WGRIDDER_ACCURACY, "-no-small-inversion"]
 
@@ -122,7 +129,7 @@ def _common(options: ImagingOptions, version: Version, scratch: Path) -> list[st
     words = ["-j", str(_threads(options)), "-mem", _number(100 * options.memory_fraction)]
     words += ["-name", str(scratch / options.basename), "-temp-dir", str(scratch)]
     words += ["-pol", options.stokes, "-field", str(options.field_id)]
-    words += _gridder(version)
+    words += _gridder(version, options)
     if options.phase_centre_deg is not None:
         # Prediction needs it too: it does not heed the shift in the header of the model image.
         words += ["-shift", *_sexagesimal(*options.phase_centre_deg)]
