@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 a step failed, 2 the config is wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {"init": command_init, "report": command_report, "doctor": command_doctor,
-                "apply": command_apply, "solutions": command_solutions}  # fmt: skip
+                "apply": command_apply, "solutions": command_solutions, "field": command_field}  # fmt: skip
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -59,7 +59,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py",
         description="Self-calibrate radio-interferometric data. Finished steps are reused.",
-        epilog=f"config keys:\n{keys}\n\nother commands: init, apply, solutions, report, doctor"
+        epilog=f"config keys:\n{keys}\n\nother commands: init, apply, solutions, field, report, doctor"
         " (each has its own -h)\nsteps: " + ", ".join(STEPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -279,8 +279,16 @@ def command_apply(argv: Sequence[str]) -> int:
     return 0
 
 
+def command_field(argv: Sequence[str]) -> int:
+    """``field CONFIG``: calibrate the sources of a LOFAR field, layer by layer."""
+    from reports.field_report import write_field_report
+    from steps import field_command
+
+    return field_command.command_field(list(argv), write_field_report)
+
+
 def command_solutions(argv: Sequence[str]) -> int:
-    """``solutions list|check|best|combine|merge|export``: work with h5parms."""
+    """``solutions list|check|best|apply|combine|merge|export``: work with h5parms."""
     from libs.solutions_command import main as solutions_main
     from steps.apply_original import apply_solutions
 

@@ -26,9 +26,9 @@ def _solver() -> None:
         for gaintype in ("G", "T"):
             fit = solve_gains(
                 vis, np.ones(vis.shape), one, two, nant,
-                calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
+                calmode=calmode, gaintype=gaintype,
             )  # fmt: skip
-            reference_phases(fit.gain, fit.flag, np.arange(nant), calmode)  # type: ignore[arg-type]
+            reference_phases(fit.gain, fit.flag, np.arange(nant), calmode)
     wide = np.ones((2, 4, len(one), 2), complex)
     solve_tec(wide, np.ones(wide.shape), one, two, nant, np.linspace(1.2e8, 1.6e8, 4))
 
@@ -41,7 +41,7 @@ def _closure() -> None:
     vis = 1 + 0.5 * np.exp(2j * np.pi * uvw[:, None, :, 0] * 1e-4)
     vis = vis + rng.normal(0, 0.01, vis.shape) + 1j * rng.normal(0, 0.01, vis.shape)
     data = BaselineVisibilities(
-        np.arange(ntime) * 10.0, tuple("ABCDEF"), one, two, np.array([1.4e9]), uvw, vis,
+        np.arange(ntime, dtype=np.float64) * 10, tuple("ABCDEF"), one, two, np.array([1.4e9]), uvw, vis,
         np.full(vis.shape, 0.01),
     )  # fmt: skip
     station_coherence(data, 30.0)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,7 @@ class Pipeline:
 
     def _resolve(self, step: Step) -> Resolved:
         instrument, band = self.setup(self.context)
-        return resolve_options(
-            step, self.context.settings, self.context.template, instrument, band
-        )
+        return resolve_options(step, self.context.settings, self.context.template, instrument, band)
 
     def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
         """Hash of the resolved options, the code and all that came before."""
@@ -218,7 +216,7 @@ class Pipeline:
                     raise Skip(f"template {context.template} has no {step.name}")
                 result = step.run(context)
             except Skip as skip:
-                result = self._carried("skipped", str(skip))
+                result = replace(self._carried("skipped", str(skip)), metrics=skip.metrics)
             except Exception as error:  # noqa: BLE001 - recorded, then raised as StepFailed
                 failure = error
                 result = self._carried("failed", f"{type(error).__name__}: {error}")

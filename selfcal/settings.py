@@ -43,7 +43,6 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
-    Option("cluster", "str", "inline", "where independent pieces run: inline, local:N"),
     Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
            " makes them repeat bit by bit, else every core", minimum=0),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),

@@ -74,7 +74,19 @@ class StepResult:
 
 
 class Skip(Exception):  # noqa: N818 - not an error: it says that there is nothing to do
-    """Raised by a step that has nothing to do; its text is the reason on record."""
+    """Raised by a step that has nothing to do.
+
+    Parameters
+    ----------
+    reason : str
+        For the record.
+    metrics : mapping, optional
+        What was measured on the way to that decision.
+    """
+
+    def __init__(self, reason: str, metrics: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.metrics = dict(metrics or {})
 
 
 class Step(ABC):

@@ -44,7 +44,8 @@ STEPS: dict[str, type[Step]] = {
 
 STANDARD = (
     "startup", "save_init_flags", "fov_image", "run_rflag_init", "test_image", "select_refant",
-    "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1", "report_results", "run_rflag_final",
+    "closure_stats", "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1", "report_results",
+    "run_rflag_final",
 )  # fmt: skip
 
 

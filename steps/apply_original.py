@@ -61,6 +61,12 @@ def _targets(
     wanted = [s for s in sources if to is None or s.path == Path(to).resolve()] or sources[:1]
     if to is not None and len(sources) > 1 and wanted == sources[:1]:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
+    startup = state.get("startup")
+    if startup and startup.result.metrics.get("datacolumn") == "CORRECTED_DATA":
+        raise ConfigError(
+            "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
+            "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",
+        )
     for source in wanted:
         path = Path(to).resolve() if to else source.path
         if source.kind != "ms" and to is None:
@@ -113,7 +119,9 @@ def apply_solutions(ms: Path, gains: GainSolutions) -> str:
 
     from libs.caltable import write_caltable
 
-    if not flags.has_version(ms, VERSION):
+    if flags.has_version(ms, VERSION):
+        flags.restore_version(ms, VERSION)
+    else:
         flags.save_version(ms, VERSION, "before solutions of an h5parm")
     tables.ensure_data_column(ms, "CORRECTED_DATA", copy="DATA")
     with tempfile.TemporaryDirectory(dir=ms.parent) as folder:

@@ -17,11 +17,10 @@ __all__ = ["examine"]
 NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
           "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
 OPTIONAL = {
-    "dp3": "phase-shifting and averaging of LOFAR data",
+    "dp3": "a second program that applies h5parms",
     "losoto": "a second reader of h5parms",
     "lofarantpos": "simulations of LOFAR",
     "distributed": "sources of a field side by side",
-    "pyuvdata": "uvh5 data",
 }
 
 
@@ -42,7 +41,7 @@ def examine() -> tuple[list[str], bool]:
     for name, purpose in OPTIONAL.items():
         lines.append(f"optional {name}: {_version(name) or 'not installed'} ({purpose})")
     try:
-        lines.append(f"imager: WSClean {WSClean().version()}")
+        lines.append(f"imager: {WSClean().version()}")
     except ToolError as error:
         casa = casa_versions().get("casatasks", "")
         lines.append(f"imager: CASA tclean {casa}; WSClean would be faster ({error.cause})")

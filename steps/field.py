@@ -278,8 +278,26 @@ def make_task(
     return SourceTask(
         row["name"], row["ra_rad"], row["dec_rad"],
         str(context.workdir / "sources" / row["name"]), tuple(map(str, vis)), column,
-        str(table or ""), size, settings, data_identity(list(vis), table),
+        str(table or ""), size, _confusion(context, row), settings, data_identity(list(vis), table),
     )  # fmt: skip
+
+
+def _confusion(context: Context, row: Mapping[str, Any]) -> float:
+    """Flux of all other sources still in the data over the source's own."""
+    path = context.workdir / "sources.json"
+    if not path.exists() or not row["flux_jy"]:
+        return 0.0
+    gone: set[str] = set()
+    for number in range(1, int(row["layer"])):
+        result = context.results.get(f"subtract_{number}")
+        if result is not None and result.status == "done":
+            gone |= set(result.metrics["subtracted"])
+    others = [
+        float(other["flux_jy"] or 0.0)
+        for other in read_sources(context.workdir)
+        if other["name"] not in gone | {row["name"]}
+    ]
+    return round(math.sqrt(sum(flux**2 for flux in others)) / float(row["flux_jy"]), 4)
 
 
 class LayerSources(LayerStep):
@@ -287,7 +305,7 @@ class LayerSources(LayerStep):
 
     uses = (
         "datacolumn", "initial_solutions", "average_time", "average_frequency", "smearing",
-        "map_size", "cell", "min_good_fraction", "min_coherence", "max_separation",
+        "uvmin", "map_size", "cell", "min_good_fraction", "min_coherence", "max_separation",
         "source_config", "source_steps", "overrides", "source_settings",
     )  # fmt: skip
 

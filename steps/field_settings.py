@@ -28,6 +28,9 @@ _FLUX_UNITS = ("", "Jy", "mJy")
 # steps of a single source's list that a field's source does without: the field itself looks
 # after other sources, and the calibrated data stay in the working copy
 _NOT_IN_A_FIELD = ("fov_image", "split_trial_1")
+# closure quantities: the part of other sources that averaging leaves on the baselines used, and
+# the errors allowed for it
+_CONFUSION_LEFT, _LEAST_FLOOR, _MOST_FLOOR = 0.2, 0.02, 0.5
 
 FIELD_OPTIONS: tuple[Option, ...] = (
     Option("vis", "names", "", "measurement sets of the field, not averaged; never written"),
@@ -50,6 +53,9 @@ FIELD_OPTIONS: tuple[Option, ...] = (
            "channel width of a source's data; auto: by its map", words=("auto",), minimum=0),
     Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's edge",
            minimum=0.0001),
+    Option("uvmin", "length", "20km",
+           "shorter baselines of a source's data are flagged: they see the rest of the field",
+           minimum=0),
     Option("map_size", "angle", "auto", "width of the maps; auto: 20 arcsec to 2 arcmin by shape",
            words=("auto",), minimum=1),
     Option("cell", "angle", "auto", "pixel size of the maps; auto: by the baselines",
@@ -128,7 +134,12 @@ def threads_of(settings: Settings) -> int:
 
 
 def source_settings(
-    settings: Settings, workdir: str, ms: Path | list[Path], imsize: int, cell_arcsec: float
+    settings: Settings,
+    workdir: str,
+    ms: Path | list[Path],
+    imsize: int,
+    cell_arcsec: float,
+    confusion: float = 0.0,
 ) -> dict[str, Any]:
     """Return the config of one source's run, checked.
 
@@ -142,6 +153,8 @@ def source_settings(
         The source's small data.
     imsize : int
     cell_arcsec : float
+    confusion : float
+        What other sources of the field are in the data, relative to the source itself.
 
     Raises
     ------
@@ -164,7 +177,9 @@ def source_settings(
         if key not in own:
             raise unknown_name("setting in source_settings", str(key), own)
         config[key] = value
-    overrides = {step: dict(values) for step, values in config.get("overrides", {}).items()}
+    overrides = {"initial_model": _model_fit(confusion)}
+    for step, values in config.get("overrides", {}).items():
+        overrides[step] = {**overrides.get(step, {}), **values}
     for step, values in settings["overrides"].items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"overrides['{step}'] is not a mapping", "write {'solint': '30s'}")
@@ -183,3 +198,9 @@ def source_settings(
     built = build_settings(config, path, {}, list(STEPS))
     check_settings(built, build_steps(built["steps"]))
     return config
+
+
+def _model_fit(confusion: float) -> dict[str, Any]:
+    """How a source's first model is fitted: other sources do not close; its place is known."""
+    floor = round(min(_MOST_FLOOR, max(_LEAST_FLOOR, _CONFUSION_LEFT * confusion)), 3)
+    return {"phase_floor": floor, "amplitude_floor": floor, "centre": "phase_centre"}

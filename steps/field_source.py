@@ -59,6 +59,9 @@ class SourceTask:
         Global table of the layers before, or empty.
     map_arcsec : float
         Width of its map.
+    confusion : float
+        Flux of the field's other sources not yet subtracted (root of the sum of squares),
+        relative to its own.
     settings : Settings
         The field's.
     identity : str
@@ -73,6 +76,7 @@ class SourceTask:
     column: str
     table: str
     map_arcsec: float
+    confusion: float
     settings: Settings = field(repr=False)
     identity: str = ""
 
@@ -197,8 +201,9 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
         if (folder / "applied.h5").exists():
             gains = DirectionGains.read(folder / "applied.h5", Path(ms))
         options = ShiftOptions(
-            (task.ra_rad, task.dec_rad), task.name, seconds, hertz, column=task.column
-        )
+            (task.ra_rad, task.dec_rad), task.name, seconds, hertz, task.column,
+            task.settings["uvmin"],
+        )  # fmt: skip
         plan = shift_data(Path(ms), target, options, gains)
         notes.append(
             f"{target.name}: {plan.rows} rows of {plan.integration_s:g} s,"
@@ -251,7 +256,9 @@ def _run(task: SourceTask, data: list[Path]) -> None:
         It failed; its own message is in the text.
     """
     folder = Path(task.folder)
-    config = source_settings(task.settings, str(folder / "run"), data, *_grid(task, data))
+    config = source_settings(
+        task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion
+    )
     path = folder / "source.yaml"
     write_atomically(path, yaml.safe_dump(_plain(config), sort_keys=False))
     log = folder / "run.out"

@@ -30,7 +30,7 @@ BYTES_PER_SUM = 24  # a complex sum and a real weight
 
 
 def shortest_interval(summary: tables.MsSummary, channels_per_block: int = 0) -> float | str:
-    """Return the interval the sums are made at: an integration, or more where memory asks for it."""
+    """Return the interval of the sums: an integration, or more where memory asks for it."""
     baselines = len(summary.antenna) * (len(summary.antenna) - 1) // 2
     integrations = max(1.0, summary.rows / max(1, baselines * len(summary.spws_used)))
     channels = [len(summary.frequency_hz[spw]) for spw in summary.spws_used]

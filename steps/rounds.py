@@ -70,7 +70,6 @@ ROUND_OPTIONS = (
     Option("interp", "choice", "linear", "interpolation of the gains in time",
            choices=("linear", "nearest")),
     Option("spwmap", "spwmap", [], "table spw for each data spw; empty: worked out"),
-    Option("calwt", "bool", False, "amplitudes change the weights too"),
     Option("incremental_on", "rounds", [[]],
            "rounds whose tables are kept beneath; the first group that was accepted"),
     Option("incoherent", "choice", "flag", "antennas whose solutions are noise: flag them, or keep"
@@ -147,7 +146,7 @@ class GainRound(Step):
     def run(self, context: Context) -> StepResult:
         """Image with a mask, solve, apply, image again, judge; again while it helps."""
         earlier = best_result(context)
-        self._check_rung(context, earlier)
+        self._check_rung(context)
         best = Best(earlier.metrics, earlier.products, context.tables)
         folder = clean_folder(context, self.name)
         self.prepare(context)
@@ -177,15 +176,13 @@ class GainRound(Step):
         ensure_tables(context, accepted.tables)
         return replace(accepted, images=tuple(images))
 
-    def _check_rung(self, context: Context, earlier: StepResult) -> None:
-        """Skip a rung that would only repeat one that did not help."""
-        if context.options["uvmax"] != "ladder" or not context.results:
+    def _check_rung(self, context: Context) -> None:
+        """Skip a rung above one that did not hold: the ladder goes on only while it does."""
+        if context.options["uvmax"] != "ladder" or context.options["ladder_rung"] == 0:
             return
-        last = next(reversed(context.results.values()))
-        best = Best(earlier.metrics, earlier.products, context.tables)
-        same = self._judged_with(context, best)["uvmax"] == earlier.metrics["judged_with"]["uvmax"]
-        if context.tables and last.status != "done" and same:
-            raise Skip("the ladder has reached its top and the last round did not help")
+        last, result = list(context.results.items())[-1]
+        if result.status != "done":
+            raise Skip(f"the ladder ended at {last}")
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -222,6 +219,8 @@ class GainRound(Step):
                 context.options["ladder_rung"],
                 context.options["ladder_rungs"],
             )
+        elif context.options["uvmax"]:
+            options["uvmax"] = context.options["uvmax"]
         return options
 
     # -- image and solve ----------------------------------------------------------------------
@@ -315,8 +314,16 @@ class GainRound(Step):
             flux_warning=options["flux_warning"],
         )
         limit_m = self._judged_with(context, best)["uvmax"]
-        if options["uvmax"] == "ladder" and limit_m != best.metrics["judged_with"]["uvmax"]:
+        before_m = best.metrics["judged_with"]["uvmax"]
+        if limit_m != before_m:
             coherent = solve_metrics(trial.solved).get("coherent_fraction", 1.0)
+            reach_m = 1000 * solve_metrics(trial.solved).get("longest_baseline_km", np.inf)
+            if best.tables and before_m and reach_m <= before_m < limit_m:
+                beyond = f"no coherent solutions beyond {reach_m / 1000:.4g} km"
+                return self._rejected(
+                    context, beyond, self._metrics(context, trial, statistics), trial.images,
+                    trial.refs,
+                )  # fmt: skip
             verdict = judge_ladder(
                 statistics, best.metrics, limits, coherent, options["min_coherent"]
             )
@@ -352,7 +359,7 @@ class GainRound(Step):
         self, context: Context, earlier: StepResult, accepted: StepResult, cycles: int
     ) -> StepResult:
         """Write the h5parm, choose the template anew, sum up all cycles."""
-        write_solutions(context, accepted.tables)
+        write_solutions(context, accepted.tables, self.name, accepted.metrics)
         metrics = dict(accepted.metrics)
         template, why = self._template(context, metrics)
         change = metrics["total_flux_jy"] / earlier.metrics["total_flux_jy"] - 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from libs import tables
 from libs.caltable import apply_spwmap, read_solutions
@@ -25,11 +26,23 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     return apply_spwmap(gains, ref.spwmap, [float(f.mean()) for f in summary.frequency_hz])
 
 
-def write_solutions(context: Context, refs: Sequence[TableRef]) -> Path:
+def write_solutions(
+    context: Context, refs: Sequence[TableRef], newest: str, metrics: Mapping[str, Any]
+) -> Path:
     """Write ``solutions.h5``: gains of all tables multiplied, on the union of their grids.
 
     It is made from the tables each time, so that a round killed and repeated, or one that drops
-    an earlier round's table, leaves nothing behind.
+    an earlier round's table, leaves nothing behind. The coherence of each station goes with it,
+    so that a global table knows which entries to trust.
+
+    Parameters
+    ----------
+    context : Context
+    refs : sequence of TableRef
+        All tables, in order of application.
+    newest : str
+        The round being accepted; ``metrics`` are its own.
+    metrics : mapping
     """
     path = context.workdir / "solutions.h5"
     part = path.with_name(".solutions.part.h5")
@@ -40,6 +53,7 @@ def write_solutions(context: Context, refs: Sequence[TableRef]) -> Path:
         float(context.metric("declination_rad")),
     )
     for number, name in enumerate(rounds):
+        measured = metrics if name == newest else context.results[name].metrics
         own = [solutions_of(context, ref) for ref in refs if ref.round == name]
         accumulate_round(
             part,
@@ -49,6 +63,7 @@ def write_solutions(context: Context, refs: Sequence[TableRef]) -> Path:
             direction=str(context.metric("field")),
             direction_rad=direction_rad,
             run=context.workdir.name,
+            coherence=measured.get("station_coherence"),
         )
     part.replace(path)
     part.with_name(part.name + ".lock").unlink(missing_ok=True)

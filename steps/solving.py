@@ -108,7 +108,10 @@ def _options(
         held_out = ask_held_out(context, ms, options, prior)
     best = held_out.choice.best
     if best is None:
-        raise Skip(held_out.choice.reason)
+        raise Skip(
+            held_out.choice.reason,
+            {"chosen": held_out.choice.reason, "held_out": curve(held_out.choice)},
+        )
     names = ("solint", "combine", "gaintype", "solution", "block")
     fixed = [name for name in names if set_by_user(context, name) and values[name] != "auto"]
     return chosen_options(options, best, fixed), held_out
@@ -167,6 +170,12 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
             for one in tested
             for name, good, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
             if np.isfinite(sigma)
+        }
+        metrics["station_coherence"] = {
+            name: round(float(value), 4)
+            for one in tested
+            for name, value in zip(one.antenna, one.coherence, strict=True)
+            if np.isfinite(value)
         }
         metrics["incoherent_stations"] = sorted(name for name, good in flags.items() if not good)
         metrics["coherent_fraction"] = float(np.mean(list(flags.values()))) if flags else 0.0

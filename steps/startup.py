@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs import ingest, tables
+from libs.errors import ConfigError
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -56,6 +57,12 @@ class Startup(Step):
             )
             summary = tables.summarise(copy.ms)
             ingest.check_usable(summary, copy)
+            if len(summary.fields_used) > 1:
+                names = ", ".join(summary.field[number] for number in summary.fields_used)
+                raise ConfigError(
+                    f"the selection holds {len(summary.fields_used)} fields: {names}",
+                    "name one with field = ...; each target is a run of its own",
+                )
             copies.append(copy)
             used.append(summary)
         return _describe(context, copies, used)
@@ -95,6 +102,7 @@ def _describe(
         "flagged_fraction": sum(s.flagged_fraction * s.rows for s in used)
         / sum(s.rows for s in used),
         "repairs": repairs,
+        "datacolumn": copies[0].datacolumn,
     }
     reason = (
         f"{metrics['field']}, {instrument} {band or ''} {first.mean_frequency_hz / 1e9:.3f} GHz,"
