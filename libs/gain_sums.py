@@ -84,10 +84,15 @@ class NormalEquations:
             Index of the longer interval each interval becomes part of, 0 to n-1, none empty.
         """
         count = int(group.max()) + 1
-        vis = np.zeros((count, *self.vis.shape[1:]), np.complex128)
-        weight = np.zeros((count, *self.weight.shape[1:]))
-        np.add.at(vis, group, self.vis)
-        np.add.at(weight, group, self.weight)
+        if (np.diff(group) >= 0).all():  # ten times faster
+            starts = np.searchsorted(group, np.arange(count))
+            vis = np.add.reduceat(self.vis, starts, axis=0)
+            weight = np.add.reduceat(self.weight, starts, axis=0)
+        else:
+            vis = np.zeros((count, *self.vis.shape[1:]), np.complex128)
+            weight = np.zeros((count, *self.weight.shape[1:]))
+            np.add.at(vis, group, self.vis)
+            np.add.at(weight, group, self.weight)
         time_weight = np.zeros(count)
         np.add.at(time_weight, group, self.time_weight)
         origin = self.time_s.min()

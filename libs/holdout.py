@@ -19,6 +19,7 @@ from scipy.stats import norm as norm_distribution
 from libs.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gain_sums import NormalEquations
 from libs.gains import refant_choices, reference_phases, solve_gains
+from libs.holdout_kernels import predict_kernel
 from libs.tec import solve_tec
 
 __all__ = [
@@ -292,13 +293,13 @@ def _predict(
 ) -> tuple[float, float, int]:
     """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many were predicted."""
     at, solved = _at_times(time_s, gain, good, sums.time_s)
-    one, two = sums.antenna1[out], sums.antenna2[out]
-    known = solved[:, :, one] & solved[:, :, two]
-    moved = np.where(known, at[:, :, one] * np.conj(at[:, :, two]) - 1, 0)
-    vis, weight = sums.vis[:, :, out], sums.weight[:, :, out]
-    power = weight * np.abs(moved) ** 2
-    fall = 2 * np.real(np.conj(moved) * (vis - weight)) - power
-    return float(fall.sum()), float(power.sum()), int((known & (weight > 0)).sum())
+    ntime = len(sums.time_s)
+    fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
+    predict_kernel(
+        sums.vis, sums.weight, np.ascontiguousarray(at), np.ascontiguousarray(solved),
+        sums.antenna1, sums.antenna2, np.flatnonzero(out), fall, power, count,
+    )  # fmt: skip
+    return float(fall.sum()), float(power.sum()), int(count.sum())
 
 
 def choose_solve(
@@ -345,13 +346,20 @@ def choose_solve(
         there is nothing left to correct.
     """
     scores: list[Score] = []
+    windows = merge_blocks(sums, spw_groups(sums.spw))
 
     def tried(candidates: Iterable[Candidate]) -> list[Score]:
         new = []
         for candidate in candidates:
             if progress:
                 progress(f"held-out data: {candidate}")
-            new.append(score_candidate(sums, candidate, refants=refants, minblperant=minblperant))
+            fine = candidate.solution != "gain" or candidate.channels_per_block
+            new.append(
+                score_candidate(
+                    sums if fine else windows, candidate, refants=refants,
+                    minblperant=minblperant,
+                )
+            )  # fmt: skip
         scores.extend(new)
         return new
 
@@ -407,8 +415,15 @@ def _by_frequency(
         return score if score.fall - best.fall > margin else best
 
     def top(**change: object) -> Score:
-        new = [replace(one, gaintype=gaintype, **change) for one in plain]  # type: ignore[arg-type]
-        return max(tried(new), key=lambda score: score.fall)
+        found: list[Score] = []
+        for one in plain:  # from the shortest interval
+            found += tried([replace(one, gaintype=gaintype, **change)])  # type: ignore[arg-type]
+            first = max(found, key=lambda score: score.fall)
+            sure = first.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+            # well past the best interval, longer ones only get worse
+            if sure and len(found) > 2 and max(s.fall for s in found[-2:]) < 0.5 * first.fall:
+                break
+        return max(found, key=lambda score: score.fall)
 
     gaintype = best.candidate.gaintype
     if channels_per_block and len(sums.spw) > len(np.unique(sums.spw)):
