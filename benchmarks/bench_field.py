@@ -52,7 +52,7 @@ def write_config(made: Simulation, folder: Path, **changes: Any) -> Path:
         "sources": str(folder / "sources.csv"), "layers": ["300mJy", "50mJy"],
         # the sources are compact and at their maps' centres; channels as wide as this take the
         # other sources' fringes out, as correlators' own channels do on the sky
-        "map_size": "10arcsec", "average_frequency": "2MHz", "average_time": "16s",
+        "map_size": "10arcsec", "average_frequency": "4MHz", "average_time": "16s",
         "source_steps": list(_STEPS), **changes,
     }  # fmt: skip
     path = folder / "field.yaml"

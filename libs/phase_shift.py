@@ -57,6 +57,8 @@ class ShiftOptions:
         divisors of a window's channels are averaged.
     column : str
         Where the visibilities are.
+    uvmin_m : float
+        Shorter baselines are flagged: no averaging takes other sources of the field out of them.
     """
 
     direction_rad: tuple[float, float]
@@ -64,6 +66,7 @@ class ShiftOptions:
     average_s: float = 0.0
     average_hz: float = 0.0
     column: str = "DATA"
+    uvmin_m: float = 0.0
 
     def __post_init__(self) -> None:
         if self.average_s < 0 or self.average_hz < 0:
@@ -351,6 +354,8 @@ def _averaged(
     else:
         found = gains.at(read_rows(source, "TIME", number), frequency)
         gain, valid, moment = found.gain, found.valid, found.row
+    size = np.diff(starts)
+    new_uvw = np.stack([np.bincount(member, turned[:, i]) / size for i in range(3)], axis=1)
     step = plan.widths[spw]
     shape = (len(group), len(frequency) // step, data.shape[2])
     out, weights = np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
@@ -361,13 +366,13 @@ def _averaged(
         rows.antenna1[index], rows.antenna2[index], correlation_feeds(layout.corr_types[ddid]),
         gains is not None, step, out, weights, flags,
     )  # fmt: skip
-    size = np.diff(starts)
+    flags |= (np.hypot(new_uvw[:, 0], new_uvw[:, 1]) < options.uvmin_m)[:, None, None]
     slot = rows.slot[index][first]
     exposure = np.bincount(member, read_rows(source, "EXPOSURE", number))
     return {
         "TIME": rows.time_s[slot], "TIME_CENTROID": rows.time_s[slot],
         "INTERVAL": rows.interval_s[slot], "EXPOSURE": exposure,
-        "UVW": np.stack([np.bincount(member, turned[:, i]) / size for i in range(3)], axis=1),
+        "UVW": new_uvw,
         "ANTENNA1": rows.antenna1[index][first], "ANTENNA2": rows.antenna2[index][first],
         "DATA_DESC_ID": rows.ddid[index][first], "SCAN_NUMBER": rows.scan[slot],
         "FIELD_ID": np.full(len(group), rows.field_id),

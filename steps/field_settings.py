@@ -188,7 +188,7 @@ def source_settings(
         "vis": [str(one) for one in (ms if isinstance(ms, list) else [ms])],
         "workdir": workdir, "field": "", "spw": "", "datacolumn": "data",
         "imsize": imsize, "cell": f"{cell_arcsec:.6g}arcsec", "overrides": overrides,
-        "threads": threads_of(settings), "quiet": True, "cluster": "inline",
+        "threads": threads_of(settings), "quiet": True,
     }  # fmt: skip
     wanted = set(config["steps"])
     for key in ("init_parameters", "overrides"):

@@ -234,6 +234,15 @@ def test_several_windows_and_scans(tmp_path: Path) -> None:
         assert sorted(set(opened.getcol("INTERVAL"))) == [2.0, 4.0]
 
 
+def test_short_baselines_are_flagged(made: Simulation, tmp_path: Path) -> None:
+    shift_data(made.ms, tmp_path / "b.ms", ShiftOptions(place(made), uvmin_m=60e3))
+    uvw, flag = column(tmp_path / "b.ms", "UVW"), column(tmp_path / "b.ms", "FLAG")
+    short = np.hypot(uvw[:, 0], uvw[:, 1]) < 60e3
+    assert 0 < short.sum() < len(short)
+    assert np.array_equal(flag.all(axis=(1, 2)), short)
+    assert np.array_equal(flag.any(axis=(1, 2)), short)
+
+
 def test_smearing_limits_hold_what_they_promise() -> None:
     baseline, frequency, radius = 1e6, 144e6, 60 / 206264.8
     seconds, hertz = smearing_limits(baseline, frequency, radius, loss=0.02)

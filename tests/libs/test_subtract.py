@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from libs.solution_store import merge_into, write_with_entries
 from libs.subtract import SkyModel, components_model, image_model, subtract_sources
 from tests.conftest import tree_hash
 from tests.libs.test_phase_shift import DEG, column, observe
+from tests.steps.fake_source_run import point_model
 
 ERRORS = StationErrors(
     screen=TecScreen(rms_tecu=0.1, height_km=250.0), phase_offset_deg=40.0, amp_offset=0.05
@@ -82,23 +82,28 @@ def test_model_images(field: tuple[Simulation, Path], tmp_path: Path) -> None:
     made, table = field
     source = SKY[1]
     place = source.radec_rad(*made.observation.direction_rad)
-    plane = np.zeros((1, 1, 64, 64), np.float32)
-    plane[0, 0, 32, 32] = source.flux_jy
-    hdu = fits.PrimaryHDU(plane)
-    for axis, (kind, value, step) in enumerate(
-        (("RA---SIN", math.degrees(place[0]), -1e-5), ("DEC--SIN", math.degrees(place[1]), 1e-5),
-         ("FREQ", 144e6, 1e6), ("STOKES", 1.0, 1.0)), 1
-    ):  # fmt: skip
-        hdu.header[f"CTYPE{axis}"], hdu.header[f"CRVAL{axis}"] = kind, value
-        hdu.header[f"CDELT{axis}"], hdu.header[f"CRPIX{axis}"] = step, 33.0 if axis < 3 else 1.0
-    hdu.header["BUNIT"] = "Jy/pixel"
-    hdu.writeto(tmp_path / "model.fits")
+    point_model(tmp_path / "model.fits", source.flux_jy, place)
     gains = DirectionGains.read(table, made.ms, source.name)
     by_image = SkyModel("two", place, image_model([tmp_path / "model.fits"]), gains)
     subtract_sources(made.ms, tmp_path / "b.ms", [by_image])
     subtract_sources(made.ms, tmp_path / "c.ms", [model(made, source, gains)])
     difference = column(tmp_path / "b.ms", "DATA") - column(tmp_path / "c.ms", "DATA")
     assert np.abs(difference).max() < 1e-4
+
+
+def test_models_of_several_frequencies(field: tuple[Simulation, Path], tmp_path: Path) -> None:
+    """A parabola through the slices, evaluated at each channel."""
+    made, _ = field
+    place = made.observation.direction_rad
+    paths = []
+    for number, (mhz, flux) in enumerate(((130, 3.0), (140, 1.0), (150, 3.0), (160, 9.0))):
+        path = point_model(tmp_path / f"model_{number}.fits", flux, place)
+        with fits.open(path, mode="update") as opened:
+            opened[0].header["CRVAL3"] = mhz * 1e6
+        paths.append(path)
+    frequency = np.array([135e6, 140e6, 155e6])
+    found = image_model(paths)(np.zeros((1, 3)), frequency)
+    assert np.allclose(found[0], 1 + 2 * ((frequency - 140e6) / 10e6) ** 2, atol=1e-4)
 
 
 def test_stations_without_solutions_keep_their_data(
