@@ -27,6 +27,14 @@ __all__ = ["command_field", "write_field_summary"]
 
 Report = Callable[[Path], Path]
 
+_EXAMPLE = """\
+  vis: field.ms                  # not averaged, core phased up, Dutch stations calibrated
+  sources: [lotss.vot]           # or lotss: ask LoTSS
+  lbcs: lbcs.csv                 # or lbcs: ask LBCS
+  layers: [100mJy, 10mJy]        # LBCS calibrators and sources of 100 mJy first
+  cluster: local:4
+"""
+
 
 def command_field(argv: Sequence[str], write_report: Report | None = None) -> int:
     """Calibrate a field: sources in layers, one global table of solutions.
@@ -76,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Calibrate the sources of a LOFAR field in layers, the brightest first: each"
         " source's small data, its own calibration, one global table of solutions, subtraction."
         " What is done is reused, by step and by source.",
-        epilog=f"config keys:\n{keys}",
+        epilog=f"an example, field.yaml:\n{_EXAMPLE}\nconfig keys:\n{keys}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

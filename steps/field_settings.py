@@ -119,6 +119,8 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
         if not values[name] and not (name == "sources" and values["lbcs"]):
             raise ConfigError(f"{name} is empty", f"name the {name} in {path.name}")
     check_where(values["cluster"])
+    if Path(values["source_config"]).exists():  # workers run elsewhere
+        values["source_config"] = str(Path(values["source_config"]).absolute())
     settings = Settings(values, origin, path, {})
     source_settings(settings, "check", Path("check.ms"), 64, 1.0)
     return settings

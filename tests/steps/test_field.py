@@ -266,31 +266,51 @@ _MAIN = (
 )
 
 
-@pytest.mark.tools
-def test_two_workers_one_killed_give_the_same_as_inline(tmp_path: Path) -> None:
-    made = _small_field(tmp_path)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    script = tmp_path / "main.py"
-    script.write_text(_MAIN)
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Simulation, Path]:
+    """The field calibrated in line, and the script that does it."""
+    folder = tmp_path_factory.mktemp("inline")
+    made = _small_field(folder)
+    (folder / "main.py").write_text(_MAIN)
+    assert _start(folder, write_config(made, folder, **_QUICK)).wait(timeout=900) == 0
+    return made, folder
+
+
+def _start(folder: Path, config: Path, *words: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, str(script)]
-    inline = write_config(made, tmp_path / "a", **_QUICK)
-    assert subprocess.run([*words, str(inline)], env=environment, timeout=900).returncode == 0
-    config = write_config(made, tmp_path / "b", **_QUICK)
-    run = subprocess.Popen([*words, str(config), "--cluster", "local:2"], env=environment)
-    _kill_a_worker(run.pid, tmp_path / "b" / "work")
+    argv = [sys.executable, str(folder / "main.py"), str(config), *words]
+    return subprocess.Popen(argv, env=environment)
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("where", ["local:2", "dask"])
+def test_two_workers_one_killed_give_the_same_as_inline(
+    inline: tuple[Simulation, Path], tmp_path: Path, where: str, request: pytest.FixtureRequest
+) -> None:
+    made, first = inline
+    config = write_config(made, tmp_path, **_QUICK)
+    address, parent = where, 0
+    if where == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+        request.addfinalizer(cluster.close)
+        address, parent = cluster.scheduler_address, os.getpid()
+    run = _start(first, config, "--cluster", address)
+    _kill_a_worker(parent or run.pid, tmp_path / "work")
     assert run.wait(timeout=900) == 0
+    if where != "dask":
+        assert "run again" in (tmp_path / "work" / "run.log").read_text()
     stations = made.observation.array.name
-    one, other = (read_h5parm(tmp_path / k / "work" / "solutions.h5") for k in "ab")
-    assert "run again" in (tmp_path / "b" / "work" / "run.log").read_text()
+    one, other = (read_h5parm(k / "work" / "solutions.h5") for k in (first, tmp_path))
     assert set(one.direction) == {source.name for source in made.sky}
     assert set(one.antenna) == set(stations)
     assert (one.direction, one.antenna) == (other.direction, other.antenna)
-    assert len(list_entries(tmp_path / "b" / "work" / "solutions.h5")) == 4 * len(stations)
+    assert len(list_entries(tmp_path / "work" / "solutions.h5")) == 4 * len(stations)
     assert np.array_equal(one.valid, other.valid)
     assert np.abs(one.gain - other.gain).max() < 1e-3
-    assert left(tmp_path / "a" / "work", 2) == pytest.approx(left(tmp_path / "b" / "work", 2), 1e-3)
+    assert left(first / "work", 2) == pytest.approx(left(tmp_path / "work", 2), 1e-3)
 
 
 def _kill_a_worker(pid: int, work: Path) -> None:
