@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def sums_of(
         vis = vis + noise * (rng.normal(size=vis.shape) + 1j * rng.normal(size=vis.shape))
     weight = np.full(vis.shape, noise**-2 if noise else 1.0)
     return NormalEquations(
-        time_s=1e9 + 10.0 * np.arange(ntime), interval_s=np.full(ntime, 10.0),
+        time_s=1e9 + 10.0 * np.arange(ntime, dtype=np.float64), interval_s=np.full(ntime, 10.0),
         scan=np.ones(ntime, np.int64), field=np.zeros(ntime, np.int64),
         observation=np.zeros(ntime, np.int64), frequency_hz=frequency_hz,
         spw=np.zeros(nblock, np.int64), antenna=tuple(f"A{i}" for i in range(nant)),
@@ -82,7 +83,7 @@ def solve(sums: NormalEquations, **how: object) -> TecFit:
 
 def drawn(errors: StationErrors, seed: int, ntime: int = 12, nant: int = 9) -> NormalEquations:
     """Sums of data with errors drawn as simulations draw them; noise 1 Jy."""
-    time_s = 1e9 + 10.0 * np.arange(ntime)
+    time_s = 1e9 + 10.0 * np.arange(ntime, dtype=np.float64)
     names = [f"A{i}" for i in range(nant)]
     gain = draw_gains(errors, seed, names, time_s, BAND_HZ, np.ones(ntime, np.int32))
     return sums_of(gain, BAND_HZ, 1.0, np.random.default_rng(seed))
@@ -140,7 +141,7 @@ def test_sign_is_that_of_the_simulations() -> None:
     errors = StationErrors(tec_walk_tecu=0.1, tec_walk_s=10.0)
     sums = drawn(errors, 3, ntime=2, nant=6)
     found = solve(sums).gain(BAND_HZ)
-    time_s = 1e9 + 10.0 * np.arange(2)
+    time_s = 1e9 + 10.0 * np.arange(2, dtype=np.float64)
     names = [f"A{i}" for i in range(6)]
     true = draw_gains(errors, 3, names, time_s, BAND_HZ, np.ones(2, np.int32))
     ratio = (found / true)[..., 0]
@@ -210,12 +211,13 @@ def test_widths_of_blocks() -> None:
 # -- the choice --------------------------------------------------------------------------------
 
 
+LADDER = (10.0, 20.0, 40.0)
 TEC_ERRORS = StationErrors(tec_walk_tecu=0.05, tec_walk_s=60, tec_offset_tecu=0.3)
 PHASE_ERRORS = StationErrors(phase_walk_deg=60, phase_walk_s=60, phase_offset_deg=60)
 
 
 def test_held_out_data_choose_tec_where_it_is_so() -> None:
-    choice = choose_solve(drawn(TEC_ERRORS, 5), refants=[0], channels_per_block=4)
+    choice = choose_solve(drawn(TEC_ERRORS, 5), refants=[0], channels_per_block=4, ladder=LADDER)
     assert choice.best is not None
     assert choice.best.solution == "tec"
     assert choice.best.channels_per_block == 4
@@ -224,7 +226,7 @@ def test_held_out_data_choose_tec_where_it_is_so() -> None:
 
 
 def test_held_out_data_choose_plain_phases_where_they_do() -> None:
-    choice = choose_solve(drawn(PHASE_ERRORS, 5), refants=[0], channels_per_block=4)
+    choice = choose_solve(drawn(PHASE_ERRORS, 5), refants=[0], channels_per_block=4, ladder=LADDER)
     assert choice.best is not None
     assert choice.best.solution == "gain"
     assert choice.best.combine_spw
@@ -232,7 +234,7 @@ def test_held_out_data_choose_plain_phases_where_they_do() -> None:
 
 def test_held_out_data_choose_both_where_both_are() -> None:
     both = replace(TEC_ERRORS, phase_offset_deg=60)
-    choice = choose_solve(drawn(both, 5), refants=[0], channels_per_block=4)
+    choice = choose_solve(drawn(both, 5), refants=[0], channels_per_block=4, ladder=LADDER)
     assert choice.best is not None
     assert choice.best.solution == "tec+phase"
     again = choose_solve(
@@ -243,7 +245,9 @@ def test_held_out_data_choose_both_where_both_are() -> None:
 
 
 def test_held_out_data_choose_nothing_on_perfect_data() -> None:
-    choice = choose_solve(drawn(StationErrors(), 5), refants=[0], channels_per_block=4)
+    choice = choose_solve(
+        drawn(StationErrors(), 5), refants=[0], channels_per_block=4, ladder=LADDER
+    )
     assert choice.best is None
 
 
@@ -285,13 +289,13 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
 
 @pytest.mark.parametrize("solution", ["tec", "tec+phase"])
 def test_solved_and_applied_like_gains(
-    simulated: Simulation, tmp_path: Path, solution: str
+    simulated: Simulation, tmp_path: Path, solution: Literal["tec", "tec+phase"]
 ) -> None:
     options = SolveOptions(
         solint="int",
         combine=frozenset({"spw"}),
         solution=solution,
-        refant=("1",),  # type: ignore[arg-type]
+        refant=("1",),
     )
     solver = NativeSolver()
     result = solver.solve(simulated.ms, tmp_path / "a.tec", options)
