@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 a step failed, 2 the config is wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {"init": command_init, "report": command_report, "doctor": command_doctor,
-                "apply": command_apply, "solutions": command_solutions, "field": command_field}  # fmt: skip
+                "apply": command_apply, "solutions": command_solutions,
+                "field": command_field}  # fmt: skip
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -59,7 +60,8 @@ def _run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py",
         description="Self-calibrate radio-interferometric data. Finished steps are reused.",
-        epilog=f"config keys:\n{keys}\n\nother commands: init, apply, solutions, field, report, doctor"
+        epilog=f"config keys:\n{keys}\n\n"
+        "other commands: init, apply, solutions, field, report, doctor"
         " (each has its own -h)\nsteps: " + ", ".join(STEPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -41,7 +41,8 @@ def _closure() -> None:
     vis = 1 + 0.5 * np.exp(2j * np.pi * uvw[:, None, :, 0] * 1e-4)
     vis = vis + rng.normal(0, 0.01, vis.shape) + 1j * rng.normal(0, 0.01, vis.shape)
     data = BaselineVisibilities(
-        np.arange(ntime, dtype=np.float64) * 10, tuple("ABCDEF"), one, two, np.array([1.4e9]), uvw, vis,
+        np.arange(ntime, dtype=np.float64) * 10, tuple("ABCDEF"), one, two, np.array([1.4e9]),
+        uvw, vis,
         np.full(vis.shape, 0.01),
     )  # fmt: skip
     station_coherence(data, 30.0)

@@ -152,6 +152,7 @@ class GainRound(Step):
         self.prepare(context)
         accepted: StepResult | None = None
         images: list[Mapping[str, Any]] = []
+        warnings: list[str] = []
         for cycle in range(1, context.options["max_cycles"] + 1):
             try:
                 result = self._cycle(context, best, folder, cycle)
@@ -165,6 +166,7 @@ class GainRound(Step):
             if result.status != "done":
                 accepted = accepted or result
                 break
+            warnings += [result.metrics["warning"]] if "warning" in result.metrics else []
             gained = result.metrics["snr"] / best.metrics["snr"] - 1
             accepted = result
             best = Best(result.metrics, result.products, result.tables)
@@ -172,7 +174,7 @@ class GainRound(Step):
                 break
         assert accepted is not None
         if accepted.status == "done":
-            accepted = self._conclude(context, earlier, accepted, cycle)
+            accepted = self._conclude(context, earlier, accepted, cycle, warnings)
         ensure_tables(context, accepted.tables)
         return replace(accepted, images=tuple(images))
 
@@ -356,7 +358,12 @@ class GainRound(Step):
         )
 
     def _conclude(
-        self, context: Context, earlier: StepResult, accepted: StepResult, cycles: int
+        self,
+        context: Context,
+        earlier: StepResult,
+        accepted: StepResult,
+        cycles: int,
+        warnings: Sequence[str],
     ) -> StepResult:
         """Write the h5parm, choose the template anew, sum up all cycles."""
         write_solutions(context, accepted.tables, self.name, accepted.metrics)
@@ -364,6 +371,8 @@ class GainRound(Step):
         template, why = self._template(context, metrics)
         change = metrics["total_flux_jy"] / earlier.metrics["total_flux_jy"] - 1
         metrics["cycles"] = cycles
+        if warnings:
+            metrics["warning"] = "; ".join(dict.fromkeys(warnings))
         metrics["flux_change_percent"] = 100 * change
         reason = accepted.reason
         if cycles > 1:
