@@ -70,13 +70,13 @@ def dirty_image(ms: Path, direction_rad: tuple[float, float], scratch: Path) -> 
         data, flag = opened.getcol("DATA")[:, :, [0, -1]], opened.getcol("FLAG")[:, :, [0, -1]]
         weight = np.where(flag, 0.0, opened.getcol("WEIGHT_SPECTRUM")[:, :, [0, -1]])
         uvw = opened.getcol("UVW")
-    total = weight.sum(axis=2)
+    total = weight.sum(axis=2, dtype=np.float64)
     mean = np.divide((data * weight).sum(axis=2), total, out=np.zeros(total.shape, complex),
                      where=total > 0)  # fmt: skip
     cell = _CELL_ARCSEC / 206264.80625
     image = vis2dirty(
-        uvw=uvw * np.array([1.0, -1.0, 1.0]), freq=np.ascontiguousarray(frequency), vis=mean,
-        wgt=total, npix_x=_PIXELS, npix_y=_PIXELS, pixsize_x=cell, pixsize_y=cell,
+        uvw=uvw * np.array([1.0, -1.0, 1.0]), freq=np.ascontiguousarray(frequency), vis=mean.astype(np.complex128),
+        wgt=total.astype(np.float64), npix_x=_PIXELS, npix_y=_PIXELS, pixsize_x=cell, pixsize_y=cell,
         epsilon=1e-5, do_wgridding=True, divide_by_n=False,
     )  # fmt: skip
     return image / total.sum(), float(total.sum() ** -0.5)
