@@ -75,8 +75,9 @@ def dirty_image(ms: Path, direction_rad: tuple[float, float], scratch: Path) -> 
                      where=total > 0)  # fmt: skip
     cell = _CELL_ARCSEC / 206264.80625
     image = vis2dirty(
-        uvw=uvw * np.array([1.0, -1.0, 1.0]), freq=np.ascontiguousarray(frequency), vis=mean.astype(np.complex128),
-        wgt=total.astype(np.float64), npix_x=_PIXELS, npix_y=_PIXELS, pixsize_x=cell, pixsize_y=cell,
+        uvw=uvw * np.array([1.0, -1.0, 1.0]), freq=np.ascontiguousarray(frequency),
+        vis=mean.astype(np.complex128), wgt=total.astype(np.float64),
+        npix_x=_PIXELS, npix_y=_PIXELS, pixsize_x=cell, pixsize_y=cell,
         epsilon=1e-5, do_wgridding=True, divide_by_n=False,
     )  # fmt: skip
     return image / total.sum(), float(total.sum() ** -0.5)
