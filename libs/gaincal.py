@@ -25,6 +25,9 @@ __all__ = [
     "table_facts",
 ]
 
+def _plain(length_m: float) -> str:
+    """A length without an exponent, as selections are written."""
+    return f"{length_m:.3f}".rstrip("0").rstrip(".")
 
 
 def gaincal_arguments(
@@ -56,9 +59,9 @@ def gaincal_arguments(
         "parang": False,
     }
     if options.uvmin_m or options.uvmax_m:
-        upper = f"<{options.uvmax_m:.6g}m" if options.uvmax_m else ""
-        lower = f">{options.uvmin_m:.6g}m" if options.uvmin_m else ""
-        both = f"{options.uvmin_m:.6g}~{options.uvmax_m:.6g}m"
+        upper = f"<{_plain(options.uvmax_m)}m" if options.uvmax_m else ""
+        lower = f">{_plain(options.uvmin_m)}m" if options.uvmin_m else ""
+        both = f"{_plain(options.uvmin_m)}~{_plain(options.uvmax_m)}m"
         arguments["selectdata"] = True
         arguments["uvrange"] = both if upper and lower else upper or lower
     return arguments
