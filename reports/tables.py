@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from libs.safe_files import replacing
 from libs.gain_rows import GAIN_COLUMNS, gains_rows
-from reports.records import GainRow, as_number
+from libs.safe_files import replacing
+from reports.records import as_number
 from reports.style import MISSING, common_unit, format_number
 
 __all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
