@@ -25,6 +25,7 @@ __all__ = [
     "table_facts",
 ]
 
+
 def _plain(length_m: float) -> str:
     """A length without an exponent, as selections are written."""
     return f"{length_m:.3f}".rstrip("0").rstrip(".")
