@@ -58,9 +58,10 @@ def _targets(
     records = [record for record in map(state.get, names) if record]
     last = records[-1].result.tables
     sources = resolve_inputs(resolved["vis"]["value"])
-    wanted = [s for s in sources if to is None or s.path == Path(to).resolve()] or sources[:1]
-    if to is not None and len(sources) > 1 and wanted == sources[:1]:
+    wanted = [s for s in sources if to is None or s.path == Path(to).resolve()]
+    if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
+    wanted = wanted or sources
     startup = state.get("startup")
     if startup and startup.result.metrics.get("datacolumn") == "CORRECTED_DATA":
         raise ConfigError(

@@ -48,8 +48,10 @@ P0 = step_row("p0", reason="SNR 50 -> 90", metrics=image(90.0, calmode="p"), tab
               products={"image": "images/p0.fits"})  # fmt: skip
 P1 = step_row("p1", "rejected", reason="SNR fell 90 -> 80", tables=[table("p0")],
               metrics=image(80.0, calmode="p"), products={"image": "images/p1.fits"})  # fmt: skip
-AP1 = step_row("ap1", reason="SNR 90 -> 200", tables=[table("p0"), table("ap1")],
-               metrics=image(200.0, calmode="ap"), products={"image": "images/ap1.fits"})  # fmt: skip
+AP1 = step_row(
+    "ap1", reason="SNR 90 -> 200", tables=[table("p0"), table("ap1")],
+    metrics=image(200.0, calmode="ap"), products={"image": "images/ap1.fits"},
+)  # fmt: skip
 
 
 def test_a_run_that_helped(tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Applying to the original: not before it is asked for, and with its flags saved first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from libs import flags, tables
+from libs.caltable_writer import write_caltable
+from libs.errors import ConfigError, InputError
+from libs.sanitise import add_scratch_columns
+from libs.solutions import GainSolutions
+from selfcal.state import State
+from selfcal.step import StepResult, TableRef
+from steps.apply_original import VERSION, apply_solutions, apply_to_original
+from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
+
+PHASE_RAD = np.linspace(0, 2, 5)
+
+
+def contents(ms: Path) -> dict[str, str]:
+    """All files but locks, which casacore touches when a table is only read."""
+    return {name: value for name, value in tree_hash(ms).items() if "table.lock" not in name}
+
+
+def corrupted(path: Path) -> Path:
+    """A point of 1 Jy behind constant phases."""
+    make_ms(path, antennas=5, times=4)
+    with tables.open_table(path, write=True) as opened:
+        one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
+        turn = np.exp(1j * (PHASE_RAD[one] - PHASE_RAD[two]))[:, None, None]
+        opened.putcol("DATA", (opened.getcol("DATA") * turn).astype(np.complex64))
+    return path
+
+
+def gains(flagged: tuple[int, ...] = ()) -> GainSolutions:
+    flag = np.zeros((1, 1, 5, 2), bool)
+    flag[:, :, list(flagged)] = True
+    gain = np.broadcast_to(np.exp(1j * PHASE_RAD)[:, None], flag.shape)
+    return GainSolutions(
+        time_s=np.array([TIME0_S + 15.0]), interval_s=np.array([40.0]),
+        frequency_hz=np.array([5.007e9]), spw=np.zeros(1, np.int64),
+        antenna=tuple(f"A{i}" for i in range(5)), position_m=np.zeros((5, 3)),
+        polarization=("R", "L"), gain=np.where(flag, 1, gain), flag=flag,
+        snr=np.where(flag, 0, 50.0),
+    )  # fmt: skip
+
+
+def make_run(folder: Path, *originals: Path, flagged: tuple[int, ...] = ()) -> Path:
+    """A finished run over these originals, as it is left."""
+    workdir = folder / "work"
+    for name in ("data", "tables"):
+        (workdir / name).mkdir(parents=True)
+    refs = []
+    for original in originals:
+        copy = corrupted(workdir / "data" / original.name)
+        add_scratch_columns(copy)
+        table = workdir / "tables" / f"p0.{original.stem}.gcal"
+        write_caltable(table, gains(flagged), copy)
+        refs.append(TableRef(copy.name, f"tables/{table.name}", (), "linear", "p0"))
+    state = State(workdir)
+    seconds = {"total": 0.1, "imaging": 0.0, "solving": 0.1}
+    state.append("startup", "f0", StepResult(metrics={"datacolumn": "DATA"}), seconds, {})
+    state.append("p0", "f1", StepResult(tables=tuple(refs)), seconds, {})
+    summary = {"tables": [ref.path for ref in refs]}
+    (workdir / "summary.json").write_text(json.dumps(summary))
+    vis = [str(path) for path in originals]
+    resolved: dict[str, Any] = {"vis": {"value": vis}, "steps": {"value": ["startup", "p0"]}}
+    (workdir / "resolved.yaml").write_text(yaml.safe_dump(resolved))
+    return workdir
+
+
+def flags_of(ms: Path) -> np.ndarray:
+    with tables.open_table(ms) as opened:
+        return np.asarray(opened.getcol("FLAG"))
+
+
+def error_of(ms: Path) -> float:
+    with tables.open_table(ms) as opened:
+        data, flag = opened.getcol("CORRECTED_DATA"), opened.getcol("FLAG")
+    return float(np.abs(data[~flag] - 1).max())
+
+
+def test_the_solutions_are_applied_and_the_flags_saved(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    with tables.open_table(original, write=True) as opened:
+        flag = opened.getcol("FLAG")
+        flag[3] = True
+        opened.putcol("FLAG", flag)
+    workdir = make_run(tmp_path, original, flagged=(4,))
+    before = contents(original)
+    asked = apply_to_original(workdir, None)
+    assert contents(original) == before, "byte for byte, until it is done"
+    (line,) = asked
+    assert line.startswith(f"{original}: 1 table(s) applied") and VERSION in line
+    assert error_of(original) < 1e-5
+    after = flags_of(original)
+    assert after[3].all() and after.mean() > flag.mean(), "what has no solution is flagged"
+    with tables.open_table(original) as opened:
+        np.testing.assert_allclose(np.abs(opened.getcol("DATA")), 1, atol=1e-6)
+    flags.restore_version(original, VERSION)
+    np.testing.assert_array_equal(flags_of(original), flag)
+
+
+def test_applying_twice_flags_no_more(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    workdir = make_run(tmp_path, original, flagged=(4,))
+    list(apply_to_original(workdir, None))
+    once = flags_of(original)
+    list(apply_to_original(workdir, str(original)))
+    np.testing.assert_array_equal(flags_of(original), once)
+    assert error_of(original) < 1e-5
+    flags.restore_version(original, VERSION)
+    assert not flags_of(original).any(), "the version is that from before the first time"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_of_several_inputs_by_name(tmp_path: Path, number: int) -> None:
+    originals = [corrupted(tmp_path / f"{name}.ms") for name in "ab"]
+    workdir = make_run(tmp_path, *originals)
+    other = originals[1 - number]
+    before = contents(other)
+    (line,) = apply_to_original(workdir, str(originals[number]))
+    assert line.startswith(f"{originals[number]}: 1 table(s)")
+    assert error_of(originals[number]) < 1e-5
+    assert contents(other) == before
+
+
+def test_all_of_several_inputs(tmp_path: Path) -> None:
+    originals = [corrupted(tmp_path / f"{name}.ms") for name in "ab"]
+    assert len(list(apply_to_original(make_run(tmp_path, *originals), None))) == 2
+    assert max(map(error_of, originals)) < 1e-5
+
+
+def test_none_of_several_inputs_is_refused(tmp_path: Path) -> None:
+    originals = [corrupted(tmp_path / f"{name}.ms") for name in "ab"]
+    workdir = make_run(tmp_path, *originals)
+    third = corrupted(tmp_path / "c.ms")
+    before = contents(third)
+    with pytest.raises(ConfigError, match="none of the run's inputs"):
+        list(apply_to_original(workdir, str(third)))
+    assert contents(third) == before
+
+
+def test_another_data_set_of_the_same_setup(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    workdir = make_run(tmp_path, original)
+    other = corrupted(tmp_path / "other.ms")
+    before = contents(original)
+    list(apply_to_original(workdir, str(other)))
+    assert error_of(other) < 1e-5
+    assert contents(original) == before
+
+
+def test_other_windows_or_antennas_are_refused_untouched(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path, corrupted(tmp_path / "a.ms"))
+    for name, how, said in (
+        ("antennas", {"antennas": 6}, "other antennas"),
+        ("windows", {"antennas": 5, "channels": 4}, "other spectral windows"),
+    ):
+        other = make_ms(tmp_path / f"{name}.ms", **how)  # type: ignore[arg-type]
+        before = contents(other)
+        with pytest.raises(InputError, match=said):
+            list(apply_to_original(workdir, str(other)))
+        assert contents(other) == before
+
+
+def test_a_run_without_solutions(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path, corrupted(tmp_path / "a.ms"))
+    (workdir / "summary.json").write_text('{"tables": []}')
+    with pytest.raises(ConfigError, match="accepted no solutions"):
+        list(apply_to_original(workdir, None))
+    (workdir / "summary.json").unlink()
+    with pytest.raises(ConfigError, match="no finished run"):
+        list(apply_to_original(workdir, None))
+
+
+def test_solutions_of_an_h5parm(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    assert apply_solutions(original, gains()).startswith(f"{original}: applied")
+    assert error_of(original) < 1e-5
+    assert flags.has_version(original, VERSION)
+    assert not list(tmp_path.glob("tmp*")), "nothing is left behind"
