@@ -96,7 +96,9 @@ def ask_held_out(
         channels_per_block=block or None,
         corr_dep_flags=True,
     )
-    solution = context.options.get("solution", "auto")
+    # gaincal knows no TEC
+    native = context.tools.solver.name == "native"
+    solution = context.options.get("solution", "auto") if native else "gain"
     refants = [sums.antenna.index(name) for name in options.refant if name in sums.antenna]
 
     def ask(calmode: str) -> HeldOutChoice:

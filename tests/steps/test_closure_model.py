@@ -1,0 +1,113 @@
+"""The starting model from closure quantities: its place, its flux, and what it fills in."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from libs.component_model import ComponentModel, GaussianComponent
+from libs.tables import open_table
+from steps.closure_model import (
+    ARCSEC,
+    SPEED_OF_LIGHT_M_S,
+    InitialModel,
+    _with_flux,
+    fill_component_model,
+)
+from tests.steps.fake_tools import Looks, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run up to the model of a simulated point source behind station phases."""
+    workdir = tmp_path_factory.mktemp("closure")
+    names = ("startup", "test_image", "closure_stats", "initial_model")
+    most = {"initial_model.max_components": 2}
+    pipeline, _ = make_run(workdir, {"": Looks(1.0, 0.02)}, names=names, assignments=most)
+    return pipeline, pipeline.run(), workdir
+
+
+def test_every_station_of_a_point_source_is_coherent(run: Any) -> None:
+    _, results, workdir = run
+    stats = results["closure_stats"]
+    assert stats.metrics["station_coherent_fraction"] == 1
+    with (workdir / "closure.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["station"] for row in rows] == [f"A{i}" for i in range(7)]
+    assert {row["coherent"] for row in rows} == {"True"}
+    assert stats.reason.startswith("7 of 7 stations coherent")
+
+
+def test_a_point_source_behind_station_phases_is_modelled(run: Any) -> None:
+    _, results, workdir = run
+    model = results["initial_model"]
+    assert model.status == "done"
+    written = json.loads((workdir / "initial_model.json").read_text())
+    assert written["accepted"] == model.metrics["accepted"]
+    assert sum(c["flux_jy"] for c in written["components"]) == pytest.approx(1.0, rel=0.1)
+    assert model.metrics["model_flux_jy"] == pytest.approx(1.0, rel=0.1)
+    assert (workdir / "initial_model.txt").exists()
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (3 * ARCSEC, -2 * ARCSEC)])
+def test_model_data_are_those_of_the_components_about_the_centre(
+    run: Any, tmp_path: Path, centre: tuple[float, float]
+) -> None:
+    pipeline, _, workdir = run
+    point = asdict(GaussianComponent(2.5, 0.0, 0.0, 0.0, 0.0, 0.0))
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"centre_rad": centre, "components": [point]}))
+    fill_component_model(pipeline.context, path)
+    with open_table(workdir / "data" / "point.ms") as opened:
+        model, uvw = opened.getcol("MODEL_DATA"), opened.getcol("UVW")
+    with open_table(workdir / "data" / "point.ms::SPECTRAL_WINDOW") as windows:
+        hz = windows.getcell("CHAN_FREQ", 0)
+    l0, m0 = centre
+    path_m = uvw @ np.array([l0, m0, np.sqrt(1 - l0**2 - m0**2) - 1])
+    expected = 2.5 * np.exp(2j * np.pi * path_m[:, None] * hz / SPEED_OF_LIGHT_M_S)
+    np.testing.assert_allclose(model, expected[:, :, None].repeat(2, axis=2), atol=1e-4)
+
+
+def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]:
+    """Where the brightest component goes; the image's peak is 20 pixels east, 10 north."""
+    test = {"imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108, "peak_y_pixel": 138,
+            "snr": snr}  # fmt: skip
+    numbers = {"min_frequency_hz": 1e9, "max_frequency_hz": 1e9 + band_hz,
+               "longest_baseline_m": 10e3}  # fmt: skip
+    context = SimpleNamespace(
+        results={"test_image": SimpleNamespace(metrics=test)}, options={"centre": wanted},
+        metric=numbers.__getitem__,
+    )  # fmt: skip
+    return InitialModel("initial_model")._centre(context)  # type: ignore[arg-type]
+
+
+def test_the_centre() -> None:
+    peak = pytest.approx((20 * 0.5 * ARCSEC, 10 * 0.5 * ARCSEC))
+    assert centre_of("peak", snr=1.0, band_hz=1e9) == peak
+    assert centre_of("phase_centre", snr=100.0, band_hz=1e6) == (0.0, 0.0)
+    assert centre_of("auto", snr=20.0, band_hz=1e9) == peak, "the place is sure"
+    assert centre_of("auto", snr=19.9, band_hz=1e9) == (0.0, 0.0)
+    assert centre_of("auto", snr=5.0, band_hz=1e7) == peak, "the band cannot tell"
+
+
+def test_a_flux_that_closures_do_not_tell_is_that_of_the_image() -> None:
+    one = GaussianComponent(0.25, 0.0, 0.0, 0.0, 0.0, 0.0, flux_err_jy=0.01)
+    model = ComponentModel(
+        components=(one, replace(one, flux_jy=0.75)), chi2_phase=1.0, chi2_amplitude=1.0,
+        reduced_chi2=1.0, n_phase=10.0, n_amplitude=10, n_parameters=1, detection_sigma=50.0,
+        detection_limit=3.0, ladder=(), accepted=True, partial=False, reason="",
+        two_component=None, flux_origin="unknown: closures alone", seconds=0.1,
+    )  # fmt: skip
+    scaled = _with_flux(model, 4.0)
+    assert [c.flux_jy for c in scaled.components] == pytest.approx([1.0, 3.0])
+    assert scaled.components[0].flux_err_jy == pytest.approx(0.04)
+    assert scaled.flux_origin == "total flux of the test image"
+    assert _with_flux(model, 0.0) is model
+    assert _with_flux(scaled, 8.0) is scaled, "a flux that is known stays"

@@ -1,0 +1,73 @@
+"""What a round asks of held-out data, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from libs.calibration import SolveOptions
+from libs.holdout import Candidate, HeldOutChoice, Score
+from steps import held_out
+from steps.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
+
+
+def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
+    candidate = Candidate(30.0, calmode=calmode)  # type: ignore[arg-type]
+    return HeldOutChoice(candidate, "", (Score(candidate, fall, 100.0, noise, 50),), noise)
+
+
+def test_amplitudes_must_predict_better_by_more_than_chance() -> None:
+    # error 2 sqrt(100) = 20; twice that is asked for
+    phase = choice("p", 1000.0)
+    kept = _amplitude_worth_it(choice("ap", 1041.0), phase)
+    assert kept.best is not None and kept.best.calmode == "ap"
+    assert [score.candidate.calmode for score in kept.scores] == ["p", "ap"]
+    refused = _amplitude_worth_it(choice("ap", 1039.0), phase)
+    assert refused.best is None and "no better than phases alone" in refused.reason
+
+
+def test_the_answer_becomes_options_but_for_what_the_user_fixed() -> None:
+    options = SolveOptions(solint=60.0, gaintype="G", minsnr=2.0, refant=("A1",))
+    best = Candidate(20.0, combine_scan=True, combine_spw=True, gaintype="T")
+    found = chosen_options(options, best, ())
+    assert (found.solint, found.gaintype, found.combine) == (20.0, "T", {"spw", "scan"})
+    assert (found.minsnr, found.refant) == (2.0, ("A1",))
+    fixed = chosen_options(options, best, ("solint", "gaintype", "combine"))
+    assert (fixed.solint, fixed.gaintype, fixed.combine) == (60.0, "G", frozenset())
+    assert chosen_options(options, Candidate(np.inf), ()).solint == "inf"
+
+
+def test_the_curve_is_in_units_of_the_noise() -> None:
+    (row,) = curve(choice("p", 1000.0, noise=4.0))
+    assert row["gain"] == 250.0 and row["error"] == pytest.approx(10.0)
+    assert row["solint_s"] == 30.0
+    (row,) = curve(choice("p", 1000.0, noise=np.inf))
+    assert row["gain"] == 1000.0, "no noise known: as it is"
+
+
+@pytest.mark.parametrize(("solver", "asked"), [("native", "auto"), ("casa", "gain")])
+def test_a_tec_is_tried_only_for_the_solver_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, solver: str, asked: str
+) -> None:
+    """gaincal would solve phases at an interval chosen for a TEC."""
+    seen: list[str] = []
+
+    def chosen(sums: Any, **how: Any) -> HeldOutChoice:
+        seen.append(how["solution"])
+        return HeldOutChoice(None, "none", (), np.inf)
+
+    band = SimpleNamespace(
+        spws_used=(0, 1, 2), frequency_hz=[np.array([hz]) for hz in (1.2e8, 1.4e8, 1.6e8)],
+        antenna=("A0", "A1"), rows=10, integration_s=1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(held_out.tables, "summarise", lambda ms: band)
+    monkeypatch.setattr(held_out, "accumulate", lambda *args, **how: SimpleNamespace(antenna=()))
+    monkeypatch.setattr(held_out, "choose_solve", chosen)
+    context: Any = SimpleNamespace(options={}, tools=SimpleNamespace(solver=SimpleNamespace()))
+    context.tools.solver.name = solver
+    ask_held_out(context, Path("a.ms"), SolveOptions(), ())
+    assert seen == [asked]
