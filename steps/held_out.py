@@ -98,7 +98,7 @@ def ask_held_out(
     )
     # gaincal knows no TEC
     native = context.tools.solver.name == "native"
-    solution = context.options.get("solution", "auto") if native else "gain"
+    solution: Any = context.options.get("solution", "auto") if native else "gain"
     refants = [sums.antenna.index(name) for name in options.refant if name in sums.antenna]
 
     def ask(calmode: str) -> HeldOutChoice:
