@@ -74,6 +74,9 @@ def judge(
     -------
     Verdict
     """
+    unknown = [name for name in _COMPARED if not math.isfinite(new[name])]
+    if unknown:
+        return Verdict(False, f"the image has no {', '.join(unknown)}")
     change = {name: _change(new[name], best[name]) for name in _COMPARED}
     faults = []
     for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
