@@ -15,6 +15,8 @@ class Limits:
 
     Attributes
     ----------
+    snr_gain : float
+        Of SNR, asked of a round that takes the place of another; 0: none is asked.
     snr_loss : float
         Of SNR and near-field SNR. Noise makes both waver from image to image.
     rms_rise : float
@@ -31,6 +33,7 @@ class Limits:
         such rounds would drain it.
     """
 
+    snr_gain: float = 0.0
     snr_loss: float = 0.01
     rms_rise: float = 0.05
     beam_growth: float = 0.05
@@ -82,6 +85,8 @@ def judge(
     for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
         if change[name] < -limits.snr_loss:
             faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
+    if not faults and 0 < limits.snr_gain and change["snr"] < limits.snr_gain:
+        faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
     if change["dynamic_range"] < -limits.snr_loss:
         faults.append(
             f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def concatenate(parts: Sequence[GainSolutions]) -> GainSolutions:
     Raises
     ------
     ValueError
-        There are none, or some are common to both polarizations and others are not.
+        There are none, or they are of different feeds.
     """
     if not parts:
         raise ValueError("no solutions to join")
@@ -110,7 +110,9 @@ def concatenate(parts: Sequence[GainSolutions]) -> GainSolutions:
         for hz, spw in zip(part.frequency_hz, part.spw, strict=True)
     })  # fmt: skip
     antenna = tuple(positions)
-    polarization = parts[0].polarization
+    polarization = max((part.polarization for part in parts), key=len)
+    # a gain common to both polarizations is one for each
+    parts = [_for_each(part, polarization) for part in parts]
     if any(part.polarization != polarization for part in parts):
         raise ValueError("the solutions differ in polarization")
     shape = (sum(len(part.time_s) for part in parts), len(blocks), len(antenna), len(polarization))
@@ -139,4 +141,18 @@ def concatenate(parts: Sequence[GainSolutions]) -> GainSolutions:
         gain=gain[order],
         flag=flag[order],
         snr=snr[order],
+    )
+
+
+def _for_each(part: GainSolutions, polarization: tuple[str, ...]) -> GainSolutions:
+    """Repeat gains common to both polarizations for each of them."""
+    if part.polarization != ("I",) or len(polarization) == 1:
+        return part
+    repeats = len(polarization)
+    return replace(
+        part,
+        polarization=polarization,
+        gain=np.repeat(part.gain, repeats, axis=3),
+        flag=np.repeat(part.flag, repeats, axis=3),
+        snr=np.repeat(part.snr, repeats, axis=3),
     )

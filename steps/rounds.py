@@ -87,6 +87,7 @@ ROUND_OPTIONS = (
     Option("reselect_template", "bool", False, "choose the template anew on this round's image"),
     Option("max_new_flags", "float", 0.1, "reject when more than this fraction is flagged anew",
            minimum=0),
+    Option("min_snr_gain", "float", 0.0, "gain of SNR asked for, as a fraction", minimum=0),
     Option("max_snr_loss", "float", 0.01, "accepted fall of SNR, as a fraction", minimum=0),
     Option("max_rms_rise", "float", 0.05, "accepted rise of the rms, as a fraction", minimum=0),
     Option("max_beam_growth", "float", 0.05, "accepted growth of the beam area", minimum=0),
@@ -309,6 +310,7 @@ class GainRound(Step):
         statistics = image.statistics.as_row()
         options = context.options
         limits = Limits(
+            snr_gain=options["min_snr_gain"],
             snr_loss=options["max_snr_loss"],
             rms_rise=options["max_rms_rise"],
             beam_growth=options["max_beam_growth"],

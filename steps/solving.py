@@ -53,10 +53,16 @@ def solve_round(
         Held-out data say that no gains are worth trusting.
     """
     refs, solved = list(prior), []
+    left_alone: list[Skip] = []
     for ms in measurement_sets(context):
         restore_base_flags(context, ms)
         beneath = applied_tables(context, prior, ms)
-        options, held_out = _options(context, ms, calmode, beneath)
+        try:
+            options, held_out = _options(context, ms, calmode, beneath)
+        except Skip as skip:
+            # one execution may be too poor where another is not
+            left_alone.append(skip)
+            continue
         solint = options.solint
         interval = solint if isinstance(solint, str) else f"{solint:.4g} s"
         context.progress.activity(
@@ -80,6 +86,8 @@ def solve_round(
                 round=name,
             )
         )
+    if not solved:
+        raise left_alone[0]
     return tuple(refs), tuple(solved)
 
 

@@ -56,14 +56,21 @@ def test_nothing_to_join() -> None:
     assert concatenate([one]) is one
 
 
-def test_polarizations_must_agree() -> None:
+def test_gains_common_to_both_polarizations_are_those_of_each() -> None:
     one = part(0)
     common = replace(
         part(100), polarization=("I",), gain=one.gain[..., :1], flag=one.flag[..., :1],
         snr=one.snr[..., :1],
     )  # fmt: skip
+    joined = concatenate([one, common])
+    assert joined.polarization == one.polarization
+    later = joined.gain[len(one.time_s) :]
+    np.testing.assert_array_equal(later[..., 0], later[..., 1])
+
+
+def test_feeds_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in polarization"):
-        concatenate([one, common])
+        concatenate([part(0), replace(part(100), polarization=("X", "Y"))])
 
 
 def test_other_antennas_and_windows_are_flagged_where_they_are_missing() -> None:
