@@ -85,7 +85,7 @@ def judge(
     for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
         if change[name] < -limits.snr_loss:
             faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
-    if not faults and 0 < limits.snr_gain and change["snr"] < limits.snr_gain:
+    if not faults and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
         faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
     if change["dynamic_range"] < -limits.snr_loss:
         faults.append(
