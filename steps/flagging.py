@@ -74,7 +74,8 @@ class SaveInitFlags(Step):
             options=statwt.StatwtOptions(min_samples=context.options["min_samples"]),
             log=context.workdir / "logs" / "statwt.log",
         )
-        return f"statwt {'done' if result.applied else 'skipped'}: {result.reason}"
+        reason = result.reason.removeprefix("skipped: ")
+        return f"statwt {'done' if result.applied else 'skipped'}: {reason}"
 
 
 class RflagInit(Step):
