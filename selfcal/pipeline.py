@@ -162,6 +162,7 @@ class Pipeline:
             "absent": resolved.absent,
             "settings": {name: self.context.settings[name] for name in step.uses},
             "identity": dict(step.identity(self.context)) if previous is None else {},
+            "files": {str(path): _stamp(path) for path in step.files(resolved.values)},
             "code": code_version(),
             "before": previous.fingerprint if previous else "",
         }
@@ -253,6 +254,11 @@ class Pipeline:
                 saved.append(json.loads(path.read_text()))
         for kind in ("images", "gains"):
             write_atomically(workdir / f"{kind}.csv", merge_rows([rows[kind] for rows in saved]))
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file; nothing where it is not there."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
 def _by_rule(origin: str) -> bool:

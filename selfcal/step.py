@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -119,6 +120,10 @@ class Step(ABC):
     @abstractmethod
     def run(self, context: Context) -> StepResult:
         """Do the work; raise `Skip` when there is nothing to do."""
+
+    def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
+        """Return the user's files that the step's options name: changed, they count as changed."""
+        return ()
 
     def identity(self, context: Context) -> Mapping[str, Any]:
         """Return what else the fingerprint covers; the first step adds the input's identity."""

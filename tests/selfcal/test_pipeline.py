@@ -129,6 +129,21 @@ def test_another_input_reruns_everything(tmp_path: Path) -> None:
     assert run(tmp_path, config={"vis": "b.ms"}) == ALL
 
 
+def test_a_changed_file_that_options_name_reruns_its_step_and_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "list.csv"
+
+    def files(step: Fake, options: Any) -> list[Path]:
+        return [named] if step.name == "second" else []
+
+    monkeypatch.setattr(Fake, "files", files)
+    assert run(tmp_path / "work") == ALL
+    named.write_text("a list")
+    assert run(tmp_path / "work") == ALL[1:]
+    assert run(tmp_path / "work") == []
+
+
 def test_changed_code_reruns_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     monkeypatch.setattr(pipeline_module, "code_version", lambda: "0.0.0+other")
