@@ -14,7 +14,16 @@ import yaml
 from libs.errors import ConfigError
 from selfcal.options import Option, unknown_name
 
-__all__ = ["RUN_OPTIONS", "Settings", "build_settings", "load_config", "parse_assignments"]
+__all__ = [
+    "RUN_OPTIONS",
+    "Settings",
+    "build_settings",
+    "load_config",
+    "parse_assignments",
+    "read_config",
+    "read_python",
+    "read_yaml",
+]
 
 AUTO = ("auto",)
 
@@ -86,7 +95,7 @@ def load_config(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "make one with: auto_selfcal.py init")
-    raw = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
+    raw = read_config(path)
     known = [option.name for option in RUN_OPTIONS]
     for key in raw:
         if key not in known:
@@ -94,7 +103,19 @@ def load_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a config file assigns: YAML by its suffix, else Python; names are not checked."""
+    return read_yaml(path) if path.suffix in (".yaml", ".yml") else read_python(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        It does not parse or is no mapping.
+    """
     try:
         raw = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
@@ -104,7 +125,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _read_python(path: Path) -> dict[str, Any]:
+def read_python(path: Path) -> dict[str, Any]:
+    """Return the assignments of a Python file; modules, functions and ``_names`` are left out.
+
+    Raises
+    ------
+    ConfigError
+        It does not run, or is no Python.
+    """
     spec = importlib.util.spec_from_file_location("selfcal_user_config", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is neither Python nor YAML", "name it .py or .yaml")

@@ -14,10 +14,9 @@ from selfcal.options import Option, unknown_name
 from selfcal.settings import (
     RUN_OPTIONS,
     Settings,
-    _read_python,
-    _read_yaml,
     build_settings,
     load_config,
+    read_config,
 )
 from selfcal.templates import TEMPLATE_DIR, check_settings
 from steps import STEPS, build_steps
@@ -71,7 +70,8 @@ FIELD_OPTIONS: tuple[Option, ...] = (
     Option("source_steps", "names", "", "steps of a source; empty: those of source_config"),
     Option("overrides", "table", {}, "parameters of a source's steps"),
     Option("source_settings", "table", {}, "other settings of a source's run (template, solver)"),
-    Option("global_parameters", "table", {}, "parameters for every step of the field"),
+    Option("global_parameters", "table", {},
+           "parameters for every step of the sources' runs that knows them"),
     Option("cluster", "str", "inline", "inline, local:N, tcp://host:port or slurm.yaml"),
     Option("threads", "int", "auto", "threads of each source; auto: the cores shared out",
            words=("auto",), minimum=1),
@@ -100,7 +100,8 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
     known = [option.name for option in FIELD_OPTIONS]
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "see README for an example")
-    config = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
+    config = read_config(path)
+    assignments = _nested(assignments, config)
     for source, names in ((path.name, config), ("--set", assignments)):
         for name in names:
             if name not in known:
@@ -124,6 +125,30 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
     settings = Settings(values, origin, path, {})
     source_settings(settings, "check", Path("check.ms"), 64, 1.0)
     return settings
+
+
+def _nested(assignments: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Put ``global_parameters.NAME`` and ``STEP.NAME`` where the config holds such values.
+
+    A step's parameter goes to ``overrides``; both over what the config file says.
+    """
+    plain = {name: value for name, value in assignments.items() if "." not in name}
+    for dotted in assignments.keys() - plain.keys():
+        step, _, name = dotted.partition(".")
+        if step not in ("global_parameters", *STEPS):
+            raise unknown_name("step in --set", step, ["global_parameters", *STEPS])
+        key = "global_parameters" if step == "global_parameters" else "overrides"
+        table = _mapping(key, plain.get(key, config.get(key)))
+        own = table if key == step else _mapping(f"{key}['{step}']", table.get(step))
+        own[name] = assignments[dotted]
+        plain[key] = own if key == step else {**table, step: own}
+    return plain
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value or {}, Mapping):
+        raise ConfigError(f"{name} is not a mapping", "write {'solint': '30s'}")
+    return dict(value or {})
 
 
 def threads_of(settings: Settings) -> int:
@@ -186,20 +211,31 @@ def source_settings(
         if not isinstance(values, Mapping):
             raise ConfigError(f"overrides['{step}'] is not a mapping", "write {'solint': '30s'}")
         overrides[step] = {**overrides.get(step, {}), **values}
+    config["global_parameters"] = {
+        **config.get("global_parameters", {}), **settings["global_parameters"]
+    }  # fmt: skip
     config |= {
         "vis": [str(one) for one in (ms if isinstance(ms, list) else [ms])],
         "workdir": workdir, "field": "", "spw": "", "datacolumn": "data",
         "imsize": imsize, "cell": f"{cell_arcsec:.6g}arcsec", "overrides": overrides,
         "threads": threads_of(settings), "quiet": True,
     }  # fmt: skip
+    # steps that a field leaves out may still be named, and then rightly
+    _check(config, path)
     wanted = set(config["steps"])
     for key in ("init_parameters", "overrides"):
         config[key] = {
             s: v for s, v in config.get(key, {}).items() if s in wanted or s not in STEPS
         }
-    built = build_settings(config, path, {}, list(STEPS))
-    check_settings(built, build_steps(built["steps"]))
     return config
+
+
+def _check(config: Mapping[str, Any], path: Path) -> None:
+    """Check the config of a source's run, with its parameters of steps not in its list."""
+    built = build_settings(config, path, {}, list(STEPS))
+    steps = build_steps(built["steps"])
+    others = [kind(name) for name, kind in STEPS.items() if name not in config["steps"]]
+    check_settings(built, steps, others)
 
 
 def _model_fit(confusion: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import ConfigError
-from selfcal.settings import Settings, build_settings
+from selfcal.settings import Settings, build_settings, parse_assignments
 from selfcal.templates import (
     TEMPLATE_DIR,
     check_settings,
@@ -232,6 +232,12 @@ def test_a_wrong_config_is_found_before_a_run(config: dict[str, Any], says: str)
     with pytest.raises(ConfigError) as caught:
         check_settings(settings_of(config), build_steps(list(STEPS)))
     assert says in str(caught.value)
+
+
+def test_a_wrong_assignment_is_found_before_a_run() -> None:
+    pairs = parse_assignments(["global_parameters.nitre=5"])
+    with pytest.raises(ConfigError, match="'nitre' .did you mean 'niter'"):
+        check_settings(build_settings({}, None, pairs, list(STEPS)), build_steps(list(STEPS)))
 
 
 # -- instruments --------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
 from libs.solution_store import list_entries
 from libs.tables import open_table
 from selfcal.pipeline import StepFailed
+from selfcal.settings import parse_assignments
 from steps import field_source
 from steps.field_command import command_field
-from steps.field_settings import load_field_settings
+from steps.field_settings import load_field_settings, source_settings
 from tests.conftest import ROOT, tree_hash
 from tests.libs.test_phase_shift import DEG, observe
 from tests.steps.fake_source_run import FakeRun
@@ -206,6 +207,7 @@ def test_solutions_of_before_begin_the_table(
         ({"overrides": {"l1": {"solnt": "30s"}}}, "solnt"),
         ({"source_settings": {"imagr": "wsclean"}}, "did you mean 'imager'"),
         ({"layer": ["10mJy"]}, "did you mean 'layers'"),
+        ({"global_parameters": {"nitre": 5}}, "did you mean 'niter'"),
     ],
 )
 def test_wrong_configs_are_refused_beforehand(
@@ -214,6 +216,34 @@ def test_wrong_configs_are_refused_beforehand(
     path = write_config(made, tmp_path, **changes)
     with pytest.raises(ConfigError, match=cause):
         load_field_settings(path, {})
+
+
+@pytest.mark.parametrize(
+    ("pair", "cause"),
+    [
+        ("radus=1deg", "unknown setting in --set 'radus' .did you mean 'radius'"),
+        ("global_parameters.nitre=5", "in global_parameters 'nitre' .did you mean 'niter'"),
+        ("l9.solint=30s", "unknown step in --set 'l9' .did you mean"),
+        ("l1.solnt=30s", "unknown parameter of l1 in .*'solnt' .did you mean 'solint'"),
+        ("l1.solint=30", "a time with its unit"),
+        ("overrides=l1", "a mapping"),
+    ],
+)
+def test_wrong_assignments_are_refused_with_the_nearest_name(
+    made: Simulation, tmp_path: Path, pair: str, cause: str
+) -> None:
+    with pytest.raises(ConfigError, match=cause):
+        load_field_settings(write_config(made, tmp_path), parse_assignments([pair]))
+
+
+def test_assignments_reach_the_runs_of_sources(made: Simulation, tmp_path: Path) -> None:
+    path = write_config(made, tmp_path, overrides={"l1": {"minsnr": 4, "solint": "1min"}})
+    pairs = ["global_parameters.niter=500", "l1.solint=30s", "l2.solint=60s"]
+    settings = load_field_settings(path, parse_assignments(pairs))
+    config = source_settings(settings, "run", Path("a.ms"), 64, 1.0)
+    assert config["global_parameters"] == {"niter": 500}
+    assert config["overrides"]["l1"] == {"minsnr": 4, "solint": "30s"}
+    assert config["overrides"]["l2"] == {"solint": "60s"}
 
 
 def test_sources_too_far_or_faint(made: Simulation, fake: FakeRun, tmp_path: Path) -> None:
