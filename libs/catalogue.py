@@ -18,7 +18,9 @@ from libs.solset import separation_rad
 __all__ = [
     "CALIBRATOR_RADIUS_DEG",
     "MATCH_ARCSEC",
+    "MAX_MAP_ARCSEC",
     "MIN_FLUX_JY",
+    "MIN_MAP_ARCSEC",
     "TARGET_RADIUS_DEG",
     "CatalogueComponent",
     "FieldSource",
@@ -43,16 +45,36 @@ _ARCSEC = math.pi / 180.0 / 3600.0
 _FWHMS_IN_MAP = 3.0
 # column names, lower case, without a unit at their end
 _ALIASES = {
-    "name": ("name", "source_name", "source", "source_id", "lbcs_id", "observation", "obsid", "id"),
+    "name": (
+        "name",
+        "source_name",
+        "source",
+        "source_id",
+        "lbcs_id",
+        "observation",
+        "obsid",
+        "first",
+        "id",
+    ),
     "ra": ("ra", "raj2000", "ra_j2000", "_raj2000", "right_ascension"),
     "dec": ("dec", "decj2000", "dec_j2000", "dej2000", "_dej2000", "de", "declination"),
-    "flux": ("total_flux", "flux", "s_int", "sint", "stotal", "integrated_flux"),
-    "peak": ("peak_flux", "s_peak", "speak", "peak"),
+    "flux": (
+        "total_flux",
+        "flux",
+        "s_int",
+        "sint",
+        "fint",
+        "stotal",
+        "speaktot",
+        "integrated_flux",
+    ),
+    "peak": ("peak_flux", "s_peak", "speak", "fpeak", "peak"),
     "rms": ("isl_rms", "rms", "local_rms"),
     "e_peak": ("e_peak_flux", "e_peak"),
-    "major": ("dc_maj", "maj", "major", "bmaj"),
-    "minor": ("dc_min", "min", "minor", "bmin"),
-    "pa": ("dc_pa", "pa", "position_angle"),
+    "major": ("dc_maj", "dcmaj", "maj", "major", "bmaj"),
+    "minor": ("dc_min", "dcmin", "min", "minor", "bmin"),
+    "pa": ("dc_pa", "dcpa", "pa", "position_angle"),
+    "code": ("s_code", "scode"),
     "flags": ("flags", "quality", "goodness", "lbcs_flags", "flag", "cal_quality"),
     "parent": ("parent_source", "parent", "component_of"),
 }
@@ -65,7 +87,10 @@ _LBCS_FLAGS = re.compile(r"^[PSXDZ-]+$")
 
 @dataclass(frozen=True)
 class CatalogueComponent:
-    """A Gaussian of a catalogue: J2000 position, flux, FWHM axes and position angle."""
+    """A Gaussian of a catalogue: J2000 position, flux, FWHM axes and position angle.
+
+    ``fitted``: its axes are those in the survey's image, the beam in them.
+    """
 
     ra_rad: float
     dec_rad: float
@@ -73,6 +98,7 @@ class CatalogueComponent:
     major_arcsec: float = 0.0
     minor_arcsec: float = 0.0
     pa_deg: float = 0.0
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,8 @@ class FieldSource:
         A letter for each station of LBCS; empty: not in LBCS.
     components : tuple of CatalogueComponent
         Empty where the catalogue gives no shape.
+    code : str
+        PyBDSF's: ``S`` one Gaussian, ``C`` one of an island of several, ``M`` several Gaussians.
     """
 
     name: str
@@ -101,6 +129,7 @@ class FieldSource:
     rms_jy: float = math.nan
     lbcs_flags: str = ""
     components: tuple[CatalogueComponent, ...] = ()
+    code: str = ""
 
     @property
     def is_calibrator(self) -> bool:
@@ -181,10 +210,11 @@ def read_catalogue(path: Path, *, flux_unit: str = "") -> list[FieldSource]:
     rms = np.where(np.isfinite(flux["rms"]), flux["rms"], flux["e_peak"])
     names = _names(table, columns, ra, dec)
     flags = _texts(table, columns.get("flags", ""))
+    codes = _texts(table, columns.get("code", ""))
     sources = [
         FieldSource(
             names[i], float(ra[i]), float(dec[i]), float(flux["flux"][i]), float(flux["peak"][i]),
-            float(rms[i]), flags[i] if _LBCS_FLAGS.match(flags[i]) else "",
+            float(rms[i]), flags[i] if _LBCS_FLAGS.match(flags[i]) else "", code=codes[i],
         )
         for i in range(len(table))
     ]  # fmt: skip
@@ -341,11 +371,19 @@ def _shapes(
         unit = _unit(table, columns[what]) or "arcsec"
         return _numbers(table, columns[what]) * _ANGLE_ARCSEC.get(unit, 1.0)
 
-    major = np.nan_to_num(arcsec("major"))
-    minor = np.where(np.isfinite(arcsec("minor")), arcsec("minor"), major)
+    # FIRST writes upper limits as negative axes
+    major = np.maximum(np.nan_to_num(arcsec("major")), 0.0)
+    minor = np.where(np.isfinite(arcsec("minor")), np.clip(arcsec("minor"), 0.0, major), major)
+    names = {_split_unit(column)[0] for column in table.colnames}
+    # LoTSS and PyBDSF call the fitted axes Maj and Min; FIRST fMaj and fMin
+    fitted = _split_unit(columns["major"])[0] == "maj" and "fmaj" not in names
     pa = np.nan_to_num(_numbers(table, columns["pa"])) if "pa" in columns else np.zeros(len(major))
     return [
-        (CatalogueComponent(s.ra_rad, s.dec_rad, s.flux_jy, float(a), float(b), float(angle)),)
+        (
+            CatalogueComponent(
+                s.ra_rad, s.dec_rad, s.flux_jy, float(a), float(b), float(angle), fitted
+            ),
+        )
         for s, a, b, angle in zip(sources, major, minor, pa, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""LBCS and LoTSS asked by position over the network, kept in a file for the next time."""
+"""LBCS, LoTSS and FIRST asked by position over the network, kept in a file for the next time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 SERVICES = {
     "lbcs": "https://vo.astron.nl/lbcs/lobos/cone/scs.xml",
     "lotss": "https://vo.astron.nl/lotss_dr2/q/src_cone/scs.xml",
+    "first": "https://vizier.cds.unistra.fr/viz-bin/conesearch/VIII/92/first14",
 }
-"""Cone searches of the Virtual Observatory at ASTRON."""
+"""Cone searches of the Virtual Observatory, at ASTRON and at CDS."""
 
 
 def query_catalogue(
@@ -29,7 +30,7 @@ def query_catalogue(
     Parameters
     ----------
     name : str
-        ``lbcs`` or ``lotss``.
+        ``lbcs``, ``lotss`` or ``first``.
     ra_rad, dec_rad : float
         J2000.
     radius_deg : float
