@@ -172,7 +172,7 @@ def test_components_of_a_table_that_names_their_source(tmp_path: Path) -> None:
     one, other = with_components([source("one", 210.0, 52.0, 0.03), source("o", 1, 1)], path)
     assert len(one.components) == 2
     assert one.components[1] == CatalogueComponent(
-        pytest.approx(210 * DEG), pytest.approx(52.005 * DEG), pytest.approx(0.02), 8, 4, 90
+        pytest.approx(210 * DEG), pytest.approx(52.005 * DEG), pytest.approx(0.02), 8, 4, 90, True
     )
     assert one.map_arcsec == pytest.approx(2 * 18 + 24, rel=1e-6)
     assert other.components == ()
