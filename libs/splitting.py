@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from libs import flags
 from libs.casa import CasaSession
 from libs.errors import ConfigError, InputError, ToolError
 from libs.ms_view import own_every_file
-from libs.tables import chunks, column_names, fsync_tree, open_table, tree_bytes
+from libs.phase_shift import smearing_limits
+from libs.tables import MsSummary, chunks, column_names, fsync_tree, open_table, tree_bytes
 
-__all__ = ["SplitOptions", "SplitResult", "split_calibrated", "split_kwargs"]
+__all__ = ["SplitOptions", "SplitResult", "averaging", "split_calibrated", "split_kwargs"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,60 @@ class SplitResult:
     unflagged: int
     flagged_fraction: float
     size_bytes: int
+
+
+def averaging(
+    summary: MsSummary,
+    time_s: float | str,
+    channels: int | str,
+    radius_rad: float,
+    loss: float = 0.02,
+) -> tuple[float, int]:
+    """Return the averaging of a data set in whole integrations and channels.
+
+    Parameters
+    ----------
+    summary : MsSummary
+    time_s : float or str
+        Longest integration, s; 0 for none. ``"auto"``: what costs no more than ``loss``.
+    channels : int or str
+        Channels averaged into one; 1 for none. ``"auto"``: the most that cost no more than
+        ``loss`` and divide every spectral window.
+    radius_rad : float
+        Distance of the edge of the map from the phase centre.
+    loss : float
+        Of the amplitude there, on the longest baseline; see `libs.phase_shift.smearing_limits`.
+
+    Returns
+    -------
+    time_s : float
+        A multiple of the integration, 0 for none.
+    channels : int
+
+    Raises
+    ------
+    ConfigError
+        More channels than a spectral window has.
+    """
+    seconds, hertz = smearing_limits(
+        summary.longest_baseline_m, summary.max_frequency_hz, radius_rad, loss
+    )
+    windows = [np.asarray(summary.frequency_hz[spw]) for spw in summary.spws_used]
+    counts = [len(channel_hz) for channel_hz in windows]
+    if isinstance(channels, str):
+        steps = [float(np.abs(np.diff(hz)).mean()) for hz in windows if len(hz) > 1]
+        most = min([math.gcd(*counts), *(hertz / step + 1e-3 for step in steps)])
+        width = max(n for n in range(1, max(1, int(most)) + 1) if math.gcd(*counts) % n == 0)
+    else:
+        width = channels
+    if width > min(counts):
+        raise ConfigError(
+            f"{width} channels to average, and a spectral window of {min(counts)}", "average fewer"
+        )
+    limit = seconds if isinstance(time_s, str) else time_s
+    span = summary.time_range_s[1] - summary.time_range_s[0] + summary.integration_s
+    number = math.floor(min(limit, span) / summary.integration_s + 1e-3)
+    return (number * summary.integration_s if number > 1 else 0.0), width
 
 
 def split_kwargs(ms: str | Path, outputvis: str | Path, options: SplitOptions) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from libs import splitting
+from libs import splitting, tables
+from libs.geometry import ARCSEC_PER_RAD
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -28,29 +30,19 @@ class SplitTrial(Step):
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
         Option("keep_flagged", "bool", True, "keep rows that are flagged throughout"),
         Option("with_multiscale", "bool", True, "extended CLEAN components as well as points"),
+        Option("average_time", "time", "0s", "integration of the calibrated data; 0: as they are;"
+               " auto: as long as the map allows", words=("auto",), minimum=0),
+        Option("average_channels", "int", 1, "channels averaged into one; auto: as many as the map"
+               " allows", words=("auto",), minimum=1),
+        Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's"
+               " edge", minimum=0.0001),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
         """Split CORRECTED_DATA (DATA when nothing was accepted); image it."""
         ensure_tables(context, context.tables)
         folder = clean_folder(context, self.name)
-        products: dict[str, str] = {}
-        for number, ms in enumerate(measurement_sets(context)):
-            target = ms.with_name(f"{ms.stem}.selfcal.ms")
-            context.progress.activity(f"split {target.name}")
-            splitting.split_calibrated(
-                ms,
-                target,
-                context.tools.session,
-                options=splitting.SplitOptions(
-                    datacolumn="corrected" if context.tables else "data",
-                    keepflags=context.options["keep_flagged"],
-                ),
-                log=context.workdir / "logs" / "split.log",
-            )
-            products["calibrated_ms" if number == 0 else f"calibrated_ms_{number}"] = (
-                context.relative(target)
-            )
+        products, metrics = self._split(context)
         images = []
         judged_with = context.results["test_image"].metrics["judged_with"]
         for value in context.options["robust_values"]:
@@ -62,14 +54,56 @@ class SplitTrial(Step):
             images.append(image)
             products[f"image_{float(value):+.1f}"] = context.relative(image.products.image)
         return StepResult(
-            reason="calibrated data in " + ", ".join(
-                path for name, path in products.items() if name.startswith("calibrated_ms")
-            ),
+            reason=_said(products, metrics),
             tables=context.tables,
             template=context.template,
             products=products,
+            metrics=metrics,
             images=tuple(image_row(context, self.name, image) for image in images),
-        )  # fmt: skip
+        )
+
+    def _split(self, context: Context) -> tuple[dict[str, str], dict[str, Any]]:
+        """Split every working copy, averaged as the options say; products and metrics."""
+        products: dict[str, str] = {}
+        times, widths, size = [], [], 0
+        for number, ms in enumerate(measurement_sets(context)):
+            target = ms.with_name(f"{ms.stem}.selfcal.ms")
+            context.progress.activity(f"split {target.name}")
+            time_s, width = splitting.averaging(
+                tables.summarise(ms),
+                context.options["average_time"],
+                context.options["average_channels"],
+                0.5 * max(context.metric("imsize")) * context.metric("cell_arcsec")
+                / ARCSEC_PER_RAD,
+                context.options["smearing"],
+            )  # fmt: skip
+            options = splitting.SplitOptions(
+                datacolumn="corrected" if context.tables else "data",
+                keepflags=context.options["keep_flagged"],
+                timebin_s=time_s,
+                width=width,
+            )
+            log = context.workdir / "logs" / "split.log"
+            made = splitting.split_calibrated(
+                ms, target, context.tools.session, options=options, log=log
+            )
+            name = "calibrated_ms" if number == 0 else f"calibrated_ms_{number}"
+            products[name] = context.relative(target)
+            times.append(time_s)
+            widths.append(width)
+            size += made.size_bytes
+        return products, {
+            "average_time_s": times, "average_channels": widths, "calibrated_bytes": size
+        }  # fmt: skip
+
+
+def _said(products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
+    """What a split says of itself."""
+    names = [path for name, path in products.items() if name.startswith("calibrated_ms")]
+    text = "calibrated data in " + ", ".join(names)
+    averaged = [f"{time_s:.4g} s" for time_s in set(metrics["average_time_s"]) if time_s]
+    averaged += [f"{width} channels" for width in set(metrics["average_channels"]) if width > 1]
+    return text + (f", averaged over {' and '.join(averaged)}" if averaged else "")
 
 
 class ReportResults(Step):

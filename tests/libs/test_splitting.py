@@ -11,8 +11,8 @@ from libs import splitting
 from libs.casa import CasaSession
 from libs.errors import ConfigError, InputError, ToolError
 from libs.sanitise import add_scratch_columns
-from libs.splitting import SplitOptions, split_calibrated
-from libs.tables import open_table
+from libs.splitting import SplitOptions, averaging, split_calibrated
+from libs.tables import open_table, summarise
 from tests.libs.small_ms import make_ms, tree_hash
 
 
@@ -122,3 +122,28 @@ def test_averaging(ms: Path, tmp_path: Path, session: CasaSession) -> None:
     result = split_calibrated(ms, tmp_path / "out.ms", session, options=options)
     assert result.rows == 10 and result.unflagged == 10 * 2 * 2
     assert np.abs(read(tmp_path / "out.ms", "DATA") - 1).max() < 0.15  # 0.1 / sqrt(20), 5 sigma
+
+
+def test_averaging_in_whole_integrations_and_channels_that_fit(ms: Path) -> None:
+    summary = summarise(ms)  # 10 s, 8 channels
+    assert averaging(summary, 0.0, 1, 0.0) == (0.0, 1)
+    assert averaging(summary, 25.0, 4, 0.0) == (20.0, 4)
+    assert averaging(summary, 12.0, 3, 0.0) == (0.0, 3)
+    assert averaging(summary, "auto", "auto", 0.0) == (60.0, 8), "all of it in the very middle"
+    with pytest.raises(ConfigError, match="a spectral window of 8"):
+        averaging(summary, 0.0, 9, 0.0)
+
+
+def test_auto_averaging_costs_no_more_than_allowed(ms: Path) -> None:
+    summary = summarise(ms)
+    step_hz = float(np.diff(summary.frequency_hz[0])[0])
+    radius_rad, loss = 0.02, 0.05
+    time_s, width = averaging(summary, "auto", "auto", radius_rad, loss)
+    delay_s = summary.longest_baseline_m * radius_rad / 299792458.0
+
+    def lost(channels: int) -> float:
+        return 1 - float(np.sinc(delay_s * channels * step_hz))
+
+    assert width in (1, 2, 4, 8) and lost(width) <= loss
+    assert width == 8 or lost(2 * width) > loss / 2
+    assert time_s >= 0
