@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from libs import tables
 from libs.closure import BaselineVisibilities, closure_quantities
-from libs.closure_coherence import baseline_coherence, station_coherence
+from libs.closure_coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure_ms import read_visibilities
 from libs.component_model import (
     ComponentModel,
@@ -22,12 +22,22 @@ from libs.component_model import (
     fit_components,
 )
 from libs.errors import InputError
+from libs.placement import place_by_band
 from libs.predict import fill_model_column
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
 from steps.data_state import ensure_tables, measurement_sets, set_note
+from steps.source_catalogue import (
+    CATALOGUE_OPTIONS,
+    as_model,
+    catalogue_components,
+    catalogue_files,
+    describe,
+    look_up,
+    map_grid,
+)
 
 __all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
 
@@ -35,6 +45,7 @@ ARCSEC = np.pi / 180 / 3600
 SPEED_OF_LIGHT_M_S = 299792458.0
 SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
+ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
 
 CLOSURE_OPTIONS = (
@@ -57,13 +68,24 @@ def _read(context: Context) -> BaselineVisibilities:
 
 
 class ClosureStats(Step):
-    """Closure-phase statistic of each station, and the maximum coherent baseline."""
+    """Closure-phase statistic of each station, maximum coherent baseline, size of the map."""
 
-    options = CLOSURE_OPTIONS
+    uses = ("imsize", "cell")
+    options = (*CLOSURE_OPTIONS, *CATALOGUE_OPTIONS)
+
+    def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
+        """Return the lists of sources."""
+        return catalogue_files(options)
 
     def run(self, context: Context) -> StepResult:
         """Write closure.csv; record how far in baseline length the source is seen."""
         ensure_tables(context, ())
+        products = {"closure": "closure.csv", "closure_baselines": "closure_baselines.csv",
+                    "closure_pairs": "closure_pairs.csv"}  # fmt: skip
+        entry = look_up(context)
+        if entry is not None:
+            products["catalogue"] = "catalogue.json"
+            write_atomically(context.workdir / products["catalogue"], entry.as_json())
         data = _read(context)
         interval = context.options["interval"]
         alarm = context.options["false_alarm"]
@@ -84,33 +106,53 @@ class ClosureStats(Step):
                 f"{lengths.p_value[i]:.6g},{bool(lengths.coherent[i])}"
             )
         write_atomically(context.workdir / "closure_baselines.csv", "\n".join(bins) + "\n")
+        write_atomically(context.workdir / "closure_pairs.csv", _pairs(data, lengths))
         seen = [n for n, good in zip(stations.antenna, stations.coherent, strict=True) if good]
         longest_km = lengths.max_coherent_m / 1e3
         return StepResult(
             reason=f"{len(seen)} of {len(stations.antenna)} stations coherent,"
-            f" up to {longest_km:.4g} km",
+            f" up to {longest_km:.4g} km{describe(context, entry)}",
             tables=context.tables,
             template=context.template,
-            products={"closure": "closure.csv", "closure_baselines": "closure_baselines.csv"},
+            products=products,
             metrics={
                 "coherent_stations": seen,
                 "max_coherent_km": longest_km,
                 "station_coherent_fraction": len(seen) / max(1, len(stations.antenna)),
+                **map_grid(context, entry),
             },
         )
 
 
+def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
+    """Rows of closure_pairs.csv: the coherence of each baseline, as the longest of triangles."""
+    lines = ["antenna1,antenna2,length_km,coherence,p_value"]
+    for i in np.flatnonzero(np.isfinite(lengths.baseline_coherence)):
+        lines.append(
+            f"{data.antenna[data.ant1[i]]},{data.antenna[data.ant2[i]]},"
+            f"{lengths.baseline_length_m[i] / 1e3:.6g},{lengths.baseline_coherence[i]:.6g},"
+            f"{lengths.baseline_p_value[i]:.6g}"
+        )
+    return "\n".join(lines) + "\n"
+
+
 class InitialModel(Step):
-    """Fit Gaussian components to closure quantities, which station phases cannot spoil."""
+    """The first model: the catalogue's of a resolved source, else one fitted to closures.
+
+    Station phases spoil neither.
+    """
 
     uses = ("threads",)
     options = (
         *CLOSURE_OPTIONS,
+        Option("model", "choice", "auto", "catalogue: the Gaussians of closure_stats' catalogue;"
+               " closures: fitted ones; auto: the catalogue's of a source it resolves",
+               choices=("auto", "catalogue", "closures")),
         Option("max_components", "int", 6, "most components tried, 1 to 6", minimum=1),
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),
         Option("phase_floor", "float", 0.02, "non-closing error of the phases, rad", minimum=0),
-        Option("centre", "choice", "auto", "where the brightest component goes; auto: the image's"
-               " peak, unless its place is doubtful and the band wide enough to tell",
+        Option("centre", "choice", "auto", "where the brightest component goes; auto: where the"
+               " phases over the band say, else the image's peak or, if doubtful, the phase centre",
                choices=("auto", "peak", "phase_centre")),
         Option("field_of_view", "angle", "0arcsec",
                "largest offset of a component; 0: from the shortest baselines", minimum=0),
@@ -120,8 +162,11 @@ class InitialModel(Step):
     def run(self, context: Context) -> StepResult:
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
         ensure_tables(context, ())
-        data = _read(context)
         options = context.options
+        components, said = catalogue_components(context, options["model"])
+        if components:
+            return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
+        data = _read(context)
         try:
             closures = closure_quantities(data, options["interval"])
         except InputError as error:
@@ -146,7 +191,19 @@ class InitialModel(Step):
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre = self._centre(context)
+        centre, placed = self._centre(context, data, model)
+        words = f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}"
+        return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
+
+    def _record(
+        self,
+        context: Context,
+        model: ComponentModel,
+        centre: tuple[float, float],
+        complete: bool,
+        reason: str,
+    ) -> StepResult:
+        """Write the model and say what it is."""
         path = context.workdir / "initial_model.json"
         write_atomically(path, json.dumps(_as_json(model, centre), indent=1))
         source_list = model.to_source_list(
@@ -155,39 +212,71 @@ class InitialModel(Step):
             float(context.metric("declination_rad")),
             float(context.metric("frequency_hz")),
         )
+        fitted = {"closure_reduced_chi2": model.reduced_chi2} if model.ladder else {}
         return StepResult(
-            reason=f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}",
+            reason=reason,
             tables=context.tables,
             template=context.template,
             products={"model_json": path.name, "model_list": source_list.name},
             metrics={
                 "accepted": model.accepted,
                 "components": len(model.components),
+                "model_origin": "closures" if model.ladder else "catalogue",
                 "model_flux_jy": model.total_flux_jy,
-                "closure_reduced_chi2": model.reduced_chi2,
+                **fitted,
                 "closure_model": path.name if model.accepted else "",
                 "closure_model_complete": complete,
                 "two_components": model.two_component.reason if model.two_component else "",
             },
         )
 
-    def _centre(self, context: Context) -> tuple[float, float]:
-        """(l, m) of the brightest component, rad: a pixel's centre, so that CLEAN can hold it."""
+    def _start(self, context: Context) -> tuple[float, float]:
+        """(l, m) of the brightest component by the image alone, rad: a pixel's centre."""
         test = context.results["test_image"].metrics
         nx, ny = test["imsize"]
         cell = test["cell_arcsec"] * ARCSEC
         peak = ((nx // 2 - test["peak_x_pixel"]) * cell, (test["peak_y_pixel"] - ny // 2) * cell)
         wanted = context.options["centre"]
         if wanted == "auto":
-            # A wrong place is a phase slope over the band that one gain for all of it leaves.
-            low, high = context.metric("min_frequency_hz"), context.metric("max_frequency_hz")
-            slope_rad = (
-                2 * np.pi * np.hypot(*peak) * context.metric("longest_baseline_m")
-                * (high - low) / SPEED_OF_LIGHT_M_S
-            )  # fmt: skip
-            sure = test["snr"] >= SURE_SNR or slope_rad < HARMLESS_RAD
+            sure = test["snr"] >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
             wanted = "peak" if sure else "phase_centre"
         return peak if wanted == "peak" else (0.0, 0.0)
+
+    def _centre(
+        self, context: Context, data: BaselineVisibilities, model: ComponentModel
+    ) -> tuple[tuple[float, float], str]:
+        """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
+        start = self._start(context)
+        if context.options["centre"] != "auto" or not model.accepted:
+            return start, ""
+        found = place_by_band(
+            data,
+            lambda uvw_m, frequency_hz: component_visibilities(
+                model.components, uvw_m, frequency_hz
+            ),
+            start,
+            context.options["interval"],
+        )
+        test = context.results["test_image"].metrics
+        cell = test["cell_arcsec"] * ARCSEC
+        half = 0.5 * cell * np.array(test["imsize"])
+        if found is None or not found.significant or np.any(np.abs(found.offset_rad) > half):
+            return start, ""
+        l0, m0 = found.offset_rad
+        if _slope(context) * cell < ROUNDED_RAD:
+            # CLEAN holds a point best on a pixel's centre, and the band cannot tell the rest
+            l0, m0 = round(l0 / cell) * cell, round(m0 / cell) * cell
+        moved = np.hypot(l0 - start[0], m0 - start[1]) / ARCSEC
+        if moved == 0:
+            return start, ""
+        return (l0, m0), f"; placed {moved:.3g} arcsec from the start by phases over the band"
+
+
+def _slope(context: Context) -> float:
+    """Phase over the whole band on the longest baseline for a shift of a radian, rad."""
+    # A wrong place is a phase slope over the band that one gain for all of it leaves.
+    width = context.metric("max_frequency_hz") - context.metric("min_frequency_hz")
+    return float(2 * np.pi * context.metric("longest_baseline_m") * width / SPEED_OF_LIGHT_M_S)
 
 
 def _with_flux(model: ComponentModel, total_jy: float) -> ComponentModel:

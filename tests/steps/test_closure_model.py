@@ -85,10 +85,10 @@ def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]
         results={"test_image": SimpleNamespace(metrics=test)}, options={"centre": wanted},
         metric=numbers.__getitem__,
     )  # fmt: skip
-    return InitialModel("initial_model")._centre(context)  # type: ignore[arg-type]
+    return InitialModel("initial_model")._start(context)  # type: ignore[arg-type]
 
 
-def test_the_centre() -> None:
+def test_where_the_model_starts() -> None:
     peak = pytest.approx((20 * 0.5 * ARCSEC, 10 * 0.5 * ARCSEC))
     assert centre_of("peak", snr=1.0, band_hz=1e9) == peak
     assert centre_of("phase_centre", snr=100.0, band_hz=1e6) == (0.0, 0.0)
