@@ -147,7 +147,7 @@ def find_entry(
     flux = sum(part.flux_jy for part in components)
     return CatalogueEntry(
         entry.name, float(apart[nearest]), flux,
-        min(max(width, MIN_MAP_ARCSEC), MAX_MAP_ARCSEC), components, resolved,
+        round(min(max(width, MIN_MAP_ARCSEC), MAX_MAP_ARCSEC), 3), components, resolved,
         shaped and not lumped and bool(flux > 0),
     )  # fmt: skip
 

@@ -1,0 +1,169 @@
+"""What a survey tells of the source observed: the size of its map, and a model if resolved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from libs.catalogue import read_catalogue, with_components
+from libs.catalogue_entry import CatalogueEntry, find_entry, model_components, read_entry
+from libs.catalogue_query import SERVICES, query_catalogue
+from libs.component_model import ComponentModel, GaussianComponent
+from libs.errors import InputError
+from libs.geometry import good_size
+from selfcal.context import Context
+from selfcal.options import Option
+from steps.imaging import auto_cell_arcsec
+
+__all__ = [
+    "CATALOGUE_OPTIONS",
+    "as_model",
+    "catalogue_components",
+    "catalogue_files",
+    "describe",
+    "look_up",
+    "map_grid",
+]
+
+_QUERY_RADIUS_DEG = 0.05
+_LARGEST_PIXELS = 4096
+
+CATALOGUE_OPTIONS = (
+    Option("catalogue", "str", "", "list of sources (CSV, VOTable, FITS) with that of the data;"
+           " or lotss, first: ask the survey"),
+    Option("components", "str", "", "list of the catalogue's Gaussians with their Parent_Source"),
+    Option("flux_unit", "choice", "", "Jy or mJy, for lists that give none",
+           choices=("", "Jy", "mJy")),
+    Option("match_radius", "angle", "10arcsec", "the entry is within this of the phase centre",
+           minimum=0),
+    Option("catalogue_beam", "angle", "6arcsec", "beam in the list's fitted axes, where it has no"
+           " deconvolved ones", minimum=0),
+    Option("map_size", "angle", "0arcsec", "width of the map where the catalogue does not tell;"
+           " 0: not from here", minimum=0),
+)  # fmt: skip
+
+
+def catalogue_files(options: Mapping[str, Any]) -> list[Path]:
+    """Return the lists that the options name, as far as they are files."""
+    names = [options["catalogue"], options["components"]]
+    return [Path(name) for name in names if name and name not in SERVICES]
+
+
+def look_up(context: Context) -> CatalogueEntry | None:
+    """Return the catalogue's entry of the source at the phase centre; None without one.
+
+    Raises
+    ------
+    InputError
+        A list cannot be read, or the survey does not answer.
+    """
+    options = context.options
+    name = options["catalogue"]
+    if not name:
+        return None
+    place = (float(context.metric("right_ascension_rad")), float(context.metric("declination_rad")))
+    path, unit = Path(name), options["flux_unit"]
+    if name in SERVICES and not path.exists():
+        context.progress.activity(f"asking {name}")
+        folder = context.workdir / "catalogues"
+        path = query_catalogue(name, *place, _QUERY_RADIUS_DEG, folder)
+        unit = unit or "mJy"
+    if path.suffix == ".json":
+        return read_entry(path)
+    sources = read_catalogue(path, flux_unit=unit)
+    if options["components"]:
+        sources = with_components(sources, Path(options["components"]), flux_unit=unit)
+    return find_entry(
+        sources, *place, match_arcsec=options["match_radius"],
+        beam_arcsec=options["catalogue_beam"],
+    )  # fmt: skip
+
+
+def describe(context: Context, entry: CatalogueEntry | None) -> str:
+    """Return what was found, for a step's reason."""
+    name = Path(context.options["catalogue"]).name
+    if entry is None:
+        if not name:
+            return ""
+        return f"; no entry within {context.options['match_radius']:g} arcsec in {name}"
+    state = f"resolved ({entry.resolved})" if entry.resolved else "not resolved"
+    return f"; {entry.name} in {name}: {state}, map of {entry.map_arcsec:.3g} arcsec"
+
+
+def map_grid(context: Context, entry: CatalogueEntry | None) -> dict[str, Any]:
+    """Return metrics: the map's width, and its grid where nothing else has chosen one.
+
+    The width is that of `libs.catalogue_entry.find_entry`, else the option ``map_size``. A size
+    in the config, or one that an image of the field has chosen, stays.
+    """
+    width = entry.map_arcsec if entry else float(context.options["map_size"])
+    if not width:
+        return {}
+    found: dict[str, Any] = {"map_arcsec": width}
+    if context.settings["imsize"] != "auto" or context.metric("imsize"):
+        return found
+    cell = context.settings["cell"]
+    if cell == "auto":
+        cell = context.metric("cell_arcsec") or auto_cell_arcsec(context)
+    size = good_size(min(width / cell, _LARGEST_PIXELS), least=128)
+    return {**found, "cell_arcsec": cell, "imsize": [size, size]}
+
+
+def catalogue_components(
+    context: Context, wanted: str
+) -> tuple[tuple[GaussianComponent, ...], str]:
+    """Return the catalogue's Gaussians where they are to be the first model, and why or why not.
+
+    Parameters
+    ----------
+    context : Context
+    wanted : str
+        ``auto``: those of a source that is resolved and described completely; ``catalogue``:
+        those of any; ``closures``: none.
+
+    Returns
+    -------
+    components : tuple of GaussianComponent
+        About the phase centre; empty: not from the catalogue.
+    reason : str
+        Empty where the catalogue has no say.
+
+    Raises
+    ------
+    InputError
+        The catalogue is asked for and has no entry, or no flux.
+    """
+    path = context.product("catalogue")
+    entry = read_entry(path) if path and wanted != "closures" else None
+    if entry is None:
+        if wanted == "catalogue":
+            raise InputError(
+                "no catalogue entry for the initial model",
+                "run closure_stats with a catalogue that has the source, or set model to auto",
+            )
+        return (), ""
+    if wanted == "catalogue" and not math.isfinite(entry.flux_jy):
+        raise InputError(f"{entry.name} has no flux in the catalogue", "set model to auto")
+    if wanted == "auto" and not entry.resolved:
+        return (), f"{entry.name} is not resolved in the catalogue"
+    if wanted == "auto" and not entry.complete:
+        return (), f"{entry.name} is resolved ({entry.resolved}) but its Gaussians are not given"
+    place = (float(context.metric("right_ascension_rad")), float(context.metric("declination_rad")))
+    components = model_components(entry, *place)
+    why = entry.resolved or "asked for"
+    return components, (
+        f"catalogue: {entry.name}, {why}: {len(components)} component(s), {entry.flux_jy:.4g} Jy"
+    )
+
+
+def as_model(components: tuple[GaussianComponent, ...], reason: str) -> ComponentModel:
+    """Return the catalogue's Gaussians as a model like one fitted to closures, without a fit."""
+    unknown = math.nan
+    return ComponentModel(
+        components=components, chi2_phase=unknown, chi2_amplitude=unknown, reduced_chi2=unknown,
+        n_phase=0.0, n_amplitude=0, n_parameters=0, detection_sigma=unknown,
+        detection_limit=unknown, ladder=(), accepted=True, partial=False, reason=reason,
+        two_component=None, flux_origin="catalogue", seconds=0.0,
+    )  # fmt: skip
