@@ -18,9 +18,7 @@ from scipy.stats import norm as norm_distribution
 
 from libs.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gain_sums import NormalEquations
-from libs.gains import refant_choices, reference_phases, solve_gains
-from libs.holdout_kernels import predict_kernel
-from libs.tec import solve_tec
+from libs.holdout_solves import FOLDS, Candidate, folds_of, solve_without
 
 __all__ = [
     "Candidate",
@@ -34,52 +32,12 @@ __all__ = [
     "score_candidate",
 ]
 
-FOLDS = 8
 SIGNIFICANCE = 5.0  # sigma that the best candidate must reach for any gains to be trusted
 ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
 # Two baselines of an antenna predict each other, each in the other's fold, so sums over all folds
 # scatter more than those of one; and the chi2 of a phase solve misses the noise in amplitude.
 # Both together, measured on simulated noise with 8 to 30 antennas: 1.4 to 1.8 sigma.
 FOLD_SCATTER = 1.6
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A way to solve.
-
-    Attributes
-    ----------
-    solint_s : float
-        Interval; the length of an integration for each on its own, inf for one a scan.
-    combine_scan, combine_spw : bool
-        One solution for all scans, for all spectral windows.
-    gaintype : str
-        ``T`` or ``G``.
-    calmode : str
-        ``p``, ``a`` or ``ap``.
-    solution : str
-        ``gain``, ``tec`` or ``tec+phase``; the latter two are for the whole band.
-    channels_per_block : int
-        Width of the frequency blocks of the sums; 0: one block each spectral window.
-    """
-
-    solint_s: float
-    combine_scan: bool = False
-    combine_spw: bool = True
-    gaintype: Literal["G", "T"] = "T"
-    calmode: Literal["p", "a", "ap"] = "p"
-    solution: Literal["gain", "tec", "tec+phase"] = "gain"
-    channels_per_block: int = 0
-
-    def __str__(self) -> str:
-        length = "scan" if np.isinf(self.solint_s) else f"{self.solint_s:.4g} s"
-        length = "all scans" if self.combine_scan else length
-        spw = "spws combined" if self.combine_spw else "each spw"
-        if self.channels_per_block:
-            spw = f"each {self.channels_per_block} channels"
-        if self.solution != "gain":
-            spw = self.solution.upper().replace("+PHASE", " and phase")
-        return f"{self.calmode} {self.gaintype} {length}, {spw}"
 
 
 @dataclass(frozen=True)
@@ -140,17 +98,6 @@ class HeldOutChoice:
     noise: float
 
 
-def folds_of(
-    antenna1: NDArray[np.int64], antenna2: NDArray[np.int64], folds: int = FOLDS
-) -> NDArray[np.int64]:
-    """Return the fold in which each baseline is held out.
-
-    Baseline (p, q) belongs to fold (p + q) mod n: each antenna then loses in each fold the same
-    share of its baselines, one in n, within less than two baselines.
-    """
-    return np.asarray((antenna1 + antenna2) % folds, dtype=np.int64)
-
-
 def interval_ladder(
     integration_s: float, longest_scan_s: float, *, factor: float = 2.0
 ) -> list[float]:
@@ -165,35 +112,6 @@ def interval_ladder(
         ladder.append(round(count) * integration_s)
         count *= factor
     return [*ladder, np.inf]
-
-
-def _longer(sums: NormalEquations, candidate: Candidate) -> NormalEquations:
-    if candidate.combine_scan:
-        return sums.binned(np.inf, combine_scan=True)
-    # a hair less than a whole number of integrations still holds that many
-    return sums.binned(candidate.solint_s * 0.999)
-
-
-def _at_times(
-    time_s: NDArray[np.float64],
-    gain: NDArray[np.complex128],
-    good: NDArray[np.bool_],
-    wanted_s: NDArray[np.float64],
-) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-    """Interpolate gains linearly in phase and amplitude; edges hold the nearest solution."""
-    right = np.clip(np.searchsorted(time_s, wanted_s), 1, max(len(time_s) - 1, 1))
-    if len(time_s) == 1:
-        shape = (len(wanted_s), *gain.shape[1:])
-        return np.broadcast_to(gain[0], shape), np.broadcast_to(good[0], shape)
-    left = right - 1
-    span = time_s[right] - time_s[left]
-    share = np.clip((wanted_s - time_s[left]) / np.where(span > 0, span, 1), 0, 1)
-    share = share.reshape(-1, 1, 1, 1)
-    step = np.angle(gain[right] * np.conj(gain[left]))
-    phase = np.angle(gain[left]) + share * step
-    amplitude = (1 - share) * np.abs(gain[left]) + share * np.abs(gain[right])
-    both = (good[left] | (share >= 1)) & (good[right] | (share <= 0))
-    return amplitude * np.exp(1j * phase), both
 
 
 def score_candidate(
@@ -228,85 +146,14 @@ def score_candidate(
     -------
     Score
     """
-    longer = _longer(sums, candidate)
-    fold = folds_of(sums.antenna1, sums.antenna2, folds)
     change = power = chi2 = 0.0
     freedom = count = 0
-    for number in range(folds):
-        out = fold == number
-        fit = _solve_without(out, longer, candidate, refants, minblperant)
-        parts = _predict(sums, longer.time_s, fit.gain, fit.good, out)
+    for fits in solve_without(sums, candidate, refants, minblperant, folds):
+        parts = fits.predict(sums)
         change, power, count = change + parts[0], power + parts[1], count + parts[2]
-        chi2, freedom = chi2 + fit.chi2, freedom + fit.freedom
+        chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
     noise = chi2 / freedom if freedom > 0 else np.inf
     return Score(candidate, change, power, noise, count)
-
-
-@dataclass(frozen=True)
-class _FoldFit:
-    """Gains (ntime, nblock or 1, nant, ngain) of one fold, where they are good, their chi2."""
-
-    gain: NDArray[np.complex128]
-    good: NDArray[np.bool_]
-    chi2: float
-    freedom: int
-
-
-def _solve_without(
-    out: NDArray[np.bool_],
-    longer: NormalEquations,
-    candidate: Candidate,
-    refants: Sequence[int],
-    minblperant: int,
-) -> _FoldFit:
-    """Solve without the baselines held out; gains are those of the blocks of the sums."""
-    ends = (longer.antenna1, longer.antenna2, len(longer.antenna))
-    if candidate.solution != "gain":
-        tec = solve_tec(
-            longer.vis, longer.weight, *ends, longer.frequency_hz,
-            with_phase=candidate.solution == "tec+phase", gaintype=candidate.gaintype,
-            minblperant=minblperant, minsnr=0.0, baseline_mask=~out,
-        )  # fmt: skip
-        gain = tec.gain(longer.frequency_hz)
-        flag = np.broadcast_to(tec.flag[:, None], gain.shape)
-        # of two components of a residual only that in quadrature is in a TEC's chi2
-        chi2, freedom = float(tec.chi2.sum()), int(tec.freedom.sum())
-        place = np.arange(len(longer.spw))
-    else:
-        place = spw_groups(longer.spw)
-        if candidate.channels_per_block:
-            place = np.arange(len(longer.spw))
-        blocks = merge_blocks(longer, place)
-        fit = solve_gains(
-            blocks.vis, blocks.weight, *ends, calmode=candidate.calmode,
-            gaintype=candidate.gaintype, combine_blocks=candidate.combine_spw,
-            minblperant=minblperant, minsnr=0.0, guess_from=refants, baseline_mask=~out,
-        )  # fmt: skip
-        gain, flag, chi2 = fit.gain, fit.flag, float(fit.chi2.sum())
-        freedom = 2 * (int(fit.samples.sum()) - int((~fit.flag).sum()))
-        if candidate.combine_spw:
-            place = np.zeros(1, np.int64)
-    choices = refant_choices(list(refants), longer.position_m, flag)
-    gain, flag, _ = reference_phases(gain, flag, choices, candidate.calmode)
-    return _FoldFit(gain[:, place], ~flag[:, place], chi2, freedom)
-
-
-def _predict(
-    sums: NormalEquations,
-    time_s: NDArray[np.float64],
-    gain: NDArray[np.complex128],
-    good: NDArray[np.bool_],
-    out: NDArray[np.bool_],
-) -> tuple[float, float, int]:
-    """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many were predicted."""
-    at, solved = _at_times(time_s, gain, good, sums.time_s)
-    ntime = len(sums.time_s)
-    fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
-    predict_kernel(
-        sums.vis, sums.weight, np.ascontiguousarray(at), np.ascontiguousarray(solved),
-        sums.antenna1, sums.antenna2, np.flatnonzero(out), fall, power, count,
-    )  # fmt: skip
-    return float(fall.sum()), float(power.sum()), int(count.sum())
 
 
 def choose_solve(
@@ -514,24 +361,13 @@ def held_out_coherence(
     are used; that the folds share baselines is allowed for by ``FOLD_SCATTER``. The threshold
     then follows from the false-alarm rate alone.
     """
-    longer = _longer(sums, candidate)
-    fold = folds_of(sums.antenna1, sums.antenna2, folds)
     nant = len(sums.antenna)
     projected, power = np.zeros(nant), np.zeros(nant)
     chi2, freedom = 0.0, 0
-    for number in range(folds):
-        out = fold == number
-        fit = _solve_without(out, longer, candidate, refants, minblperant)
-        at, solved = _at_times(longer.time_s, fit.gain, fit.good, sums.time_s)
-        one, two = sums.antenna1[out], sums.antenna2[out]
-        known = solved[:, :, one] & solved[:, :, two]
-        total = np.where(known, at[:, :, one] * np.conj(at[:, :, two]), 0)
-        inner = np.real(np.conj(total) * sums.vis[:, :, out]).sum(axis=(0, 1, 3))
-        norm = (sums.weight[:, :, out] * np.abs(total) ** 2).sum(axis=(0, 1, 3))
-        for stations in (one, two):
-            np.add.at(projected, stations, inner)
-            np.add.at(power, stations, norm)
-        chi2, freedom = chi2 + fit.chi2, freedom + fit.freedom
+    for fits in solve_without(sums, candidate, refants, minblperant, folds):
+        parts = fits.project(sums)
+        projected, power = projected + parts[0], power + parts[1]
+        chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
     noise = chi2 / freedom if freedom > 0 else np.inf
     with np.errstate(invalid="ignore", divide="ignore"):
         coherence = np.where(power > 0, projected / power, np.nan)
