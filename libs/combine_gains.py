@@ -71,8 +71,8 @@ def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = Non
     J_a J_b, so order matters there. The result stands on the union of times, frequencies,
     antennas and directions, see `libs.gain_grid.regrid` for the interpolation. A solution
     that only one table has is kept as it is. Variances of the phases add:
-    1/weight = 1/weight_a + 1/weight_b. TEC becomes phase at the frequencies of the result,
-    or stays TEC while these are only one.
+    1/weight = 1/weight_a + 1/weight_b. TECs add and stay TECs: the phase of the product is its
+    ``total_phase_rad``.
 
     Parameters
     ----------
@@ -99,8 +99,6 @@ def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = Non
     parts = []
     for part in (a, b):
         part = regrid(part, time_s, frequency_hz)
-        if len(frequency_hz) > 1:
-            part = tec_to_phase(part)
         parts.append(on_axes(part.with_polarization(polarization), antenna, _position(a, b)))
     return _product(parts[0], parts[1], notes)
 

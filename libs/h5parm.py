@@ -4,6 +4,13 @@ Format: the LoSoTo documentation (https://revoltek.github.io/losoto/losoto.html)
 DP3 and WSClean take a file for several solution sets when its root holds anything but one
 group, and every group in that for a soltab; what else a file carries is therefore datasets
 inside the solution set, which all three leave alone.
+
+TECs beside phases of several frequencies are in the file twice, for programs of either kind:
+``phase000`` is the whole phase, ``tec000`` and ``phase001`` (left out where it is zero) are its
+parts. So phase000 with amplitude000 is the calibration, and so is tec000 with phase001 and
+amplitude000; phase000 and tec000 together would count the TEC twice. The attribute `PART_OF` of
+the parts says so. In a table of one frequency, which stands for all, there is no such whole:
+tec000 and phase000 are factors there.
 """
 
 from __future__ import annotations
@@ -20,16 +27,27 @@ from numpy.typing import NDArray
 
 from libs.combine_gains import on_axes, tec_to_phase
 from libs.errors import InputError
-from libs.gain_grid import regrid, union_grid
+from libs.gain_grid import regrid, union_grid, wrap_rad
 from libs.safe_files import replacing
-from libs.solset import DIAGONAL, FULL_JONES, SCALAR, Solset, neutral_amplitude
+from libs.solset import (
+    DIAGONAL,
+    FULL_JONES,
+    SCALAR,
+    TIME_TOLERANCE_S,
+    Solset,
+    neutral_amplitude,
+    tec_phase_rad,
+)
 
 __all__ = [
     "AXES",
     "CONSTANT_FREQUENCY_HZ",
+    "PART_OF",
+    "PHASE_TOLERANCE_RAD",
     "SOLSET",
     "as_written",
     "open_h5",
+    "parts_of_phase",
     "read_h5parm",
     "solset_name",
     "soltab_names",
@@ -44,6 +62,13 @@ AXES = ("time", "freq", "ant", "dir", "pol")
 CONSTANT_FREQUENCY_HZ = 1e8
 """Stands on the frequency axis of a solution that has none."""
 
+PART_OF = "PART_OF"
+"""Attribute of a soltab that is a part of the one it names, not a factor beside it."""
+
+PHASE_TOLERANCE_RAD = 1e-5
+"""Phases that differ by less from the sum of their parts are their sum."""
+
+_WHOLE, _REST, _TEC = "phase000", "phase001", "tec000"
 _TYPES = ("phase", "amplitude", "tec")
 # h5py's strings that fill their field end without NUL, and DP3 finds none of them.
 _ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
@@ -108,6 +133,15 @@ def soltab_names(solset: h5py.Group) -> dict[str, str]:
     return found
 
 
+def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
+    """Return the soltabs that are parts of phase000, not factors beside it."""
+    return tuple(
+        name
+        for name, group in solset.items()
+        if isinstance(group, h5py.Group) and _text(group.attrs.get(PART_OF, b"")) == _WHOLE
+    )
+
+
 def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
     """Read phases, amplitudes and TEC.
 
@@ -123,13 +157,15 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
     Solset
         Phases and amplitudes on different grids are put on their union. A solution that is
         NaN or of weight 0 in one soltab is missing; so are all four elements of a Jones
-        matrix that lacks one.
+        matrix that lacks one. Phases whose TEC is in the file as their part come as TEC and
+        what is left; where another program changed them since, they are read as they are.
 
     Raises
     ------
     InputError
-        Not an h5parm, none of these soltabs in it, soltabs that do not fit together, or both
-        TEC and phases per frequency (alternatives or factors: the file does not say).
+        Not an h5parm, none of these soltabs in it, soltabs that do not fit together (such as
+        phases and a part of them), or both TEC and phases per frequency of which the file does
+        not say whether they are factors.
     """
     path = Path(path)
     with open_h5(path) as file:
@@ -138,14 +174,16 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
         tables = {kind: _read_soltab(solset[name], path) for kind, name in chosen.items()}
         positions = _table(solset, "antenna", "position", path)
         directions = _table(solset, "source", "dir", path)
+        parts = parts_of_phase(solset) if soltabs is None else ()
+        of_phase = {name: _read_soltab(solset[name], path) for name in parts}
     both = "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1
     if both and soltabs is None:
         raise InputError(
             f"{path} has both TEC and phases per frequency", "say which soltabs to use"
         )
     try:
-        parts = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
-        return _joined(parts)
+        made = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
+        return _with_parts(_joined(made), of_phase, path)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{path} is inconsistent ({error})", "solutions check names what is wrong"
@@ -155,10 +193,11 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
 def write_h5parm(
     path: Path, solset: Solset, datasets: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
-    """Write phase000 and amplitude000 (and tec000) with all five axes.
+    """Write phase000 and amplitude000 with all five axes, and TEC, which has no frequencies.
 
-    One gain for both feeds is written for XX and YY. TEC is written as such when there is
-    one frequency, and otherwise as phase. The file appears whole or not at all.
+    One gain for both feeds is written for XX and YY. With TECs and several frequencies
+    phase000 is the whole phase, and its parts are beside it: tec000 and what is left, phase001
+    (see the top of this module). The file appears whole or not at all.
 
     Parameters
     ----------
@@ -181,7 +220,10 @@ def write_h5parm(
             group.attrs["h5parm_version"] = np.bytes_(b"1.0")
             _write_tables(group, solset)
             for name, soltab in _soltabs(solset).items():
-                _write_soltab(group.create_group(name), name.rstrip("0"), soltab, solset)
+                _write_soltab(group.create_group(name), name.rstrip("0123456789"), soltab, solset)
+            if solset.tec_tecu is not None and len(solset.frequency_hz) > 1:
+                for name in {_TEC, _REST} & set(group):
+                    group[name].attrs[PART_OF] = np.bytes_(_WHOLE.encode())
             for name, values in (datasets or {}).items():
                 group.create_dataset(name, data=values)
     except OSError as error:
@@ -192,10 +234,15 @@ def write_h5parm(
 
 def as_written(solset: Solset) -> Solset:
     """Return the solutions in the form in which a file holds them and reading gives them back."""
-    if solset.polarization == SCALAR and solset.tec_tecu is None:
+    constant = len(solset.frequency_hz) == 1
+    if solset.polarization == SCALAR and not (constant and solset.tec_tecu is not None):
         solset = solset.with_polarization(DIAGONAL)
-    if len(solset.frequency_hz) > 1:
-        solset = tec_to_phase(solset)
+    if solset.tec_tecu is not None:
+        if solset.full_jones and not constant:  # their phases have no part common to all
+            solset = tec_to_phase(solset)
+        else:
+            known = solset.valid.any(axis=(1, 4))
+            solset = replace(solset, tec_tecu=np.where(known, solset.tec_tecu, 0.0))
     weight = np.minimum(solset.weight, 1e30).astype(np.float32).astype(float)
     return replace(solset, weight=weight)
 
@@ -222,11 +269,18 @@ def _bare(name: str) -> str:
 def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> dict[str, str]:
     """Return type -> soltab to read."""
     present = soltab_names(solset)
+    parts = parts_of_phase(solset)
+    both = set(parts) & set(soltabs or ())
+    if _WHOLE in (soltabs or ()) and both:
+        raise InputError(
+            f"{both.pop()} is a part of {_WHOLE}: together they would count it twice",
+            f"take {_WHOLE}, or {' and '.join(parts)}",
+        )
     unknown = [name for name in soltabs or () if name not in present]
     if unknown:
         raise InputError(f"{path} has no soltab {unknown[0]}", f"it has {', '.join(present)}")
     chosen: dict[str, str] = {}
-    for name in soltabs or sorted(present):
+    for name in soltabs or sorted(set(present) - set(parts)):
         kind = present[name]
         if kind in _TYPES and kind not in chosen:
             chosen[kind] = name
@@ -368,6 +422,29 @@ def _joined(parts: dict[str, Solset]) -> Solset:
     )
 
 
+def _with_parts(solset: Solset, parts: Mapping[str, _Soltab], path: Path) -> Solset:
+    """Split phases into TEC and what is left, where the file has these parts of them."""
+    if _TEC not in parts:
+        return solset
+    tec, rest = parts[_TEC], parts.get(_REST)
+    fits = all(
+        len(tab.time_s) == len(solset.time_s)
+        and (np.abs(tab.time_s - solset.time_s) <= TIME_TOLERANCE_S).all()
+        and (tab.antenna, tab.direction) == (solset.antenna, solset.direction)
+        for tab in parts.values()
+    ) and (rest is None or rest.val.shape == solset.shape)
+    if fits:
+        tec_tecu = np.where(np.isfinite(tec.val), tec.val, 0.0).mean(axis=(1, 4))
+        left = np.zeros(solset.shape) if rest is None else np.nan_to_num(rest.val)
+        left = np.where(solset.valid, left, 0.0)
+        whole = left + tec_phase_rad(tec_tecu, solset.frequency_hz)[..., np.newaxis]
+        apart = np.abs(wrap_rad(solset.phase_rad - whole))[solset.valid]
+        if not apart.size or apart.max() < PHASE_TOLERANCE_RAD:
+            return replace(solset, phase_rad=left, tec_tecu=tec_tecu)
+    log.warning("%s: %s is not the sum of its parts any more: they are left out", path.name, _WHOLE)
+    return solset
+
+
 # ---------------------------------------------------------------------------------- writing
 
 
@@ -409,14 +486,20 @@ def _write_tables(group: h5py.Group, solset: Solset) -> None:
 def _soltabs(solset: Solset) -> dict[str, Array]:
     """Return soltab name -> values, NaN where there is no solution."""
     missing = ~solset.valid
-    tables = {}
-    if solset.tec_tecu is None or solset.phase_rad.any():
-        tables["phase000"] = np.where(missing, np.nan, solset.phase_rad)
-    if solset.tec_tecu is None or (solset.amplitude != 1).any():
-        tables["amplitude000"] = np.where(missing, np.nan, solset.amplitude)
-    if solset.tec_tecu is not None:
-        unknown = missing.all(axis=(1, 4))
-        tables["tec000"] = np.where(unknown, np.nan, solset.tec_tecu)
+    tec = solset.tec_tecu
+    several = len(solset.frequency_hz) > 1
+    values: dict[str, Array] = {}
+    if tec is None or several:
+        values = {_WHOLE: solset.total_phase_rad, "amplitude000": solset.amplitude}
+    elif solset.phase_rad.any():
+        values = {_WHOLE: solset.phase_rad}
+    if tec is not None and not several and (solset.amplitude != 1).any():
+        values["amplitude000"] = solset.amplitude
+    tables = {name: np.where(missing, np.nan, array) for name, array in values.items()}
+    if tec is not None:
+        tables[_TEC] = np.where(missing.all(axis=(1, 4)), np.nan, tec)
+        if several and solset.phase_rad.any():
+            tables[_REST] = np.where(missing, np.nan, solset.phase_rad)
     return tables
 
 

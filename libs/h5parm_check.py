@@ -10,8 +10,17 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from libs.h5parm import AXES, open_h5, solset_name, soltab_names
+from libs.gain_grid import wrap_rad
+from libs.h5parm import (
+    AXES,
+    PHASE_TOLERANCE_RAD,
+    open_h5,
+    parts_of_phase,
+    solset_name,
+    soltab_names,
+)
 from libs.provenance import DATASET
+from libs.solset import TEC_PHASE_HZ
 
 __all__ = ["Finding", "check"]
 
@@ -57,6 +66,7 @@ def check(path: Path) -> list[Finding]:
             *_solset(solset),
             *(f for name in soltab_names(solset) for f in _soltab(solset, solset[name])),
             *_grids(solset),
+            *_parts(solset),
             *_provenance(solset),
         ]
 
@@ -212,6 +222,41 @@ def _grids(solset: h5py.Group) -> Iterator[Finding]:
             yield Finding(
                 "warning", solset.name, f"phase and amplitude differ in {name}: WSClean may refuse"
             )
+
+
+def _parts(solset: h5py.Group) -> Iterator[Finding]:
+    """TECs beside phases of several frequencies: parts of them, or nobody knows."""
+    kinds, parts = soltab_names(solset), parts_of_phase(solset)
+    phases = [name for name, kind in kinds.items() if kind == "phase" and name not in parts]
+    tecs = [name for name, kind in kinds.items() if kind == "tec"]
+    if not parts:
+        several = any("freq" in solset[n] and len(solset[n]["freq"]) > 1 for n in phases)
+        if tecs and several:
+            yield Finding(
+                "warning",
+                solset[tecs[0]].name,
+                f"beside {phases[0]}: the file does not say whether it is a part of it",
+            )
+        return
+    whole = solset.get("phase000")
+    if not isinstance(whole, h5py.Group) or "val" not in whole:
+        yield Finding("error", solset.name, f"no phase000, of which {parts[0]} is a part")
+        return
+    total = np.zeros(whole["val"].shape)
+    for name in parts:
+        val = solset[name]["val"][()]
+        if kinds[name] == "tec":  # time, ant, dir
+            hertz = whole["freq"][()][:, None, None, None]
+            val = TEC_PHASE_HZ * val[:, None, :, :, None] / hertz
+        if val.ndim != total.ndim or not {*val.shape} <= {1, *total.shape}:
+            yield Finding("error", solset[name].name, "of other axes than phase000")
+            return
+        total = total + val
+    apart = np.abs(wrap_rad(whole["val"][()] - total))
+    if (apart[np.isfinite(apart)] > PHASE_TOLERANCE_RAD).any():
+        yield Finding(
+            "warning", whole.name, f"is not the sum of {' and '.join(parts)} any more: it counts"
+        )
 
 
 def _provenance(solset: h5py.Group) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ def common_station(tables: Sequence[Solset]) -> str | None:
     def merit(station: str) -> tuple[float, float]:
         places = [(table, table.antenna.index(station)) for table in tables]
         fraction = min(float(table.good_fraction[i].mean()) for table, i in places)
-        phase = sum(float(np.abs(table.phase_rad[:, :, i]).mean()) for table, i in places)
+        phase = sum(float(np.abs(table.total_phase_rad[:, :, i]).mean()) for table, i in places)
         return fraction, -phase
 
     merits = {station: merit(station) for station in shared}
@@ -62,8 +62,8 @@ def aligned(solset: Solset, to: Solset, station: str) -> Solset:
     turn = to.phase_rad[:, :, k : k + 1] - solset.phase_rad[:, :, i : i + 1]
     known = solset.valid[:, :, i : i + 1] & to.valid[:, :, k : k + 1]
     tec = None
-    if solset.tec_tecu is not None and to.tec_tecu is not None:
-        tec = to.tec_tecu[:, k : k + 1] - solset.tec_tecu[:, i : i + 1]
+    if solset.tec_tecu is not None or to.tec_tecu is not None:
+        tec = _tec(to)[:, k : k + 1] - _tec(solset)[:, i : i + 1]
     return _turned(solset, turn, known, tec)
 
 
@@ -74,14 +74,18 @@ def _turned(
     if solset.full_jones:
         turn_rad, known = turn_rad[..., :1], known[..., :1]
     kept = solset.valid & known
+    tec = None if tec_tecu is None else _tec(solset) + tec_tecu
     return replace(
         solset,
         phase_rad=np.where(kept, wrap_rad(solset.phase_rad + turn_rad), 0.0),
         amplitude=np.where(kept, solset.amplitude, neutral_amplitude(solset.shape)),
         weight=np.where(kept, solset.weight, 0.0),
-        tec_tecu=(
-            solset.tec_tecu
-            if solset.tec_tecu is None or tec_tecu is None
-            else solset.tec_tecu + tec_tecu
-        ),
+        tec_tecu=None if tec is None else np.where(kept.any(axis=(1, 4)), tec, 0.0),
     )
+
+
+def _tec(solset: Solset) -> Array:
+    """TECs (ntime, nant, ndir), 0 where the table has none."""
+    if solset.tec_tecu is not None:
+        return solset.tec_tecu
+    return np.zeros((solset.shape[0], *solset.shape[2:4]))

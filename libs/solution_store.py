@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.combine_gains import combine, match_direction, nearest_within, tec_to_phase
+from libs.combine_gains import combine, match_direction, nearest_within
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid
 from libs.h5parm import as_written, read_h5parm, write_h5parm
@@ -232,8 +232,7 @@ def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
     polarization = max((solset.polarization for solset in solsets), key=len)
 
     def fitted(solset: Solset) -> Solset:
-        solset = regrid(solset, time_s, frequency_hz).with_polarization(polarization)
-        return tec_to_phase(solset) if len(frequency_hz) > 1 else solset
+        return regrid(solset, time_s, frequency_hz).with_polarization(polarization)
 
     places = dict(sorted(_places(solsets).items()))
     positions: dict[str, NDArray[np.float64]] = {}

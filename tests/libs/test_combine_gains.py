@@ -198,12 +198,13 @@ def test_variances_add() -> None:
     np.testing.assert_allclose(product.weight, 20.0)
 
 
-def test_tec_becomes_phase_at_the_frequencies_of_the_other() -> None:
+def test_tec_times_phases_is_tec_and_phases() -> None:
     tec = np.array([0.01, 0.02, -0.03])[:, None, None] * np.ones((1, 4, 1))
     a = replace(solset(frequency_hz=[150e6], polarization=("I",)), tec_tecu=tec)
     b = solset(phase_rad=0.5)
     product = combine(a, b).solset
-    assert product.tec_tecu is None
+    np.testing.assert_array_equal(product.tec_tecu, tec)
+    np.testing.assert_allclose(product.phase_rad, 0.5)
     expected = TEC_PHASE_HZ * tec[:, None, :, :, None] / b.frequency_hz[:, None, None, None] + 0.5
     np.testing.assert_allclose(
         product.gain, np.broadcast_to(np.exp(1j * expected), product.shape), atol=1e-12
@@ -218,7 +219,9 @@ def test_tec_times_tec_stays_tec() -> None:
     spread = combine(a, a, frequency_hz=at).solset
     expected = np.exp(1j * TEC_PHASE_HZ / at)[:, None, None, None]
     np.testing.assert_allclose(spread.gain, np.broadcast_to(expected, spread.shape), atol=1e-9)
-    assert tec_to_phase(spread) is spread
+    phases = tec_to_phase(spread)
+    assert phases.tec_tecu is None and tec_to_phase(phases) is phases
+    np.testing.assert_allclose(phases.gain, spread.gain, atol=1e-9)
 
 
 def test_one_gain_for_both_feeds_times_one_for_each() -> None:

@@ -182,6 +182,70 @@ def test_tec_beside_phases_per_frequency_must_be_chosen(tmp_path) -> None:
     np.testing.assert_allclose(both.gain[0, :, 0, 0, 0], expected)
 
 
+def with_tec(seed: int = 3, **options):
+    """Make a table of TECs, of what is left of the phases, and of amplitudes."""
+    table = flagged(solset(seed=seed, **options), station=STATIONS[2], times=1)
+    tec = np.random.default_rng(seed).uniform(-0.5, 0.5, (*table.shape[::2][:2], table.shape[3]))
+    tec[1, 2] = 0.0  # not known
+    return replace(table, tec_tecu=tec)
+
+
+def test_tec_and_its_whole_phase_are_beside_each_other(tmp_path) -> None:
+    path = tmp_path / "s.h5"
+    table = with_tec(directions={"A": (217.0, 35.0), "B": (218.0, 35.0)})
+    write_h5parm(path, table)
+    assert check(path) == []
+    back = read_h5parm(path)
+    assert_same(back, table)
+    np.testing.assert_array_equal(back.tec_tecu, table.tec_tecu)
+    with h5py.File(path) as file:
+        top = file["sol000"]
+        assert [n for n in top if isinstance(top[n], h5py.Group)] == [
+            "amplitude000", "phase000", "phase001", "tec000",
+        ]  # fmt: skip
+        assert top["tec000/val"].attrs["AXES"] == b"time,ant,dir"
+        assert top["tec000"].attrs["TITLE"] == b"tec"
+        assert top["phase001"].attrs["TITLE"] == b"phase"
+        val = top["phase000/val"][()]
+        np.testing.assert_allclose(val[table.valid], table.total_phase_rad[table.valid])
+        assert np.isnan(top["tec000/val"][1, 2]).all() and top["tec000/weight"][1, 2, 0] == 0
+    # whole or parts: the same gains; never both
+    parts = read_h5parm(path, ["tec000", "phase001", "amplitude000"])
+    whole = read_h5parm(path, ["phase000", "amplitude000"])
+    for one in (parts, whole):
+        np.testing.assert_allclose(one.gain, table.gain, atol=1e-9)
+    assert whole.tec_tecu is None
+    with pytest.raises(InputError, match="count it twice"):
+        read_h5parm(path, ["phase000", "tec000"])
+
+
+def test_pure_tecs_have_no_rest_and_a_common_gain_becomes_one_for_each_feed(tmp_path) -> None:
+    path = tmp_path / "s.h5"
+    table = replace(solset(polarization=("I",)), tec_tecu=np.full((3, 4, 1), 0.2))
+    write_h5parm(path, table)
+    with h5py.File(path) as file:
+        assert "phase001" not in file["sol000"]
+    assert_same(read_h5parm(path), as_written(table))
+    assert read_h5parm(path).polarization == ("XX", "YY")
+    assert check(path) == []
+
+
+def test_phases_that_another_program_changed_count(tmp_path, caplog) -> None:
+    path = tmp_path / "s.h5"
+    write_h5parm(path, with_tec())
+    with h5py.File(path, "a") as file:
+        file["sol000/phase000/val"][...] += 0.01
+    table = read_h5parm(path)
+    assert table.tec_tecu is None and "not the sum of its parts" in caplog.text
+    expected = with_tec().gain * np.exp(0.01j)
+    np.testing.assert_allclose(table.gain[table.valid], expected[table.valid])
+    assert any("it counts" in finding.text for finding in check(path))
+    with h5py.File(path, "a") as file:
+        for name in ("tec000", "phase001"):
+            del file[f"sol000/{name}"].attrs["PART_OF"]
+    assert any("does not say whether" in finding.text for finding in check(path))
+
+
 def test_bad_files_are_told_from_good_ones(tmp_path) -> None:
     with pytest.raises(InputError, match="no h5parm"):
         read_h5parm(tmp_path / "none.h5")
@@ -359,6 +423,67 @@ def test_dp3_takes_our_tec(lofar_ms, tmp_path) -> None:
 
 
 @pytest.mark.tools
+@pytest.mark.parametrize(
+    "steps",
+    [("p:phase000", "a:amplitude000"), ("t:tec000", "r:phase001", "a:amplitude000")],
+    ids=["whole", "parts"],
+)
+def test_dp3_takes_the_whole_phase_or_its_parts(lofar_ms, tmp_path, steps) -> None:
+    data = Data(lofar_ms)
+    table = data.solset(seed=5)
+    tec = np.random.default_rng(6).uniform(-0.1, 0.1, (len(data.time_s), len(data.names), 1))
+    table = replace(table, tec_tecu=tec)
+    write_h5parm(tmp_path / "t.h5", table)
+    got, flag = dp3_applies(lofar_ms, tmp_path / "t.h5", tmp_path, *steps)
+    assert_close(got, flag, data.corrected(table.gain[:, :, :, 0]), data)
+
+
+@pytest.mark.tools
+def test_wsclean_facets_take_the_whole_phase(wsclean, tmp_path) -> None:
+    """A point source behind TECs, phases and amplitudes comes out as bright as it is."""
+    from astropy.io import fits
+
+    from libs.tables import open_table
+    from tests.libs.small_ms import make_ms
+
+    ms = make_ms(tmp_path / "a.ms", antennas=7, times=12, channels=4)
+    data = Data(ms)
+    with open_table(f"{ms}::FIELD") as fields:
+        place = fields.getcol("PHASE_DIR")[0, 0]
+    table = data.solset(seed=7, directions={"A": np.rad2deg(place)})
+    rng = np.random.default_rng(8)
+    table = replace(
+        table, amplitude=1 + 0.2 * (table.amplitude - 1.25),
+        tec_tecu=rng.uniform(-1, 1, (len(data.time_s), len(data.names), 1)),
+    )  # fmt: skip
+    write_h5parm(tmp_path / "s.h5", table)
+    gain = table.gain[:, :, :, 0]
+    one, two = gain[data.row_time, :, data.antenna1], gain[data.row_time, :, data.antenna2]
+    with open_table(ms, write=True) as opened:
+        opened.putcol("DATA", (data.vis * one * np.conj(two)).astype(np.complex64))
+    region = tmp_path / "f.reg"
+    ra, dec = np.rad2deg(place)
+    corners = ((-0.1, -0.1), (0.1, -0.1), (0.1, 0.1), (-0.1, 0.1))
+    points = ",".join(f"{ra + x / np.cos(place[1]):.6f},{dec + y:.6f}" for x, y in corners)
+    region.write_text(f"fk5\npolygon({points})\n")
+    words = "-size 128 128 -scale 0.5asec -weight natural -no-update-model-required".split()
+    facets = ["-facet-regions", str(region), "-apply-facet-solutions", str(tmp_path / "s.h5")]
+    peaks = {}
+    for name, more in (("bad", []), ("good", [*facets, "phase000,amplitude000"])):
+        done = subprocess.run(
+            [wsclean, "-name", str(tmp_path / name), *words, *more, str(ms)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        # with solutions the image free of their mean is the -pb one
+        suffix = "image-pb" if more else "image"
+        with fits.open(tmp_path / f"{name}-{suffix}.fits") as file:
+            peaks[name] = float(np.abs(file[0].data).max())
+    assert peaks["bad"] < 0.7
+    assert peaks["good"] == pytest.approx(1.0, rel=0.005)
+
+
+@pytest.mark.tools
 def test_dp3_agrees_on_products_of_real_jones_matrices(lofar_ms, shared_data, tmp_path) -> None:
     """The product of two tables undoes what applying one after the other undoes."""
     from libs.combine_gains import combine, on_axes
@@ -397,6 +522,33 @@ def test_dp3_picks_one_of_several_directions(lofar_ms, tmp_path) -> None:
     with open_table(tmp_path / "o.ms") as opened:
         got, flag = opened.getcol("DATA"), opened.getcol("FLAG")
     assert_close(got, flag, data.corrected(np.exp(1j * table.phase_rad[:, :, :, 1])), data)
+
+
+_LOSOTO_TEC = """
+import sys
+import numpy as np
+from losoto.h5parm import h5parm
+file = h5parm(sys.argv[1])
+solset = file.getSolset("sol000")
+tec, whole, rest = (solset.getSoltab(name) for name in ("tec000", "phase000", "phase001"))
+assert tec.getType() == "tec" and tec.getAxesNames() == ["time", "ant", "dir"]
+values, axes = whole.getValues()
+parts = rest.getValues(retAxesVals=False) - 8.4479745e9 * (
+    tec.getValues(retAxesVals=False)[:, None, :, :, None] / axes["freq"][:, None, None, None]
+)
+np.testing.assert_allclose(np.exp(1j * values), np.exp(1j * parts), atol=1e-4)
+file.close()
+"""
+
+
+@pytest.mark.tools
+def test_losoto_reads_tecs_and_phases(tmp_path) -> None:
+    python = Path(program("losoto")).with_name("python")
+    write_h5parm(tmp_path / "s.h5", with_tec())
+    done = subprocess.run(
+        [python, "-c", _LOSOTO_TEC, tmp_path / "s.h5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 _LOSOTO = """
