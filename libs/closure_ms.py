@@ -71,6 +71,8 @@ def read_visibilities(
     combine_hands : bool
         Average both parallel hands. Only for data whose hands agree in phase: otherwise each
         hand is a block of its own, because closures of a mixture of two phases do not close.
+        Hands that are copies of one another, as in data of Stokes I written as RR and LL, are
+        averaged in any case: apart they would count the same noise twice.
     stations : collection of str
         Stations to read; default: all.
     noise_from_data : bool
@@ -87,7 +89,7 @@ def read_visibilities(
     field = summary.fields_used[0] if field is None else field
     where = f"FIELD_ID == {field} && ANTENNA1 != ANTENNA2"
     blocks = _frequency_blocks(summary, wanted, block_hz)
-    hands = 1 if combine_hands else 2
+    hands = 1 if combine_hands or _hands_are_copies(ms, column, where) else 2
     grid, ant1, ant2 = _empty_grid(ms, summary, where, stations, average_s, blocks, hands)
     names = ["TIME", "ANTENNA1", "ANTENNA2", "UVW", "FLAG", "FLAG_ROW", "WEIGHT", column]
     with open_table(ms) as opened:
@@ -99,6 +101,21 @@ def read_visibilities(
         if chunk.spw in wanted:
             _add(grid, chunk, column, blocks[chunk.spw], hands, summary.weights_positive)
     return _finish(grid, ant1, ant2, summary, blocks, hands, noise_from_data)
+
+
+def _hands_are_copies(ms: str | Path, column: str, where: str) -> bool:
+    """Whether both parallel hands hold the same values, by the first chunk with both of them."""
+    for chunk in chunks(ms, [column, "FLAG", "FLAG_ROW"], where=where):
+        data = chunk[column]
+        if data.shape[2] < 2:
+            continue
+        used = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None])
+        first, last = data[:, :, 0], data[:, :, -1]
+        # two flagged or empty hands agree, and say nothing
+        both = used[:, :, 0] & used[:, :, -1] & (first != 0)
+        if both.any():
+            return bool(np.array_equal(first[both], last[both]))
+    return False
 
 
 def _frequency_blocks(

@@ -35,6 +35,10 @@ class ToolError(SelfcalError):
     """An external tool is missing, failed, hung or made no output (exit code 1)."""
 
 
+class ImageError(ToolError):
+    """An imager ran, and its images are of no use: blank, not finite or worse than before CLEAN."""
+
+
 class SolveError(SelfcalError):
     """A calibration solve gave no usable solution.
 

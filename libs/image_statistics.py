@@ -12,12 +12,13 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from libs.errors import InputError, ToolError
+from libs.errors import ImageError, InputError
 from libs.imager import ImageProducts, open_image, sky_position
 
 __all__ = [
     "Grid",
     "ImageStatistics",
+    "check_clean",
     "dilate",
     "grid_of",
     "mad_std",
@@ -44,6 +45,9 @@ _RING_BEAMS = 5.0
 _RING_LEAST_BEAM_AREAS = 20.0
 
 _OWN_MASK_NSIGMA = 5.0
+
+# CLEAN that works lowers the largest residual; one that diverges raises it by orders of magnitude.
+_DIVERGED = 2.0
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,31 @@ class ImageStatistics:
         return dataclasses.asdict(self)
 
 
+def check_clean(products: ImageProducts) -> None:
+    """Raise unless CLEAN left less than it found.
+
+    On data whose phases are unusable, and where the sidelobes of a sparse array are nearly as
+    high as the peak, CLEAN feeds on its own components without end.
+
+    Raises
+    ------
+    ImageError
+        The largest residual is over twice that of the image before CLEAN. Nothing is said of
+        imagers that keep no such image.
+    """
+    if products.dirty is None:
+        return
+    before, after = (
+        float(np.nanmax(np.abs(open_image(path)[0])))
+        for path in (products.dirty, products.residual)
+    )
+    if after > _DIVERGED * before:
+        raise ImageError(
+            f"CLEAN diverged: the largest residual went from {before:.3g} to {after:.3g} Jy/beam",
+            "CLEAN less deeply, or within a smaller radius (clean_radius)",
+        )
+
+
 def measure_products(products: ImageProducts, mask: Path | Mask | None = None) -> ImageStatistics:
     """Measure the images of one run; see :func:`measure`."""
     return measure(products.image, products.residual, mask)
@@ -255,7 +284,7 @@ def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> Ima
 
     Raises
     ------
-    ToolError
+    ImageError
         The image is all zero or blank, or has no positive pixel.
     InputError
         A file cannot be read, shapes differ, or there is no beam.
@@ -268,7 +297,7 @@ def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> Ima
     if not good.all():
         plane, left = np.where(good, plane, 0), np.where(good, left, 0)
     if plane.max() <= 0:
-        raise ToolError(
+        raise ImageError(
             f"{image.name} has no positive pixel",
             "the data imaged are flagged, have zero weights or hold no source",
         )

@@ -27,6 +27,7 @@ __all__ = [
     "make_mask",
     "mask_plane",
     "smallest_square_holding",
+    "write_disc",
 ]
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,54 @@ def mask_header(header: fits.Header) -> fits.Header:
     plain["BUNIT"] = ""
     plain["BTYPE"] = "mask"
     return plain
+
+
+def write_disc(
+    path: Path,
+    imsize: tuple[int, int],
+    cell_arcsec: float,
+    centre_deg: tuple[float, float],
+    radius_arcsec: float,
+) -> Path:
+    """Write a mask that holds a disc around the image's centre.
+
+    Parameters
+    ----------
+    path : Path
+        The mask to make.
+    imsize : (int, int)
+        Width and height, pixels.
+    cell_arcsec : float
+        Pixel size.
+    centre_deg : (float, float)
+        Right ascension and declination (J2000) of the image's centre, pixel
+        (width // 2, height // 2) from 0.
+    radius_arcsec : float
+        Of the disc; its edge is within.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    width, height = imsize
+    y, x = np.ogrid[:height, :width]
+    inside = np.hypot(x - width // 2, y - height // 2) * cell_arcsec <= radius_arcsec
+    header = fits.Header()
+    header["NAXIS"] = 4
+    for axis, (kind, value, step, pixel) in enumerate(
+        (
+            ("RA---SIN", centre_deg[0], -cell_arcsec / 3600, width // 2 + 1),
+            ("DEC--SIN", centre_deg[1], cell_arcsec / 3600, height // 2 + 1),
+            ("FREQ", 1e9, 1e9, 1),
+            ("STOKES", 1.0, 1.0, 1),
+        ),
+        start=1,
+    ):
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
+        header[f"CDELT{axis}"], header[f"CRPIX{axis}"] = step, pixel
+    header["EQUINOX"] = 2000.0
+    return write_image(inside, mask_header(header), path)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
 from libs.casa import casa_versions
-from libs.errors import ToolError
+from libs.errors import ImageError, ToolError
 from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.imager import ImageProducts, ImagingOptions, open_image, write_image
 from libs.predict import predict_model, read_model
@@ -471,12 +471,12 @@ def _check(kind: str, path: Path, log: Path) -> None:
     """Raise unless the image is finite and (but for a model) not all zero."""
     plane, _ = open_image(path)
     if not np.isfinite(plane).all():
-        raise ToolError(
+        raise ImageError(
             f"tclean's {kind} image is not finite",
             f"the data hold NaN or have zero weights: look at them, see {log}",
         )
     if kind != "model" and not plane.any():
-        raise ToolError(
+        raise ImageError(
             f"tclean's {kind} image is all zero",
             f"the data are all flagged or have zero weights: look at them, see {log}",
         )

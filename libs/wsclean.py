@@ -16,7 +16,7 @@ import numpy as np
 from astropy.coordinates import Latitude, Longitude
 from astropy.io import fits
 
-from libs.errors import ToolError
+from libs.errors import ImageError, ToolError
 from libs.imager import ImageProducts, ImagingOptions, open_image, write_image
 from libs.process import run_tool, tail, which
 
@@ -371,12 +371,12 @@ def _check(kind: str, path: Path, log: Path) -> None:
         raise ToolError(f"WSClean made no {kind} image; its last lines:\n{tail(log)}", f"see {log}")
     plane, _ = open_image(path)
     if not np.isfinite(plane).all():
-        raise ToolError(
+        raise ImageError(
             f"WSClean's {kind} image is not finite",
             f"the data are all flagged, have zero weights or hold NaN: look at them, see {log}",
         )
     if kind != "model" and not plane.any():
-        raise ToolError(
+        raise ImageError(
             f"WSClean's {kind} image is all zero",
             f"the data are all flagged or have zero weights: look at them, see {log}",
         )

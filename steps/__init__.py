@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from selfcal.options import unknown_name
 from selfcal.step import Step
+from steps.closure_check import ClosureCheck
 from steps.closure_model import ClosureStats, InitialModel
 from steps.flagging import RflagFinal, RflagInit, SaveInitFlags
 from steps.imaging import FovImage, TestImage
@@ -37,6 +38,7 @@ STEPS: dict[str, type[Step]] = {
     "l5": PhaseRound,
     "ap1": AmplitudeRound,
     "ap2": AmplitudeRound,
+    "closure_check": ClosureCheck,
     "split_trial_1": SplitTrial,
     "report_results": ReportResults,
     "run_rflag_final": RflagFinal,
@@ -71,7 +73,9 @@ def _check_order(steps: Sequence[Step]) -> None:
     seen: set[str] = set()
     for step in steps:
         needed = {"startup"} - {step.name}
-        if isinstance(step, (PhaseRound, AmplitudeRound, SelectRefant, SplitTrial, InitialModel)):
+        if isinstance(
+            step, (PhaseRound, AmplitudeRound, SelectRefant, SplitTrial, InitialModel, ClosureCheck)
+        ):
             needed.add("test_image")
         missing = sorted(needed - seen)
         if missing:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from libs.errors import ImageError
 from libs.geometry import frequency_slices
-from libs.image_statistics import ImageStatistics, measure_products
+from libs.image_statistics import ImageStatistics, check_clean, measure_products
 from libs.imager import ImageProducts, ImagingOptions
+from libs.mask import write_disc
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import StepResult, TableRef
@@ -37,6 +41,8 @@ IMAGING_OPTIONS = (
     Option("uvtaper", "angle", "none", "FWHM of a Gaussian taper; auto: the resolution",
            words=("none", "auto")),
     Option("with_multiscale", "bool", False, "extended CLEAN components as well as points"),
+    Option("clean_radius", "angle", "0arcsec", "CLEAN only within this of the image's centre; 0:"
+           " everywhere", minimum=0),
     Option("uvmin", "length", "0m", "shortest baseline used", minimum=0),
     Option("uvmax", "length", "0m", "longest baseline used; 0: all", minimum=0),
 )  # fmt: skip
@@ -44,11 +50,12 @@ IMAGING_OPTIONS = (
 
 @dataclass(frozen=True)
 class Imaged:
-    """An image made within a step: its files and what was measured on it."""
+    """An image made within a step: its files, what was measured on it, why it is not CLEANed."""
 
     name: str
     products: ImageProducts
     statistics: ImageStatistics
+    fault: str = ""
 
 
 def clean_folder(context: Context, step: str) -> Path:
@@ -95,6 +102,7 @@ def imaging_options(
         vis=tuple(measurement_sets(context)),
         folder=folder,
         basename=basename,
+        mask=_window(context, options, folder / f"{basename}-window.fits", imsize, cell),
         imsize=imsize,
         cell_arcsec=cell,
         column=column_in_use(refs),  # type: ignore[arg-type]
@@ -112,14 +120,47 @@ def imaging_options(
     ).but(**changes)
 
 
+def _window(
+    context: Context, options: Mapping[str, Any], path: Path, imsize: tuple[int, int], cell: float
+) -> Path | None:
+    """Return the mask of ``clean_radius``; None where CLEAN may work everywhere."""
+    radius = float(options.get("clean_radius", 0.0))
+    if not radius:
+        return None
+    centre = np.rad2deg([context.metric("right_ascension_rad"), context.metric("declination_rad")])
+    return write_disc(path, imsize, cell, (float(centre[0]), float(centre[1])), radius)
+
+
 def make_image(context: Context, options: ImagingOptions, mask: Path | None = None) -> Imaged:
-    """Make an image and measure it (within ``mask``, default: the source found in it)."""
+    """Make an image and measure it (within ``mask``, default: the source found in it).
+
+    Where CLEAN fails, as it does on data whose phases are unusable, the dirty image takes its
+    place, and ``fault`` says why: it is poor, and judged for what it is.
+
+    Raises
+    ------
+    ImageError
+        The dirty image is of no use either.
+    """
+    try:
+        return _imaged(context, options, mask)
+    except ImageError as error:
+        if not options.niter:
+            raise
+        fault = f"{error.cause}; the dirty image takes its place"
+    context.progress.activity(f"{options.basename}: {fault}")
+    return replace(_imaged(context, options.but(niter=0, mask=None), mask), fault=fault)
+
+
+def _imaged(context: Context, options: ImagingOptions, mask: Path | None) -> Imaged:
+    """Make and measure an image; CLEAN that made it worse raises ImageError."""
     context.progress.activity(
         f"{context.tools.imager.name} {options.basename}"
         f" ({options.imsize[0]} x {options.imsize[1]} px, robust {options.robust:g})"
     )
     with context.clock.time("imaging"):
         products = context.tools.imager.image(options)
+    check_clean(products)
     return Imaged(options.basename, products, measure_products(products, mask))
 
 

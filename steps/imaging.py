@@ -185,7 +185,7 @@ class TestImage(Step):
         )
         image = make_image(context, made)
         images = [image]
-        faint = image.statistics.total_flux_jy < VERY_FAINT_JY
+        faint = image.statistics.total_flux_jy < VERY_FAINT_JY and not image.fault
         if faint and options["robust"] < options["robust_very_faint"]:
             options["robust"] = options["robust_very_faint"]
             image = make_image(
@@ -206,6 +206,9 @@ class TestImage(Step):
             f"peak {metrics['peak_jy_beam']:.4g} Jy/beam, rms {metrics['rms_jy_beam']:.3g},"
             f" SNR {metrics['snr']:.4g}, flux {metrics['total_flux_jy']:.4g} Jy; {choice.reason}"
         )
+        if image.fault:
+            metrics["warning"] = image.fault
+            reason += f"; WARNING: {image.fault}"
         return StepResult(
             reason=reason,
             tables=context.tables,
