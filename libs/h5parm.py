@@ -237,12 +237,11 @@ def as_written(solset: Solset) -> Solset:
     constant = len(solset.frequency_hz) == 1
     if solset.polarization == SCALAR and not (constant and solset.tec_tecu is not None):
         solset = solset.with_polarization(DIAGONAL)
+    if solset.full_jones and not constant:  # the phases of its elements have no common part
+        solset = tec_to_phase(solset)
     if solset.tec_tecu is not None:
-        if solset.full_jones and not constant:  # their phases have no part common to all
-            solset = tec_to_phase(solset)
-        else:
-            known = solset.valid.any(axis=(1, 4))
-            solset = replace(solset, tec_tecu=np.where(known, solset.tec_tecu, 0.0))
+        known = solset.valid.any(axis=(1, 4))
+        solset = replace(solset, tec_tecu=np.where(known, solset.tec_tecu, 0.0))
     weight = np.minimum(solset.weight, 1e30).astype(np.float32).astype(float)
     return replace(solset, weight=weight)
 

@@ -466,7 +466,7 @@ def test_wsclean_facets_take_the_whole_phase(wsclean, tmp_path) -> None:
     corners = ((-0.1, -0.1), (0.1, -0.1), (0.1, 0.1), (-0.1, 0.1))
     points = ",".join(f"{ra + x / np.cos(place[1]):.6f},{dec + y:.6f}" for x, y in corners)
     region.write_text(f"fk5\npolygon({points})\n")
-    words = "-size 128 128 -scale 0.5asec -weight natural -no-update-model-required".split()
+    words = ["-size", "128", "128", "-scale", "0.5asec", "-no-update-model-required"]
     facets = ["-facet-regions", str(region), "-apply-facet-solutions", str(tmp_path / "s.h5")]
     peaks = {}
     for name, more in (("bad", []), ("good", [*facets, "phase000,amplitude000"])):
