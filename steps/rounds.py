@@ -40,7 +40,14 @@ from steps.images import (
 )
 from steps.imaging import measured_for_rules
 from steps.solution_file import solutions_of, write_solutions
-from steps.solving import Solved, adaptive, set_by_user, solve_metrics, solve_round
+from steps.solving import (
+    Solved,
+    adaptive,
+    renew_tables,
+    set_by_user,
+    solve_metrics,
+    solve_round,
+)
 
 __all__ = ["AmplitudeRound", "PhaseRound"]
 
@@ -121,6 +128,8 @@ class Trial:
     mask_file : Path or None
         None when the model came from closure quantities.
     mask_reason : str
+    model_from : str
+        The image that gave the model, or ``closure quantities``.
     """
 
     refs: tuple[TableRef, ...]
@@ -129,6 +138,7 @@ class Trial:
     images: tuple[Imaged, ...]
     mask_file: Path | None
     mask_reason: str
+    model_from: str
 
 
 class GainRound(Step):
@@ -194,14 +204,17 @@ class GainRound(Step):
         """Solve against the best state's model and judge what comes of it."""
         suffix = "" if cycle == 1 else f"_{cycle}"
         mask_file, mask_reason, start = self._fill_model(context, best, folder, suffix)
+        model_from = "closure quantities" if mask_file is None else best.products["image"]
         started = (start,) if start else ()
         prior = self._prior(context)
         try:
+            if adaptive(context):
+                prior = renew_tables(context, prior, self.name, suffix, model_from)
             refs, solved = solve_round(context, self.name, self.calmode, prior, suffix)
         except SolveError as error:
             return self._rejected(context, error.cause, {}, started, ())
         flagged = ensure_tables(context, refs)
-        trial = Trial(refs, solved, flagged, started, mask_file, mask_reason)
+        trial = Trial(refs, solved, flagged, started, mask_file, mask_reason, model_from)
         if flagged[1] - flagged[0] > context.options["max_new_flags"]:
             metrics = self._metrics(context, trial, {})
             reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
@@ -293,14 +306,24 @@ class GainRound(Step):
         return float(context.options["sigma_mask"])
 
     def _prior(self, context: Context) -> tuple[TableRef, ...]:
-        """The tables kept beneath: those of the first group of rounds that were all accepted."""
-        own: dict[str, list[TableRef]] = {}
-        for name, result in context.results.items():
-            if result.status == "done":
-                own[name] = [ref for ref in result.tables if ref.round == name]
+        """The tables kept beneath: those of the first group of rounds that were all accepted.
+
+        They are taken as the last of the group had them, which may have renewed the others.
+        """
+        done = {
+            name: result.tables
+            for name, result in context.results.items()
+            if result.status == "done"
+        }
         for group in context.options["incremental_on"]:
-            if all(own.get(name) for name in group):
-                return tuple(ref for name in group for ref in own[name])
+            if all(any(ref.round == name for ref in done.get(name, ())) for name in group):
+                last = done[group[-1]] if group else ()
+                return tuple(
+                    ref
+                    for name in group
+                    for ref in [r for r in last if r.round == name]
+                    or [r for r in done[name] if r.round == name]
+                )
         return ()
 
     # -- judge and record ---------------------------------------------------------------------
@@ -348,7 +371,8 @@ class GainRound(Step):
             products["mask"] = context.relative(trial.mask_file)
         if len(trial.images) > 1:
             products["start_image"] = context.relative(trial.images[0].products.image)
-        for number, ref in enumerate(ref for ref in trial.refs if ref.round == self.name):
+        known = {ref.path for result in context.results.values() for ref in result.tables}
+        for number, ref in enumerate(ref for ref in trial.refs if ref.path not in known):
             products[f"table_{number}"] = ref.path
         return StepResult(
             reason=reason,
@@ -409,6 +433,7 @@ class GainRound(Step):
             "calmode": self.calmode,
             "minsnr": context.options["minsnr"],
             "mask": trial.mask_reason,
+            "model_from": trial.model_from,
             "flagged_before": trial.flagged[0],
             "flagged_after": trial.flagged[1],
             "incremental_on": sorted({ref.round for ref in trial.refs} - {self.name}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,20 @@ from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
 from libs.flux_scale import hold_flux_scale
 from libs.patch_gains import keep_coherent
+from libs.tec_table import keep_tec, read_tec, store_tec
 from selfcal.context import Context
 from selfcal.step import Skip, TableRef
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
 from steps.held_out import HeldOut, ask_held_out, chosen_options, curve
 
-__all__ = ["Solved", "adaptive", "set_by_user", "solve_metrics", "solve_round"]
+__all__ = ["Solved", "adaptive", "renew_tables", "set_by_user", "solve_metrics", "solve_round"]
 
 
 @dataclass(frozen=True)
 class Solved:
     """One working copy's table, how it was solved and what held-out data said."""
 
+    ms: str
     result: SolveResult
     options: SolveOptions
     held_out: HeldOut | None
@@ -76,7 +78,7 @@ def solve_round(
                 _keep(context, ms, table, options, beneath, held_out)
             if options.calmode != "p":
                 hold_flux_scale(table)
-        solved.append(Solved(result, options, held_out))
+        solved.append(Solved(ms.name, result, options, held_out))
         refs.append(
             TableRef(
                 ms=ms.name,
@@ -89,6 +91,55 @@ def solve_round(
     if not solved:
         raise left_alone[0]
     return tuple(refs), tuple(solved)
+
+
+def renew_tables(
+    context: Context, prior: Sequence[TableRef], name: str, suffix: str, model_from: str
+) -> tuple[TableRef, ...]:
+    """Solve the tables kept beneath a round anew, against the model now in MODEL_DATA.
+
+    A table holds what its own, older model got wrong, at intervals shorter than those of the
+    round above it can mend. Each is solved with the options it was solved with. Tables that were
+    not made by a round of this run, that hold solutions of several intervals or that were solved
+    against this very model stay.
+
+    Parameters
+    ----------
+    context : Context
+    prior : sequence of TableRef
+        In order of application.
+    name, suffix : str
+        The round and its cycle, for the names of the tables.
+    model_from : str
+        What MODEL_DATA was filled from, as the rounds' metrics say it.
+
+    Raises
+    ------
+    SolveError
+        A working copy has no solution.
+    """
+    renewed: list[TableRef] = []
+    for ref in prior:
+        made = context.results[ref.round].metrics if ref.round in context.results else {}
+        stored = made.get("solve_options", {}).get(ref.ms)
+        same = made.get("model_from") == model_from
+        if stored is None or same or made.get("kept_from_longer"):
+            renewed.append(ref)
+            continue
+        options = SolveOptions(
+            **{**stored, "combine": frozenset(stored["combine"]), "refant": tuple(stored["refant"])}
+        )
+        ms = next(ms for ms in measurement_sets(context) if ms.name == ref.ms)
+        restore_base_flags(context, ms)
+        context.progress.activity(f"{context.tools.solver.name} solve {ms.name}: {ref.round} anew")
+        table = context.workdir / "tables" / f"{name}{suffix}.{ref.round}.{ms.stem}.gcal"
+        with context.clock.time("solving"):
+            beneath = applied_tables(context, renewed, ms)
+            context.tools.solver.solve(ms, table, options, beneath)
+            if options.calmode != "p":
+                hold_flux_scale(table)
+        renewed.append(replace(ref, path=context.relative(table)))
+    return tuple(renewed)
 
 
 def _options(
@@ -135,15 +186,15 @@ def _keep(
 ) -> None:
     """Give incoherent antennas the solutions of a longer interval, or what they came with."""
     assert held_out.coherence is not None
-    gains = read_solutions(table, ms)
-    longer = {}
+    gains, tec = read_solutions(table, ms), read_tec(table)
+    longer, longer_tec = {}, {}
     for candidate in {c for c in held_out.fallback.values() if c is not None}:
         scratch = table.with_name(f"{table.name}.longer")
         context.tools.solver.solve(ms, scratch, chosen_options(options, candidate, ()), prior)
-        solutions = read_solutions(scratch, ms)
+        solutions, tecs = read_solutions(scratch, ms), read_tec(scratch)
         for name, wanted in held_out.fallback.items():
             if wanted == candidate:
-                longer[name] = solutions
+                longer[name], longer_tec[name] = solutions, tecs
     present = {
         name
         for name, sigma in zip(held_out.coherence.antenna, held_out.coherence.sigma, strict=True)
@@ -151,6 +202,8 @@ def _keep(
     }
     lost = [name for name in held_out.fallback if name in present]
     write_caltable(table, keep_coherent(gains, lost, longer), ms)
+    if tec is not None:
+        store_tec(table, keep_tec(tec, gains.antenna, lost, longer_tec))
 
 
 def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
@@ -166,6 +219,14 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
             np.mean([one.result.flagged_fraction for one in solved])
         ),
         "solution_snr_median": float(np.median([one.result.median_snr for one in solved])),
+        "solve_options": {
+            one.ms: {
+                **asdict(one.options),
+                "combine": sorted(one.options.combine),
+                "refant": list(one.options.refant),
+            }
+            for one in solved
+        },
     }
     held_out = [one.held_out for one in solved if one.held_out is not None]
     if held_out:
