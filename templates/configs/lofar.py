@@ -40,8 +40,8 @@ solver = "native"  # or "casa": gaincal and applycal
 imager = "auto"  # wsclean when it is installed, else CASA tclean
 
 
-# The map of one source: 20 arcsec to 2 arcmin across, pixels of 0.1 arcsec.
-imsize = 1200
+# The map of one source: as wide as its catalogue entry asks for, 20 arcsec to 2 arcmin.
+imsize = "auto"
 cell = "0.1arcsec"
 refant = "auto"
 instrument = "lofar"
@@ -49,7 +49,13 @@ instrument = "lofar"
 # l1 to l5 climb from the maximum coherent baseline to ladder_top; a station without coherent
 # solutions keeps those of a longer interval or, failing that, what it came with.
 
-# The first image takes the baselines on which closure phases show the source, at least 80 km.
-init_parameters = {"test_image": {"uvmax": "coherent"}}
+# catalogue: "lotss.csv" or another list, or "lotss" or "first" to ask the survey. It gives the
+# map's width (map_size holds where it does not) and the first model of a source it resolves, for
+# which components names the list of its Gaussians. The first image takes the baselines on which
+# closure phases show the source, at least 80 km.
+init_parameters = {
+    "closure_stats": {"catalogue": "", "components": "", "map_size": "2arcmin"},
+    "test_image": {"uvmax": "coherent"},
+}
 global_parameters = {}  # {"niter": 50000}
 overrides = {}  # {"l5": {"ladder_top": "1200km"}}
