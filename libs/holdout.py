@@ -172,10 +172,10 @@ def choose_solve(
     First the ladder of intervals with all windows and polarizations in one solution, the form
     that stands the most noise; then windows and polarizations apart at the best interval and
     its neighbours, taken only when they predict better by more than chance. Last, for phases
-    of sums in blocks finer than a window: phases of each block, on all intervals, since one
-    phase for the band may have failed at every one; a TEC where the band is wide enough to
-    show it, which has fewer unknowns than phases of each window or block and therefore wins
-    when it is as good; a TEC with a constant phase.
+    of sums in blocks finer than a window: phases of each block, around the best interval so far,
+    or on all where one phase for the band failed at every one; a TEC where the band is wide
+    enough to show it, which has fewer unknowns than phases of each window or block and therefore
+    wins when it is as good; a TEC with a constant phase.
 
     Parameters
     ----------
@@ -263,33 +263,69 @@ def _by_frequency(
 ) -> Score:
     """Return the best of phases of each block and TECs, if it beats the best so far."""
 
+    def sure(score: Score) -> bool:
+        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+
     def better(score: Score, by: float) -> Score:
         noise = min(one.noise for one in scores)
         margin = by * max(score.error(noise), best.error(noise))
         return score if score.fall - best.fall > margin else best
 
-    def top(**change: object) -> Score:
-        found: list[Score] = []
-        for one in plain:  # from the shortest interval
-            found += tried([replace(one, gaintype=gaintype, **change)])  # type: ignore[arg-type]
-            first = max(found, key=lambda score: score.fall)
-            sure = first.significance(min(one.noise for one in scores)) > SIGNIFICANCE
-            # well past the best interval, longer ones only get worse
-            if sure and len(found) > 2 and max(s.fall for s in found[-2:]) < 0.5 * first.fall:
-                break
-        return max(found, key=lambda score: score.fall)
+    def top(near: Score, **change: object) -> Score:
+        forms = [replace(one, gaintype=gaintype, **change) for one in plain]  # type: ignore[arg-type]
+        return _summit(forms, near, sure, tried)
 
     gaintype = best.candidate.gaintype
+    wide = {"combine_spw": False, "channels_per_block": channels_per_block}
+    near = best
     if channels_per_block and len(sums.spw) > len(np.unique(sums.spw)):
-        best = better(top(combine_spw=False, channels_per_block=channels_per_block), ADVANTAGE)
+        near = top(near, **wide)
+        best = better(near, ADVANTAGE)
     blocks = len(np.unique(sums.frequency_hz))
     if blocks < 3 or not tec_distinguishable(sums.frequency_hz):
         return best
     for solution in solutions:
         plainer = best.candidate.solution == "gain" and not best.candidate.combine_spw
-        wide = {"combine_spw": False, "channels_per_block": channels_per_block}
-        best = better(top(solution=solution, **wide), -ADVANTAGE if plainer else ADVANTAGE)
+        near = top(near if sure(near) else best, solution=solution, **wide)
+        best = better(near, -ADVANTAGE if plainer else ADVANTAGE)
     return best
+
+
+def _summit(
+    forms: Sequence[Candidate],
+    near: Score,
+    sure: Callable[[Score], bool],
+    tried: Callable[[Iterable[Candidate]], list[Score]],
+) -> Score:
+    """The best of one form of solve on a ladder of intervals, the shortest first.
+
+    The score rises with the interval to one maximum and falls again, and the maximum of one form
+    lies near that of another: so from there to shorter intervals while they are better, then to
+    longer ones. Without a form that is above the noise all intervals are tried.
+    """
+    found: dict[int, Score] = {}
+
+    def at(number: int) -> Score:
+        if number not in found:
+            found[number] = tried([forms[number]])[0]
+        return found[number]
+
+    if sure(near):
+        intervals = [(one.solint_s, one.combine_scan) for one in forms]
+        here = intervals.index((near.candidate.solint_s, near.candidate.combine_scan))
+        for step in (-1, 1):
+            while 0 <= here + step < len(forms) and at(here + step).fall > at(here).fall:
+                here += step
+        if sure(at(here)):
+            return at(here)
+    best = at(0)
+    for number in range(1, len(forms)):
+        best = max(at(number), best, key=lambda score: score.fall)
+        # well past the best interval, longer ones only get worse
+        last = max(at(number).fall, at(number - 1).fall)
+        if sure(best) and number > 1 and last < 0.5 * best.fall:
+            break
+    return max(found.values(), key=lambda score: score.fall)
 
 
 def _own_ladder(sums: NormalEquations) -> list[float]:

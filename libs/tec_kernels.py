@@ -42,29 +42,45 @@ def _collapse(vis, wgt, mask, first, second, nant, dense, weight):
 
 
 @njit(cache=True)
-def _on_grid(total, turns, with_phase, value):
-    """How well an antenna fits the others at each point of the grid; see `_best_on_grid`."""
-    ngrid, nblock = turns.shape
-    for g in range(ngrid):
-        value[g] = 0.0
-        for k in range(total.shape[1]):
-            re = im = 0.0
-            for block in range(nblock):
-                t, r = total[block, k], turns[g, block]
-                re += t.real * r.real - t.imag * r.imag
-                im += t.real * r.imag + t.imag * r.real
-            value[g] += math.sqrt(re * re + im * im) if with_phase else re
+def _on_grid(total, cosine, sine, with_phase, work):
+    """How well an antenna fits the others at each point of the grid; see `_best_on_grid`.
+
+    ``work`` (3, ngrid) receives it in its first row. Loops run along the grid, where no sum
+    waits for another.
+    """
+    nblock, ngrid = cosine.shape
+    value, re, im = work[0], work[1], work[2]
+    value[:] = 0.0
+    for k in range(total.shape[1]):
+        re[:] = 0.0
+        im[:] = 0.0
+        for block in range(nblock):
+            x, y = total[block, k].real, total[block, k].imag
+            if with_phase:
+                for g in range(ngrid):
+                    re[g] += x * cosine[block, g] + y * sine[block, g]
+                    im[g] += y * cosine[block, g] - x * sine[block, g]
+            else:
+                for g in range(ngrid):
+                    re[g] += x * cosine[block, g] + y * sine[block, g]
+        if with_phase:
+            for g in range(ngrid):
+                value[g] += math.sqrt(re[g] * re[g] + im[g] * im[g])
+        else:
+            for g in range(ngrid):
+                value[g] += re[g]
 
 
 @njit(cache=True)
-def _best_on_grid(total, turns, slope, grid, with_phase, value, phi):
+def _best_on_grid(total, cosine, sine, slope, grid, with_phase, work, phi):
     """Where an antenna fits the others best; its phases there go to ``phi``.
 
-    ``total`` (nblock, ngain) is the sum over the others of S exp(i theta_q), ``turns``
-    (ngrid, nblock) exp(-i slope y). Parabolas through the maxima of the grid tell apart those
-    that the grid's step would mix up.
+    ``total`` (nblock, ngain) is the sum over the others of S exp(i theta_q), ``cosine`` and
+    ``sine`` (nblock, ngrid) are those of slope y. Parabolas through the maxima of the grid tell
+    apart those that the grid's step would mix up.
     """
-    _on_grid(total, turns, with_phase, value)
+    _on_grid(total, cosine, sine, with_phase, work)
+    value = work[0]
     best, y = -math.inf, grid[0]
     for g in range(grid.size):
         left, right = value[max(g - 1, 0)], value[min(g + 1, grid.size - 1)]
@@ -106,21 +122,30 @@ def _add_seen_from(total, dense, p, q, phasor):
 
 
 @njit(cache=True)
+def _size(values):
+    """Sum of the amplitudes of (nblock, ngain) sums; they are far from overflow."""
+    size = 0.0
+    for block in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            one = values[block, k]
+            size += math.sqrt(one.real * one.real + one.imag * one.imag)
+    return size
+
+
+@njit(cache=True)
 def _strongest(total, placed, alive):
     """The antenna not placed yet that those placed see best; -1 when all are placed."""
     best, chosen = -1.0, -1
     for p in range(alive.size):
         if alive[p] and not placed[p]:
-            power = 0.0
-            for one in total[p].flat:
-                power += abs(one)
+            power = _size(total[p])
             if power > best:
                 best, chosen = power, p
     return chosen
 
 
 @njit(cache=True)
-def _global_start(dense, alive, slope, turns, grid, with_phase, y, phi, phasor):
+def _global_start(dense, alive, slope, cosine, sine, grid, with_phase, y, phi, phasor):
     """Antennas placed on the grid one after another, then each anew until nothing moves.
 
     The first too: the second may have been placed wrongly beside it, and all others beside
@@ -129,13 +154,13 @@ def _global_start(dense, alive, slope, turns, grid, with_phase, y, phi, phasor):
     nant, _, nblock, ngain = dense.shape
     total = np.zeros((nant, nblock, ngain), np.complex128)
     placed = np.zeros(nant, np.bool_)
-    value = np.empty(grid.size)
+    work = np.empty((3, grid.size))
     root, strongest = -1, -1.0
     for p in range(nant):
         if alive[p]:
             power = 0.0
-            for one in dense[p].flat:
-                power += abs(one)
+            for q in range(nant):
+                power += _size(dense[p, q])
             if power > strongest:
                 root, strongest = p, power
     if root < 0:
@@ -143,7 +168,9 @@ def _global_start(dense, alive, slope, turns, grid, with_phase, y, phi, phasor):
     new = root
     while new >= 0:
         if new != root:
-            y[new] = _best_on_grid(total[new], turns, slope, grid, with_phase, value, phi[new])
+            y[new] = _best_on_grid(
+                total[new], cosine, sine, slope, grid, with_phase, work, phi[new]
+            )
         _phasor(slope, y[new], phi[new], phasor[new])
         placed[new] = True
         for p in range(nant):
@@ -159,7 +186,7 @@ def _global_start(dense, alive, slope, turns, grid, with_phase, y, phi, phasor):
             for q in range(nant):
                 if alive[q] and q != p:
                     _add_seen_from(total[p], dense, p, q, phasor[q])
-            there = _best_on_grid(total[p], turns, slope, grid, with_phase, value, phi[p])
+            there = _best_on_grid(total[p], cosine, sine, slope, grid, with_phase, work, phi[p])
             moved |= abs(there - y[p]) > 0.5 * (grid[1] - grid[0])
             y[p] = there
             _phasor(slope, y[p], phi[p], phasor[p])
@@ -196,34 +223,55 @@ def _derivatives(dense, alive, slope, phasor, place, width, gradient, hessian):
     nant, _, nblock, ngain = dense.shape
     gradient[:] = 0.0
     hessian[:] = 0.0
+    # of one baseline: sums of the slope's powers times imaginary and real part, by gain
+    pull, bend = np.empty((ngain, 2)), np.empty((ngain, 3))
     for p in range(nant):
         if not alive[p]:
             continue
         for q in range(p + 1, nant):
             if not alive[q]:
                 continue
-            a, b = place[p], place[q]
+            pull[:] = 0.0
+            bend[:] = 0.0
             for block in range(nblock):
                 c = slope[block]
                 for k in range(ngain):
                     z = dense[p, q, block, k] * phasor[p, block, k].conjugate()
                     z = z * phasor[q, block, k]
-                    for i in range(2 if width > 1 else 1):
-                        row, ci = (0, c) if i == 0 else (1 + k, 1.0)
-                        if a >= 0:
-                            gradient[a + row] += ci * z.imag
-                        if b >= 0:
-                            gradient[b + row] -= ci * z.imag
-                        for j in range(2 if width > 1 else 1):
-                            column, cj = (0, c) if j == 0 else (1 + k, 1.0)
-                            h = ci * cj * z.real
-                            if a >= 0:
-                                hessian[a + row, a + column] += h
-                            if b >= 0:
-                                hessian[b + row, b + column] += h
-                            if a >= 0 and b >= 0:
-                                hessian[a + row, b + column] -= h
-                                hessian[b + row, a + column] -= h
+                    pull[k, 0] += z.imag
+                    pull[k, 1] += c * z.imag
+                    bend[k, 0] += z.real
+                    bend[k, 1] += c * z.real
+                    bend[k, 2] += c * c * z.real
+            for sign, a in ((1.0, place[p]), (-1.0, place[q])):
+                if a >= 0:
+                    _add_pull(gradient, a, sign, pull, width)
+            for a, b, sign in (
+                (place[p], place[p], 1.0), (place[q], place[q], 1.0),
+                (place[p], place[q], -1.0), (place[q], place[p], -1.0),
+            ):  # fmt: skip
+                if a >= 0 and b >= 0:
+                    _add_bend(hessian, a, b, sign, bend, width)
+
+
+@njit(cache=True)
+def _add_pull(gradient, a, sign, pull, width):
+    """Add a baseline's derivatives to those of an antenna's unknowns, which start at ``a``."""
+    for k in range(pull.shape[0]):
+        gradient[a] += sign * pull[k, 1]
+        if width > 1:
+            gradient[a + 1 + k] += sign * pull[k, 0]
+
+
+@njit(cache=True)
+def _add_bend(hessian, a, b, sign, bend, width):
+    """Add a baseline's second derivatives by the unknowns of antennas that start at a and b."""
+    for k in range(bend.shape[0]):
+        hessian[a, b] += sign * bend[k, 2]
+        if width > 1:
+            hessian[a, b + 1 + k] += sign * bend[k, 1]
+            hessian[a + 1 + k, b] += sign * bend[k, 1]
+            hessian[a + 1 + k, b + 1 + k] += sign * bend[k, 0]
 
 
 @njit(cache=True)
@@ -320,9 +368,12 @@ def _errors(dense, weight, alive, slope, phasor, with_phase, variance, covarianc
                 for k in range(ngain):
                     z = dense[p, q, block, k] * phasor[p, block, k].conjugate()
                     re, w = (z * phasor[q, block, k]).real, weight[p, q, block, k]
-                    for n in range(3):
-                        signal[k, n] += re * c**n
-                        power[k, n] += w * c**n
+                    signal[k, 0] += re
+                    signal[k, 1] += re * c
+                    signal[k, 2] += re * c * c
+                    power[k, 0] += w
+                    power[k, 1] += w * c
+                    power[k, 2] += w * c * c
         total_signal, total_power = signal.sum(axis=0), power.sum(axis=0)
         for k in range(ngain):
             own_signal = signal[k] if with_phase else total_signal
@@ -367,7 +418,8 @@ def tec_kernel(
     """
     ntime, nblock = vis.shape[:2]
     nant, ngain = phi.shape[1:]
-    turns = np.exp(-1j * grid.reshape(-1, 1) * slope.reshape(1, -1))
+    angle = slope.reshape(-1, 1) * grid.reshape(1, -1)
+    cosine, sine = np.cos(angle), np.sin(angle)
     for t in prange(ntime):
         dense = np.empty((nant, nant, nblock, ngain), np.complex128)
         weight = np.empty((nant, nant, nblock, ngain))
@@ -383,7 +435,9 @@ def tec_kernel(
                             seen[p, k] = True
         alive = _keep_antennas(links, minimum)
         phasor = np.ones((nant, nblock, ngain), np.complex128)
-        root = _global_start(dense, alive, slope, turns, grid, with_phase, y[t], phi[t], phasor)
+        root = _global_start(
+            dense, alive, slope, cosine, sine, grid, with_phase, y[t], phi[t], phasor
+        )
         converged[t] = _newton(
             dense, alive, slope, root, with_phase, steps, tolerance, y[t], phi[t], phasor
         )
