@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from libs import tables
+from libs.caltable import read_solutions
 from libs.h5parm_check import check
 from selfcal.step import StepResult
+from steps.solving import renew_tables
 from tests.steps.fake_tools import LIST, Looks, make_run
 
 # each round's image a little better than the last
@@ -140,3 +143,21 @@ def test_an_antenna_that_is_not_there_is_named(tmp_path: Path) -> None:
     pipeline, _ = make_run(tmp_path, IMPROVING, config={"refant": "A11"})
     with pytest.raises(Exception, match="unknown antenna in refant 'A11'"):
         pipeline.run()
+
+
+def test_tables_beneath_are_solved_anew_against_a_newer_model(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING, names=LIST[:4])
+    results = pipeline.run()
+    context, prior = pipeline.context, results["p0"].tables
+    with tables.open_table(tmp_path / "data" / "point.ms", write=True) as opened:
+        opened.putcol("MODEL_DATA", opened.getcol("DATA"))
+    own = results["p0"].metrics["model_from"]
+    assert renew_tables(context, prior, "ap1", "_2", own) == prior, "nothing new in its own model"
+    (renewed,) = renew_tables(context, prior, "ap1", "_2", "a better image")
+    assert renewed == replace(prior[0], path="tables/ap1_2.p0.point.gcal")
+    ms = tmp_path / "data" / "point.ms"
+    before = read_solutions(tmp_path / prior[0].path, ms)
+    after = read_solutions(tmp_path / renewed.path, ms)
+    assert np.abs(np.angle(before.gain)).max() > 1, "what it took out of the data"
+    assert np.abs(np.angle(after.gain)).max() < 1e-3, "the data are the model"
+    np.testing.assert_allclose(after.time_s, before.time_s, rtol=0, atol=1)
