@@ -17,6 +17,7 @@ from libs.caltable import read_solutions
 from libs.errors import SelfcalError
 from libs.solutions import GainSolutions
 from libs.tables import column_names
+from reports.closure_figure import closure_figure, read_closures
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
 from reports.held_out_figure import held_out_figure
 from reports.image_figures import (
@@ -52,8 +53,8 @@ class Drawing:
     title, alt : str
         Caption, and a description for those who do not see the figure.
     kind : str
-        comparison, residuals, history, statistics, visibilities, images, held_out, phase,
-        amplitude, snr.
+        comparison, residuals, history, statistics, visibilities, images, closure, held_out,
+        phase, amplitude, snr.
     step : str
         The step it belongs to; empty when it is of the whole run.
     """
@@ -125,6 +126,7 @@ def _plans(run: Run) -> Iterator[_Plan]:
             panel = _panel(run, row)
             if panel is not None and panel.image not in images.untouched:
                 yield _image_plan(row, panel, images, row in steps)
+    yield from _closure_plans(run)
     for row in run.rounds:
         yield _Plan(
             f"held_out_{row.step}",
@@ -135,6 +137,19 @@ def _plans(run: Run) -> Iterator[_Plan]:
             partial(held_out_figure, row.metrics),
         )  # fmt: skip
         yield from _gain_plans(run, row)
+
+
+def _closure_plans(run: Run) -> Iterator[_Plan]:
+    for row in run.steps:
+        records = read_closures(run, row)
+        if records is not None:
+            yield _Plan(
+                row.step,
+                "Coherence of closure phases by the longest baseline of a triangle and by station: "
+                "blue is above what noise reaches, which the dashes and ticks mark.",
+                "Coherence of closure phases against baseline length, and of each station. "
+                + row.reason, "closure", row.step, partial(closure_figure, records),
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ ROUND_FACTS = (
     ("refant", "reference antennas"),
 )
 CALMODES = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
-KIND_ORDER = ("images", "held_out", "phase", "amplitude", "snr")
+KIND_ORDER = ("closure", "images", "held_out", "phase", "amplitude", "snr")
 
 
 def step_anchor(step: str) -> str:
