@@ -367,8 +367,11 @@ def from_gain_solutions(
 ) -> Solset:
     """Return antenna gains as solutions of one direction.
 
-    The weight is SNR^2, the inverse variance of the phase. Blocks of the same frequency in
-    several spectral windows (or solutions of the same time) become one: the best of each.
+    The weight is SNR^2, the inverse variance of the phase. A gain of SNR 0 stands for none
+    (`libs.patch_gains` leaves data of an antenna as they came by a gain of 1) and is missing in
+    the result, so that another table's solution counts; in gains without any SNR all have a
+    weight of 1. Blocks of the same frequency in several spectral windows (or solutions of the
+    same time) become one: the best of each.
 
     Raises
     ------
@@ -384,7 +387,11 @@ def from_gain_solutions(
     polarization = SCALAR if len(gains.polarization) == 1 else DIAGONAL
     good = ~gains.flag & np.isfinite(gains.gain) & (gains.gain != 0)
     gain = np.where(good, gains.gain, 1.0)
-    snr = np.where(np.isfinite(gains.snr) & (gains.snr > 0), gains.snr, 1.0)
+    measured = np.isfinite(gains.snr) & (gains.snr > 0)
+    snr = np.where(measured, gains.snr, 1.0)
+    if measured.any():
+        good &= gains.snr != 0
+    gain = np.where(good, gain, 1.0)
     weight = np.where(good, np.minimum(snr**2, _WEIGHT_MAX), 0.0)
     time_s, gain, weight = _merge_equal(gains.time_s, gain, weight, 0, TIME_TOLERANCE_S)
     frequency_hz, gain, weight = _merge_equal(

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.frequency_blocks import block_centres, channels_for_blocks
-from libs.solset import SCALAR, Solset
+from libs.gain_grid import wrap_rad
+from libs.solset import Solset, tec_phase_rad
 from libs.tables import open_table
 
-__all__ = ["TecBlocks", "TecSolutions", "read_tec", "store_tec", "tec_blocks", "tec_solset"]
+__all__ = [
+    "TecBlocks",
+    "TecSolutions",
+    "keep_tec",
+    "read_tec",
+    "store_tec",
+    "tec_blocks",
+    "with_tec",
+]
 
 MOST_WRITTEN = 64  # blocks in a gain table, for the whole band
+_SAME_TIME_S = 0.01
+_GAIN_ROUNDING_RAD = 1e-5  # gain tables are in single precision
 _KEYWORDS = {
     "TecTime": "time_s", "TecTecu": "tec_tecu", "TecPhase": "phase_rad", "TecWeight": "weight",
 }  # fmt: skip
@@ -102,42 +114,74 @@ def read_tec(table: Path) -> TecSolutions | None:
     return TecSolutions(**{name: np.asarray(found[key]) for key, name in _KEYWORDS.items()})
 
 
-def tec_solset(
-    tec: TecSolutions,
-    antenna: tuple[str, ...],
-    position_m: NDArray[np.float64],
-    direction: str,
-    direction_rad: tuple[float, float],
-    frequency_hz: float,
+def with_tec(
+    solset: Solset, tables: Sequence[tuple[TecSolutions | None, tuple[str, ...]]]
 ) -> Solset:
-    """Return TECs, and constant phases where there are any, as a table for an h5parm.
+    """Return gains with the part of their phases that TECs make told apart.
 
-    It has one frequency and so is written as tec000 (and phase000).
+    The gains themselves stay what they are: their phases become TEC and what is left, which is
+    nothing where a pure TEC was solved for.
+
+    Parameters
+    ----------
+    solset : Solset
+        One direction.
+    tables : sequence of (TecSolutions or None, tuple of str)
+        What is kept of the TECs beside each gain table that went into it, and its antennas.
+
+    Returns
+    -------
+    Solset
+        ``solset`` itself where no table was made from TECs.
+    """
+    known = [(tec, antenna) for tec, antenna in tables if tec is not None]
+    if not known:
+        return solset
+    tec_tecu = np.zeros((solset.shape[0], *solset.shape[2:4]))
+    for tec, antenna in known:
+        own = np.searchsorted(tec.time_s, solset.time_s - _SAME_TIME_S)
+        there = np.flatnonzero(own < len(tec.time_s))
+        there = there[np.abs(tec.time_s[own[there]] - solset.time_s[there]) <= _SAME_TIME_S]
+        columns = np.array([solset.antenna.index(name) for name in antenna])
+        tec_tecu[there[:, None], columns, 0] = tec.tec_tecu[own[there]]
+    tec_tecu = np.where(solset.valid.any(axis=(1, 4)), tec_tecu, 0.0)
+    turned = tec_phase_rad(tec_tecu, solset.frequency_hz)[..., None]
+    left = np.where(solset.valid, wrap_rad(solset.phase_rad - turned), 0.0)
+    left[np.abs(left) < _GAIN_ROUNDING_RAD] = 0.0
+    return replace(solset, phase_rad=left, tec_tecu=tec_tecu)
+
+
+def keep_tec(
+    tec: TecSolutions,
+    antenna: Sequence[str],
+    lost: Sequence[str],
+    longer: Mapping[str, TecSolutions | None],
+) -> TecSolutions:
+    """Replace the TECs of antennas whose own are noise, as `libs.patch_gains` does the gains.
 
     Parameters
     ----------
     tec : TecSolutions
-    antenna, position_m
-        Of the gain table.
-    direction : str
-    direction_rad : (float, float)
-        Right ascension and declination.
-    frequency_hz : float
-        Middle of the band.
+    antenna : sequence of str
+        Its antennas, and those of ``longer``.
+    lost : sequence of str
+        Antennas whose TECs are not to be used.
+    longer : mapping of str to TecSolutions
+        For some of them those of a longer interval; the others get none.
     """
-    known = tec.weight > 0
-    polarization = SCALAR if known.shape[2] == 1 else ("XX", "YY")
-    phase = np.where(known, tec.phase_rad, 0)[:, None, :, None, :]
-    return Solset(
-        time_s=tec.time_s,
-        frequency_hz=np.array([frequency_hz]),
-        antenna=antenna,
-        position_m=position_m,
-        direction=(direction,),
-        direction_rad=np.array([direction_rad], dtype=float),
-        polarization=polarization,
-        phase_rad=phase,
-        amplitude=np.ones(phase.shape),
-        weight=tec.weight[:, None, :, None, :],
-        tec_tecu=np.where(known.any(axis=2), tec.tec_tecu, 0)[..., None],
-    )
+    parts = {name: getattr(tec, name).copy() for name in ("tec_tecu", "phase_rad", "weight")}
+    for name in lost:
+        i = list(antenna).index(name)
+        other = longer.get(name)
+        good = None if other is None else (other.weight[:, i] > 0).any(axis=1)
+        for values in parts.values():
+            values[:, i] = 0.0
+        if other is None or good is None or not good.any():
+            continue
+        stamps = other.time_s[good]
+        parts["tec_tecu"][:, i] = np.interp(tec.time_s, stamps, other.tec_tecu[good, i])
+        for k in range(tec.phase_rad.shape[2]):
+            turned = np.unwrap(other.phase_rad[good, i, k])
+            parts["phase_rad"][:, i, k] = np.interp(tec.time_s, stamps, turned)
+            parts["weight"][:, i, k] = np.median(other.weight[good, i, k])
+    return replace(tec, **parts)

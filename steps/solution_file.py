@@ -8,12 +8,15 @@ from typing import Any
 
 from libs import tables
 from libs.caltable import apply_spwmap, read_solutions
+from libs.h5parm import write_h5parm
 from libs.run_solutions import accumulate_round
+from libs.solset import Solset, from_gain_solutions
 from libs.solutions import GainSolutions, concatenate
+from libs.tec_table import read_tec, with_tec
 from selfcal.context import Context
 from selfcal.step import TableRef
 
-__all__ = ["solutions_of", "write_solutions"]
+__all__ = ["round_solset", "solutions_of", "write_solutions"]
 
 
 def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
@@ -26,6 +29,22 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     return apply_spwmap(gains, ref.spwmap, [float(f.mean()) for f in summary.frequency_hz])
 
 
+def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solset:
+    """Return a round's own solutions, of all working copies, with TECs where it solved for them."""
+    own = [ref for ref in refs if ref.round == name]
+    gains = [solutions_of(context, ref) for ref in own]
+    solset = from_gain_solutions(
+        concatenate(gains),
+        str(context.metric("field")),
+        (
+            float(context.metric("right_ascension_rad")),
+            float(context.metric("declination_rad")),
+        ),
+    )
+    tecs = [read_tec(context.workdir / ref.path) for ref in own]
+    return with_tec(solset, [(t, one.antenna) for t, one in zip(tecs, gains, strict=True)])
+
+
 def write_solutions(
     context: Context, refs: Sequence[TableRef], newest: str, metrics: Mapping[str, Any]
 ) -> Path:
@@ -33,7 +52,8 @@ def write_solutions(
 
     It is made from the tables each time, so that a round killed and repeated, or one that drops
     an earlier round's table, leaves nothing behind. The coherence of each station goes with it,
-    so that a global table knows which entries to trust.
+    so that a global table knows which entries to trust. Each round's own solutions are beside
+    its gain tables, ``tables/ROUND.h5``.
 
     Parameters
     ----------
@@ -48,23 +68,18 @@ def write_solutions(
     part = path.with_name(".solutions.part.h5")
     part.unlink(missing_ok=True)
     rounds = list(dict.fromkeys(ref.round for ref in refs))
-    direction_rad = (
-        float(context.metric("right_ascension_rad")),
-        float(context.metric("declination_rad")),
-    )
     for number, name in enumerate(rounds):
         measured = metrics if name == newest else context.results[name].metrics
-        own = [solutions_of(context, ref) for ref in refs if ref.round == name]
+        solset = round_solset(context, name, refs)
         accumulate_round(
             part,
             name,
-            concatenate(own),
+            solset,
             on=rounds[:number],
-            direction=str(context.metric("field")),
-            direction_rad=direction_rad,
             run=context.workdir.name,
             coherence=measured.get("station_coherence"),
         )
+        write_h5parm(context.workdir / "tables" / f"{name}.h5", solset)
     part.replace(path)
     part.with_name(part.name + ".lock").unlink(missing_ok=True)
     return path

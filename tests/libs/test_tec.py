@@ -29,10 +29,10 @@ from libs.h5parm import read_h5parm, write_h5parm
 from libs.holdout import choose_solve, held_out_coherence
 from libs.simulate import Observation, Simulation, Source, SpectralWindow, simulate
 from libs.simulated_gains import StationErrors, draw_gains
-from libs.solset import TEC_PHASE_HZ
+from libs.solset import DIAGONAL, TEC_PHASE_HZ, from_gain_solutions
 from libs.tables import ensure_data_column, open_table
 from libs.tec import TecFit, reference_tec, search_range_tecu, solve_tec
-from libs.tec_table import read_tec, tec_blocks, tec_solset
+from libs.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks, with_tec
 
 BAND_HZ = np.linspace(121e6, 167e6, 12)
 FIELD_RAD = (0.1, 0.5)
@@ -324,13 +324,48 @@ def test_tec_of_a_table_goes_to_h5parm(simulated: Simulation, tmp_path: Path) ->
         np.exp(1j * TEC_PHASE_HZ * tec.tec_tecu[:, None] / gains.frequency_hz[None, :, None]),
         gains.gain[..., 0], atol=1e-5,
     )  # fmt: skip
-    solset = tec_solset(tec, gains.antenna, gains.position_m, "field", FIELD_RAD, 144e6)
+    plain = from_gain_solutions(gains, "field", FIELD_RAD)
+    solset = with_tec(plain, [(tec, gains.antenna)])
+    assert not solset.phase_rad.any(), "all of it is TEC"
     write_h5parm(tmp_path / "a.h5", solset)
     back = read_h5parm(tmp_path / "a.h5")
     assert back.tec_tecu is not None
-    np.testing.assert_allclose(back.tec_tecu[..., 0], tec.tec_tecu, atol=1e-9)
+    np.testing.assert_array_equal(back.tec_tecu[..., 0], tec.tec_tecu)
+    np.testing.assert_allclose(back.gain, plain.with_polarization(DIAGONAL).gain, atol=1e-5)
+    assert with_tec(plain, [(None, gains.antenna)]) is plain
     plain = NativeSolver().solve(simulated.ms, tmp_path / "a.G", replace(options, solution="gain"))
     assert read_tec(plain.table) is None
+
+
+def test_a_constant_phase_beside_the_tec_is_what_is_left(
+    simulated: Simulation, tmp_path: Path
+) -> None:
+    options = SolveOptions(solint="int", solution="tec+phase", refant=("1",))
+    result = NativeSolver().solve(simulated.ms, tmp_path / "a.tec", options)
+    tec, gains = read_tec(result.table), read_solutions(result.table, simulated.ms)
+    assert tec is not None
+    solset = with_tec(from_gain_solutions(gains), [(tec, gains.antenna)])
+    turn = np.exp(1j * (solset.phase_rad[:, :, :, 0] - tec.phase_rad[:, None]))
+    np.testing.assert_allclose(turn, 1, atol=2e-5)
+    # an hour later, other antennas first: nothing of these TECs is in it
+    later = replace(from_gain_solutions(gains), time_s=gains.time_s + 3600)
+    assert not np.any(with_tec(later, [(tec, gains.antenna)]).tec_tecu)
+
+
+def test_tecs_of_incoherent_antennas_are_those_of_longer_intervals() -> None:
+    def made(seconds: float, slope: float) -> TecSolutions:
+        time = 5e9 + seconds * (np.arange(int(120 / seconds)) + 0.5)
+        tec = slope * (time - 5e9)[:, None] * np.ones(4)
+        return TecSolutions(time, tec, 2 * tec[..., None], np.full((*tec.shape, 1), 9.0))
+
+    short, long = made(10.0, 1e-3), made(40.0, 2e-3)
+    kept = keep_tec(short, ("A", "B", "C", "D"), ["B", "D"], {"B": long})
+    held = np.clip(short.time_s - 5e9, 20, 100)
+    np.testing.assert_allclose(kept.tec_tecu[:, 1], 2e-3 * held)
+    np.testing.assert_allclose(kept.phase_rad[:, 1, 0], 4e-3 * held)
+    assert not kept.tec_tecu[:, 3].any() and not kept.weight[:, 3].any()
+    np.testing.assert_array_equal(kept.tec_tecu[:, [0, 2]], short.tec_tecu[:, [0, 2]])
+    assert short.tec_tecu[:, 3].any(), "what came in is left alone"
 
 
 def test_blocks_of_a_measurement_set(simulated: Simulation) -> None:
