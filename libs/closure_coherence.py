@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import pearson3
+from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, ndtr, ndtri
 
 from libs.closure import (
     BaselineVisibilities,
@@ -38,25 +38,36 @@ Int = NDArray[np.int64]
 
 _SNR_CAP = 4.0  # samples better than this weigh the same: no single one decides
 _ALL_TRIANGLES = 20  # arrays up to this size use every triangle
+_NO_SKEW = 1e-5
 _GAP = 5.0  # blocks further apart than this many intervals are not neighbours
 
 
 def _tail(sum_cos: float, second: float, third: float) -> float:
     """P(sum >= sum_cos) for zero mean, variance ``second`` and third cumulant ``third``.
 
-    Pearson's type III has these cumulants; it is the normal for third = 0.
+    Pearson's type III has these cumulants: a gamma distribution of shape 4 / skew^2, shifted;
+    it is the normal for third = 0.
     """
     if second <= 0:
         return 1.0
-    skew = third / second**1.5
-    return float(pearson3.sf(sum_cos / np.sqrt(second), skew))
+    skew, value = third / second**1.5, sum_cos / np.sqrt(second)
+    if abs(skew) < _NO_SKEW:
+        return float(ndtr(-value))
+    shape = 4 / skew**2
+    tail = gammaincc if skew > 0 else gammainc
+    return float(tail(shape, max(shape + 2 * value / skew, 0.0)))
 
 
 def _limit(false_alarm: float, second: float, third: float) -> float:
     """The sum that noise exceeds with the probability ``false_alarm``."""
     if second <= 0:
         return np.inf
-    return float(pearson3.isf(false_alarm, third / second**1.5) * np.sqrt(second))
+    skew = third / second**1.5
+    if abs(skew) < _NO_SKEW:
+        return float(-ndtri(false_alarm) * np.sqrt(second))
+    shape = 4 / skew**2
+    inverse = gammainccinv if skew > 0 else gammaincinv
+    return float((inverse(shape, false_alarm) - shape) * skew / 2 * np.sqrt(second))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from libs.closure import SPEED_OF_LIGHT_M_S, ClosureData
 from libs.component_fit import Fitted, minimise
@@ -238,7 +238,7 @@ def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tu
     noise = np.sqrt((weight**2).sum() / 2)
     sigma = float((weight * np.cos(differences)).sum() / max(noise, 1e-300))
     n_parameters = len(model.free()[0])
-    limit = norm.isf(false_alarm) ** 2 + n_parameters * np.log(max(problem.n_phase, 2))
+    limit = ndtri(false_alarm) ** 2 + n_parameters * np.log(max(problem.n_phase, 2))
     return sigma, float(np.sqrt(limit))
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm as norm_distribution
+from scipy.special import ndtri
 
 from libs.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gain_sums import NormalEquations
@@ -409,7 +409,7 @@ def held_out_coherence(
         coherence = np.where(power > 0, projected / power, np.nan)
         scatter = FOLD_SCATTER * np.sqrt(noise * power)
         sigma = np.where(power > 0, projected / scatter, np.nan)
-    limit = float(norm_distribution.isf(false_alarm))
+    limit = -float(ndtri(false_alarm))
     return HeldOutCoherence(
         sums.antenna, coherence, sigma, np.nan_to_num(sigma, nan=-1.0) > limit, false_alarm
     )

@@ -31,6 +31,8 @@ from libs.closure import (
     time_blocks,
 )
 from libs.closure_coherence import (
+    _limit,
+    _tail,
     baseline_coherence,
     select_triangles,
     series_coherence,
@@ -314,3 +316,15 @@ def test_trivial_triangles_of_the_event_horizon_telescope(shared_data: Path, nam
     assert np.rad2deg(np.abs(np.angle(bent.value.sum()))) > 40
     assert station_coherence(data, 60).coherent[[index["AA"], index["LM"], index["AZ"]]].all()
     assert not station_coherence(data, 60).coherent[index["SR"]]  # the station has no data
+
+
+@pytest.mark.parametrize("skew", [-1.5, -0.2, 0.0, 1e-6, 0.01, 0.7, 2.0])
+def test_the_null_distribution_is_pearsons_type_three(skew: float) -> None:
+    from scipy.stats import pearson3
+
+    for value in (-2.0, 0.0, 1.5, 4.0):
+        assert _tail(3 * value, 9.0, 27 * skew) == pytest.approx(
+            pearson3.sf(value, skew), rel=1e-6, abs=1e-12
+        )
+    for alarm in (0.3, 0.01, 1e-4):
+        assert _limit(alarm, 9.0, 27 * skew) == pytest.approx(3 * pearson3.isf(alarm, skew))
