@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: quality and speed; ``--peers`` and ``--scaling``: the other two."""
+"""``python -m benchmarks``: quality and speed; ``--peers``, ``--scaling``, ``--memory``: others."""
 
 import sys
 
@@ -13,4 +13,8 @@ if "--scaling" in words:
     from benchmarks import bench_scaling
 
     sys.exit(bench_scaling.main([word for word in words if word != "--scaling"]))
+if "--memory" in words:
+    from benchmarks import bench_memory
+
+    sys.exit(bench_memory.main([word for word in words if word != "--memory"]))
 sys.exit(bench.main(words))
