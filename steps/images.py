@@ -147,7 +147,7 @@ def make_image(context: Context, options: ImagingOptions, mask: Path | None = No
     except ImageError as error:
         if not options.niter:
             raise
-        fault = f"{error.cause}; the dirty image takes its place"
+        fault = f"{error.cause}; the dirty image takes its place (clean_radius may help CLEAN)"
     context.progress.activity(f"{options.basename}: {fault}")
     return replace(_imaged(context, options.but(niter=0, mask=None), mask), fault=fault)
 

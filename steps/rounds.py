@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from libs import mask, splitting
-from libs.errors import SolveError
+from libs.errors import InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
@@ -357,8 +357,12 @@ class GainRound(Step):
         else:
             verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
         metrics = self._metrics(context, trial, statistics)
-        aligned = compare(context.workdir / best.products["image"], image.products.image)
-        metrics["shift_arcsec"] = aligned.shift_arcsec
+        try:
+            aligned = compare(context.workdir / best.products["image"], image.products.image)
+            metrics["shift_arcsec"] = aligned.shift_arcsec
+        except InputError as error:
+            # an image of unphased data and one of phased data may have nothing in common
+            metrics["shift"] = f"unknown: {error.cause}"
         if verdict.warnings:
             metrics["warning"] = "; ".join(verdict.warnings)
         reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
