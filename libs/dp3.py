@@ -26,6 +26,7 @@ from libs.h5parm import write_h5parm
 from libs.ms_layout import read_layout
 from libs.phase_shift import ShiftOptions, ShiftPlan, plan_shift
 from libs.process import run_tool, which
+from libs.solset import Solset
 from libs.tables import fsync_tree, open_table
 
 __all__ = ["SUPERSTATION", "PhaseUp", "find_dp3", "phase_up", "prepare", "shift_parset", "unfit"]
@@ -164,8 +165,8 @@ def prepare(
     ms: Path,
     target: Path,
     options: ShiftOptions,
+    gains: DirectionGains | None = None,
     *,
-    h5parm: Path | None = None,
     added: PhaseUp | None = None,
     threads: int = 1,
     stall_s: float = 600.0,
@@ -179,8 +180,8 @@ def prepare(
     target : Path
         Replaced when it exists; appears whole or not at all. Parset and log are beside it.
     options : ShiftOptions
-    h5parm : Path, optional
-        Solutions of one direction to correct with; what has none is flagged.
+    gains : DirectionGains, optional
+        Divided out first; what has none is flagged.
     added : PhaseUp, optional
     threads : int
     stall_s : float
@@ -209,12 +210,13 @@ def prepare(
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     plan = plan_shift(ms, options)
-    gains = target.with_name(f"{target.stem}.gains.h5") if h5parm else None
-    if h5parm and gains:
-        _write_gains(gains, h5parm, ms)
+    table = None
+    if gains is not None:
+        table = target.with_name(f"{target.stem}.gains.h5")
+        write_h5parm(table, _on_grid(gains, ms))
     parset = target.with_name(f"{target.stem}.parset")
     lines = shift_parset(
-        ms, part, options, steps=_steps(ms, plan), gains=gains, added=added, threads=threads
+        ms, part, options, steps=_steps(ms, plan), gains=table, added=added, threads=threads
     )
     parset.write_text("".join(f"{name} = {value}\n" for name, value in lines.items()))
     run_tool(
@@ -227,8 +229,8 @@ def prepare(
     fsync_tree(part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
-    if gains:
-        gains.unlink()
+    if table:
+        table.unlink()
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return replace(plan, rows=rows, size_bytes=size)
 
@@ -242,13 +244,13 @@ def _steps(ms: Path, plan: ShiftPlan) -> tuple[int, int]:
     return max(1, round(plan.integration_s / spacing)), plan.widths[read_layout(ms).spw_of[spw]]
 
 
-def _write_gains(path: Path, h5parm: Path, ms: Path) -> None:
-    """Write the solutions at the data's own times and channels.
+def _on_grid(gains: DirectionGains, ms: Path) -> Solset:
+    """Return gains at the data's own times and channels.
 
     DP3 takes the nearest solution, or interpolates phases across their wraps; on the data's
     own grid neither happens.
     """
-    solset = DirectionGains.read(h5parm, ms).solset
+    solset = gains.solset
     with open_table(ms) as opened:
         times = np.unique(opened.getcol("TIME"))
         ddid = int(opened.getcell("DATA_DESC_ID", 0))
@@ -258,8 +260,7 @@ def _write_gains(path: Path, h5parm: Path, ms: Path) -> None:
         channels = np.sort(layout.frequency_hz[layout.spw_of[ddid]])
     cells = len(times) * len(channels) * len(solset.antenna) * 2
     there = regrid(solset, times[:: max(1, math.ceil(cells / _MOST_GAINS))], channels)
-    whole = replace(there, phase_rad=there.total_phase_rad, tec_tecu=None)
-    write_h5parm(path, whole)
+    return replace(there, phase_rad=there.total_phase_rad, tec_tecu=None)
 
 
 def _name_field(ms: Path, name: str) -> int:

@@ -177,7 +177,7 @@ def test_dp3_corrects_as_our_own_does(made: Simulation, tmp_path: Path, installe
     options = ShiftOptions(place(made), "target", 4.0, 0.1e6)
     read = DirectionGains.read(tmp_path / "s.h5", made.ms)
     shift_data(made.ms, tmp_path / "own.ms", options, read)
-    prepare(made.ms, tmp_path / "dp3.ms", options, h5parm=tmp_path / "s.h5")
+    prepare(made.ms, tmp_path / "dp3.ms", options, read)
     assert_same(tmp_path / "own.ms", tmp_path / "dp3.ms", 1e-5)
     flags = columns(tmp_path / "dp3.ms")
     one = (flags["ANTENNA1"] == 4) | (flags["ANTENNA2"] == 4)
