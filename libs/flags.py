@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from libs.errors import InputError
-from libs.tables import chunks, column_names, fsync_tree, open_table
+from libs.tables import chunks, column_names, fsync_tree, open_table, row_pieces
 
 __all__ = [
     "FlagCount",
@@ -83,13 +83,22 @@ def _copy_values(source: Path, target: Path, names: Sequence[str], ms: Path) -> 
     The rows are walked through by the data descriptions of ``ms``, within which a column has
     one shape.
     """
-    with open_table(source) as origin, open_table(target, write=True) as goal:
-        for chunk in chunks(ms, ("FLAG", "TIME")):
-            picked, put = origin.selectrows(chunk.rows), goal.selectrows(chunk.rows)
+    with (
+        open_table(source) as origin,
+        open_table(target, write=True) as goal,
+        open_table(ms) as opened,
+    ):
+        for _, rows in row_pieces(opened, names):
+            first, count = int(rows[0]), len(rows)
+            if int(rows[-1]) - first + 1 == count:
+                for name in names:
+                    if origin.iscelldefined(name, first):
+                        goal.putcol(name, origin.getcol(name, first, count), first, count)
+                continue
+            picked, put = origin.selectrows(rows), goal.selectrows(rows)
             for name in names:
-                if not picked.iscelldefined(name, 0):
-                    continue
-                put.putcol(name, picked.getcol(name))
+                if picked.iscelldefined(name, 0):
+                    put.putcol(name, picked.getcol(name))
             picked.close()
             put.close()
 

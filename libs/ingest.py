@@ -32,7 +32,15 @@ from libs.sources import (
     resolve_inputs,
     summarise_source,
 )
-from libs.tables import MsSummary, fsync_tree, open_table, tree_bytes
+from libs.tables import (
+    SLAB_ROWS,
+    MsSummary,
+    distinct,
+    fsync_tree,
+    open_table,
+    stamp_spacing_s,
+    tree_bytes,
+)
 
 __all__ = [
     "Source",
@@ -344,7 +352,7 @@ def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: 
 def _check_one_target(part: Path, source: Source) -> list[str]:
     """Refuse fields too far apart to be one target; several close ones are noted."""
     with open_table(part) as opened:
-        used = np.unique(opened.getcol("FIELD_ID"))
+        used = distinct(opened, "FIELD_ID")
     if used.size < 2:
         return []
     with open_table(f"{part}::FIELD") as fields:
@@ -375,15 +383,11 @@ def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:
 def _note_interval(ms: Path) -> list[str]:
     """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
     with open_table(ms) as opened:
-        time_s, said = opened.getcol("TIME"), float(np.median(opened.getcol("INTERVAL")))
-        keys = [opened.getcol(name) for name in ("ANTENNA2", "ANTENNA1", "DATA_DESC_ID")]
-    order = np.lexsort((time_s, *keys))
-    same = np.all([np.diff(key[order]) == 0 for key in keys], axis=0)
-    steps = np.diff(time_s[order])[same]
-    steps = steps[steps > 0]
-    if not steps.size:
+        some = min(opened.nrows(), SLAB_ROWS)
+        said = float(np.median(opened.getcol("INTERVAL", 0, some)))
+        spacing = stamp_spacing_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
+    if not spacing:
         return []
-    spacing = float(np.median(steps))
     if 0.5 < said / spacing < 2:
         return []
     return [f"INTERVAL says {said:.3g} s, time stamps are {spacing:.3g} s apart: TIME is used"]

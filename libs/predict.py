@@ -18,12 +18,22 @@ from numpy.typing import NDArray
 from libs.errors import InputError
 from libs.geometry import ARCSEC_PER_RAD
 from libs.imager import open_image
-from libs.tables import CORR_NAMES, PARALLEL_HANDS, chunks, ensure_data_column, open_table, put_rows
+from libs.tables import (
+    CORR_NAMES,
+    PARALLEL_HANDS,
+    ensure_data_column,
+    open_table,
+    put_rows,
+    read_rows,
+    row_pieces,
+)
 
 __all__ = ["ModelImage", "fill_model_column", "model_visibilities", "predict_model", "read_model"]
 
 # Of the model's total flux; MODEL_DATA holds single precision, 6e-8.
 _ACCURACY = 1e-6
+_CHUNK_BYTES = 8 * 1024**2  # of MODEL_DATA; a sum of components takes tens of times as much
+_IMAGE_CHUNK_BYTES = 64 * 1024**2  # each chunk transforms the whole image
 
 # The degridder computes exp(-2 pi i (u x + v y - w (n - 1))). With x = -l, because columns run
 # west, the measurement sets' sign comes out when v alone is turned.
@@ -169,7 +179,7 @@ def predict_model(
     ) -> NDArray[np.complex128]:
         return model_visibilities(model, uvw_m, frequency_hz, threads=threads)
 
-    return fill_model_column(vis, visibilities, field_id=field_id)
+    return fill_model_column(vis, visibilities, field_id=field_id, chunk_bytes=_IMAGE_CHUNK_BYTES)
 
 
 def fill_model_column(
@@ -177,6 +187,7 @@ def fill_model_column(
     visibilities: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]],
     *,
     field_id: int = 0,
+    chunk_bytes: int = _CHUNK_BYTES,
 ) -> float:
     """Fill MODEL_DATA of measurement sets: parallel hands the model, cross hands 0.
 
@@ -188,6 +199,8 @@ def fill_model_column(
         (uvw_m (nrow, 3), frequency_hz (nchan,)) -> (nrow, nchan) complex128, Jy.
     field_id : int
         Rows of other fields are left alone.
+    chunk_bytes : int
+        Most bytes of MODEL_DATA that are worked out at once.
 
     Returns
     -------
@@ -198,11 +211,17 @@ def fill_model_column(
     for ms in vis:
         ensure_data_column(ms, "MODEL_DATA")
         frequencies, parallel = _setups(ms)
-        for chunk in chunks(ms, ("UVW", "DATA"), where=f"FIELD_ID == {field_id}"):
-            values = visibilities(chunk["UVW"], frequencies[chunk.spw])
-            filled = np.zeros(chunk["DATA"].shape, dtype=np.complex64)
-            filled[:, :, parallel[chunk.data_desc_id]] = values[:, :, None]
-            put_rows(ms, chunk.rows, {"MODEL_DATA": filled})
+        where = f"FIELD_ID == {field_id}"
+        with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
+            spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
+        with open_table(ms) as opened:
+            for ddid, rows in row_pieces(opened, ("DATA",), max_bytes=chunk_bytes, where=where):
+                uvw_m = read_rows(opened, ("UVW",), rows)["UVW"]
+                values = visibilities(uvw_m, frequencies[int(spw_of[ddid])])
+                shape = np.shape(opened.getcell("DATA", int(rows[0])))
+                filled = np.zeros((len(rows), *shape), dtype=np.complex64)
+                filled[:, :, parallel[ddid]] = values[:, :, None]
+                put_rows(ms, rows, {"MODEL_DATA": filled})
     return time.monotonic() - start
 
 

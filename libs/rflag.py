@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from libs import flags
 from libs.casa import CasaSession
 from libs.errors import ConfigError
-from libs.tables import chunks, open_table
+from libs.tables import chunks, distinct, open_table, sample_baselines
 
 __all__ = [
     "RflagOptions",
@@ -144,18 +144,19 @@ class RflagResult:
 def measure_sampling(ms: str | Path) -> Sampling:
     """Return how many channels and integrations automatic flagging can use."""
     with open_table(ms) as opened:
-        ddids = np.unique(opened.getcol("DATA_DESC_ID"))
-        time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
-        one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
+        ddids = distinct(opened, "DATA_DESC_ID")
+        rows = sample_baselines(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2", "TIME"))
     with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
         spws = descriptions.getcol("SPECTRAL_WINDOW_ID")[ddids]
     with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
         channels = windows.getcol("NUM_CHAN")[spws]
     # per baseline: the stamps of different baselines need not agree
-    _, stretch = np.unique(np.stack([scan, one, two]), axis=1, return_inverse=True)
-    stretch = stretch.ravel()
-    moments = np.unique(np.stack([stretch, time]), axis=1)[0].astype(np.int64)
-    return Sampling(int(channels.min()), int(np.median(np.bincount(moments))))
+    keys = [rows[name] for name in ("TIME", "ANTENNA2", "ANTENNA1", "SCAN_NUMBER")]
+    order = np.lexsort(keys)
+    new = [np.diff(key[order], prepend=key[order][:1] - 1) != 0 for key in keys]
+    begins = np.any(new[1:], axis=0)
+    moments = np.bincount(np.cumsum(begins)[begins | new[0]] - 1)
+    return Sampling(int(channels.min()), int(np.median(moments)))
 
 
 def unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libs.casa import demo_data
 from libs.errors import ConfigError, InputError
 from libs.ms_view import read_view
-from libs.tables import MsSummary, open_table, summarise, tree_bytes
+from libs.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes
 
 __all__ = [
     "DEMOS",
@@ -303,9 +305,6 @@ def _ms_bytes(path: Path) -> int:
         if column not in opened.colnames():
             column = "CORRECTED_DATA"
         visibilities, total_rows = 0, opened.nrows()
-        ids = opened.getcol("DATA_DESC_ID")
-        for ddid in sorted(set(ids.tolist())):
-            part = opened.query(f"DATA_DESC_ID == {ddid}")
-            visibilities += part.nrows() * part.getcell(column, 0).size
-            part.close()
+        for _, rows in row_pieces(opened, (column,)):
+            visibilities += len(rows) * np.size(opened.getcell(column, int(rows[0])))
     return _visibility_bytes(visibilities, total_rows)

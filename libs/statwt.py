@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from libs import flags
 from libs.casa import CasaSession
 from libs.sanitise import match_sigma
-from libs.tables import chunks, open_table
+from libs.tables import chunks, open_table, sample_baselines
 
 __all__ = [
     "StatwtOptions",
@@ -35,6 +35,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 VERSION = "before_statwt"
+_MOST_WEIGHTS = 2**20  # a sample of so many tells what weights are like
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _sampling(ms: Path) -> list[_Sampling]:
     found = []
     with open_table(ms) as opened:
         names = ("DATA_DESC_ID", "SCAN_NUMBER", "ANTENNA1", "ANTENNA2", "TIME")
-        ddid, scan, one, two, time = (opened.getcol(name) for name in names)
+        ddid, scan, one, two, time = sample_baselines(opened, names).values()
     for number, means in channels.items():
         rows = np.flatnonzero(ddid == number)
         rows = rows[np.lexsort((time[rows], scan[rows], two[rows], one[rows]))]
@@ -362,20 +363,26 @@ def run_statwt(
 def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
     """Return what is wrong with unflagged data's weights (or ""), and the first hand's median."""
     kept: dict[int, list[NDArray[np.float32]]] = {}
+    with open_table(ms) as opened:
+        stride = 1 + opened.nrows() // _MOST_WEIGHTS
+    finite, negative = True, False
     for chunk in chunks(ms, ("WEIGHT", "FLAG", "FLAG_ROW")):
         good = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]).all(axis=1)
         for corr in range(good.shape[1]):
-            kept.setdefault(corr, []).append(chunk["WEIGHT"][good[:, corr], corr])
+            weight = chunk["WEIGHT"][good[:, corr], corr]
+            finite &= bool(np.isfinite(weight).all())
+            negative |= bool((weight < 0).any())
+            kept.setdefault(corr, []).append(weight[::stride].copy())
     medians = []
     for corr, parts in kept.items():
         weight = np.concatenate(parts)
         if not weight.size:
             continue
+        if not finite:
+            return "some weights are not finite", 0.0
         median = float(np.median(weight))
         medians.append(median)
-        if not np.isfinite(weight).all():
-            return "some weights are not finite", 0.0
-        if (weight < 0).any() or median <= 0:
+        if negative or median <= 0:
             return "weights are not positive", median
         # the highest one in a thousand: bins that by chance scatter too little would rule images
         high = float(np.percentile(weight, 99.9))

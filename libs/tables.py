@@ -22,15 +22,23 @@ __all__ = [
     "MsSummary",
     "chunks",
     "column_names",
+    "distinct",
     "ensure_data_column",
     "flagged_fraction",
     "fsync_tree",
     "open_table",
     "put_rows",
+    "read_rows",
+    "row_pieces",
+    "sample_baselines",
+    "stamp_spacing_s",
+    "stretches",
     "summarise",
 ]
 
-CHUNK_BYTES = 128 * 1024**2
+CHUNK_BYTES = 32 * 1024**2  # what is made of a chunk takes several times as much
+_ENDS = ("ANTENNA1", "ANTENNA2")
+SLAB_ROWS = 2**20  # rows whose numbers and ids are held at once
 
 # FITS / AIPS++ Stokes codes of the POLARIZATION subtable
 CORR_NAMES = {
@@ -126,24 +134,67 @@ def chunks(
     with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
         spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
     with open_table(path) as opened:
-        selected = opened.query(where) if where else opened
-        ids = selected.getcol("DATA_DESC_ID") if selected.nrows() else np.empty(0, int)
-        for ddid in np.unique(ids):
-            part = selected.query(f"DATA_DESC_ID == {ddid}")
-            rows = part.rownumbers(opened)
-            step = max(1, max_bytes // _row_bytes(part, names, 0))
-            for start in range(0, part.nrows(), step):
-                count = min(step, part.nrows() - start)
-                columns = {name: part.getcol(name, start, count) for name in names}
-                yield Chunk(
-                    np.asarray(rows[start : start + count], dtype=np.int64),
-                    int(ddid),
-                    int(spw_of[ddid]),
-                    columns,
-                )
-            part.close()
-        if where:
-            selected.close()
+        for ddid, rows in row_pieces(opened, names, max_bytes=max_bytes, where=where):
+            yield Chunk(rows, ddid, int(spw_of[ddid]), read_rows(opened, names, rows))
+
+
+def row_pieces(
+    opened: Any, names: Sequence[str], *, max_bytes: int = CHUNK_BYTES, where: str = ""
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield data description and row numbers of pieces whose columns fit into ``max_bytes``.
+
+    Parameters
+    ----------
+    opened : casacore table
+        The main table of a measurement set.
+    names, max_bytes, where
+        As for `chunks`; nothing but DATA_DESC_ID and what the condition needs is read.
+    """
+    for ddid in distinct(opened, "DATA_DESC_ID").tolist():
+        for rows in _slabs(opened, ddid, where):
+            step = max(1, max_bytes // _row_bytes(opened, names, int(rows[0])))
+            for start in range(0, len(rows), step):
+                yield ddid, rows[start : start + step]
+
+
+def _slabs(opened: Any, data_desc_id: int, where: str) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of a data description, a slab of the table at a time."""
+    for low, count in stretches(opened.nrows()):
+        wanted = opened.getcol("DATA_DESC_ID", low, count) == data_desc_id
+        if where and wanted.any():
+            slab = opened.selectrows(np.arange(low, low + count))
+            wanted &= np.asarray(slab.calc(where), bool)
+            slab.close()
+        if wanted.any():
+            yield low + np.flatnonzero(wanted)
+
+
+def read_rows(
+    opened: Any, names: Sequence[str], rows: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return columns of some rows, (nrow,) increasing; consecutive ones without a selection."""
+    first, count = int(rows[0]), len(rows)
+    if int(rows[-1]) - first + 1 == count:
+        return {name: opened.getcol(name, first, count) for name in names}
+    part = opened.selectrows(rows)
+    columns = {name: part.getcol(name) for name in names}
+    part.close()
+    return columns
+
+
+def stretches(rows: int, most: int = SLAB_ROWS) -> Iterator[tuple[int, int]]:
+    """Yield first row and number of rows of pieces of a table, so that columns fit in memory."""
+    for low in range(0, rows, most):
+        yield low, min(most, rows - low)
+
+
+def distinct(opened: Any, name: str) -> NDArray[Any]:
+    """Return the sorted distinct values of a column of single values."""
+    values: NDArray[Any] = np.empty(0)
+    for number, (low, count) in enumerate(stretches(opened.nrows())):
+        part = np.unique(opened.getcol(name, low, count))
+        values = np.union1d(values, part) if number else part
+    return values
 
 
 @dataclass(frozen=True)
@@ -267,17 +318,62 @@ def _subtable_facts(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _integration_s(time: NDArray[np.float64], *keys: NDArray[np.int64]) -> float:
-    """Median spacing of the time stamps of a baseline within a scan, seconds.
+def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[str, NDArray[Any]]:
+    """Return columns of all rows, or of those of some baselines where there are millions of rows.
 
-    ``keys`` are the columns that tell one such run of rows from another. Stamps of different
-    baselines may differ by a fraction of an integration and say nothing of its length.
+    Parameters
+    ----------
+    opened : casacore table
+        The main table of a measurement set.
+    names : sequence of str
+        Columns of single values.
+    most : int
+        Most baselines of a large table, spread over those at its start.
+
+    Returns
+    -------
+    dict of str to (n,) arrays
     """
-    order = np.lexsort((time, *keys))
-    same = np.all([np.diff(key[order]) == 0 for key in keys], axis=0)
-    steps = np.diff(time[order])[same]
-    steps = steps[steps > 0]
-    return float(np.median(steps)) if steps.size else 0.0
+    chosen: NDArray[np.int64] | None = None
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    for low, count in stretches(opened.nrows()):
+        ends = [opened.getcol(name, low, count).astype(np.int64) for name in _ENDS]
+        pair = ends[0] * 2**32 + ends[1]
+        if chosen is None and opened.nrows() > SLAB_ROWS:
+            pairs = np.unique(pair)
+            chosen = pairs[np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))]
+        for name in names:
+            values = opened.getcol(name, low, count)
+            parts[name].append(values if chosen is None else values[np.isin(pair, chosen)])
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def stamp_spacing_s(opened: Any, keys: Sequence[str], most_rows: int = 2**21) -> float:
+    """Return the median spacing of the time stamps of a baseline within a scan, seconds.
+
+    Stamps of different baselines may differ by a fraction of an integration and say nothing of
+    its length. Of a large table some stretches of consecutive rows are looked at.
+
+    Parameters
+    ----------
+    opened : casacore table
+    keys : sequence of str
+        Columns that tell one such run of rows from another.
+    most_rows : int
+    """
+    total = opened.nrows()
+    pieces = 1 if total <= most_rows else 8
+    length = min(total, most_rows) // pieces
+    found = []
+    for low in np.linspace(0, total - length, pieces).astype(int).tolist():
+        time = opened.getcol("TIME", low, length)
+        values = [opened.getcol(name, low, length) for name in keys]
+        order = np.lexsort((time, *values))
+        same = np.all([np.diff(key[order]) == 0 for key in values], axis=0)
+        steps = np.diff(time[order])[same]
+        found.append(steps[steps > 0])
+    spacing = np.concatenate(found)
+    return float(np.median(spacing)) if spacing.size else 0.0
 
 
 def summarise(path: str | Path) -> MsSummary:
@@ -297,10 +393,9 @@ def summarise(path: str | Path) -> MsSummary:
     with open_table(path) as opened:
         if opened.nrows() == 0:
             raise InputError(f"{path} has no rows", "check the selection that made it")
-        time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
-        ddids = np.unique(opened.getcol("DATA_DESC_ID"))
-        fields = np.unique(opened.getcol("FIELD_ID"))
-        baselines = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
+        times, scans = distinct(opened, "TIME"), distinct(opened, "SCAN_NUMBER")
+        ddids, fields = distinct(opened, "DATA_DESC_ID"), distinct(opened, "FIELD_ID")
+        integration_s = stamp_spacing_s(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
         columns = tuple(opened.colnames())
         rows = opened.nrows()
     survey = _survey_visibilities(path)
@@ -322,9 +417,9 @@ def summarise(path: str | Path) -> MsSummary:
         frequency_hz=facts["frequencies"],
         correlation=facts["corr"][int(facts["pol_of"][ddids[0]])],
         telescope=facts["telescope"],
-        time_range_s=(float(time.min()), float(time.max())),
-        integration_s=_integration_s(time, scan, *baselines),
-        scans=len(np.unique(scan)),
+        time_range_s=(float(times[0]), float(times[-1])),
+        integration_s=integration_s,
+        scans=len(scans),
         longest_baseline_m=survey["longest"],
         shortest_baseline_m=survey["shortest"],
         antennas_used=tuple(used),
@@ -401,9 +496,14 @@ def ensure_data_column(path: str | Path, name: str, *, copy: str = "") -> None:
             entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
             entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
         opened.addcols(tabdesc, info)
-    for chunk in chunks(path, (copy or "DATA",)):
-        values = chunk[copy] if copy else np.zeros_like(chunk["DATA"])
-        put_rows(path, chunk.rows, {name: values})
+    with open_table(path, write=True) as opened:
+        for _, rows in row_pieces(opened, ("DATA",)):
+            if copy:
+                values = read_rows(opened, (copy,), rows)[copy]
+            else:
+                shape = np.shape(opened.getcell("DATA", int(rows[0])))
+                values = np.zeros((len(rows), *shape), np.complex64)
+            _write(opened, rows, {name: values})
 
 
 def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
@@ -418,16 +518,20 @@ def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArr
     columns : dict of str to array
         Values, first axis the row.
     """
-    consecutive = len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
     with open_table(path, write=True) as opened:
-        if consecutive and (np.diff(rows) == 1).all():
-            for name, values in columns.items():
-                opened.putcol(name, values, int(rows[0]), len(rows))
-            return
-        part = opened.selectrows(rows)
+        _write(opened, rows, columns)
+
+
+def _write(opened: Any, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
+    """Write columns of some rows; consecutive ones without a selection."""
+    if len(rows) > 0 and (np.diff(rows) == 1).all():
         for name, values in columns.items():
-            part.putcol(name, values)
-        part.close()
+            opened.putcol(name, values, int(rows[0]), len(rows))
+        return
+    part = opened.selectrows(rows)
+    for name, values in columns.items():
+        part.putcol(name, values)
+    part.close()
 
 
 def tree_bytes(path: Path) -> int:

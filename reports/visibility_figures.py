@@ -17,7 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from libs.tables import CORR_NAMES, PARALLEL_HANDS, chunks, column_names, open_table
+from libs.tables import (
+    CORR_NAMES,
+    PARALLEL_HANDS,
+    chunks,
+    column_names,
+    distinct,
+    open_table,
+)
 from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
 
 __all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
@@ -148,7 +155,7 @@ def _sampling(ms: Path, max_rows: int) -> str:
         total = opened.nrows()
         if total <= max_rows:
             return ""
-        times = np.unique(opened.getcol("TIME"))
+        times = distinct(opened, "TIME")
     wanted = max(1, min(200, int(len(times) * max_rows / total)))
     length = max(1, int(len(times) * max_rows / total / wanted))
     starts = np.linspace(0, len(times) - length, wanted).astype(int)
