@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,14 @@ class DirectionGains:
     solset: Solset
 
     @classmethod
-    def read(cls, h5parm: Path, ms: Path, direction: str | None = None) -> DirectionGains:
+    def read(
+        cls,
+        h5parm: Path,
+        ms: Path,
+        direction: str | None = None,
+        *,
+        missing: Literal["flag", "unit"] = "flag",
+    ) -> DirectionGains:
         """Read the solutions of one direction for a measurement set.
 
         Parameters
@@ -61,6 +69,8 @@ class DirectionGains:
         ms : Path
         direction : str, optional
             Needed when there are several.
+        missing : str
+            Antennas without any solution have none (``flag``) or gains of 1 (``unit``).
 
         Raises
         ------
@@ -81,7 +91,11 @@ class DirectionGains:
             position = antennas.getcol("POSITION")
         if not set(names) & set(one.antenna):
             raise InputError(f"{ms} and {h5parm} have no antenna in common", "name its own data")
-        return cls(on_axes(one.with_polarization(DIAGONAL), names, position))
+        own = on_axes(one.with_polarization(DIAGONAL), names, position)
+        if missing == "unit":
+            unknown = np.asarray(~own.valid.any(axis=(0, 1, 3, 4)))
+            own = replace(own, weight=np.where(unknown[:, None, None], 1.0, own.weight))
+        return cls(own)
 
     def at(self, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64]) -> RowGains:
         """Return the gains at the times of rows and at channels.

@@ -13,6 +13,7 @@ from reports.records import Run, StepRow, read_run
 
 __all__ = ["build_summary", "write_summary"]
 
+CLOSURE_KEYS = ("closure_phases", "closure_amplitudes", "phase_floor_rad", "amplitude_floor")
 STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
 
 
@@ -25,6 +26,21 @@ def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
         number = row.metric(prefix + key)
         values[key] = None if math.isnan(number) else number
     return values
+
+
+def _closure(row: StepRow | None) -> dict[str, Any]:
+    """Agreement of models with closure quantities; empty where it was not checked."""
+    if row is None or row.status != "done":
+        return {}
+    found: dict[str, Any] = {key: row.metrics[key] for key in CLOSURE_KEYS if key in row.metrics}
+    for state in ("initial_model", "final_image"):
+        values = {
+            part: row.metric(f"{state}_{part}") for part in ("phase_chi2", "amplitude_chi2")
+        }
+        known = {part: value for part, value in values.items() if not math.isnan(value)}
+        if known:
+            found[state] = known
+    return found
 
 
 def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> dict[str, Any]:
@@ -53,7 +69,9 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     calibrated, column = _what_to_image(by_name, accepted, split)
     report = by_name.get("report_results")
     h5parm = run.workdir / "solutions.h5"
-    longest_km = _longest_calibrated_km(by_name.get("startup"), accepted)
+    startup = by_name.get("startup")
+    started = startup is not None and "start_solutions" in startup.products
+    longest_km = _longest_calibrated_km(startup, accepted)
     summary = {
         "status": status or ("improved" if accepted else "unchanged"),
         "calibrated_ms": calibrated,
@@ -63,7 +81,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "accepted": {row.step: row.reason for row in accepted},
         "rejected": {row.step: row.reason for row in rounds if row.status == "rejected"},
         "tables": [table.path for table in final.tables] if final else [],
-        "h5parm": "solutions.h5" if accepted and h5parm.exists() else "",
+        "h5parm": "solutions.h5" if (accepted or started) and h5parm.exists() else "",
         "longest_baseline_km": None if math.isnan(longest_km) else longest_km,
         "seconds": {row.step: row.seconds for row in run.steps},
         "seconds_imaging": round(sum(row.seconds_imaging for row in run.steps), 3),
@@ -71,6 +89,9 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
         "versions": dict(versions),
     }
+    closure = _closure(by_name.get("closure_check"))
+    if closure:
+        summary["closure"] = closure
     untouched = _state(report, "untouched_")
     if untouched:
         summary["untouched"] = untouched

@@ -35,6 +35,10 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
     Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
            choices=("auto", "data", "corrected")),
+    Option("start_from", "str", "", "h5parm whose solutions the data are corrected with first; the"
+           " run's are multiplied onto them"),
+    Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
+           " each station the nearest with good solutions"),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
     Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",

@@ -68,6 +68,12 @@ def _targets(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",
         )
+    if startup and startup.result.metrics.get("start_corrected"):
+        given = startup.result.metrics["started_from"]
+        raise ConfigError(
+            f"the run started from the solutions of {given}, which its tables do not hold",
+            f"use solutions apply {workdir / 'solutions.h5'} MS, which holds both",
+        )
     for source in wanted:
         path = Path(to).resolve() if to else source.path
         if source.kind != "ms" and to is None:

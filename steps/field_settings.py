@@ -167,6 +167,8 @@ def source_settings(
     imsize: int,
     cell_arcsec: float,
     confusion: float = 0.0,
+    start_from: str = "",
+    start_direction: str = "",
 ) -> dict[str, Any]:
     """Return the config of one source's run, checked.
 
@@ -182,6 +184,8 @@ def source_settings(
     cell_arcsec : float
     confusion : float
         What other sources of the field are in the data, relative to the source itself.
+    start_from, start_direction : str
+        h5parm that the data are corrected with, and its direction; empty: none.
 
     Raises
     ------
@@ -204,7 +208,7 @@ def source_settings(
         if key not in own:
             raise unknown_name("setting in source_settings", str(key), own)
         config[key] = value
-    overrides = {"initial_model": _model_fit(confusion)}
+    overrides = {"initial_model": _model_fit(confusion), "startup": {"start_applied": True}}
     for step, values in config.get("overrides", {}).items():
         overrides[step] = {**overrides.get(step, {}), **values}
     for step, values in settings["overrides"].items():
@@ -218,7 +222,8 @@ def source_settings(
         "vis": [str(one) for one in (ms if isinstance(ms, list) else [ms])],
         "workdir": workdir, "field": "", "spw": "", "datacolumn": "data",
         "imsize": imsize, "cell": f"{cell_arcsec:.6g}arcsec", "overrides": overrides,
-        "threads": threads_of(settings), "quiet": True,
+        "threads": threads_of(settings), "quiet": True, "start_from": start_from,
+        "start_direction": start_direction,
     }  # fmt: skip
     # steps that a field leaves out may still be named, and then rightly
     _check(config, path)

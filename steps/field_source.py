@@ -19,14 +19,13 @@ from typing import Any
 import yaml
 
 from libs import tables
-from libs.best_solutions import Best, best
 from libs.direction_gains import DirectionGains
 from libs.errors import InputError, ToolError
 from libs.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
 from libs.phase_shift import ShiftOptions, shift_data, smearing_limits
 from libs.process import run_tool, tail
 from libs.safe_files import replacing
-from libs.solution_store import combine_files
+from libs.start_solutions import StartLimits, find_start
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
@@ -183,7 +182,7 @@ def averaging(task: SourceTask, summary: tables.MsSummary) -> tuple[float, float
 
 
 def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
-    """Make the small data, unless they are there; the best solutions are written beside them."""
+    """Make the small data, corrected with the best solutions, unless they are there."""
     folder = Path(task.folder)
     made = folder / "data" / "made.json"
     names = [f"{task.name}.ms" if not i else f"{task.name}_{i}.ms" for i in range(len(task.vis))]
@@ -198,8 +197,9 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
         summary = tables.summarise(ms)
         seconds, hertz = averaging(task, summary)
         gains = None
-        if (folder / "applied.h5").exists():
-            gains = DirectionGains.read(folder / "applied.h5", Path(ms))
+        if (folder / "best.h5").exists():
+            # before averaging, so that fast phases cost nothing
+            gains = DirectionGains.read(folder / "best.h5", Path(ms), missing="unit")
         options = ShiftOptions(
             (task.ra_rad, task.dec_rad), task.name, seconds, hertz, task.column,
             task.settings["uvmin"],
@@ -215,33 +215,31 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
 
 
 def _write_best(task: SourceTask) -> list[str]:
-    """Write best.h5 (what is known for this direction) and applied.h5 (1 where nothing is)."""
-    folder = Path(task.folder)
-    for name in ("best.h5", "applied.h5"):
-        (folder / name).unlink(missing_ok=True)
+    """Write best.h5: what is known for this direction, which its run starts from."""
+    target = Path(task.folder) / "best.h5"
+    target.unlink(missing_ok=True)
     if not task.table:
         return []
+    settings = task.settings
+    farthest = settings["max_separation"]
     try:
-        known = _best(task, "flag")
+        known = find_start(
+            Path(task.table),
+            (task.ra_rad, task.dec_rad),
+            name=task.name,
+            limits=StartLimits(
+                settings["min_good_fraction"],
+                settings["min_coherence"],
+                math.inf if farthest == "inf" else farthest / 3600.0,
+            ),
+        )
     except InputError as error:
         return [f"not corrected beforehand: {error.cause}"]
-    known.write(folder / "best.h5")
-    _best(task, "unit").write(folder / "applied.h5")
-    used = sorted({choice.direction for choice in known.choices if choice.direction})
-    notes = [f"corrected with the solutions of {', '.join(used)}"]
+    known.write(target)
+    notes = [f"corrected with the solutions of {', '.join(known.directions)}"]
     if known.missing:
         notes.append(f"nothing good for {', '.join(known.missing)}")
     return notes
-
-
-def _best(task: SourceTask, missing: Any) -> Best:
-    settings = task.settings
-    farthest = settings["max_separation"]
-    return best(
-        Path(task.table), task.ra_rad, task.dec_rad, name=task.name,
-        min_good_fraction=settings["min_good_fraction"], min_coherence=settings["min_coherence"],
-        max_separation_deg=math.inf if farthest == "inf" else farthest / 3600.0, missing=missing,
-    )  # fmt: skip
 
 
 # -- loop 2 ---------------------------------------------------------------------------------------
@@ -256,8 +254,10 @@ def _run(task: SourceTask, data: list[Path]) -> None:
         It failed; its own message is in the text.
     """
     folder = Path(task.folder)
+    known = folder / "best.h5"
+    start = (str(known), task.name) if known.exists() else ("", "")
     config = source_settings(
-        task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion
+        task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion, *start
     )
     path = folder / "source.yaml"
     write_atomically(path, yaml.safe_dump(_plain(config), sort_keys=False))
@@ -297,7 +297,7 @@ def _grid(task: SourceTask, data: list[Path]) -> tuple[int, float]:
 
 
 def _collect(task: SourceTask, notes: list[str]) -> dict[str, Any]:
-    """Return the result of the run; write the source's own h5parm, input times increment."""
+    """Return the result of the run; write the source's own h5parm."""
     folder = Path(task.folder)
     run = folder / "run"
     summary = json.loads((run / "summary.json").read_text())
@@ -341,18 +341,15 @@ def _decisions(summary: dict[str, Any]) -> list[str]:
     return texts or ["no round was tried"]
 
 
-def _own_solutions(folder: Path, increment: str) -> str:
-    """Write solutions.h5: best solutions beforehand x the run's; whichever there are."""
+def _own_solutions(folder: Path, product: str) -> str:
+    """Write solutions.h5: the run's, which hold what it started from; else only the latter."""
     target, known = folder / "solutions.h5", folder / "best.h5"
     target.unlink(missing_ok=True)
-    if increment and known.exists():
-        with replacing(target) as beside:
-            combine_files(known, folder / "run" / increment, beside)
-    elif increment or known.exists():
-        with replacing(target) as beside:
-            shutil.copyfile(folder / "run" / increment if increment else known, beside)
-    else:
+    source = folder / "run" / product if product else known
+    if not source.exists():
         return ""
+    with replacing(target) as beside:
+        shutil.copyfile(source, beside)
     return target.name
 
 

@@ -18,6 +18,7 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.solution_file import write_solutions
 
 __all__ = ["ReportResults", "SplitTrial"]
 
@@ -124,6 +125,8 @@ class ReportResults(Step):
             products = image_products(context, image)
             rows.append(image_row(context, self.name, image))
         ensure_tables(context, context.tables)
+        # rounds that were taken back since it was last written are no part of it
+        write_solutions(context, context.tables)
         return StepResult(
             reason=reason,
             tables=context.tables,

@@ -9,7 +9,7 @@ from typing import Any
 from libs import tables
 from libs.caltable import apply_spwmap, read_solutions
 from libs.h5parm import write_h5parm
-from libs.run_solutions import accumulate_round
+from libs.run_solutions import INPUT, accumulate_round, start_from
 from libs.solset import Solset, from_gain_solutions
 from libs.solutions import GainSolutions, concatenate
 from libs.tec_table import read_tec, with_tec
@@ -46,14 +46,18 @@ def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solse
 
 
 def write_solutions(
-    context: Context, refs: Sequence[TableRef], newest: str, metrics: Mapping[str, Any]
-) -> Path:
+    context: Context,
+    refs: Sequence[TableRef],
+    newest: str = "",
+    metrics: Mapping[str, Any] | None = None,
+) -> Path | None:
     """Write ``solutions.h5``: gains of all tables multiplied, on the union of their grids.
 
-    It is made from the tables each time, so that a round killed and repeated, or one that drops
-    an earlier round's table, leaves nothing behind. The coherence of each station goes with it,
-    so that a global table knows which entries to trust. Each round's own solutions are beside
-    its gain tables, ``tables/ROUND.h5``.
+    The solutions that the run started from are the first factor. The file is made from the
+    tables each time, so that a round killed and repeated, or one that drops an earlier round's
+    table, leaves nothing behind. The coherence of each station goes with it, so that a global
+    table knows which entries to trust. Each round's own solutions are beside its gain tables,
+    ``tables/ROUND.h5``.
 
     Parameters
     ----------
@@ -62,20 +66,32 @@ def write_solutions(
         All tables, in order of application.
     newest : str
         The round being accepted; ``metrics`` are its own.
-    metrics : mapping
+    metrics : mapping, optional
+
+    Returns
+    -------
+    Path or None
+        None, and no file, when there are neither tables nor solutions to start from.
     """
     path = context.workdir / "solutions.h5"
+    initial = context.results["startup"].products.get("start_solutions")
+    if not refs and not initial:
+        path.unlink(missing_ok=True)
+        return None
     part = path.with_name(".solutions.part.h5")
     part.unlink(missing_ok=True)
     rounds = list(dict.fromkeys(ref.round for ref in refs))
+    beneath = [INPUT] if initial else []
+    if initial:
+        start_from(part, context.workdir / initial, run=context.workdir.name)
     for number, name in enumerate(rounds):
-        measured = metrics if name == newest else context.results[name].metrics
+        measured = (metrics or {}) if name == newest else context.results[name].metrics
         solset = round_solset(context, name, refs)
         accumulate_round(
             part,
             name,
             solset,
-            on=rounds[:number],
+            on=[*beneath, *rounds[:number]],
             run=context.workdir.name,
             coherence=measured.get("station_coherence"),
         )

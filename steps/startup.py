@@ -1,13 +1,21 @@
-"""The first step: working copies, so that the input is never written."""
+"""The first step: working copies, so that the input is never written; what they start from."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from libs import ingest, tables
-from libs.errors import ConfigError
+from libs.best_solutions import Best
+from libs.direction_gains import DirectionGains
+from libs.errors import ConfigError, InputError
+from libs.run_solutions import start_from
+from libs.start_solutions import StartLimits, correct_data, find_start, not_covered
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -21,16 +29,29 @@ GIB = 1024**3
 class Startup(Step):
     """Make the folders and a working copy of each input; say what the data hold."""
 
-    uses = ("vis", "field", "spw", "datacolumn", "instrument", "band")
+    uses = (
+        "vis", "field", "spw", "datacolumn", "instrument", "band", "start_from",
+        "start_direction",
+    )  # fmt: skip
     options = (
         Option("disk_factor", "float", 4.0,
                "free disk needed, in sizes of the input: columns, images, splits", minimum=1),
+        Option("start_applied", "bool", False,
+               "the input is corrected with start_from already: only multiply onto it"),
+        Option("min_good_fraction", "float", 0.5, "start_from: least part not flagged", minimum=0),
+        Option("min_coherence", "float", 0.5, "start_from: least coherence", minimum=0),
+        Option("max_separation", "angle", "inf", "start_from: farthest direction used",
+               words=("inf",)),
     )  # fmt: skip
 
     def identity(self, context: Context) -> Mapping[str, Any]:
-        """Return what tells one input from another."""
+        """Return what tells one input, and what it starts from, from another."""
         sources = ingest.resolve_inputs(context.settings["vis"])
-        return {"input": [ingest.identity(source) for source in sources]}
+        found: dict[str, Any] = {"input": [ingest.identity(source) for source in sources]}
+        path = _start_path(context)
+        if path is not None:
+            found["start_from"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
 
     def run(self, context: Context) -> StepResult:
         """Copy the selected data, column by column, beside the input."""
@@ -38,6 +59,7 @@ class Startup(Step):
         folders = ("data", "images", "tables", "plots", "logs")
         for name in folders:
             (context.workdir / name).mkdir(exist_ok=True)
+        (context.workdir / "solutions.h5").unlink(missing_ok=True)
         size = sum(ingest.copy_size_bytes(source) for source in sources)
         context.progress.activity(f"working copy of {size / GIB:.2f} GiB")
         ingest.check_disk(context.workdir, int(size * context.options["disk_factor"]))
@@ -65,11 +87,103 @@ class Startup(Step):
                 )
             copies.append(copy)
             used.append(summary)
-        return _describe(context, copies, used)
+        start = begin(context, copies, used)
+        if start is not None and start.corrected:
+            used = [tables.summarise(copy.ms) for copy in copies]
+        return _describe(context, copies, used, start)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    Attributes
+    ----------
+    path : Path
+        h5parm of the target's direction, in the work directory.
+    said : str
+        Where it comes from and what it lacks.
+    warning : str
+    corrected : bool
+        Whether the working copies were corrected with it here.
+    """
+
+    path: Path
+    said: str
+    warning: str
+    corrected: bool
+
+
+def _start_path(context: Context) -> Path | None:
+    """The h5parm a run is to start from, None for none."""
+    if not context.settings["start_from"]:
+        if context.settings["start_direction"]:
+            raise ConfigError("start_direction without start_from", "name its h5parm")
+        return None
+    path = Path(context.settings["start_from"]).expanduser().absolute()
+    if not path.is_file():
+        raise InputError(f"start_from = {path} is no file", "name an h5parm")
+    return path
+
+
+def begin(
+    context: Context, copies: list[ingest.WorkingCopy], used: list[tables.MsSummary]
+) -> Start | None:
+    """Find the solutions to start from and correct the working copies with them.
+
+    They are written to ``tables/start.h5``, and are the first factor of ``solutions.h5``.
+
+    Raises
+    ------
+    InputError
+        There is nothing good for the target, or the data have none of the antennas.
+    """
+    target = context.workdir / "tables" / "start.h5"
+    target.unlink(missing_ok=True)
+    store = _start_path(context)
+    if store is None:
+        return None
+    options = context.options
+    farthest = options["max_separation"]
+    ra, dec = (float(angle) for angle in used[0].direction_rad)
+    found = find_start(
+        store,
+        (ra, dec),
+        name=used[0].field[used[0].fields_used[0]],
+        direction=context.settings["start_direction"],
+        limits=StartLimits(
+            options["min_good_fraction"],
+            options["min_coherence"],
+            math.inf if farthest == "inf" else farthest / 3600,
+        ),
+    )
+    found.write(target)
+    corrected = not options["start_applied"]
+    warnings = []
+    for copy, summary in zip(copies, used, strict=True):
+        beyond = not_covered(found.solset, summary)
+        if beyond:
+            warnings.append(f"{copy.ms.name}: {beyond}; their nearest hold")
+        if corrected:
+            context.progress.activity(f"correcting {copy.ms.name} with {store.name}")
+            correct_data(copy.ms, DirectionGains.read(target, copy.ms, missing="unit"))
+    start_from(context.workdir / "solutions.h5", target, run=context.workdir.name)
+    (context.workdir / "solutions.h5.lock").unlink(missing_ok=True)
+    return Start(target, _said(found, corrected), "; ".join(warnings), corrected)
+
+
+def _said(found: Best, corrected: bool) -> str:
+    """Where the solutions come from, and which stations have none."""
+    text = "corrected" if corrected else "corrected beforehand"
+    text += f" with the solutions of {', '.join(found.directions)}"
+    return text + (f", none for {', '.join(found.missing)}" if found.missing else "")
 
 
 def _describe(
-    context: Context, copies: list[ingest.WorkingCopy], used: list[tables.MsSummary]
+    context: Context,
+    copies: list[ingest.WorkingCopy],
+    used: list[tables.MsSummary],
+    start: Start | None = None,
 ) -> StepResult:
     repairs = [note for copy in copies for note in copy.notes]
     first = used[0]
@@ -109,10 +223,18 @@ def _describe(
         f" {metrics['antennas']} antennas, {metrics['rows']} rows,"
         f" {metrics['flagged_fraction']:.1%} flagged" + "".join(f"; {text}" for text in repairs)
     )
+    if start is not None:
+        reason += f"; {start.said}"
+        metrics["started_from"] = context.settings["start_from"]
+        metrics["start_corrected"] = start.corrected
+        if start.warning:
+            metrics["warning"] = start.warning
     products = {f"working_copy_{i}": context.relative(copy.ms) for i, copy in enumerate(copies)}
     for i, copy in enumerate(copies):
         if copy.untouched is not None:
             products[f"untouched_{i}"] = context.relative(copy.untouched)
         if copy.truth is not None:
             products[f"truth_{i}"] = context.relative(copy.truth)
+    if start is not None:
+        products["start_solutions"] = context.relative(start.path)
     return StepResult("done", reason, products=products, metrics=metrics)

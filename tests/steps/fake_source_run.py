@@ -12,10 +12,9 @@ from astropy.io import fits
 
 from libs.errors import ToolError
 from libs.h5parm import read_h5parm
-from libs.provenance import Entry
+from libs.run_solutions import INPUT, accumulate_round, start_from
 from libs.simulate import Simulation
 from libs.solset import Solset, from_gain_solutions
-from libs.solution_store import write_with_entries
 from selfcal.state import State
 from selfcal.step import StepResult
 from steps.field_source import SourceTask
@@ -92,7 +91,7 @@ class FakeRun:
         truth = from_gain_solutions(
             self.made.direction_gains[task.name], task.name, (task.ra_rad, task.dec_rad)
         )
-        applied = Path(task.folder) / "applied.h5"
+        applied = Path(task.folder) / "best.h5"
         phase, amplitude = truth.phase_rad, truth.amplitude
         if applied.exists():
             known = read_h5parm(applied)
@@ -103,11 +102,12 @@ class FakeRun:
         weight = truth.weight.copy()
         if task.name in self.blind:
             weight[:, :, self.blind[task.name]] = 0.0
-        write_with_entries(
-            path,
-            Solset(
-                truth.time_s, truth.frequency_hz, truth.antenna, truth.position_m,
-                truth.direction, truth.direction_rad, truth.polarization, phase, amplitude, weight,
-            ),
-            [Entry(task.name, station, source=task.name, run="run") for station in truth.antenna],
+        increment = Solset(
+            truth.time_s, truth.frequency_hz, truth.antenna, truth.position_m,
+            truth.direction, truth.direction_rad, truth.polarization, phase, amplitude, weight,
         )  # fmt: skip
+        path.unlink(missing_ok=True)
+        if applied.exists():
+            start_from(path, applied, run="run")
+        on = [INPUT] if applied.exists() else []
+        accumulate_round(path, "l1", increment, on=on, run="run")
