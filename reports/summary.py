@@ -34,9 +34,7 @@ def _closure(row: StepRow | None) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {key: row.metrics[key] for key in CLOSURE_KEYS if key in row.metrics}
     for state in ("initial_model", "final_image"):
-        values = {
-            part: row.metric(f"{state}_{part}") for part in ("phase_chi2", "amplitude_chi2")
-        }
+        values = {part: row.metric(f"{state}_{part}") for part in ("phase_chi2", "amplitude_chi2")}
         known = {part: value for part, value in values.items() if not math.isnan(value)}
         if known:
             found[state] = known

@@ -91,7 +91,23 @@ def final_table(summary: Mapping[str, Any]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_closure_lines(summary.get("closure", {}))])
+
+
+def _closure_lines(closure: Mapping[str, Any]) -> list[str]:
+    """One line on the closure quantities of models; none where nothing was checked."""
+    parts = []
+    for key, label in (("initial_model", "first model"), ("final_image", "final image")):
+        if key in closure:
+            phase, amplitude = (
+                _ascii(format_number(as_number(closure[key].get(name)), 3))
+                for name in ("phase_chi2", "amplitude_chi2")
+            )
+            parts.append(f"{label} {phase} and {amplitude}")
+    if not parts:
+        return []
+    heading = "reduced chi2 of closure phases and log closure amplitudes: "
+    return [heading + ", ".join(parts)]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:

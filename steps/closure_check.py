@@ -123,8 +123,10 @@ class ClosureCheck(Step):
             "amplitude_floor": context.options["amplitude_floor"],
         }
         for name, one in found.items():
-            metrics[f"{name}_phase_chi2"] = one.phase_chi2
-            metrics[f"{name}_amplitude_chi2"] = one.amplitude_chi2
+            # none of a kind, none on record
+            for part, value in (("phase", one.phase_chi2), ("amplitude", one.amplitude_chi2)):
+                if np.isfinite(value):
+                    metrics[f"{name}_{part}_chi2"] = value
         return metrics
 
 

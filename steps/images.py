@@ -179,7 +179,8 @@ def judged_image(
 def image_row(context: Context, step: str, image: Imaged) -> dict[str, Any]:
     """Return an image's row of images.csv."""
     row = {"step": step, "name": image.name, "path": context.relative(image.products.image)}
-    return {**row, **image.statistics.as_row(), "seconds": round(image.products.seconds, 2)}
+    return {**row, **image.statistics.as_row(), "seconds": round(image.products.seconds, 2),
+            "fault": image.fault}  # fmt: skip
 
 
 def image_products(context: Context, image: Imaged) -> dict[str, str]:
