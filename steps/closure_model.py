@@ -34,6 +34,7 @@ from steps.source_catalogue import (
     as_model,
     catalogue_components,
     catalogue_files,
+    closure_chi2,
     describe,
     look_up,
     map_grid,
@@ -146,7 +147,8 @@ class InitialModel(Step):
     options = (
         *CLOSURE_OPTIONS,
         Option("model", "choice", "auto", "catalogue: the Gaussians of closure_stats' catalogue;"
-               " closures: fitted ones; auto: the catalogue's of a source it resolves",
+               " closures: fitted ones; auto: the catalogue's of a resolved source, unless a"
+               " point fits the closures better",
                choices=("auto", "catalogue", "closures")),
         Option("max_components", "int", 6, "most components tried, 1 to 6", minimum=1),
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),
@@ -164,9 +166,15 @@ class InitialModel(Step):
         ensure_tables(context, ())
         options = context.options
         components, said = catalogue_components(context, options["model"])
-        if components:
+        if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
         data = _read(context)
+        if components:
+            own, point = closure_chi2(data, components, options)
+            said += f"; reduced chi2 of closures {own:.3g}, of a point {point:.3g}"
+            if own <= 1.01 * point:
+                return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
+            said += ": it has compact structure that the survey does not see"
         try:
             closures = closure_quantities(data, options["interval"])
         except InputError as error:

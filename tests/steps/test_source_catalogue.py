@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from libs.arrays import lofar_hba
 from libs.catalogue_query import SERVICES
+from libs.closure_ms import read_visibilities
+from libs.component_model import GaussianComponent
 from libs.errors import InputError
+from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
 from libs.tables import open_table
 from libs.uvw import lm_to_radec
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model
+from steps.source_catalogue import closure_chi2
 from tests.steps.fake_tools import Looks, make_run
 
 ARCSEC = math.pi / 180 / 3600
@@ -52,11 +57,14 @@ def start(tmp_path: Path, *lines: str, config: Any = None, **options: Any) -> An
     return pipeline, imager, pipeline.run()
 
 
-def test_a_resolved_source_starts_from_its_gaussians(
+def test_the_gaussians_are_put_where_the_catalogue_has_them(
     tmp_path: Path, centre: tuple[float, float]
 ) -> None:
     core = entry(centre, "core", 1, 2, 0.4, 0.39, 0)
-    pipeline, _, results = start(tmp_path, core, entry(centre, "lobe", -8, 3, 0.6, 0.5, 4))
+    pipeline, _, results = start(
+        tmp_path, core, entry(centre, "lobe", -8, 3, 0.6, 0.5, 4),
+        **{"initial_model.model": "catalogue"},
+    )  # fmt: skip
     model = results["initial_model"]
     assert model.status == "done"
     assert model.reason == "catalogue: core, 2 entries within its map: 2 component(s), 1 Jy"
@@ -80,6 +88,52 @@ def test_a_resolved_source_starts_from_its_gaussians(
         2j * np.pi * (-8 * u + 3 * v) * ARCSEC
     )
     np.testing.assert_allclose(values[:, 0, 0], expected, atol=1e-3)
+
+
+def test_a_resolved_source_starts_from_its_gaussians_unless_closures_say_no(
+    tmp_path: Path, centre: tuple[float, float]
+) -> None:
+    # the data are a point: a shape that their baselines do not resolve agrees, a double does not
+    _, _, results = start(tmp_path, entry(centre, "a", 1, 2, 1.0, 0.5, 0.01))
+    model = results["initial_model"]
+    assert model.metrics["model_origin"] == "catalogue"
+    assert model.reason.startswith(
+        "catalogue: a, S_int/S_peak 2 at SNR 500: 1 component(s), 1 Jy; reduced chi2 of closures"
+    )
+    double = (entry(centre, "a", 1, 0, 0.5, 0.5, 0), entry(centre, "b", -8, 0, 0.5, 0.5, 0))
+    _, _, results = start(tmp_path, *double)
+    model = results["initial_model"]
+    assert model.metrics["model_origin"] == "closures"
+    assert model.reason.endswith("it has compact structure that the survey does not see")
+
+
+def gaussian(flux: float, east: float, north: float, major: float, minor: float, pa: float) -> Any:
+    return GaussianComponent(
+        flux, east * ARCSEC, north * ARCSEC, major * ARCSEC, minor * ARCSEC, math.radians(pa)
+    )
+
+
+def test_closures_tell_a_smooth_double_from_one_with_a_hot_spot(tmp_path: Path) -> None:
+    lobes = (Source(1.0, -4, 0, 3, 2, 20), Source(0.7, 4, 1, 4, 2, 120))
+    spot = (Source(0.5, -4, 0, 3, 2, 20), Source(0.5, -4, 0.3), lobes[1])
+    seen = (gaussian(1.0, -4, 0, 3, 2, 20), gaussian(0.7, 4, 1, 4, 2, 120))
+    rough = (gaussian(0.9, -4.1, 0.1, 3.4, 2.3, 25), gaussian(0.75, 4, 1.1, 3.7, 2, 110))
+    observation = Observation(
+        lofar_hba(), (212.8, 52.2), 58849.4 * 86400, 8.0, 600.0,
+        (SpectralWindow(144e6, 0.2e6, 4),), noise_jy=0.05,
+    )  # fmt: skip
+    errors = StationErrors(phase_walk_deg=300.0, amp_offset=0.05)
+    options = {"interval": 60.0, "phase_floor": 0.02, "amplitude_floor": 0.02}
+    data = {}
+    for name, sky in (("smooth", lobes), ("spot", spot)):
+        made = simulate(tmp_path / f"{name}.ms", observation, sky, errors, perfect=False)
+        data[name] = read_visibilities(made.ms)
+    own, point = closure_chi2(data["smooth"], seen, options)
+    assert 0.5 < own < 1.5 and point > 10
+    own, point = closure_chi2(data["smooth"], rough, options)
+    assert own < 0.6 * point
+    own, point = closure_chi2(data["spot"], seen, options)
+    assert own > 2 * point
 
 
 @pytest.mark.parametrize(
@@ -164,7 +218,8 @@ def test_a_survey_is_asked_about_the_phase_centre(
 
     monkeypatch.setattr(source_catalogue, "query_catalogue", answer)
     assert {"lotss", "first"} <= set(SERVICES)
-    _, _, results = start(tmp_path, **{"closure_stats.catalogue": "lotss"})
+    options = {"closure_stats.catalogue": "lotss", "initial_model.model": "catalogue"}
+    _, _, results = start(tmp_path, **options)
     assert asked == [("lotss", *centre)]
     assert results["initial_model"].metrics["model_flux_jy"] == pytest.approx(1.0), "mJy"
     with pytest.raises(StepFailed, match="first did not answer"):
