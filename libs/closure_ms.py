@@ -15,7 +15,7 @@ from libs.closure import BaselineVisibilities, time_blocks
 from libs.errors import InputError
 from libs.tables import Chunk, MsSummary, chunks, open_table, summarise
 
-__all__ = ["read_visibilities"]
+__all__ = ["hands_are_copies", "read_visibilities"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def read_visibilities(
     spws: Collection[int] = (),
     average_s: float = 0.0,
     block_hz: float = 0.0,
-    combine_hands: bool = False,
+    combine_hands: bool | None = None,
     stations: Collection[str] = (),
     noise_from_data: bool = True,
 ) -> BaselineVisibilities:
@@ -68,11 +68,10 @@ def read_visibilities(
         Averaging before closure quantities are formed, s: shorter than the phases change.
     block_hz : float
         Widest frequency block; default: 2 % of the frequency, and never more than one spw.
-    combine_hands : bool
+    combine_hands : bool, optional
         Average both parallel hands. Only for data whose hands agree in phase: otherwise each
         hand is a block of its own, because closures of a mixture of two phases do not close.
-        Hands that are copies of one another, as in data of Stokes I written as RR and LL, are
-        averaged in any case: apart they would count the same noise twice.
+        Default: whether they are copies of one another (`hands_are_copies`).
     stations : collection of str
         Stations to read; default: all.
     noise_from_data : bool
@@ -89,7 +88,9 @@ def read_visibilities(
     field = summary.fields_used[0] if field is None else field
     where = f"FIELD_ID == {field} && ANTENNA1 != ANTENNA2"
     blocks = _frequency_blocks(summary, wanted, block_hz)
-    hands = 1 if combine_hands or _hands_are_copies(ms, column, where) else 2
+    if combine_hands is None:
+        combine_hands = hands_are_copies(ms, column, where)
+    hands = 1 if combine_hands else 2
     grid, ant1, ant2 = _empty_grid(ms, summary, where, stations, average_s, blocks, hands)
     names = ["TIME", "ANTENNA1", "ANTENNA2", "UVW", "FLAG", "FLAG_ROW", "WEIGHT", column]
     with open_table(ms) as opened:
@@ -103,8 +104,12 @@ def read_visibilities(
     return _finish(grid, ant1, ant2, summary, blocks, hands, noise_from_data)
 
 
-def _hands_are_copies(ms: str | Path, column: str, where: str) -> bool:
-    """Whether both parallel hands hold the same values, by the first chunk with both of them."""
+def hands_are_copies(ms: str | Path, column: str = "DATA", where: str = "") -> bool:
+    """Return whether both parallel hands hold the same values, as RR and LL made of Stokes I do.
+
+    Apart they would count the same noise twice. The first chunk of rows (TaQL ``where``) with
+    both hands decides.
+    """
     for chunk in chunks(ms, [column, "FLAG", "FLAG_ROW"], where=where):
         data = chunk[column]
         if data.shape[2] < 2:

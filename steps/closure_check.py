@@ -11,7 +11,7 @@ import numpy as np
 from libs import tables
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
-from libs.closure_ms import read_visibilities
+from libs.closure_ms import hands_are_copies, read_visibilities
 from libs.component_model import GaussianComponent, component_visibilities
 from libs.errors import InputError
 from libs.imager import open_image
@@ -75,6 +75,8 @@ class ClosureCheck(Step):
             ms,
             column=column,
             average_s=context.options["average"],
+            # hands of a model are always alike: those of the data decide
+            combine_hands=hands_are_copies(ms),
             noise_from_data=column == "DATA",
         )
 

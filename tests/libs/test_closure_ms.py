@@ -73,3 +73,16 @@ def test_reversed_baselines_and_what_cannot_be_read(tmp_path: Path) -> None:
     edit(ms, "FLAG", lambda f: f | True)
     with pytest.raises(InputError, match="no unflagged baselines"):
         read_visibilities(ms)
+
+
+def test_hands_that_are_copies_count_once(tmp_path: Path) -> None:
+    ms = make_ms(tmp_path / "a.ms", antennas=4, times=10, channels=1, noise_jy=0.2)
+    apart = read_visibilities(ms)
+    assert apart.vis.shape == (6, 2, 10)
+    edit(ms, "DATA", lambda data: data[:, :, :1].repeat(2, axis=2))
+    # an empty row says nothing
+    edit(ms, "DATA", lambda data: np.where(np.arange(len(data))[:, None, None] > 3, data, 0))
+    copies = read_visibilities(ms)
+    assert copies.vis.shape == (6, 1, 10)
+    # I = (RR + LL) / 2, with the weights of both
+    np.testing.assert_allclose(copies.sigma[-1], apart.sigma[-1, :1] / 2**0.5)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from libs.errors import InputError, ToolError
-from libs.image_statistics import dilate, grid_of, mad_std, measure
+from libs.errors import ImageError, InputError
+from libs.image_statistics import check_clean, dilate, grid_of, mad_std, measure
+from libs.imager import ImageProducts
 from tests.libs.fake_images import BEAM_ARCSEC, CELL_ARCSEC, gaussian, header, write
 
 SHAPE = (256, 256)
@@ -122,7 +123,7 @@ def test_blank_pixels_are_left_out(tmp_path, point):
 @pytest.mark.parametrize("value", [0.0, math.nan, -1.0])
 def test_an_image_of_nothing_is_an_error(tmp_path, value):
     image = write(tmp_path / "zero.fits", np.full(SHAPE, value))
-    with pytest.raises(ToolError, match="no positive pixel"):
+    with pytest.raises(ImageError, match="no positive pixel"):
         measure(image, image)
 
 
@@ -195,3 +196,18 @@ def test_large_images_take_less_than_a_second(tmp_path):
     found = measure(image, residual)
     assert time.process_time() - start < 1.5
     assert found.rms_jy_beam == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("left", "good"), [(0.01, True), (1.9, True), (2.1, False), (1e30, False)])
+def test_clean_that_leaves_more_than_it_found_is_an_error(tmp_path, point, left, good):
+    dirty = write(tmp_path / "dirty.fits", gaussian(SHAPE, 140, 100, -1.0))
+    residual = write(tmp_path / "left.fits", gaussian(SHAPE, 20, 10, left))
+    products = ImageProducts(
+        image=point[0], residual=residual, model=point[0], psf=point[0], dirty=dirty, models=(),
+        beam_major_arcsec=1.0, beam_minor_arcsec=1.0, beam_pa_deg=0.0, seconds=0.0,
+    )  # fmt: skip
+    if good:
+        check_clean(products)
+        return
+    with pytest.raises(ImageError, match="CLEAN diverged"):
+        check_clean(products)

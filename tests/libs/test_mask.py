@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import ConfigError, InputError
-from libs.imager import open_image, write_masked_model
-from libs.mask import MaskOptions, find_sources, make_mask, mask_plane, smallest_square_holding
+from libs.imager import open_image, sky_position, write_masked_model
+from libs.mask import (
+    MaskOptions,
+    find_sources,
+    make_mask,
+    mask_plane,
+    smallest_square_holding,
+    write_disc,
+)
 from tests.libs.fake_images import CELL_ARCSEC, gaussian, write
 
 SHAPE = (256, 256)
@@ -178,3 +185,14 @@ def test_without_sources_the_smallest_image_is_used(tmp_path):
     image = write(tmp_path / "i.fits", _noise())
     field = smallest_square_holding([], image, CELL_ARCSEC)
     assert field.imsize == (256, 256)
+
+
+def test_a_disc_of_microarcseconds_around_the_centre(tmp_path):
+    path = write_disc(tmp_path / "d.fits", (128, 64), 1.5e-6, (187.7, 12.4), 15e-6)
+    mask, header = open_image(path)
+    assert mask.shape == (64, 128)
+    rows, columns = np.indices(mask.shape)
+    assert np.array_equal(mask > 0, np.hypot(columns - 64, rows - 32) <= 10)
+    assert sky_position(header, 64, 32) == pytest.approx((187.7, 12.4))
+    east = sky_position(header, 54, 32)[0] - 187.7
+    assert east * 3600 * np.cos(np.deg2rad(12.4)) == pytest.approx(15e-6, rel=1e-3)
