@@ -33,8 +33,8 @@ def write_caltable(
 ) -> None:
     """Write a gain table that CASA applies; it replaces an older one only when complete.
 
-    More than one frequency block in any spw makes a B Jones table, else G, or T for one gain
-    common to both feeds.
+    More than one frequency block in any spw makes a B Jones table, in which a gain common to
+    both feeds stands for each, else G, or T for one common gain.
 
     Parameters
     ----------
@@ -64,16 +64,25 @@ def write_caltable(
         scan = found["SCAN_NUMBER"] if scan is None else scan
         field = found["FIELD_ID"] if field is None else field
         observation = found["OBSERVATION_ID"] if observation is None else observation
-    solutions = _two_feeds(solutions)
+    solutions = _two_feeds(solutions, ms)
     _write_main(part, solutions, ms, kept, scan, field, observation, refant)
     _write_subtables(part, solutions, ms)
     _replace(part, path)
 
 
-def _two_feeds(solutions: GainSolutions) -> GainSolutions:
-    """CASA wants two gains in G and B tables, also for data of a single correlation."""
+def _two_feeds(solutions: GainSolutions, ms: Path) -> GainSolutions:
+    """CASA wants two gains in G and B tables.
+
+    A gain common to both feeds in several blocks of a spectral window, which T tables cannot
+    hold, is written for each; for data of a single correlation the second gain is flagged.
+    """
     if _kind(solutions).startswith("T") or len(solutions.polarization) == 2:
         return solutions
+    if solutions.polarization == ("I",):
+        return replace(
+            solutions, polarization=_feed_names(ms), gain=solutions.gain.repeat(2, axis=3),
+            flag=solutions.flag.repeat(2, axis=3), snr=solutions.snr.repeat(2, axis=3),
+        )  # fmt: skip
     partner = {"R": "L", "L": "R", "X": "Y", "Y": "X"}.get(solutions.polarization[0], "Y")
 
     def padded(values: NDArray[Any], empty: Any) -> NDArray[Any]:
@@ -84,6 +93,13 @@ def _two_feeds(solutions: GainSolutions) -> GainSolutions:
         gain=padded(solutions.gain, 1), flag=padded(solutions.flag, True),
         snr=padded(solutions.snr, 0),
     )  # fmt: skip
+
+
+def _feed_names(ms: Path) -> tuple[str, str]:
+    """Names of the two feeds, by the first correlation: RR to LL are 5 to 8."""
+    with open_table(f"{ms}::POLARIZATION") as pols:
+        circular = pols.getcell("CORR_TYPE", 0)[0] in (5, 6, 7, 8)
+    return ("R", "L") if circular else ("X", "Y")
 
 
 def _replace(part: Path, path: Path) -> None:

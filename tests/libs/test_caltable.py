@@ -89,6 +89,19 @@ def test_frequency_blocks_make_a_bandpass_table(ms: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(back.gain, blocks.gain, rtol=1e-6)
 
 
+def test_a_common_gain_in_frequency_blocks_stands_for_both_feeds(ms: Path, tmp_path: Path) -> None:
+    """A bandpass table has two gains: neither may be left flagged, or half the data are lost."""
+    blocks = replace(
+        solutions_for(1, ("I",)), spw=np.array([1, 1]), frequency_hz=np.array([5.101e9, 5.105e9])
+    )
+    write_caltable(tmp_path / "a.B", blocks, ms)
+    back = read_solutions(tmp_path / "a.B")
+    assert back.polarization == ("R", "L")
+    for feed in (0, 1):
+        np.testing.assert_array_equal(back.flag[..., feed], blocks.flag[..., 0])
+        np.testing.assert_allclose(back.gain[..., feed], blocks.gain[..., 0], rtol=1e-6)
+
+
 def test_solutions_left_out_are_absent(ms: Path, tmp_path: Path) -> None:
     kept = np.ones((6, 2), bool)
     kept[2, 0] = kept[4] = False

@@ -287,14 +287,19 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     return made
 
 
+@pytest.mark.parametrize("gaintype", ["G", "T"])
 @pytest.mark.parametrize("solution", ["tec", "tec+phase"])
 def test_solved_and_applied_like_gains(
-    simulated: Simulation, tmp_path: Path, solution: Literal["tec", "tec+phase"]
+    simulated: Simulation,
+    tmp_path: Path,
+    solution: Literal["tec", "tec+phase"],
+    gaintype: Literal["G", "T"],
 ) -> None:
     options = SolveOptions(
         solint="int",
         combine=frozenset({"spw"}),
         solution=solution,
+        gaintype=gaintype,
         refant=("1",),
     )
     solver = NativeSolver()
@@ -307,7 +312,7 @@ def test_solved_and_applied_like_gains(
     truth = simulated.gains
     ratio = gains.gain / truth.gain[..., :1]
     assert np.abs(np.angle(ratio / ratio[:, :, :1])).max() < 0.1
-    solver.apply(simulated.ms, [result.applied])
+    assert solver.apply(simulated.ms, [result.applied]).flagged_after == 0
     with open_table(simulated.ms) as opened:
         corrected = opened.getcol("CORRECTED_DATA")
     parallel = corrected[..., [0, -1]]
