@@ -29,12 +29,21 @@ from libs.process import run_tool, which
 from libs.solset import Solset
 from libs.tables import fsync_tree, open_table
 
-__all__ = ["SUPERSTATION", "PhaseUp", "find_dp3", "phase_up", "prepare", "shift_parset", "unfit"]
+__all__ = [
+    "INSTALL",
+    "SUPERSTATION",
+    "PhaseUp",
+    "find_dp3",
+    "phase_up",
+    "prepare",
+    "shift_parset",
+    "unfit",
+]
 
 log = logging.getLogger(__name__)
 
 SUPERSTATION = "ST001"
-_INSTALL = "pip install '.[lofar]', or put DP3 on the PATH"
+INSTALL = "pip install '.[lofar]', or put DP3 on the PATH"
 # 24 bytes each; a longer table is thinned out in time, by whole integrations
 _MOST_GAINS = 20_000_000
 _FILLED = 1.1  # rows after DP3 has filled gaps, over rows before
@@ -203,7 +212,7 @@ def prepare(
     """
     program = find_dp3()
     if program is None:
-        raise ConfigError("DP3 is not installed", _INSTALL)
+        raise ConfigError("DP3 is not installed", INSTALL)
     why = unfit(Path(ms))
     if why:
         raise InputError(f"{ms} has {why}, which DP3 does not take", "set prepare to native")

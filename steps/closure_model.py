@@ -146,9 +146,8 @@ class InitialModel(Step):
     uses = ("threads",)
     options = (
         *CLOSURE_OPTIONS,
-        Option("model", "choice", "auto", "catalogue: the Gaussians of closure_stats' catalogue;"
-               " closures: fitted ones; auto: the catalogue's of a resolved source, unless a"
-               " point fits the closures better",
+        Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"
+               " auto: by the catalogue and the closures",
                choices=("auto", "catalogue", "closures")),
         Option("max_components", "int", 6, "most components tried, 1 to 6", minimum=1),
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),

@@ -12,7 +12,6 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from libs.catalogue import (
     select_sources,
     with_components,
 )
+from libs.catalogue_entry import find_entry
 from libs.catalogue_query import SERVICES, query_catalogue
 from libs.direction_gains import DirectionGains
 from libs.errors import InputError, ToolError
@@ -187,14 +187,15 @@ class FieldStartup(Step):
 
 
 def _source_row(source: FieldSource, layer: int) -> dict[str, Any]:
-    """A source as sources.json holds it."""
+    """A source as sources.json holds it; a neighbour is a source of its own, and no part of it."""
+    entry = find_entry([source], source.ra_rad, source.dec_rad)
+    assert entry is not None
     return {
         "name": source.name, "layer": layer,
         "ra_rad": source.ra_rad, "dec_rad": source.dec_rad,
         "flux_jy": source.flux_jy if math.isfinite(source.flux_jy) else None,
-        "lbcs_flags": source.lbcs_flags, "resolved": source.resolved,
-        "map_arcsec": source.map_arcsec,
-        "components": [asdict(part) for part in source.components],
+        "lbcs_flags": source.lbcs_flags, "resolved": entry.resolved,
+        "map_arcsec": entry.map_arcsec, "entry": entry.as_json() if source.components else "",
     }  # fmt: skip
 
 
@@ -279,6 +280,7 @@ def make_task(
         row["name"], row["ra_rad"], row["dec_rad"],
         str(context.workdir / "sources" / row["name"]), tuple(map(str, vis)), column,
         str(table or ""), size, _confusion(context, row), settings, data_identity(list(vis), table),
+        row["entry"],
     )  # fmt: skip
 
 
@@ -305,8 +307,9 @@ class LayerSources(LayerStep):
 
     uses = (
         "datacolumn", "initial_solutions", "average_time", "average_frequency", "smearing",
-        "uvmin", "map_size", "cell", "min_good_fraction", "min_coherence", "max_separation",
-        "source_config", "source_steps", "overrides", "source_settings",
+        "prepare", "phase_up", "uvmin", "map_size", "cell", "min_good_fraction",
+        "min_coherence", "max_separation", "source_config", "source_steps", "overrides",
+        "source_settings",
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:

@@ -20,6 +20,7 @@ from selfcal.settings import (
 )
 from selfcal.templates import TEMPLATE_DIR, check_settings
 from steps import STEPS, build_steps
+from steps.field_data import PREPARE_OPTIONS, check_prepare
 
 __all__ = ["FIELD_OPTIONS", "FLUX", "load_field_settings", "source_settings", "threads_of"]
 
@@ -52,6 +53,7 @@ FIELD_OPTIONS: tuple[Option, ...] = (
            "channel width of a source's data; auto: by its map", words=("auto",), minimum=0),
     Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's edge",
            minimum=0.0001),
+    *PREPARE_OPTIONS,
     Option("uvmin", "length", "20km",
            "shorter baselines of a source's data are flagged: they see the rest of the field",
            minimum=0),
@@ -120,6 +122,7 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
         if not values[name] and not (name == "sources" and values["lbcs"]):
             raise ConfigError(f"{name} is empty", f"name the {name} in {path.name}")
     check_where(values["cluster"])
+    check_prepare(values)
     if Path(values["source_config"]).exists():  # workers run elsewhere
         values["source_config"] = str(Path(values["source_config"]).absolute())
     settings = Settings(values, origin, path, {})
@@ -169,6 +172,7 @@ def source_settings(
     confusion: float = 0.0,
     start_from: str = "",
     start_direction: str = "",
+    catalogue: str = "",
 ) -> dict[str, Any]:
     """Return the config of one source's run, checked.
 
@@ -186,6 +190,8 @@ def source_settings(
         What other sources of the field are in the data, relative to the source itself.
     start_from, start_direction : str
         h5parm that the data are corrected with, and its direction; empty: none.
+    catalogue : str
+        The source's entry for closure_stats; empty: none.
 
     Raises
     ------
@@ -209,6 +215,8 @@ def source_settings(
             raise unknown_name("setting in source_settings", str(key), own)
         config[key] = value
     overrides = {"initial_model": _model_fit(confusion), "startup": {"start_applied": True}}
+    if catalogue:
+        overrides["closure_stats"] = {"catalogue": catalogue}
     for step, values in config.get("overrides", {}).items():
         overrides[step] = {**overrides.get(step, {}), **values}
     for step, values in settings["overrides"].items():

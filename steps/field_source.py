@@ -22,13 +22,14 @@ from libs import tables
 from libs.direction_gains import DirectionGains
 from libs.errors import InputError, ToolError
 from libs.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
-from libs.phase_shift import ShiftOptions, shift_data, smearing_limits
+from libs.phase_shift import ShiftOptions, smearing_limits
 from libs.process import run_tool, tail
 from libs.safe_files import replacing
 from libs.start_solutions import StartLimits, find_start
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
+from steps.field_data import give_to_members, make_data
 from steps.field_settings import source_settings, threads_of
 
 __all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "running_step"]
@@ -65,6 +66,9 @@ class SourceTask:
         The field's.
     identity : str
         Tells these data and this table from others.
+    entry : str
+        What the catalogue says of it, as `libs.catalogue_entry.CatalogueEntry.as_json`; empty:
+        only where it is.
     """
 
     name: str
@@ -78,6 +82,7 @@ class SourceTask:
     confusion: float
     settings: Settings = field(repr=False)
     identity: str = ""
+    entry: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -204,10 +209,13 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
             (task.ra_rad, task.dec_rad), task.name, seconds, hertz, task.column,
             task.settings["uvmin"],
         )  # fmt: skip
-        plan = shift_data(Path(ms), target, options, gains)
+        plan, how = make_data(
+            task.settings.values, Path(ms), target, options, gains,
+            threads=threads_of(task.settings),
+        )  # fmt: skip
         notes.append(
             f"{target.name}: {plan.rows} rows of {plan.integration_s:g} s,"
-            f" {plan.size_bytes / 1e6:.1f} MB"
+            f" {plan.size_bytes / 1e6:.1f} MB, by {how}"
         )
     text = json.dumps({"fingerprint": task.fingerprint, "notes": notes})
     write_atomically(made, text)
@@ -257,8 +265,9 @@ def _run(task: SourceTask, data: list[Path]) -> None:
     known = folder / "best.h5"
     start = (str(known), task.name) if known.exists() else ("", "")
     config = source_settings(
-        task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion, *start
-    )
+        task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion, *start,
+        _write_entry(task),
+    )  # fmt: skip
     path = folder / "source.yaml"
     write_atomically(path, yaml.safe_dump(_plain(config), sort_keys=False))
     log = folder / "run.out"
@@ -275,6 +284,18 @@ def _run(task: SourceTask, data: list[Path]) -> None:
         if not said:
             raise
         raise ToolError(said[-1].removeprefix("selfcal: "), f"see {log}") from error
+
+
+def _write_entry(task: SourceTask) -> str:
+    """Write what the catalogue says of the source, for its first model; return where."""
+    path = Path(task.folder) / "catalogue.json"
+    if not task.entry:
+        path.unlink(missing_ok=True)
+        return ""
+    # the run looks at the file's time: the same entry stays as it is
+    if not path.exists() or path.read_text() != task.entry:
+        write_atomically(path, task.entry)
+    return str(path)
 
 
 def _plain(config: dict[str, Any]) -> Any:
@@ -350,6 +371,7 @@ def _own_solutions(folder: Path, product: str) -> str:
         return ""
     with replacing(target) as beside:
         shutil.copyfile(source, beside)
+    give_to_members(folder / "data", target)
     return target.name
 
 
