@@ -17,8 +17,9 @@ __all__ = ["examine"]
 NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
           "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
 OPTIONAL = {
-    "dp3": "a second program that applies h5parms",
+    "dp3": "data of a field's sources, core stations added up",
     "losoto": "a second reader of h5parms",
+    "pyvo": "asking LoTSS, FIRST and LBCS",
     "lofarantpos": "simulations of LOFAR",
     "distributed": "sources of a field side by side",
 }
