@@ -41,9 +41,7 @@ def summary_of(workdir: Path, *rows: dict[str, str], status: str = "") -> dict[s
     return made
 
 
-TEST_IMAGE = step_row(
-    "test_image", metrics=INITIAL, products={"image": "images/test_image.fits"}
-)
+TEST_IMAGE = step_row("test_image", metrics=INITIAL, products={"image": "images/test_image.fits"})
 P0 = step_row("p0", reason="SNR 50 -> 90", metrics=image(90.0, calmode="p"), tables=[table("p0")],
               products={"image": "images/p0.fits"})  # fmt: skip
 P1 = step_row("p1", "rejected", reason="SNR fell 90 -> 80", tables=[table("p0")],
@@ -134,3 +132,19 @@ def test_warnings_and_the_untouched_data_of_a_demonstration(tmp_path: Path) -> N
     made = summary_of(tmp_path, startup("a"), TEST_IMAGE, loud, report)
     assert made["warnings"] == ["flux changed by +9 %"]
     assert made["untouched"]["snr"] == 300.0
+
+
+def test_agreement_with_closure_quantities(tmp_path: Path) -> None:
+    metrics = {"closure_phases": 300, "closure_amplitudes": 60, "phase_floor_rad": 0.035,
+               "amplitude_floor": 0.02, "initial_model_phase_chi2": 0.9,
+               "initial_model_amplitude_chi2": 0.8, "final_image_phase_chi2": 1.2}  # fmt: skip
+    check = step_row("closure_check", metrics=metrics)
+    made = summary_of(tmp_path, startup("a"), TEST_IMAGE, P0, check)
+    assert made["closure"] == {
+        "closure_phases": 300, "closure_amplitudes": 60, "phase_floor_rad": 0.035,
+        "amplitude_floor": 0.02, "initial_model": {"phase_chi2": 0.9, "amplitude_chi2": 0.8},
+        "final_image": {"phase_chi2": 1.2},
+    }  # fmt: skip
+    assert made["final"]["snr"] == 90.0, "the check is no round"
+    skipped = step_row("closure_check", "skipped", reason="no closure quantities")
+    assert "closure" not in summary_of(tmp_path, startup("a"), TEST_IMAGE, P0, skipped)

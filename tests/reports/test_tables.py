@@ -39,6 +39,16 @@ def test_final_table_has_untouched_data_and_targets() -> None:
     assert final_table({}) == ""
 
 
+def test_final_table_ends_with_closure_quantities() -> None:
+    closure = {"initial_model": {"phase_chi2": 0.7231, "amplitude_chi2": 0.7},
+               "final_image": {"phase_chi2": 1.234}}  # fmt: skip
+    last = final_table({**SUMMARY, "closure": closure}).splitlines()[-1]
+    assert last == (
+        "reduced chi2 of closure phases and log closure amplitudes:"
+        " first model 0.723 and 0.700, final image 1.23 and -"
+    )
+
+
 def test_gain_rows_have_the_recorded_columns() -> None:
     solutions = make_gains(antennas=5, spws=2)
     rows = gains_rows(solutions, step="p1", ms="a.ms")
