@@ -42,11 +42,23 @@ def apply_to_original(workdir: Path, to: str | None) -> Iterator[str]:
         raise ConfigError(f"{workdir} holds no finished run", "run the pipeline first")
     with hold_workdir(workdir):
         summary = json.loads((workdir / "summary.json").read_text())
+        _refuse_started(workdir)
         if not summary["tables"]:
             raise ConfigError("the run accepted no solutions", "there is nothing to apply")
         resolved = yaml.safe_load((workdir / "resolved.yaml").read_text())
         for source, refs in _targets(workdir, resolved, to):
             yield _apply(source, refs, workdir)
+
+
+def _refuse_started(workdir: Path) -> None:
+    """What a run started from is in its h5parm, not in its gain tables."""
+    startup = State(workdir).get("startup")
+    if startup and startup.result.metrics.get("start_corrected"):
+        given = startup.result.metrics["started_from"]
+        raise ConfigError(
+            f"the run started from the solutions of {given}, which its tables do not hold",
+            f"use solutions apply {workdir / 'solutions.h5'} MS, which holds both",
+        )
 
 
 def _targets(
@@ -67,12 +79,6 @@ def _targets(
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",
-        )
-    if startup and startup.result.metrics.get("start_corrected"):
-        given = startup.result.metrics["started_from"]
-        raise ConfigError(
-            f"the run started from the solutions of {given}, which its tables do not hold",
-            f"use solutions apply {workdir / 'solutions.h5'} MS, which holds both",
         )
     for source in wanted:
         path = Path(to).resolve() if to else source.path

@@ -111,6 +111,18 @@ def test_gain_solutions_there_and_back() -> None:
     assert (back.polarization, back.antenna) == (("R", "L"), original.antenna)
 
 
+def test_gains_of_snr_0_are_no_solutions() -> None:
+    """Data of an antenna left as they came: its gain of 1 is not known to be right."""
+    snr = np.full((3, 2, 4, 2), 5.0)
+    snr[:, :, 2] = 0.0
+    table = from_gain_solutions(gains(snr=snr))
+    assert not table.valid[:, :, 2].any() and table.valid[:, :, [0, 1, 3]].all()
+    assert (table.phase_rad[:, :, 2] == 0).all() and (table.amplitude[:, :, 2] == 1).all()
+    # a table that says nothing of SNR
+    unknown = from_gain_solutions(gains(snr=np.zeros((3, 2, 4, 2))))
+    assert (unknown.weight == 1).all()
+
+
 def test_a_gain_common_to_both_feeds_is_written_for_both(tmp_path) -> None:
     one = gains()
     common = replace(

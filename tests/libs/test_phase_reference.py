@@ -40,6 +40,26 @@ def test_referring_takes_the_tec_along() -> None:
     np.testing.assert_allclose(baselines(got), baselines(table), atol=1e-9)
 
 
+@pytest.mark.parametrize("which", ["both", "first", "second"])
+def test_phases_with_tecs_and_without_get_one_reference(which: str) -> None:
+    """Of several frequencies, where TEC and what is left of the phase both turn."""
+    rng = np.random.default_rng(2)
+
+    def with_tec(table, wanted):
+        return replace(table, tec_tecu=rng.uniform(-1, 1, (3, 4, 1))) if wanted else table
+
+    one = with_tec(solset(seed=3), which in ("both", "first"))
+    other = with_tec(solset(seed=4), which in ("both", "second"))
+    got = aligned(one, other, "DE601HBA")
+    turned = got.gain[:, :, 1] / other.gain[:, :, 1]
+    np.testing.assert_allclose(np.angle(turned), 0, atol=1e-9)
+    np.testing.assert_allclose(baselines(got), baselines(one), atol=1e-9)
+    flat = referred(one, "DE602HBA")
+    np.testing.assert_allclose(np.angle(flat.gain[:, :, 2]), 0, atol=1e-9)
+    lost = aligned(flagged(one, station="UK608HBA"), other, "DE601HBA")
+    assert lost.tec_tecu is not None and not lost.tec_tecu[:, 3].any()
+
+
 def test_no_reference_no_solution() -> None:
     table = flagged(solset(seed=1), station="CS001HBA0", times=1)
     got = referred(table, "CS001HBA0")
