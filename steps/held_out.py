@@ -64,7 +64,8 @@ class HeldOut:
     ----------
     choice : HeldOutChoice
     coherence : HeldOutCoherence or None
-        Of the chosen solve; None when there is none.
+        Of the chosen solve, None when there is none; of antennas with a fallback the value is
+        that of their longer interval, whose solutions they keep.
     fallback : dict of str to Candidate or None
         For each incoherent antenna the solve of the shortest longer interval at which it is
         coherent; None where there is no such interval.
@@ -137,10 +138,13 @@ def _with_coherence(
     for interval in sorted(longer) if lost else ():
         candidate = replace(best, solint_s=interval)
         again = held_out_coherence(sums, candidate, refants=refants, minblperant=minblperant)
-        for name, good in zip(again.antenna, again.coherent, strict=True):
+        values = coherence.coherence.copy()
+        for i, (name, good) in enumerate(zip(again.antenna, again.coherent, strict=True)):
             if good and name in lost:
                 fallback[name] = candidate
+                values[i] = again.coherence[i]
                 lost.discard(name)
+        coherence = replace(coherence, coherence=values)
     seen = np.flatnonzero(coherence.coherent)
     apart = sums.position_m[seen][:, None] - sums.position_m[seen][None]
     longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0

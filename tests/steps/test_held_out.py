@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from libs.calibration import SolveOptions
-from libs.holdout import Candidate, HeldOutChoice, Score
+from libs.holdout import Candidate, HeldOutChoice, HeldOutCoherence, Score
 from steps import held_out
 from steps.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
 
@@ -71,3 +71,24 @@ def test_a_tec_is_tried_only_for_the_solver_that_has_it(
     context.tools.solver.name = solver
     ask_held_out(context, Path("a.ms"), SolveOptions(), ())
     assert seen == [asked]
+
+
+def test_an_antenna_kept_from_a_longer_interval_has_the_coherence_of_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {30.0: [0.9, 0.1, 0.0], 60.0: [0.9, 0.2, 0.1], 120.0: [0.9, 0.7, 0.1]}
+
+    def tested(sums: Any, candidate: Candidate, **_: Any) -> HeldOutCoherence:
+        value = np.array(found[candidate.solint_s])
+        return HeldOutCoherence(("A", "B", "C"), value, 10 * value, value > 0.5, 0.01)
+
+    monkeypatch.setattr(held_out, "held_out_coherence", tested)
+    candidates = [Candidate(seconds) for seconds in found]
+    scores = tuple(Score(candidate, 10.0, 1.0, 1.0, 50) for candidate in candidates)
+    choice = HeldOutChoice(candidates[0], "", scores, 1.0)
+    sums = SimpleNamespace(position_m=np.zeros((3, 3)))
+    asked = held_out._with_coherence(sums, choice, (), 4)  # type: ignore[arg-type]
+    assert asked.fallback == {"B": candidates[2], "C": None}
+    assert asked.coherence is not None
+    assert asked.coherence.coherence.tolist() == [0.9, 0.7, 0.0]
+    assert asked.coherence.coherent.tolist() == [True, False, False]
