@@ -10,7 +10,7 @@ complex numbers, amplitudes as logarithms (or as power where single integrations
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "ClosureData",
     "ClosurePhases",
     "average_bispectra",
+    "bispectra_of",
     "chord_variance",
     "closure_quantities",
     "independent_quadrangles",
@@ -405,9 +406,14 @@ def average_bispectra(data: BaselineVisibilities, triangles: Int, interval_s: fl
     ValueError
         A triangle has a baseline that is not in the data.
     """
+    return bispectra_of(data, interval_s)(triangles)
+
+
+def bispectra_of(data: BaselineVisibilities, interval_s: float) -> Callable[[Int], Bispectra]:
+    """Return `average_bispectra` for some triangles after others: baselines are averaged once."""
     edges = time_blocks(data.time_s, interval_s)
     blocks = _baseline_blocks(data, edges)
-    return _bispectra(data, triangles, edges, blocks)
+    return lambda triangles: _bispectra(data, triangles, edges, blocks)
 
 
 def _steadied_power(power: Float, noise: Float, count: Int) -> tuple[Float, Float]:

@@ -18,7 +18,7 @@ from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, ndtr, 
 from libs.closure import (
     BaselineVisibilities,
     Bispectra,
-    average_bispectra,
+    bispectra_of,
     station_quality,
     time_blocks,
 )
@@ -39,6 +39,7 @@ Int = NDArray[np.int64]
 _SNR_CAP = 4.0  # samples better than this weigh the same: no single one decides
 _ALL_TRIANGLES = 20  # arrays up to this size use every triangle
 _NO_SKEW = 1e-5
+_GROUP_BYTES, _BYTES_PER_BISPECTRUM = 64 * 1024**2, 160
 _GAP = 5.0  # blocks further apart than this many intervals are not neighbours
 
 
@@ -211,7 +212,7 @@ class StationCoherence:
     false_alarm: float
 
 
-def _third_cumulant(weight: Float, partners: Int, nant: int, averaged: float) -> float:
+def _third_cumulant(weight: Float, partners: Int, products: int, averaged: float) -> float:
     """Third cumulant of a station's sum, which makes its null skewed.
 
     When a station sees noise on all its baselines, its closure phases are differences of
@@ -220,23 +221,67 @@ def _third_cumulant(weight: Float, partners: Int, nant: int, averaged: float) ->
 
     Parameters
     ----------
-    weight : (ntri, nproduct)
-        Weights of the station's triangles.
+    weight : (ntri, npicked)
+        Weights of the station's triangles, of some products spread over all.
     partners : (ntri, 2)
         Their other two stations.
+    products : int
+        Number of all products.
     averaged : float
         Mean number of integrations averaged.
     """
-    picked = np.unique(np.linspace(0, weight.shape[1] - 1, 24).astype(int))
     stations, local = np.unique(partners, return_inverse=True)
     local = local.reshape(partners.shape)
     total = 0.0
-    for n in picked:
+    for column in weight.T:
         matrix = np.zeros((len(stations), len(stations)))
-        matrix[local[:, 0], local[:, 1]] = weight[:, n]
+        matrix[local[:, 0], local[:, 1]] = column
         matrix += matrix.T
         total += float(np.einsum("ij,ji->", matrix @ matrix, matrix))
-    return total / 4 * weight.shape[1] / len(picked) / max(averaged, 1.0)
+    return total / 4 * products / max(weight.shape[1], 1) / max(averaged, 1.0)
+
+
+@dataclass(frozen=True)
+class _TriangleSums:
+    """What each triangle's products of neighbouring closure phases add up to, (ntri,) each."""
+
+    summed: Float  # real parts
+    total: Float  # weights
+    square: Float  # squared weights
+    count: Int  # products with a weight
+    picked: Float  # (ntri, npicked) weights of some products
+    products: int  # of each triangle
+    averaged: float  # mean number of integrations in a bispectrum
+
+
+def _triangle_sums(data: BaselineVisibilities, triangles: Int, interval_s: float) -> _TriangleSums:
+    """Add up the products, some triangles at a time: there may be more than memory holds."""
+    time_s = _block_times(data, interval_s)
+    parts: list[list[Float]] = []
+    products, integrations, cells = 0, 0, 0
+    average = bispectra_of(data, interval_s)
+    for group in np.array_split(triangles, _groups(data, len(triangles), len(time_s))):
+        bispectra = average(group)
+        product = _neighbour_products(bispectra, time_s, interval_s)
+        weight, products = np.abs(product), product.shape[1]
+        picked = np.unique(np.linspace(0, products - 1, 24).astype(int))[: 24 * min(products, 1)]
+        parts.append(
+            [product.real.sum(axis=1), weight.sum(axis=1), (weight**2).sum(axis=1),
+             (weight > 0).sum(axis=1), weight[:, picked]]
+        )  # fmt: skip
+        integrations += int(bispectra.count.sum())
+        cells += int((bispectra.count > 0).sum())
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    summed, total, square, count, some = columns
+    return _TriangleSums(
+        summed, total, square, count.astype(np.int64), some, products, integrations / max(cells, 1)
+    )
+
+
+def _groups(data: BaselineVisibilities, triangles: int, blocks: int) -> int:
+    """Number of groups of triangles whose bispectra fit into memory each."""
+    each = len(data.frequency_hz) * max(blocks, 1) * _BYTES_PER_BISPECTRUM
+    return max(1, -(-triangles * each // _GROUP_BYTES))
 
 
 def station_coherence(
@@ -261,21 +306,18 @@ def station_coherence(
     nant = len(data.antenna)
     coherence, p_value = np.zeros(nant), np.ones(nant)
     threshold, count = np.full(nant, np.inf), np.zeros(nant, np.int64)
-    if len(triangles):
-        bispectra = average_bispectra(data, triangles, interval_s)
-        product = _neighbour_products(bispectra, _block_times(data, interval_s), interval_s)
-        weight = np.abs(product)
-        averaged = float(bispectra.count[bispectra.count > 0].mean()) if weight.any() else 1.0
-    for a in range(nant if len(triangles) else 0):
+    sums = _triangle_sums(data, triangles, interval_s) if len(triangles) else None
+    for a in range(nant if sums else 0):
+        assert sums is not None
         own = np.flatnonzero((triangles == a).any(axis=1))
-        total = float(weight[own].sum())
+        total = float(sums.total[own].sum())
         if total == 0:
             continue
         partners = triangles[own][triangles[own] != a].reshape(-1, 2)
-        second = float((weight[own] ** 2).sum()) / 2
-        third = _third_cumulant(weight[own], partners, nant, averaged)
-        summed = float(product[own].real.sum())
-        coherence[a], count[a] = summed / total, int((weight[own] > 0).sum())
+        second = float(sums.square[own].sum()) / 2
+        third = _third_cumulant(sums.picked[own], partners, sums.products, sums.averaged)
+        summed = float(sums.summed[own].sum())
+        coherence[a], count[a] = summed / total, int(sums.count[own].sum())
         p_value[a] = _tail(summed, second, third)
         threshold[a] = _limit(false_alarm, second, third) / total
     return StationCoherence(
@@ -373,16 +415,27 @@ def _by_longest_baseline(
     nbl, length = len(data.ant1), data.length_m
     if not len(triangles):
         return np.zeros(nbl), np.zeros(nbl), np.zeros(nbl)
-    bispectra = average_bispectra(data, triangles, interval_s)
-    product = _neighbour_products(bispectra, _block_times(data, interval_s), interval_s)
-    longest = bispectra.baseline[
-        np.arange(len(triangles)), length[bispectra.baseline].argmax(axis=1)
-    ]
-    combined = np.zeros((nbl, product.shape[1]), complex)
-    np.add.at(combined, longest, product)
-    weights = np.zeros(nbl)
-    np.add.at(weights, longest, np.abs(product).sum(axis=1))
-    return combined.real.sum(axis=1), (np.abs(combined) ** 2).sum(axis=1) / 2, weights
+    index, time_s = data.baseline_index(), _block_times(data, interval_s)
+    i, j, k = triangles.T
+    baseline = np.stack([index[i, j], index[j, k], index[i, k]], axis=1)
+    longest = baseline[np.arange(len(triangles)), length[baseline].argmax(axis=1)]
+    summed, second, weights = np.zeros(nbl), np.zeros(nbl), np.zeros(nbl)
+    average = bispectra_of(data, interval_s)
+    # whole baselines at a time: their triangles are added before they are squared
+    groups = _groups(data, len(triangles), len(time_s))
+    for members in np.array_split(np.unique(longest), groups):
+        own = np.flatnonzero(np.isin(longest, members))
+        if not len(own):
+            continue
+        bispectra = average(triangles[own])
+        product = _neighbour_products(bispectra, time_s, interval_s)
+        place = np.searchsorted(members, longest[own])
+        combined = np.zeros((len(members), product.shape[1]), complex)
+        np.add.at(combined, place, product)
+        summed[members] = combined.real.sum(axis=1)
+        second[members] = (np.abs(combined) ** 2).sum(axis=1) / 2
+        np.add.at(weights, longest[own], np.abs(product).sum(axis=1))
+    return summed, second, weights
 
 
 def _longest_coherent(

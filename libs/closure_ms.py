@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,12 @@ log = logging.getLogger(__name__)
 Float = NDArray[np.float64]
 
 _BLOCK_FRACTION = 0.02  # widest frequency block, as a fraction of its frequency
-_MAX_BYTES = 2 * 1024**3
+_CHUNK_BYTES = 8 * 1024**2
+# Averages held at most, at the integrations of the data and at the intervals of the closures:
+# beyond them stretches of the observation are read, evenly spread. Closure quantities of so many
+# tell what there is to tell.
+_MOST_CELLS, _MOST_AVERAGES = 4e6, 1e6
+_STRETCH_S = 600.0
 _MIN_DIFFERENCES = 30  # fewer say nothing about the noise
 
 
@@ -51,8 +57,12 @@ def read_visibilities(
     combine_hands: bool | None = None,
     stations: Collection[str] = (),
     noise_from_data: bool = True,
+    interval_s: float = 60.0,
+    most_cells: float = _MOST_CELLS,
 ) -> BaselineVisibilities:
     """Read parallel hands, averaged over channels (and ``average_s``), with their noise.
+
+    Memory is bounded: of large data evenly spread stretches of time are read, see ``most_cells``.
 
     Parameters
     ----------
@@ -77,11 +87,15 @@ def read_visibilities(
     noise_from_data : bool
         Scale the noise of each baseline by what differences of neighbouring channels say
         (three or more channels in a block), because weights are often only relative.
+    interval_s : float
+        What the closure quantities will be averaged over, s.
+    most_cells : float
+        Most averages (baselines x blocks x times) that are held.
 
     Raises
     ------
     InputError
-        There are no unflagged data, or more than fit into 2 GiB.
+        There are no unflagged data.
     """
     summary = summarise(ms)
     wanted = tuple(s for s in summary.spws_used if not spws or s in spws)
@@ -91,14 +105,30 @@ def read_visibilities(
     if combine_hands is None:
         combine_hands = hands_are_copies(ms, column, where)
     hands = 1 if combine_hands else 2
-    grid, ant1, ant2 = _empty_grid(ms, summary, where, stations, average_s, blocks, hands)
+    times, present = _times_and_baselines(ms, summary, where, stations, blocks)
+    size = int(present.sum()) * hands * sum(len(b) for b in blocks.values())
+    length_s = max(summary.integration_s, average_s, 1e-3)
+    share = min(1.0, length_s / max(interval_s, 1e-3))
+    most = min(most_cells, _MOST_AVERAGES * most_cells / _MOST_CELLS / share)
+    kept = _spread(times, int(most / size * length_s / max(summary.integration_s, 1e-3)))
+    if len(kept) < len(times):
+        log.info("closure quantities of %d of %d integrations", len(kept), len(times))
+    grid, ant1, ant2 = _empty_grid(kept, present, average_s, blocks, hands)
+
+    def wanted_rows(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
+        good = np.isin(opened.getcol("TIME", low, count), kept)
+        good &= opened.getcol("FIELD_ID", low, count) == field
+        return np.asarray(
+            good & (opened.getcol("ANTENNA1", low, count) != opened.getcol("ANTENNA2", low, count))
+        )
+
     names = ["TIME", "ANTENNA1", "ANTENNA2", "UVW", "FLAG", "FLAG_ROW", "WEIGHT", column]
     with open_table(ms) as opened:
         spectrum = "WEIGHT_SPECTRUM" in opened.colnames() and opened.iscelldefined(
             "WEIGHT_SPECTRUM", 0
         )
     names += ["WEIGHT_SPECTRUM"] if spectrum else []
-    for chunk in chunks(ms, names, where=where):
+    for chunk in chunks(ms, names, max_bytes=_CHUNK_BYTES, where=wanted_rows):
         if chunk.spw in wanted:
             _add(grid, chunk, column, blocks[chunk.spw], hands, summary.weights_positive)
     return _finish(grid, ant1, ant2, summary, blocks, hands, noise_from_data)
@@ -142,16 +172,14 @@ def _frequency_blocks(
     return blocks
 
 
-def _empty_grid(
+def _times_and_baselines(
     ms: str | Path,
     summary: MsSummary,
     where: str,
     stations: Collection[str],
-    average_s: float,
     blocks: dict[int, list[tuple[int, slice, float]]],
-    hands: int,
-) -> tuple[_Grid, NDArray[np.int64], NDArray[np.int64]]:
-    """The grid, after a first pass over times and antennas."""
+) -> tuple[Float, NDArray[np.bool_]]:
+    """All times of the data, ascending, and which pairs of stations there are, (nant, nant)."""
     stamps: set[float] = set()
     nant = len(summary.antenna)
     present = np.zeros((nant, nant), bool)
@@ -166,18 +194,36 @@ def _empty_grid(
     present &= used[:, None] & used[None, :]
     if not present.any() or not stamps:
         raise InputError(f"{ms} has no unflagged baselines to read", "check field, spw and flags")
+    return np.array(sorted(stamps)), present
+
+
+def _spread(times: Float, most: int) -> Float:
+    """At most so many of the times, in stretches of ten minutes or more through all of them."""
+    most = max(most, 2)
+    if len(times) <= most:
+        return times
+    step = float(np.median(np.diff(times)))
+    length = max(10, int(np.ceil(_STRETCH_S / max(step, 1e-3))))
+    count = max(1, most // length)
+    length = min(most // count, len(times) // count)
+    starts = np.linspace(0, len(times) - length, count).astype(int)
+    return times[np.unique(starts[:, None] + np.arange(length))]
+
+
+def _empty_grid(
+    times: Float,
+    present: NDArray[np.bool_],
+    average_s: float,
+    blocks: dict[int, list[tuple[int, slice, float]]],
+    hands: int,
+) -> tuple[_Grid, NDArray[np.int64], NDArray[np.int64]]:
+    """The grid of these times and pairs of stations."""
     ant1, ant2 = np.nonzero(present)
-    baseline = np.full((nant, nant), -1, np.int64)
+    baseline = np.full(present.shape, -1, np.int64)
     baseline[ant1, ant2] = np.arange(len(ant1))
-    times = np.array(sorted(stamps))
     edges = time_blocks(times, max(average_s, 0.0))
     ntime = len(edges) - 1
     shape = (len(ant1), hands * sum(len(b) for b in blocks.values()), ntime)
-    if np.prod(shape, dtype=float) * 24 > _MAX_BYTES:
-        raise InputError(
-            f"{shape[0]} baselines x {shape[1]} blocks x {ntime} times exceed 2 GiB",
-            "average in time, widen block_hz, or name fewer stations or spws",
-        )
     return (
         _Grid(
             times,
@@ -280,13 +326,19 @@ def _finish(
     if not good.any():
         raise InputError(f"{summary.path} has no data with a weight", "check flags and weights")
     with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.where(good, np.sqrt(scale[:, None, None] / grid.weight), np.inf)
-        vis = np.where(good, grid.value / grid.weight, 0.0)
+        # in place: these are the largest arrays there are
+        vis, sigma = grid.value, grid.weight
+        vis /= grid.weight
+        vis[~good] = 0.0
+        np.divide(scale[:, None, None], sigma, out=sigma)
+        np.sqrt(sigma, out=sigma)
+        sigma[~good] = np.inf
         uvw = np.where(grid.rows[..., None] > 0, grid.uvw / grid.rows[..., None], 0.0)
     counts = np.bincount(grid.block_of_stamp)
     time_s = np.bincount(grid.block_of_stamp, weights=grid.stamps) / counts
     frequency = [centre for spw in blocks.values() for _, _, centre in spw]
-    kept = np.flatnonzero(good.any(axis=(0, 2)))
+    some = good.any(axis=(0, 2))
+    kept: Any = slice(None) if some.all() else np.flatnonzero(some)
     return BaselineVisibilities(
         time_s,
         summary.antenna,

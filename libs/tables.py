@@ -6,7 +6,7 @@ python-casacore is used for everything here; casatools, whose arrays are (corr, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
 CHUNK_BYTES = 32 * 1024**2  # what is made of a chunk takes several times as much
 _ENDS = ("ANTENNA1", "ANTENNA2")
 SLAB_ROWS = 2**20  # rows whose numbers and ids are held at once
+RowFilter = Callable[[Any, int, int], NDArray[np.bool_]]
 
 # FITS / AIPS++ Stokes codes of the POLARIZATION subtable
 CORR_NAMES = {
@@ -111,7 +112,11 @@ def _row_bytes(opened: Any, names: Sequence[str], first_row: int) -> int:
 
 
 def chunks(
-    path: str | Path, names: Sequence[str], *, max_bytes: int = CHUNK_BYTES, where: str = ""
+    path: str | Path,
+    names: Sequence[str],
+    *,
+    max_bytes: int = CHUNK_BYTES,
+    where: str | RowFilter = "",
 ) -> Iterator[Chunk]:
     """Read columns of a measurement set in chunks of one spectral window each.
 
@@ -123,13 +128,14 @@ def chunks(
         Columns to read.
     max_bytes : int
         Upper bound of the bytes read for one chunk.
-    where : str
-        TaQL condition on the rows; empty means all.
+    where : str or callable
+        TaQL condition on the rows, empty for all; or (table, first row, number of rows) -> (n,)
+        bool.
 
     Yields
     ------
     Chunk
-        In row order within each data description; data descriptions in order of their ids.
+        Within each `SLAB_ROWS` rows of the table by data description, then in row order.
     """
     with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
         spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
@@ -139,7 +145,11 @@ def chunks(
 
 
 def row_pieces(
-    opened: Any, names: Sequence[str], *, max_bytes: int = CHUNK_BYTES, where: str = ""
+    opened: Any,
+    names: Sequence[str],
+    *,
+    max_bytes: int = CHUNK_BYTES,
+    where: str | RowFilter = "",
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Yield data description and row numbers of pieces whose columns fit into ``max_bytes``.
 
@@ -150,23 +160,26 @@ def row_pieces(
     names, max_bytes, where
         As for `chunks`; nothing but DATA_DESC_ID and what the condition needs is read.
     """
-    for ddid in distinct(opened, "DATA_DESC_ID").tolist():
-        for rows in _slabs(opened, ddid, where):
+    for low, count in stretches(opened.nrows()):
+        ids = opened.getcol("DATA_DESC_ID", low, count)
+        wanted = _condition(opened, where, low, count)
+        for ddid in np.unique(ids[wanted]).tolist():
+            rows = low + np.flatnonzero((ids == ddid) & wanted)
             step = max(1, max_bytes // _row_bytes(opened, names, int(rows[0])))
             for start in range(0, len(rows), step):
                 yield ddid, rows[start : start + step]
 
 
-def _slabs(opened: Any, data_desc_id: int, where: str) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of a data description, a slab of the table at a time."""
-    for low, count in stretches(opened.nrows()):
-        wanted = opened.getcol("DATA_DESC_ID", low, count) == data_desc_id
-        if where and wanted.any():
-            slab = opened.selectrows(np.arange(low, low + count))
-            wanted &= np.asarray(slab.calc(where), bool)
-            slab.close()
-        if wanted.any():
-            yield low + np.flatnonzero(wanted)
+def _condition(opened: Any, where: str | RowFilter, low: int, count: int) -> NDArray[np.bool_]:
+    """Which rows of a slab are wanted."""
+    if callable(where):
+        return where(opened, low, count)
+    if not where:
+        return np.ones(count, bool)
+    slab = opened.selectrows(np.arange(low, low + count))
+    wanted = np.asarray(slab.calc(where), bool)
+    slab.close()
+    return wanted
 
 
 def read_rows(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from libs.tables import (
     CORR_NAMES,
     PARALLEL_HANDS,
+    RowFilter,
     chunks,
     column_names,
     distinct,
@@ -146,8 +148,8 @@ def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
     return frequency, [hands[int(setup)] for setup in setup_of]
 
 
-def _sampling(ms: Path, max_rows: int) -> str:
-    """Return a TaQL condition that takes whole, evenly spread integrations of a large data set.
+def _sampling(ms: Path, max_rows: int) -> RowFilter | str:
+    """Return a condition that takes whole, evenly spread integrations of a large data set.
 
     Whole integrations keep every baseline represented and are read from few places on the disk.
     """
@@ -159,8 +161,14 @@ def _sampling(ms: Path, max_rows: int) -> str:
     wanted = max(1, min(200, int(len(times) * max_rows / total)))
     length = max(1, int(len(times) * max_rows / total / wanted))
     starts = np.linspace(0, len(times) - length, wanted).astype(int)
-    ranges = [(times[start] - 1e-3, times[start + length - 1] + 1e-3) for start in starts]
-    return " || ".join(f"(TIME > {first:.4f} && TIME < {last:.4f})" for first, last in ranges)
+    first, last = times[starts] - 1e-3, times[starts + length - 1] + 1e-3
+
+    def within(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
+        time_s = opened.getcol("TIME", low, count)
+        place = np.searchsorted(first, time_s) - 1
+        return np.asarray((place >= 0) & (time_s < last[place]), bool)
+
+    return within
 
 
 def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, float]:
