@@ -15,6 +15,10 @@ spw = ""
 # CORRECTED_DATA when the input has it, else DATA.
 datacolumn = "auto"
 
+# h5parm of before, such as a field's solutions.h5: the data are corrected with the best solutions
+# it has for this target, and the run's are multiplied onto them. Empty: none.
+start_from = ""
+
 steps = [
     "startup",
     "save_init_flags",
@@ -58,4 +62,4 @@ init_parameters = {
     "test_image": {"uvmax": "coherent"},
 }
 global_parameters = {}  # {"niter": 50000}
-overrides = {}  # {"l5": {"ladder_top": "1200km"}}
+overrides = {}  # {"l5": {"ladder_top": "1200km"}, "split_trial_1": {"average_time": "auto"}}
