@@ -98,8 +98,8 @@ def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
 def unfit(ms: Path) -> str:
     """Return why DP3 should not prepare these data; empty: it can.
 
-    It takes one spectral window and one field, in order of time, and fills gaps between scans
-    with flagged rows.
+    It takes one spectral window of four correlations and one field, in order of time, and fills
+    gaps between scans with flagged rows.
     """
     with open_table(ms) as opened:
         columns = {name: np.asarray(opened.getcol(name))
@@ -107,6 +107,9 @@ def unfit(ms: Path) -> str:
     for name, words in (("DATA_DESC_ID", "spectral windows"), ("FIELD_ID", "fields")):
         if len(np.unique(columns[name])) > 1:
             return f"several {words}"
+    correlations = len(read_layout(ms).corr_types[int(columns["DATA_DESC_ID"][0])])
+    if correlations != 4:
+        return f"{correlations} correlation(s) in place of 4"
     if (np.diff(columns["TIME"]) < 0).any():
         return "rows that are not in order of time"
     times = np.unique(columns["TIME"])
