@@ -11,6 +11,8 @@ parts. So phase000 with amplitude000 is the calibration, and so is tec000 with p
 amplitude000; phase000 and tec000 together would count the TEC twice. The attribute `PART_OF` of
 the parts says so. In a table of one frequency, which stands for all, there is no such whole:
 tec000 and phase000 are factors there.
+
+Writing, `write_h5parm`, is in libs.h5parm_writer and may be imported from here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,16 @@ from numpy.typing import NDArray
 from libs.combine_gains import on_axes, tec_to_phase
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid, wrap_rad
-from libs.safe_files import replacing
+from libs.h5parm_writer import (
+    AXES,
+    PART_OF,
+    REST,
+    SOLSET,
+    TEC,
+    WHOLE,
+    as_written,
+    write_h5parm,
+)
 from libs.solset import (
     DIAGONAL,
     FULL_JONES,
@@ -57,21 +68,13 @@ __all__ = [
 log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
-SOLSET = "sol000"
-AXES = ("time", "freq", "ant", "dir", "pol")
 CONSTANT_FREQUENCY_HZ = 1e8
 """Stands on the frequency axis of a solution that has none."""
-
-PART_OF = "PART_OF"
-"""Attribute of a soltab that is a part of the one it names, not a factor beside it."""
 
 PHASE_TOLERANCE_RAD = 1e-5
 """Phases that differ by less from the sum of their parts are their sum."""
 
-_WHOLE, _REST, _TEC = "phase000", "phase001", "tec000"
 _TYPES = ("phase", "amplitude", "tec")
-# h5py's strings that fill their field end without NUL, and DP3 finds none of them.
-_ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
 _CIRCULAR = {"RR": "XX", "LL": "YY", "RL": "XY", "LR": "YX"}
 _FEEDS = {"X": "XX", "Y": "YY", "R": "XX", "L": "YY"}
 
@@ -138,7 +141,7 @@ def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
     return tuple(
         name
         for name, group in solset.items()
-        if isinstance(group, h5py.Group) and _text(group.attrs.get(PART_OF, b"")) == _WHOLE
+        if isinstance(group, h5py.Group) and _text(group.attrs.get(PART_OF, b"")) == WHOLE
     )
 
 
@@ -190,62 +193,6 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
         ) from error
 
 
-def write_h5parm(
-    path: Path, solset: Solset, datasets: Mapping[str, NDArray[Any]] | None = None
-) -> None:
-    """Write phase000 and amplitude000 with all five axes, and TEC, which has no frequencies.
-
-    One gain for both feeds is written for XX and YY. With TECs and several frequencies
-    phase000 is the whole phase, and its parts are beside it: tec000 and what is left, phase001
-    (see the top of this module). The file appears whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-    solset : Solset
-    datasets : mapping of str to array, optional
-        Further datasets of the solution set, which LoSoTo, DP3 and WSClean ignore.
-
-    Raises
-    ------
-    InputError
-        A name too long for the format, or a folder that cannot be written.
-    """
-    path = Path(path)
-    solset = as_written(solset)
-    _check_names(solset)
-    try:
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            group = file.create_group(SOLSET)
-            group.attrs["h5parm_version"] = np.bytes_(b"1.0")
-            _write_tables(group, solset)
-            for name, soltab in _soltabs(solset).items():
-                _write_soltab(group.create_group(name), name.rstrip("0123456789"), soltab, solset)
-            if solset.tec_tecu is not None and len(solset.frequency_hz) > 1:
-                for name in {_TEC, _REST} & set(group):
-                    group[name].attrs[PART_OF] = np.bytes_(_WHOLE.encode())
-            for name, values in (datasets or {}).items():
-                group.create_dataset(name, data=values)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error})", "check the folder and the space on the disk"
-        ) from error
-
-
-def as_written(solset: Solset) -> Solset:
-    """Return the solutions in the form in which a file holds them and reading gives them back."""
-    constant = len(solset.frequency_hz) == 1
-    if solset.polarization == SCALAR and not (constant and solset.tec_tecu is not None):
-        solset = solset.with_polarization(DIAGONAL)
-    if solset.full_jones and not constant:  # the phases of its elements have no common part
-        solset = tec_to_phase(solset)
-    if solset.tec_tecu is not None:
-        known = solset.valid.any(axis=(1, 4))
-        solset = replace(solset, tec_tecu=np.where(known, solset.tec_tecu, 0.0))
-    weight = np.minimum(solset.weight, 1e30).astype(np.float32).astype(float)
-    return replace(solset, weight=weight)
-
-
 # ---------------------------------------------------------------------------------- reading
 
 
@@ -270,10 +217,10 @@ def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> di
     present = soltab_names(solset)
     parts = parts_of_phase(solset)
     both = set(parts) & set(soltabs or ())
-    if _WHOLE in (soltabs or ()) and both:
+    if WHOLE in (soltabs or ()) and both:
         raise InputError(
-            f"{both.pop()} is a part of {_WHOLE}: together they would count it twice",
-            f"take {_WHOLE}, or {' and '.join(parts)}",
+            f"{both.pop()} is a part of {WHOLE}: together they would count it twice",
+            f"take {WHOLE}, or {' and '.join(parts)}",
         )
     unknown = [name for name in soltabs or () if name not in present]
     if unknown:
@@ -423,9 +370,9 @@ def _joined(parts: dict[str, Solset]) -> Solset:
 
 def _with_parts(solset: Solset, parts: Mapping[str, _Soltab], path: Path) -> Solset:
     """Split phases into TEC and what is left, where the file has these parts of them."""
-    if _TEC not in parts:
+    if TEC not in parts:
         return solset
-    tec, rest = parts[_TEC], parts.get(_REST)
+    tec, rest = parts[TEC], parts.get(REST)
     fits = all(
         len(tab.time_s) == len(solset.time_s)
         and (np.abs(tab.time_s - solset.time_s) <= TIME_TOLERANCE_S).all()
@@ -440,83 +387,5 @@ def _with_parts(solset: Solset, parts: Mapping[str, _Soltab], path: Path) -> Sol
         apart = np.abs(wrap_rad(solset.phase_rad - whole))[solset.valid]
         if not apart.size or apart.max() < PHASE_TOLERANCE_RAD:
             return replace(solset, phase_rad=left, tec_tecu=tec_tecu)
-    log.warning("%s: %s is not the sum of its parts any more: they are left out", path.name, _WHOLE)
+    log.warning("%s: %s is not the sum of its parts any more: they are left out", path.name, WHOLE)
     return solset
-
-
-# ---------------------------------------------------------------------------------- writing
-
-
-def _check_names(solset: Solset) -> None:
-    for kind, names, width in (
-        ("antenna", solset.antenna, _ANTENNA_WIDTH - 1),
-        ("direction", solset.direction, _DIRECTION_WIDTH - 3),
-    ):
-        long = [name for name in names if len(name.encode()) > width]
-        if long:
-            raise InputError(
-                f"the {kind} name {long[0]} is longer than {width} characters",
-                "an h5parm cannot hold it; rename it",
-            )
-
-
-def _bracketed(solset: Solset) -> list[bytes]:
-    return [f"[{name}]".encode() for name in solset.direction]
-
-
-def _write_tables(group: h5py.Group, solset: Solset) -> None:
-    antenna = np.zeros(
-        len(solset.antenna), dtype=[("name", f"S{_ANTENNA_WIDTH}"), ("position", "<f4", (3,))]
-    )
-    antenna["name"] = [name.encode() for name in solset.antenna]
-    antenna["position"] = solset.position_m
-    source = np.zeros(
-        len(solset.direction), dtype=[("name", f"S{_DIRECTION_WIDTH}"), ("dir", "<f8", (2,))]
-    )
-    source["name"] = _bracketed(solset)
-    source["dir"] = solset.direction_rad
-    for name, rows, title in (
-        ("antenna", antenna, b"Antenna names and positions"),
-        ("source", source, b"Source names and directions"),
-    ):
-        group.create_dataset(name, data=rows).attrs["TITLE"] = np.bytes_(title)
-
-
-def _soltabs(solset: Solset) -> dict[str, Array]:
-    """Return soltab name -> values, NaN where there is no solution."""
-    missing = ~solset.valid
-    tec = solset.tec_tecu
-    several = len(solset.frequency_hz) > 1
-    values: dict[str, Array] = {}
-    if tec is None or several:
-        values = {_WHOLE: solset.total_phase_rad, "amplitude000": solset.amplitude}
-    elif solset.phase_rad.any():
-        values = {_WHOLE: solset.phase_rad}
-    if tec is not None and not several and (solset.amplitude != 1).any():
-        values["amplitude000"] = solset.amplitude
-    tables = {name: np.where(missing, np.nan, array) for name, array in values.items()}
-    if tec is not None:
-        tables[_TEC] = np.where(missing.all(axis=(1, 4)), np.nan, tec)
-        if several and solset.phase_rad.any():
-            tables[_REST] = np.where(missing, np.nan, solset.phase_rad)
-    return tables
-
-
-def _write_soltab(group: h5py.Group, kind: str, val: Array, solset: Solset) -> None:
-    group.attrs["TITLE"] = np.bytes_(kind.encode())
-    axes = ("time", "ant", "dir") if kind == "tec" else AXES
-    weight = np.minimum(solset.weight, 1e30)
-    if kind == "tec":
-        weight = weight.max(axis=(1, 4))
-    values = {
-        "time": solset.time_s,
-        "freq": solset.frequency_hz,
-        "ant": np.array([n.encode() for n in solset.antenna], dtype=f"S{_ANTENNA_WIDTH}"),
-        "dir": np.array(_bracketed(solset), dtype=f"S{_DIRECTION_WIDTH}"),
-        "pol": np.array([p.encode() for p in solset.polarization], dtype="S3"),
-    }
-    for axis in axes:
-        group.create_dataset(axis, data=values[axis])
-    for name, array in (("val", val), ("weight", weight.astype(np.float32))):
-        dataset = group.create_dataset(name, data=array)
-        dataset.attrs["AXES"] = np.bytes_(",".join(axes).encode())
