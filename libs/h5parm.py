@@ -138,6 +138,8 @@ def soltab_names(solset: h5py.Group) -> dict[str, str]:
 
 def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
     """Return the soltabs that are parts of phase000, not factors beside it."""
+    if WHOLE not in solset:
+        return ()
     return tuple(
         name
         for name, group in solset.items()

@@ -238,10 +238,9 @@ def _parts(solset: h5py.Group) -> Iterator[Finding]:
                 f"beside {phases[0]}: the file does not say whether it is a part of it",
             )
         return
-    whole = solset.get("phase000")
-    if not isinstance(whole, h5py.Group) or "val" not in whole:
-        yield Finding("error", solset.name, f"no phase000, of which {parts[0]} is a part")
-        return
+    whole = solset["phase000"]
+    if "freq" not in whole or any("val" not in solset[name] for name in ("phase000", *parts)):
+        return  # said elsewhere
     total = np.zeros(whole["val"].shape)
     for name in parts:
         val = solset[name]["val"][()]
