@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.combine_gains import on_axes, tec_to_phase
+from libs.combine_gains import on_axes
 from libs.errors import InputError
 from libs.gain_grid import regrid, union_grid, wrap_rad
 from libs.h5parm_writer import (
@@ -351,8 +351,6 @@ def _joined(parts: dict[str, Solset]) -> Solset:
         if set(part.antenna) != set(first.antenna) or set(part.direction) != set(first.direction):
             raise ValueError("soltabs of different antennas or directions")
         part = regrid(part, time_s, frequency_hz)
-        if len(frequency_hz) > 1:
-            part = tec_to_phase(part)
         part = on_axes(part, first.antenna, first.position_m)
         if part.direction != first.direction:
             part = part.select_directions([part.direction.index(d) for d in first.direction])
