@@ -31,6 +31,7 @@ __all__ = [
     "restore_weights",
     "save_version",
     "save_weights",
+    "saved_weights",
     "versions",
 ]
 
@@ -260,6 +261,19 @@ def restore_weights(ms: str | Path, name: str) -> None:
     if extra:
         with open_table(ms, write=True) as opened:
             opened.removecols(extra)
+
+
+def saved_weights(ms: str | Path, name: str) -> Path:
+    """Return the table of weights saved under a name, row by row those of the measurement set.
+
+    Raises
+    ------
+    InputError
+        There are no such weights.
+    """
+    if not has_weights(ms, name):
+        raise InputError(f"no weights {name!r} are saved of {ms}", "save them first")
+    return _weight_folder(Path(ms)) / f"weights.{name}"
 
 
 def has_weights(ms: str | Path, name: str) -> bool:

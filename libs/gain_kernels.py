@@ -256,6 +256,32 @@ def _collect(v, w, factor, alive, first, second, pol, both, vis, wgt):
 
 
 @njit(cache=True)
+def _limit(vis, wgt):
+    """Let what is over three times as strong as the median count little in a robust solve.
+
+    Residuals say nothing before there are gains, and from a start that wild data have misled
+    Student-t weights do not find back. ``vis`` and ``wgt`` are sums, as `_condition` takes them.
+    """
+    size = np.zeros(vis.size)
+    count = 0
+    for value, weight in zip(vis.flat, wgt.flat):
+        if weight > 0.0:
+            size[count] = abs(value) / weight
+            count += 1
+    if count == 0:
+        return
+    most = 3.0 * np.median(size[:count])
+    for block in range(vis.shape[0]):
+        for b in range(vis.shape[1]):
+            for k in range(vis.shape[2]):
+                weight = wgt[block, b, k]
+                if weight > 0.0 and abs(vis[block, b, k]) > most * weight > 0.0:
+                    less = (most * weight / abs(vis[block, b, k])) ** 4
+                    vis[block, b, k] *= less
+                    wgt[block, b, k] *= less
+
+
+@njit(cache=True)
 def _reweigh(v, w, alive, first, second, gain, scalar, freedom, factor):
     """Student-t weights (EM) of the averaged visibilities from their residuals."""
     nblock, nbl, npol = v.shape
@@ -385,7 +411,11 @@ def solve_kernel(
         low, high = (0, nblock) if combine_blocks else (f, f + 1)
         v = np.empty((high - low, nbl, npol), np.complex128)
         w = np.empty((high - low, nbl, npol))
-        _condition(vis[t, low:high], wgt[t, low:high], mode, v, w)
+        summed, weight = vis[t, low:high], wgt[t, low:high]
+        if freedom > 0.0:
+            summed, weight = summed.copy(), weight.copy()
+            _limit(summed, weight)
+        _condition(summed, weight, mode, v, w)
         for b in range(nbl):
             if not mask[b]:
                 w[:, b, :] = 0.0

@@ -3,7 +3,10 @@
 ``statwt`` sets the weight of a visibility from the variance in a bin of channels and
 integrations of its baseline. With few samples in a bin the weights themselves are noise, and
 where the visibilities change within a bin (bandpass, phases not yet calibrated, source
-structure) they measure that change. In both cases the data get worse, so it is skipped.
+structure) they measure that change. In both cases the data get worse, so it is skipped. It is
+the second choice: where there are three channels or more and their noise is independent, the
+differences of neighbours show the noise alone, and pooling leaves little scatter in the weights
+(`libs.pooled_weights`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 
 from libs import flags
 from libs.casa import CasaSession
+from libs.pooled_weights import pool_weights
 from libs.sanitise import match_sigma
 from libs.tables import chunks, open_table, sample_baselines
 
@@ -30,6 +34,7 @@ __all__ = [
     "plan_statwt",
     "run_statwt",
     "statwt_kwargs",
+    "weigh",
 ]
 
 logger = logging.getLogger(__name__)
@@ -358,6 +363,59 @@ def run_statwt(
         logger.warning("%s: statwt undone: %s", ms.name, wrong)
         return StatwtResult(False, plan, f"undone: {wrong}", before, before, _weights(ms)[1])
     return StatwtResult(True, plan, plan.reason, before, after, median)
+
+
+def weigh(
+    ms: str | Path,
+    session: CasaSession,
+    *,
+    options: StatwtOptions | None = None,
+    log: Path | None = None,
+) -> str:
+    """Set weights from the noise of the data in the best way these allow; say which it was.
+
+    Pooled differences of neighbouring channels (`libs.pooled_weights`), else ``statwt``, else
+    the weights as they came. These are kept under ``before_statwt``, and restored beforehand
+    when they were saved already.
+
+    Parameters
+    ----------
+    ms : path
+        Working copy.
+    session : CasaSession
+    options : StatwtOptions, optional
+    log : Path, optional
+
+    Raises
+    ------
+    ToolError
+        ``statwt`` failed; the weights are as they were.
+    """
+    ms, options = Path(ms), options or StatwtOptions()
+    if flags.has_weights(ms, VERSION):
+        flags.restore_weights(ms, VERSION)
+    else:
+        flags.save_weights(ms, VERSION)
+    bins = [
+        choose_timebin(one.channels, one.interval_s, one.scan_times, options)
+        for one in _sampling(ms)
+    ]
+    if bins:
+        timebin_s = max(one[0] for one in bins)
+        pooled = pool_weights(ms, VERSION, timebin_s, column="CORRECTED_DATA")
+        if pooled.changed:
+            wrong, _ = _weights(ms, options.max_spread)
+            if not wrong:
+                return (
+                    f"weights from differences of channels in bins of {timebin_s:.3g} s, beyond"
+                    f" chance bins differ by {100 * pooled.bin_spread:.0f} % and baselines by"
+                    f" {100 * pooled.baseline_spread:.0f} %"
+                )
+            flags.restore_weights(ms, VERSION)
+            logger.warning("%s: weights from differences undone: %s", ms.name, wrong)
+    result = run_statwt(ms, session, options=options, log=log)
+    reason = result.reason.removeprefix("skipped: ")
+    return f"statwt {'done' if result.applied else 'skipped'}: {reason}"
 
 
 def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:

@@ -35,15 +35,15 @@ CALIBRATED = "calibrated"
 
 
 class SaveInitFlags(Step):
-    """Save the initial flags and weights, or put them back; then let statwt weigh the data."""
+    """Save the initial flags and weights, or put them back; then weigh the data by their noise."""
 
     options = (
-        Option("statwt", "bool", True, "weights from the scatter of the data, where bins allow"),
-        Option("min_samples", "int", 32, "fewest samples in a bin of statwt", minimum=2),
+        Option("statwt", "bool", True, "weights from the noise of the data, where they show it"),
+        Option("min_samples", "int", 32, "fewest samples in a bin", minimum=2),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
-        """Flags and weights as they came; statwt unless its bins hold too few samples."""
+        """Flags and weights as they came; then weights from the noise, where the data show it."""
         said: list[str] = []
         for ms in measurement_sets(context):
             set_note(ms, tables="", model="")
@@ -66,16 +66,14 @@ class SaveInitFlags(Step):
         if not context.options["statwt"]:
             if flags.has_weights(ms, statwt.VERSION):
                 flags.restore_weights(ms, statwt.VERSION)
-            return "statwt not asked for"
-        context.progress.activity(f"statwt {ms.name}")
-        result = statwt.run_statwt(
+            return "weights as they came"
+        context.progress.activity(f"weights of {ms.name}")
+        return statwt.weigh(
             ms,
             context.tools.session,
             options=statwt.StatwtOptions(min_samples=context.options["min_samples"]),
             log=context.workdir / "logs" / "statwt.log",
         )
-        reason = result.reason.removeprefix("skipped: ")
-        return f"statwt {'done' if result.applied else 'skipped'}: {reason}"
 
 
 class RflagInit(Step):

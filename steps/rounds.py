@@ -71,6 +71,8 @@ ROUND_OPTIONS = (
     Option("block", "int", 0, "channels of a frequency block with phases of its own; 0: a"
            " spectral window, and for TECs worked out", minimum=0),
     Option("minsnr", "float", 1.5, "solutions below this SNR are flagged", minimum=0),
+    Option("outliers", "bool", False, "weigh baselines that do not fit down: Student-t weights"
+           " (native solver)"),
     Option("minblperant", "int", 4, "fewest baselines an antenna must have", minimum=2),
     Option("solve_uvmin", "length", "0m", "shortest baseline in the solve", minimum=0),
     Option("solve_uvmax", "length", "0m", "longest baseline in the solve; 0: all", minimum=0),

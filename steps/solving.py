@@ -11,6 +11,7 @@ import numpy as np
 
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
+from libs.errors import ConfigError
 from libs.flux_scale import hold_flux_scale
 from libs.patch_gains import keep_coherent
 from libs.tec_table import keep_tec, read_tec, store_tec
@@ -147,6 +148,8 @@ def _options(
 ) -> tuple[SolveOptions, HeldOut | None]:
     """The template's options, or what held-out data make of them."""
     values = context.options
+    if values["outliers"] and context.tools.solver.name != "native":
+        raise ConfigError("gaincal has no weights against outliers", "set outliers = false")
     options = SolveOptions(
         solint=values["solint"] if values["solint"] != "auto" else "inf",
         combine=frozenset(values["combine"]),
@@ -157,6 +160,7 @@ def _options(
         minblperant=values["minblperant"],
         uvmin_m=values["solve_uvmin"],
         uvmax_m=values["solve_uvmax"],
+        robust=values["outliers"],
         solution=values["solution"] if calmode == "p" and values["solution"] != "auto" else "gain",
         channels_per_block=values["block"],
     )

@@ -10,7 +10,9 @@ import pytest
 
 from libs import tables
 from libs.caltable import read_solutions
+from libs.gains import NativeSolver
 from libs.h5parm_check import check
+from selfcal.pipeline import StepFailed
 from selfcal.step import StepResult
 from steps.solving import renew_tables
 from tests.steps.fake_tools import LIST, Looks, make_run
@@ -23,6 +25,12 @@ IMPROVING = {
     "selfcal_p2": Looks(1.0, 0.006),
     "selfcal_ap1": Looks(1.0, 0.004),
 }
+
+
+class NamedCasa(NativeSolver):
+    """Solves natively under the name of gaincal's adapter."""
+
+    name = "casa"
 
 
 def rounds_of(result: StepResult) -> list[str]:
@@ -161,3 +169,36 @@ def test_tables_beneath_are_solved_anew_against_a_newer_model(tmp_path: Path) ->
     assert np.abs(np.angle(before.gain)).max() > 1, "what it took out of the data"
     assert np.abs(np.angle(after.gain)).max() < 1e-3, "the data are the model"
     np.testing.assert_allclose(after.time_s, before.time_s, rtol=0, atol=1)
+
+
+def test_outliers_are_weighed_down_if_asked(tmp_path: Path) -> None:
+    found = {}
+    for wanted in (False, True):
+        pipeline, _ = make_run(
+            tmp_path / str(wanted), IMPROVING, names=LIST[:3], assignments={"p0.outliers": wanted}
+        )
+        pipeline.run()
+        ms = tmp_path / str(wanted) / "data" / "point.ms"
+        with tables.open_table(ms, write=True) as opened:
+            data = opened.getcol("DATA")
+            # one baseline is wild
+            wild = (opened.getcol("ANTENNA1") == 0) & (opened.getcol("ANTENNA2") == 1)
+            data[wild] *= np.complex64(20j)
+            opened.putcol("DATA", data)
+        again, _ = make_run(
+            tmp_path / str(wanted), IMPROVING, names=LIST[:4], assignments={"p0.outliers": wanted}
+        )
+        results = again.run()
+        assert results["p0"].metrics["solve_options"]["point.ms"]["robust"] is wanted
+        gain = read_solutions(tmp_path / str(wanted) / results["p0"].tables[0].path, ms).gain
+        truth = np.exp(1j * np.linspace(0, 2, 7))
+        error = gain[0, 0, :, 0] / truth
+        found[wanted] = np.degrees(np.abs(np.angle(error[0] / error[1:].mean())))
+    assert found[True] < 0.2 * found[False], found
+
+
+def test_the_casa_solver_has_no_weights_against_outliers(tmp_path: Path) -> None:
+    pipeline, _ = make_run(tmp_path, IMPROVING, names=LIST[:4], assignments={"p0.outliers": True})
+    pipeline.context.tools.solver = NamedCasa()
+    with pytest.raises(StepFailed, match="no weights against outliers"):
+        pipeline.run()
