@@ -376,7 +376,7 @@ def _shapes(
     minor = np.where(np.isfinite(arcsec("minor")), np.clip(arcsec("minor"), 0.0, major), major)
     names = {_split_unit(column)[0] for column in table.colnames}
     # LoTSS and PyBDSF call the fitted axes Maj and Min; FIRST fMaj and fMin
-    fitted = _split_unit(columns["major"])[0] == "maj" and "fmaj" not in names
+    fitted = _split_unit(columns["major"])[0] == "maj" and not names & {"fmaj", "first"}
     pa = np.nan_to_num(_numbers(table, columns["pa"])) if "pa" in columns else np.zeros(len(major))
     return [
         (

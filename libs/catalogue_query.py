@@ -74,7 +74,9 @@ def _ask(url: str, place_deg: tuple[float, float], radius_deg: float, name: str)
             "pip install pyvo, or give the catalogue as a file",
         ) from error
     try:
-        return pyvo.dal.SCSService(url).search(pos=place_deg, radius=radius_deg).to_table()
+        service = pyvo.dal.SCSService(url)
+        # 3: every column; by default some services leave the shapes out
+        return service.search(pos=place_deg, radius=radius_deg, verbosity=3).to_table()
     except (OSError, pyvo.dal.DALAccessError) as error:  # failed requests are OSErrors
         raise InputError(
             f"{name} did not answer at {url} ({' '.join(str(error).split())[:200]})",

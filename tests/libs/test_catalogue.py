@@ -190,7 +190,10 @@ def _service(calls: list[tuple[float, float]], error: Exception | None = None) -
         def __init__(self, url: str) -> None:
             assert url.startswith("https://")
 
-        def search(self, pos: tuple[float, float], radius: float) -> SimpleNamespace:
+        def search(
+            self, pos: tuple[float, float], radius: float, verbosity: int
+        ) -> SimpleNamespace:
+            assert verbosity == 3
             calls.append(pos)
             if error:
                 raise error

@@ -71,7 +71,7 @@ def test_fitted_axes_lose_the_beam_those_of_first_do_not(tmp_path: Path) -> None
     assert part.major_arcsec == pytest.approx(8.0)
     assert part.minor_arcsec == pytest.approx(2.5)
     head = "FIRST,RAJ2000,DEJ2000,Fpeak_mJy,Fint_mJy,Rms_mJy,Maj,Min,PA,fMaj,fMin,fPA\n"
-    path = lotss(tmp_path, "J14+52,210.0,52.0,90,100,0.1,10,-2,0,12,6,0", head=head)
+    path = lotss(tmp_path, "J14+52,14 00 00.0,+52 00 00,90,100,0.1,10,-2,0,12,6,0", head=head)
     (source,) = read_catalogue(path)
     assert (source.name, source.flux_jy, source.peak_jy) == ("J14+52", 0.1, 0.09)
     (part,) = find_entry([source], RA, DEC).components  # type: ignore[union-attr]
