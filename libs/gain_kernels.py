@@ -262,15 +262,11 @@ def _limit(vis, wgt):
     Residuals say nothing before there are gains, and from a start that wild data have misled
     Student-t weights do not find back. ``vis`` and ``wgt`` are sums, as `_condition` takes them.
     """
-    size = np.zeros(vis.size)
-    count = 0
-    for value, weight in zip(vis.flat, wgt.flat):
-        if weight > 0.0:
-            size[count] = abs(value) / weight
-            count += 1
-    if count == 0:
+    sums, weights = vis.ravel(), wgt.ravel()
+    present = weights > 0.0
+    if not present.any():
         return
-    most = 3.0 * np.median(size[:count])
+    most = 3.0 * np.median(np.abs(sums[present]) / weights[present])
     for block in range(vis.shape[0]):
         for b in range(vis.shape[1]):
             for k in range(vis.shape[2]):
