@@ -15,7 +15,14 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, ApplyResult
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, data_desc_ids, read_block, row_blocks, write_block
+from libs.row_blocks import (
+    RowBlock,
+    data_desc_ids,
+    first_rows,
+    read_block,
+    row_blocks,
+    write_block,
+)
 from libs.tables import CORR_NAMES, open_table
 
 __all__ = ["apply_tables"]
@@ -100,9 +107,9 @@ def apply_tables(
     with open_table(ms, write=True) as opened:
         ddid = data_desc_ids(opened)
         sizes = {}
-        for number in np.unique(ddid):
-            shape = opened.getcell("DATA", int(np.argmax(ddid == number))).shape
-            sizes[int(number)] = chunk_bytes // (int(np.prod(shape)) * 22 + 64)
+        for number, rows in first_rows(ddid).items():
+            shape = opened.getcell("DATA", int(rows[0])).shape
+            sizes[number] = chunk_bytes // (int(np.prod(shape)) * 22 + 64)
         for block in row_blocks(ddid, sizes):
             found = _apply_block(opened, block, layout, interpolators, calwt, flag_unsolved, buffer)
             before, after, total = before + found[0], after + found[1], total + found[2]

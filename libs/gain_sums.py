@@ -16,7 +16,7 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, SolveOptions
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, data_desc_ids, read_block, row_blocks
+from libs.row_blocks import RowBlock, data_desc_ids, first_rows, read_block, row_blocks
 from libs.solution_intervals import Intervals, find_intervals
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, open_table
 
@@ -285,7 +285,8 @@ def accumulate_batches(
         ddid = data_desc_ids(opened)
         intervals = find_intervals(opened, options.solint, "scan" in options.combine)
         with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-            spws = np.unique(descriptions.getcol("SPECTRAL_WINDOW_ID")[np.unique(ddid)])
+            windows = descriptions.getcol("SPECTRAL_WINDOW_ID")
+            spws = np.unique(windows[list(first_rows(ddid))])
         setup = _setup(ms, spws, channels_per_block)
         wanted = _wanted(opened, options)
         tables = [GainInterpolator.open(item, setup.channel_hz) for item in prior]
@@ -354,11 +355,13 @@ class _Reader:
         if wanted is not None:
             mine &= wanted
         rows_of = {}
-        for number in np.unique(ddid[mine]):
-            rows = np.flatnonzero(ddid == number)
-            rows_of[int(number)] = self.chunk_bytes // _row_bytes(self.opened, int(rows[0]))
-            if int(number) not in self.weights:
-                self.weights[int(number)] = weight_column(self.opened, rows)
+        for number, rows in first_rows(ddid, mine).items():
+            rows_of[number] = self.chunk_bytes // _row_bytes(self.opened, int(rows[0]))
+            if number not in self.weights:
+                found = weight_column(self.opened, rows)
+                if not found[1]:  # SIGMA may still be usable further on
+                    found = weight_column(self.opened, np.flatnonzero(ddid == number))
+                self.weights[number] = found
         for block in row_blocks(ddid, rows_of, mine):
             slot = intervals.row[block.rows] - np.int32(low)
             self._add(block, slot, origin, threads, vis, weight, times)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.tables import open_table
+from libs.tables import open_table, stretches
 
-__all__ = ["RowBlock", "data_desc_ids", "read_block", "row_blocks", "write_block"]
+__all__ = ["RowBlock", "data_desc_ids", "first_rows", "read_block", "row_blocks", "write_block"]
 
 # Runs shorter than this are faster read through a reference table than one by one.
 _SHORT_RUN = 8
@@ -51,6 +51,29 @@ def data_desc_ids(opened: Any) -> NDArray[np.int32]:
     return np.asarray(opened.getcol("DATA_DESC_ID"), np.int32)
 
 
+def first_rows(
+    data_desc_id: NDArray[Any], wanted: NDArray[np.bool_] | None = None
+) -> dict[int, NDArray[np.int64]]:
+    """Return rows of each data description that occurs: those of the first slab that has any.
+
+    Parameters
+    ----------
+    data_desc_id : (nrow,) int
+        Of every row of the table.
+    wanted : (nrow,) bool, optional
+        Rows that take part; default all.
+    """
+    found: dict[int, NDArray[np.int64]] = {}
+    for low, count in stretches(len(data_desc_id)):
+        ids = data_desc_id[low : low + count]
+        if wanted is not None:
+            ids = np.where(wanted[low : low + count], ids, -1)
+        for number in np.unique(ids[ids >= 0]).tolist():
+            if number not in found:
+                found[number] = low + np.flatnonzero(ids == number)
+    return found
+
+
 def row_blocks(
     data_desc_id: NDArray[Any],
     max_rows: dict[int, int],
@@ -67,12 +90,14 @@ def row_blocks(
     wanted : (nrow,) bool, optional
         Rows that take part; default all.
     """
-    for ddid in np.unique(data_desc_id if wanted is None else data_desc_id[wanted]):
-        mine = data_desc_id == ddid
-        rows = np.flatnonzero(mine if wanted is None else mine & wanted)
-        step = max(1, max_rows[int(ddid)])
-        for low in range(0, len(rows), step):
-            yield _block(int(ddid), rows[low : low + step])
+    for low, count in stretches(len(data_desc_id)):
+        ids = data_desc_id[low : low + count]
+        some = np.ones(count, bool) if wanted is None else wanted[low : low + count]
+        for ddid in np.unique(ids[some]):
+            rows = low + np.flatnonzero((ids == ddid) & some)
+            step = max(1, max_rows[int(ddid)])
+            for start in range(0, len(rows), step):
+                yield _block(int(ddid), rows[start : start + step])
 
 
 def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) -> NDArray[Any]:
