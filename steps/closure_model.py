@@ -153,8 +153,9 @@ class InitialModel(Step):
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),
         Option("phase_floor", "float", 0.02, "non-closing error of the phases, rad", minimum=0),
         Option("centre", "choice", "auto", "where the brightest component goes; auto: where the"
-               " phases over the band say, else the image's peak or, if doubtful, the phase centre",
-               choices=("auto", "peak", "phase_centre")),
+               " phases over the band say, else the image's peak or, if doubtful, the phase centre;"
+               " centroid: the model's centroid at the phase centre",
+               choices=("auto", "peak", "phase_centre", "centroid")),
         Option("field_of_view", "angle", "0arcsec",
                "largest offset of a component; 0: from the shortest baselines", minimum=0),
         Option("amplitude_floor", "float", 0.02, "non-closing error of the amplitudes", minimum=0),
@@ -253,6 +254,13 @@ class InitialModel(Step):
         self, context: Context, data: BaselineVisibilities, model: ComponentModel
     ) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
+        if context.options["centre"] == "centroid":
+            flux, l_rad, m_rad = (
+                np.array([getattr(c, name) for c in model.components])
+                for name in ("flux_jy", "l_rad", "m_rad")
+            )
+            return (-float(np.average(l_rad, weights=flux)),
+                    -float(np.average(m_rad, weights=flux))), ""  # fmt: skip
         start = self._start(context)
         if context.options["centre"] != "auto" or not model.accepted:
             return start, ""

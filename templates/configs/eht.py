@@ -48,7 +48,7 @@ instrument = "vlba"
 # seen. Baselines within a site see far more extended emission than the image can hold.
 init_parameters = {
     "test_image": {
-        "clean_radius": "55e-6arcsec",
+        "clean_radius": "50e-6arcsec",
         "uvmin": "100km",
         "robust": -1,
         "niter": 20000,
@@ -66,9 +66,9 @@ global_parameters = {
     "minblperant": 2,
 }
 
-# The image has no position of its own: the brightest component goes to the centre.
+# The image has no position of its own: the closure model goes to the middle of the disc.
 overrides = {
-    "initial_model": {"field_of_view": "60e-6arcsec", "centre": "phase_centre"},
+    "initial_model": {"field_of_view": "60e-6arcsec", "centre": "centroid"},
     "p0": {"solve_uvmin": "100km"},
     "p1": {"solve_uvmin": "100km"},
     "p2": {"solve_uvmin": "100km"},

@@ -88,6 +88,19 @@ def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]
     return InitialModel("initial_model")._start(context)  # type: ignore[arg-type]
 
 
+def test_the_centroid_at_the_phase_centre() -> None:
+    components = (
+        GaussianComponent(0.6, 0.0, 0.0, 0.0, 0.0, 0.0),
+        GaussianComponent(0.2, 4 * ARCSEC, -8 * ARCSEC, 0.0, 0.0, 0.0),
+    )
+    context, model = (
+        SimpleNamespace(options={"centre": "centroid"}),
+        SimpleNamespace(components=components),
+    )
+    centre, said = InitialModel("initial_model")._centre(context, None, model)  # type: ignore[arg-type]
+    assert centre == pytest.approx((-1 * ARCSEC, 2 * ARCSEC)) and said == ""
+
+
 def test_where_the_model_starts() -> None:
     peak = pytest.approx((20 * 0.5 * ARCSEC, 10 * 0.5 * ARCSEC))
     assert centre_of("peak", snr=1.0, band_hz=1e9) == peak
