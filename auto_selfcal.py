@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from libs.errors import ConfigError, SelfcalError
+from reports.drawer import Drawer
 from selfcal import __version__
 from selfcal.context import Context
 from selfcal.options import Option
@@ -127,7 +128,11 @@ def _start_logging(workdir: Path, quiet: bool) -> None:
 
 
 def _pipeline(
-    settings: Settings, steps: Sequence[Step], tools: Any, progress: Progress
+    settings: Settings,
+    steps: Sequence[Step],
+    tools: Any,
+    progress: Progress,
+    drawer: Drawer | None = None,
 ) -> Pipeline:
     workdir = settings.workdir
     context = Context(settings, workdir, tools, progress)
@@ -139,6 +144,10 @@ def _pipeline(
     def after(context: Context, step: Step, result: StepResult) -> None:
         resolved = settings_record(context, steps, state)
         write_atomically(workdir / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+        if drawer and "image" in result.products:
+            drawer.prepare()
+        if drawer and result.gains:
+            drawer.round_done(step.name)
 
     return Pipeline(steps, context, state, setup=setup, after=after)
 
@@ -171,7 +180,8 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
         settings["imager"], settings["solver"], workdir / "logs",
         stall_s=settings["tool_stall"], on_wait=progress.tick,
     )  # fmt: skip
-    pipeline = _pipeline(settings, steps, tools, progress)
+    drawer = Drawer(workdir)
+    pipeline = _pipeline(settings, steps, tools, progress, drawer)
     progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
     if tools.hint:
         progress.note(tools.hint)
@@ -182,12 +192,15 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
             restart=arguments.restart,
         )  # fmt: skip
     except StepFailed:
-        _finish(workdir, tools, progress, "failed", render=True)
+        _finish(drawer, tools, progress, "failed", render=True)
+        raise
+    except BaseException:
+        drawer.close()
         raise
     finally:
         tools.close()
     ran = pipeline.state.rows > rows_before
-    summary = _finish(workdir, tools, progress, "", render=ran or _report_is_old(workdir))
+    summary = _finish(drawer, tools, progress, "", render=ran or _report_is_old(workdir))
     print(final_table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
@@ -205,16 +218,15 @@ def _report_is_old(workdir: Path) -> bool:
 
 
 def _finish(
-    workdir: Path, tools: Any, progress: Progress, status: str, *, render: bool
+    drawer: Drawer, tools: Any, progress: Progress, status: str, *, render: bool
 ) -> dict[str, Any]:
     """Write summary.json and, where something changed, the report."""
-    from reports.html import write_report
     from reports.summary import write_summary
 
-    summary = write_summary(workdir, tools.versions(), status)
+    summary = write_summary(drawer.workdir, tools.versions(), status)
     if render:
         progress.begin("report")
-        write_report(workdir, lambda text: progress.tick())
+        drawer.write_report(lambda text: progress.tick())
         progress.end("plots/ and report.html written")
     return summary
 

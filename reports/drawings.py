@@ -35,11 +35,12 @@ from reports.style import format_number, format_quantity, save_figure
 from reports.summary_figure import summary_figure
 from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
 
-__all__ = ["Drawing", "comparable_steps", "draw_all"]
+__all__ = ["Drawing", "comparable_steps", "draw_all", "draw_round"]
 
 UNTOUCHED = "Untouched data"
 
 logger = logging.getLogger(__name__)
+_FAILURES = (SelfcalError, OSError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class _Plan:
 
 
 def draw_all(
-    run: Run, progress: Callable[[str], None] | None = None
+    run: Run,
+    progress: Callable[[str], None] | None = None,
+    drawn: Mapping[str, Sequence[Drawing]] | None = None,
 ) -> tuple[list[Drawing], list[str]]:
     """Draw every figure that the records allow.
 
@@ -88,6 +91,8 @@ def draw_all(
     run : Run
     progress : callable or None
         Told what is being drawn.
+    drawn : mapping of str to sequence of Drawing, optional
+        Figures that need not be drawn again, by name: see `draw_round`.
 
     Returns
     -------
@@ -99,21 +104,46 @@ def draw_all(
     drawings: list[Drawing] = []
     problems: list[str] = []
     for plan in _plans(run):
+        if drawn and plan.name in drawn:
+            drawings += drawn[plan.name]
+            continue
         if progress:
             progress(f"drawing {plan.name}")
         try:
-            drawn = plan.draw()
-            figures = drawn if isinstance(drawn, list) else [drawn]
-            pages = [figure for figure in figures if figure is not None]
-            for number, figure in enumerate(pages, 1):
-                suffix = f"_{number}" if len(pages) > 1 else ""
-                path = save_figure(figure, run.workdir / "plots" / f"{plan.name}{suffix}.png")
-                page = f" ({number} of {len(pages)})" if suffix else ""
-                drawings.append(Drawing(path, plan.title + page, plan.alt, plan.kind, plan.step))
-        except (SelfcalError, OSError, ValueError, RuntimeError) as error:
+            drawings += _draw(plan, run)
+        except _FAILURES as error:
             logger.warning("figure %s not drawn", plan.name, exc_info=True)
             problems.append(f"figure {plan.name} not drawn: {error}")
     return drawings, problems
+
+
+def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
+    """Draw the figures that nothing after a round can change, by name: those of its gains.
+
+    What cannot be drawn is left to `draw_all`, which says why.
+    """
+    drawn: dict[str, list[Drawing]] = {}
+    for row in run.rounds:
+        for plan in _round_plans(run, row) if row.step == step else ():
+            try:
+                drawn[plan.name] = _draw(plan, run)
+            except _FAILURES:
+                logger.warning("figure %s not drawn yet", plan.name, exc_info=True)
+    return drawn
+
+
+def _draw(plan: _Plan, run: Run) -> list[Drawing]:
+    """Draw the pages of a figure and write them."""
+    drawings = []
+    drawn = plan.draw()
+    figures = drawn if isinstance(drawn, list) else [drawn]
+    pages = [figure for figure in figures if figure is not None]
+    for number, figure in enumerate(pages, 1):
+        suffix = f"_{number}" if len(pages) > 1 else ""
+        path = save_figure(figure, run.workdir / "plots" / f"{plan.name}{suffix}.png")
+        page = f" ({number} of {len(pages)})" if suffix else ""
+        drawings.append(Drawing(path, plan.title + page, plan.alt, plan.kind, plan.step))
+    return drawings
 
 
 def _plans(run: Run) -> Iterator[_Plan]:
@@ -128,15 +158,7 @@ def _plans(run: Run) -> Iterator[_Plan]:
                 yield _image_plan(row, panel, images, row in steps)
     yield from _closure_plans(run)
     for row in run.rounds:
-        yield _Plan(
-            f"held_out_{row.step}",
-            f"What gains of each interval and kind gain on held-out data in {row.step}; "
-            "the choice is ringed.",
-            "Line chart of the decrease of chi-squared of held-out visibilities against the "
-            "solution interval.", "held_out", row.step,
-            partial(held_out_figure, row.metrics),
-        )  # fmt: skip
-        yield from _gain_plans(run, row)
+        yield from _round_plans(run, row)
 
 
 def _closure_plans(run: Run) -> Iterator[_Plan]:
@@ -150,6 +172,19 @@ def _closure_plans(run: Run) -> Iterator[_Plan]:
                 "Coherence of closure phases against baseline length, and of each station. "
                 + row.reason, "closure", row.step, partial(closure_figure, records),
             )  # fmt: skip
+
+
+def _round_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
+    """Plan the figures that are of one round alone."""
+    yield _Plan(
+        f"held_out_{row.step}",
+        f"What gains of each interval and kind gain on held-out data in {row.step}; "
+        "the choice is ringed.",
+        "Line chart of the decrease of chi-squared of held-out visibilities against the "
+        "solution interval.", "held_out", row.step,
+        partial(held_out_figure, row.metrics),
+    )  # fmt: skip
+    yield from _gain_plans(run, row)
 
 
 @dataclass(frozen=True)

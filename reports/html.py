@@ -44,7 +44,11 @@ HEADLINES = {
 }
 
 
-def write_report(workdir: str | Path, progress: Callable[[str], None] | None = None) -> Path:
+def write_report(
+    workdir: str | Path,
+    progress: Callable[[str], None] | None = None,
+    drawn: Mapping[str, Sequence[Drawing]] | None = None,
+) -> Path:
     """Draw all figures of a run and write ``report.html`` into its work directory.
 
     Parameters
@@ -53,6 +57,8 @@ def write_report(workdir: str | Path, progress: Callable[[str], None] | None = N
         The run may be complete, under way or failed.
     progress : callable or None
         Told what is being drawn.
+    drawn : mapping of str to sequence of Drawing, optional
+        Figures drawn already, by name.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def write_report(workdir: str | Path, progress: Callable[[str], None] | None = N
         No run was ever recorded there, or the report cannot be written.
     """
     run = read_run(workdir)
-    drawings, problems = draw_all(run, progress)
+    drawings, problems = draw_all(run, progress, drawn)
     path = run.workdir / "report.html"
     try:
         with replacing(path) as beside:

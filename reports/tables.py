@@ -10,8 +10,8 @@ from typing import Any
 
 from libs.gain_rows import GAIN_COLUMNS, gains_rows
 from libs.safe_files import replacing
+from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
-from reports.style import MISSING, common_unit, format_number
 
 __all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
 

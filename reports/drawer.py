@@ -1,0 +1,149 @@
+"""A program that draws a run's report beside it: most figures while the imager is at work.
+
+The run tells it over a pipe what there is to draw, in lines of JSON; it answers in the same way.
+Importing matplotlib and drawing the gains of every antenna then cost the run no time, nor memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from libs.errors import InputError, SelfcalError
+
+__all__ = ["Drawer", "main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+logger = logging.getLogger(__name__)
+
+
+class Drawer:
+    """The run's side. The program starts when there is something to draw.
+
+    Parameters
+    ----------
+    workdir : Path
+        Of the run.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir
+        self.process: subprocess.Popen[str] | None = None
+
+    def round_done(self, step: str) -> None:
+        """Have the figures of a round drawn."""
+        self._tell({"round": step})
+
+    def prepare(self) -> None:
+        """Start the program, so that it is ready when a round is done."""
+        self._tell({})
+
+    def write_report(self, progress: Callable[[str], None]) -> None:
+        """Have the report written, and wait for it; where the program fails, write it here."""
+        try:
+            if not self._tell({"report": True}) or not self._wait(progress):
+                from reports.html import write_report
+
+                write_report(self.workdir, progress)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the program."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            try:
+                stream.close()
+            except BrokenPipeError:  # it has ended already
+                logger.debug("the drawing program has closed its pipe")
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        folder = self.workdir / "logs"
+        folder.mkdir(exist_ok=True)
+        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        with (folder / "report.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "reports.drawer", str(self.workdir)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+
+    def _tell(self, message: dict[str, Any]) -> bool:
+        """Send a line; False when the program cannot be started or has ended."""
+        try:
+            if self.process is None:
+                self.process = self._start()
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            logger.warning("figures are not drawn beside the run", exc_info=True)
+            return False
+        return True
+
+    def _wait(self, progress: Callable[[str], None]) -> bool:
+        """Read answers until the report is written; False when the program ends before."""
+        assert self.process is not None and self.process.stdout is not None
+        for line in self.process.stdout:
+            answer = json.loads(line)
+            if "drawing" in answer:
+                progress(answer["drawing"])
+            if "error" in answer:
+                raise InputError(answer["error"], answer["remedy"])
+            if "written" in answer:
+                return True
+        logger.warning("the drawing program ended early; see logs/report.log")
+        return False
+
+
+def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
+    """Draw what the lines of ``orders`` ask for, until they end."""
+    # the run decides when this ends, also when the user interrupts it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from reports.drawings import Drawing, draw_round
+    from reports.html import write_report
+    from reports.records import read_run
+
+    def answer(**content: str) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    drawn: dict[str, list[Drawing]] = {}
+    for line in orders:
+        order = json.loads(line)
+        try:
+            if "round" in order:
+                drawn |= draw_round(read_run(workdir), order["round"])
+            if "report" in order:
+                write_report(workdir, lambda text: answer(drawing=text), drawn)
+                answer(written="report.html")
+        except SelfcalError as error:
+            logger.warning("not drawn", exc_info=True)
+            if "report" in order:
+                answer(error=error.cause, remedy=error.remedy)
+
+
+if __name__ == "__main__":
+    # what libraries print goes to the log, not among the answers
+    with os.fdopen(os.dup(1), "w") as pipe:
+        os.dup2(2, 1)
+        main(Path(sys.argv[1]), sys.stdin, pipe)

@@ -1,0 +1,52 @@
+"""The report drawn by a program beside the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from libs.errors import InputError
+from reports.drawer import Drawer
+from reports.html import write_report
+from tests.reports.fake_run import make_run
+
+
+def figures(workdir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (workdir / "plots").glob("*.png")}
+
+
+def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    write_report(workdir)
+    expected, page = figures(workdir), (workdir / "report.html").read_text()
+    for path in (workdir / "plots").iterdir():
+        path.unlink()
+    (workdir / "report.html").unlink()
+    drawer, told = Drawer(workdir), []
+    drawer.prepare()
+    drawer.round_done("p0")
+    drawer.round_done("ap1")
+    drawer.write_report(told.append)
+    assert figures(workdir) == expected
+    assert (workdir / "report.html").read_text().split("</head>")[1] == page.split("</head>")[1]
+    assert told and not any("phase_p0" in text for text in told), "drawn when the round was done"
+    assert drawer.process is None
+
+
+def test_a_program_that_dies_costs_no_report(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    drawer = Drawer(workdir)
+    drawer.prepare()
+    assert drawer.process is not None
+    drawer.process.kill()
+    drawer.process.wait()
+    drawer.write_report(lambda text: None)
+    assert (workdir / "report.html").exists() and figures(workdir)
+
+
+def test_what_the_user_can_mend_is_told(tmp_path: Path) -> None:
+    drawer = Drawer(tmp_path)
+    with pytest.raises(InputError):
+        drawer.write_report(lambda text: None)
+    assert drawer.process is None
