@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from libs.caltable_writer import FEEDS_KEYWORD, write_caltable
 from libs.errors import ConfigError, InputError
 from libs.solutions import GainSolutions
-from libs.tables import open_table
+from libs.tables import antenna_labels, open_table
 
 __all__ = [
     "CalTable",
@@ -128,8 +128,7 @@ def read_caltable(path: str | Path) -> CalTable:
         if info["type"] != "Calibration" or keywords.get("ParType") != "Complex":
             raise InputError(f"{path} is not a table of complex gains", "name a G, T or B table")
         with open_table(f"{path}::ANTENNA") as antennas:
-            labels = zip(antennas.getcol("NAME"), antennas.getcol("STATION"), strict=True)
-            names = tuple(n.strip() or s.strip() or f"ANT{i}" for i, (n, s) in enumerate(labels))
+            names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
             position = antennas.getcol("POSITION")
         with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
             frequency = [

@@ -18,7 +18,7 @@ from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
 from libs.row_blocks import RowBlock, data_desc_ids, first_rows, read_block, row_blocks
 from libs.solution_intervals import Intervals, find_intervals
-from libs.tables import CORR_NAMES, PARALLEL_HANDS, open_table
+from libs.tables import CORR_NAMES, PARALLEL_HANDS, antenna_labels, open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
 
@@ -182,9 +182,8 @@ def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) ->
         channel_block[int(spw)] = part + len(block_hz)
         block_hz += [float(frequency[part == k].mean()) for k in range(part[-1] + 1)]
         block_spw += [int(spw)] * (int(part[-1]) + 1)
-    labels = zip(names, stations, strict=True)
     return _Setup(
-        tuple(n.strip() or s.strip() or f"ANT{i}" for i, (n, s) in enumerate(labels)),
+        antenna_labels(names, stations),
         np.asarray(position, np.float64), spw_of, tuple(each[pol][0] for pol in pol_of), feeds,
         channel_hz, channel_block, np.array(block_hz), np.array(block_spw, np.int64),
     )  # fmt: skip

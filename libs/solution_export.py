@@ -15,7 +15,7 @@ from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
 from libs.solset import Solset
 from libs.solutions import GainSolutions
-from libs.tables import CORR_NAMES, open_table
+from libs.tables import CORR_NAMES, antenna_labels, open_table
 
 __all__ = ["export_caltable", "gains_for"]
 
@@ -71,12 +71,7 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
     """
     with open_table(f"{ms}::ANTENNA") as antennas:
         position = antennas.getcol("POSITION")
-        names = tuple(
-            name.strip() or station.strip() or f"ANT{i}"
-            for i, (name, station) in enumerate(
-                zip(antennas.getcol("NAME"), antennas.getcol("STATION"), strict=True)
-            )
-        )
+        names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
     if not set(names) & set(solset.antenna):
         raise InputError(
             f"{ms} and the solutions have no antenna in common", "name the data they are for"

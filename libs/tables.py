@@ -6,7 +6,7 @@ python-casacore is used for everything here; casatools, whose arrays are (corr, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from libs.errors import InputError
 __all__ = [
     "Chunk",
     "MsSummary",
+    "antenna_labels",
     "chunks",
     "column_names",
     "distinct",
@@ -295,16 +296,19 @@ class MsSummary:
         return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))
 
 
-def _subtable_facts(path: Path) -> dict[str, Any]:
-    with open_table(f"{path}::ANTENNA") as antennas:
-        names = antennas.getcol("NAME")
-        stations = antennas.getcol("STATION")
-        positions = antennas.getcol("POSITION")
-        diameters = antennas.getcol("DISH_DIAMETER")
-    names = [
+def antenna_labels(names: Iterable[str], stations: Iterable[str]) -> tuple[str, ...]:
+    """Return what antennas are called: NAME, else STATION, else ``ANT`` and the row's number."""
+    return tuple(
         name.strip() or station.strip() or f"ANT{i}"
         for i, (name, station) in enumerate(zip(names, stations, strict=True))
-    ]
+    )
+
+
+def _subtable_facts(path: Path) -> dict[str, Any]:
+    with open_table(f"{path}::ANTENNA") as antennas:
+        names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
+        positions = antennas.getcol("POSITION")
+        diameters = antennas.getcol("DISH_DIAMETER")
     with open_table(f"{path}::FIELD") as fields:
         field_names = tuple(fields.getcol("NAME"))
         directions = np.array(
