@@ -67,8 +67,8 @@ def test_the_ring_of_m87(tmp_path: Path, shared_data: Path, wsclean: Path) -> No
     assert closure["closure_phases"] > 250
     assert closure["initial_model"]["phase_chi2"] < 1.3
     assert closure["initial_model"]["amplitude_chi2"] < 1.3
-    assert closure["final_image"]["phase_chi2"] < 1.8
-    assert closure["final_image"]["amplitude_chi2"] < 1.8
+    assert closure["final_image"]["phase_chi2"] < 2.5
+    assert closure["final_image"]["amplitude_chi2"] < 2.5
     plane, header = final_image(tmp_path, summary)
     radius, depth = ring(plane, grid_of(header).cell_arcsec / MICRO)
     assert 15 < radius < 28

@@ -24,6 +24,7 @@ steps = [
     "p1",
     "p2",
     "ap1",
+    "closure_check",
     "split_trial_1",
     "report_results",
     "run_rflag_final",
