@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from libs.closure import ClosureData, chord_variance
 
@@ -248,16 +250,24 @@ class FitProblem:
 
 
 def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) -> int:
-    """Baselines less the rank of their station gains, summed over blocks."""
+    """Baselines less the rank of their station gains, summed over blocks.
+
+    The gains of connected stations are all determined where there is a loop of an odd number of
+    baselines, else all but one (van Nuffelen 1976: rank of the incidence matrix of a graph).
+    """
     patterns, counts = np.unique(used, axis=0, return_counts=True)
     total = 0
     for pattern, count in zip(patterns, counts, strict=True):
-        incidence = np.zeros((int(pattern.sum()), nant))
-        rows = np.arange(len(incidence))
-        incidence[rows, ant1[pattern]] = 1
-        incidence[rows, ant2[pattern]] = 1
-        rank = np.linalg.matrix_rank(incidence) if len(incidence) else 0
-        total += int(count) * (len(incidence) - int(rank))
+        one, two = ant1[pattern], ant2[pattern]
+        edges = np.ones(2 * len(one))
+        # each station twice, for two colours: without odd loops the colours fall apart
+        ends = np.concatenate([one, one + nant]), np.concatenate([two + nant, two])
+        doubled = coo_matrix((edges, ends), shape=(2 * nant, 2 * nant))
+        single = coo_matrix((edges[: len(one)], (one, two)), shape=(nant, nant))
+        pieces = connected_components(single, directed=False, return_labels=False)
+        colours = connected_components(doubled, directed=False, return_labels=False)
+        rank = nant - (colours - pieces)
+        total += int(count) * (len(one) - rank)
     return total
 
 
