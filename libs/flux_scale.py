@@ -9,28 +9,34 @@ from numpy.typing import NDArray
 
 from libs.tables import open_table
 
-__all__ = ["hold_flux_scale", "mean_pair_product"]
+__all__ = ["flux_factor", "hold_flux_scale", "mean_pair_product"]
 
 
-def mean_pair_product(amplitude: NDArray[np.floating], good: NDArray[np.bool_]) -> float:
+def mean_pair_product(
+    amplitude: NDArray[np.floating],
+    good: NDArray[np.bool_],
+    weight: NDArray[np.floating] | None = None,
+) -> float:
     """Return the mean of a_p a_q over all pairs of antennas and all intervals.
 
     That is the factor by which an image of data corrupted by these amplitudes, with baselines
-    of equal weight, is too bright.
+    of weight w_p w_q, is too bright.
 
     Parameters
     ----------
     amplitude : (ninterval, nant) float
     good : (ninterval, nant) bool
+    weight : (ninterval, nant) float, optional
+        Of the antennas; default: all alike.
 
     Returns
     -------
     float
         1 where no interval has two good antennas.
     """
-    value = np.where(good, amplitude, 0.0)
-    count = good.sum(axis=1)
-    pairs = count * (count - 1)
+    share = np.where(good, 1.0 if weight is None else weight, 0.0)
+    value = share * np.where(good, amplitude, 0.0)
+    pairs = share.sum(axis=1) ** 2 - (share**2).sum(axis=1)
     products = value.sum(axis=1) ** 2 - (value**2).sum(axis=1)
     return float(products.sum() / pairs.sum()) if pairs.sum() > 0 else 1.0
 
@@ -81,3 +87,44 @@ def hold_flux_scale(table: Path) -> dict[int, float]:
         if error is not None:
             opened.putcol("PARAMERR", error)
     return factors
+
+
+def flux_factor(table: Path) -> float:
+    """Return by what applying a gain table changes the flux of a naturally weighted image.
+
+    `hold_flux_scale` counts all antennas alike, the best guess while nothing is known of their
+    amplitudes. An image counts them by their weights: what a heavy antenna's wrong amplitude had
+    done to its flux, the table rightly takes back. The weight of an antenna's solution,
+    1 / error^2, stands for that of its data.
+
+    Parameters
+    ----------
+    table : Path
+        CASA gain table with errors.
+
+    Returns
+    -------
+    float
+        1 for a table without solutions or errors.
+    """
+    with open_table(table) as opened:
+        if "PARAMERR" not in opened.colnames() or opened.nrows() == 0:
+            return 1.0
+        keys = np.stack([opened.getcol("SPECTRAL_WINDOW_ID"), opened.getcol("TIME")])
+        antenna = opened.getcol("ANTENNA1")
+        gain, flag = np.abs(opened.getcol("CPARAM")), opened.getcol("FLAG")
+        error = np.abs(opened.getcol("PARAMERR"))
+    interval = np.unique(keys, axis=1, return_inverse=True)[1].ravel()
+    good = ~flag & (gain > 0) & (error > 0)
+    cells = gain.shape[1] * gain.shape[2]
+    shape = (int(interval.max()) + 1, cells, int(antenna.max()) + 1)
+    amplitude, weight, present = np.ones(shape), np.zeros(shape), np.zeros(shape, bool)
+    amplitude[interval, :, antenna] = gain.reshape(-1, cells)
+    present[interval, :, antenna] = good.reshape(-1, cells)
+    with np.errstate(divide="ignore"):
+        weight[interval, :, antenna] = np.where(good, 1 / error**2, 0.0).reshape(-1, cells)
+    rows = (-1, shape[2])
+    product = mean_pair_product(
+        amplitude.reshape(rows), present.reshape(rows), weight.reshape(rows)
+    )
+    return 1 / product if product > 0 else 1.0

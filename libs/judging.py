@@ -61,6 +61,7 @@ def judge(
     limits: Limits = Limits(),
     *,
     amplitude: bool = False,
+    expected_flux: float = 1.0,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
 
@@ -72,6 +73,9 @@ def judge(
     limits : Limits
     amplitude : bool
         The round changed amplitudes: the flux scale is watched.
+    expected_flux : float
+        By what factor the amplitudes themselves say the flux changes in a naturally weighted
+        image (`libs.flux_scale.flux_factor`); what lies between 1 and that is no drift.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def judge(
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
     if change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy:
         faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
-    drift = abs(change["total_flux_jy"])
+    drift = _outside(change["total_flux_jy"], expected_flux - 1)
     if amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0:
         faults.append(f"total flux changed {change['total_flux_jy']:+.1%} for that little SNR")
     summary = (
@@ -108,17 +112,18 @@ def judge(
         f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
     )
     warnings = []
-    if (
-        amplitude
-        and abs(change["total_flux_jy"]) > limits.flux_warning
-        and abs(lost_jy) > 2 * error_jy
-    ):
+    if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings.append(
             f"the amplitude round changed the total flux by {change['total_flux_jy']:+.1%}"
         )
     if faults:
         return Verdict(False, "; ".join(faults) + f" ({summary})", tuple(warnings))
     return Verdict(True, summary, tuple(warnings))
+
+
+def _outside(change: float, explained: float) -> float:
+    """By how much a change lies outside the range from nothing to what is explained."""
+    return max(change - max(explained, 0.0), min(explained, 0.0) - change, 0.0)
 
 
 _COMPARED = (

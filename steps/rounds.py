@@ -357,7 +357,14 @@ class GainRound(Step):
                 statistics, best.metrics, limits, coherent, options["min_coherent"]
             )
         else:
-            verdict = judge(statistics, best.metrics, limits, amplitude=self.amplitude)
+            verdict = judge(
+                statistics,
+                best.metrics,
+                limits,
+                amplitude=self.amplitude,
+                expected_flux=solve_metrics(trial.solved)["flux_factor"]
+                / best.metrics.get("flux_factor", 1.0),
+            )
         metrics = self._metrics(context, trial, statistics)
         try:
             aligned = compare(context.workdir / best.products["image"], image.products.image)

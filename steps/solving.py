@@ -12,7 +12,7 @@ import numpy as np
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
 from libs.errors import ConfigError
-from libs.flux_scale import hold_flux_scale
+from libs.flux_scale import flux_factor, hold_flux_scale
 from libs.patch_gains import keep_coherent
 from libs.tec_table import keep_tec, read_tec, store_tec
 from selfcal.context import Context
@@ -31,6 +31,7 @@ class Solved:
     result: SolveResult
     options: SolveOptions
     held_out: HeldOut | None
+    flux_factor: float = 1.0
 
 
 def adaptive(context: Context) -> bool:
@@ -77,9 +78,11 @@ def solve_round(
             result = context.tools.solver.solve(ms, table, options, beneath)
             if held_out is not None and context.options["incoherent"] == "keep":
                 _keep(context, ms, table, options, beneath, held_out)
+            factor = 1.0
             if options.calmode != "p":
                 hold_flux_scale(table)
-        solved.append(Solved(ms.name, result, options, held_out))
+                factor = flux_factor(table)
+        solved.append(Solved(ms.name, result, options, held_out, factor))
         refs.append(
             TableRef(
                 ms=ms.name,
@@ -223,6 +226,7 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
             np.mean([one.result.flagged_fraction for one in solved])
         ),
         "solution_snr_median": float(np.median([one.result.median_snr for one in solved])),
+        "flux_factor": float(np.mean([one.flux_factor for one in solved])),
         "solve_options": {
             one.ms: {
                 **asdict(one.options),

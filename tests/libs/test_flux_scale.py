@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.caltable import read_solutions
 from libs.caltable_writer import write_caltable
-from libs.flux_scale import hold_flux_scale, mean_pair_product
+from libs.flux_scale import flux_factor, hold_flux_scale, mean_pair_product
 from libs.solutions import GainSolutions
 from libs.tables import open_table
 from tests.libs.small_ms import TIME0_S, make_ms
@@ -173,3 +173,34 @@ def test_errors_are_scaled_with_the_gains(
     with open_table(table) as opened:
         error, gain = opened.getcol("PARAMERR"), np.abs(opened.getcol("CPARAM"))
     np.testing.assert_allclose(error, 0.1 * gain, rtol=1e-5)
+
+
+def test_a_heavy_antenna_explains_a_change_of_flux(tmp_path: Path, ms: Path) -> None:
+    """Antenna 0 has most of the weight and an amplitude 10 per cent too high."""
+    true = np.ones((4, 1, 6, 2))
+    true[:, :, 0] = 1.1
+    table = tmp_path / "ap.gcal"
+    write_caltable(table, solutions(true.astype(complex)), ms)
+    hold_flux_scale(table)
+    error = np.full(6, 0.1)
+    error[0] = 0.01
+    with open_table(table, write=True) as opened:
+        antenna = opened.getcol("ANTENNA1")
+        values = opened.getcol("PARAMERR")
+        values[:] = error[antenna][:, None, None]
+        opened.putcol("PARAMERR", values)
+    p, q = np.triu_indices(6, 1)
+    weight = 1 / (error[p] * error[q]) ** 2
+    held = np.abs(read_solutions(table, ms).gain)[0, 0, :, 0]
+    corrected = 1 / (held[p] * held[q]) * (true[0, 0, p, 0] * true[0, 0, q, 0])
+    before = np.average(true[0, 0, p, 0] * true[0, 0, q, 0], weights=weight)
+    change = np.average(corrected, weights=weight) / before
+    assert change == pytest.approx(0.94, abs=0.01)
+    assert flux_factor(table) == pytest.approx(change, rel=0.005)
+
+
+def test_without_solutions_no_flux_changes(tmp_path: Path, ms: Path) -> None:
+    table = tmp_path / "flagged.gcal"
+    gain = np.full((4, 1, 6, 2), 1.5 + 0j)
+    write_caltable(table, solutions(gain, np.ones(gain.shape, bool)), ms)
+    assert flux_factor(table) == 1.0

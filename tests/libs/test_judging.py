@@ -154,3 +154,13 @@ def test_a_rung_at_its_limits() -> None:
     assert not judge_ladder(changed(total_flux_jy=0.899), BEST, Limits(), 1, 0.5).accepted
     doubtful = {**changed(total_flux_jy=0.8), "flux_error_jy": 0.07}
     assert judge_ladder(doubtful, BEST, Limits(), 1, 0.5).accepted
+
+
+def test_a_flux_that_the_amplitudes_explain_is_no_drift() -> None:
+    heavy = changed(total_flux_jy=1.075)
+    assert not judge(heavy, BEST, amplitude=True).accepted
+    verdict = judge(heavy, BEST, amplitude=True, expected_flux=1.08)
+    assert verdict.accepted and not verdict.warnings
+    assert not judge(heavy, BEST, amplitude=True, expected_flux=1.07).accepted
+    assert not judge(heavy, BEST, amplitude=True, expected_flux=0.92).accepted
+    assert judge(changed(total_flux_jy=1.0), BEST, amplitude=True, expected_flux=1.08).accepted
