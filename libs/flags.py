@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 
 from libs.errors import InputError
-from libs.tables import chunks, column_names, fsync_tree, open_table, row_pieces
+from libs.tables import (
+    chunks,
+    column_names,
+    fsync_tree,
+    open_table,
+    read_rows,
+    row_pieces,
+    write_rows,
+)
 
 __all__ = [
     "FlagCount",
@@ -90,18 +98,8 @@ def _copy_values(source: Path, target: Path, names: Sequence[str], ms: Path) -> 
         open_table(ms) as opened,
     ):
         for _, rows in row_pieces(opened, names):
-            first, count = int(rows[0]), len(rows)
-            if int(rows[-1]) - first + 1 == count:
-                for name in names:
-                    if origin.iscelldefined(name, first):
-                        goal.putcol(name, origin.getcol(name, first, count), first, count)
-                continue
-            picked, put = origin.selectrows(rows), goal.selectrows(rows)
-            for name in names:
-                if picked.iscelldefined(name, 0):
-                    put.putcol(name, picked.getcol(name))
-            picked.close()
-            put.close()
+            defined = [name for name in names if origin.iscelldefined(name, int(rows[0]))]
+            write_rows(goal, rows, read_rows(origin, defined, rows))
 
 
 def _create(path: Path, ms: Path, names: Sequence[str]) -> None:

@@ -35,10 +35,12 @@ __all__ = [
     "stamp_spacing_s",
     "stretches",
     "summarise",
+    "write_rows",
 ]
 
 CHUNK_BYTES = 32 * 1024**2  # what is made of a chunk takes several times as much
 _ENDS = ("ANTENNA1", "ANTENNA2")
+_SHORT_RUN = 32  # rows; runs shorter than this are faster read through a selection
 SLAB_ROWS = 2**20  # rows whose numbers and ids are held at once
 RowFilter = Callable[[Any, int, int], NDArray[np.bool_]]
 
@@ -187,13 +189,26 @@ def read_rows(
     opened: Any, names: Sequence[str], rows: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """Return columns of some rows, (nrow,) increasing; consecutive ones without a selection."""
-    first, count = int(rows[0]), len(rows)
-    if int(rows[-1]) - first + 1 == count:
-        return {name: opened.getcol(name, first, count) for name in names}
-    part = opened.selectrows(rows)
-    columns = {name: part.getcol(name) for name in names}
-    part.close()
+    runs = _runs(rows)
+    if not runs:
+        part = opened.selectrows(rows)
+        columns = {name: part.getcol(name) for name in names}
+        part.close()
+        return columns
+    columns = {}
+    for name in names:
+        parts = [opened.getcol(name, first, count) for first, count in runs]
+        columns[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return columns
+
+
+def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First row and length of runs of consecutive rows; none when a selection is the better way."""
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
+    if len(starts) * _SHORT_RUN > len(rows):
+        return [(int(rows[0]), len(rows))] if len(starts) == 1 else []
+    lengths = np.diff(starts, append=len(rows))
+    return list(zip(rows[starts].tolist(), lengths.tolist(), strict=True))
 
 
 def stretches(rows: int, most: int = SLAB_ROWS) -> Iterator[tuple[int, int]]:
@@ -520,7 +535,7 @@ def ensure_data_column(path: str | Path, name: str, *, copy: str = "") -> None:
             else:
                 shape = np.shape(opened.getcell("DATA", int(rows[0])))
                 values = np.zeros((len(rows), *shape), np.complex64)
-            _write(opened, rows, {name: values})
+            write_rows(opened, rows, {name: values})
 
 
 def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
@@ -536,19 +551,22 @@ def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArr
         Values, first axis the row.
     """
     with open_table(path, write=True) as opened:
-        _write(opened, rows, columns)
+        write_rows(opened, rows, columns)
 
 
-def _write(opened: Any, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
-    """Write columns of some rows; consecutive ones without a selection."""
-    if len(rows) > 0 and (np.diff(rows) == 1).all():
+def write_rows(opened: Any, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:
+    """Write columns of some rows, (nrow,) increasing, of a table that is open for writing."""
+    runs = _runs(rows)
+    if not runs:
+        part = opened.selectrows(rows)
         for name, values in columns.items():
-            opened.putcol(name, values, int(rows[0]), len(rows))
-        return
-    part = opened.selectrows(rows)
+            part.putcol(name, values)
+        part.close()
     for name, values in columns.items():
-        part.putcol(name, values)
-    part.close()
+        place = 0
+        for first, count in runs:
+            opened.putcol(name, values[place : place + count], first, count)
+            place += count
 
 
 def tree_bytes(path: Path) -> int:
