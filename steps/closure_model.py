@@ -152,9 +152,8 @@ class InitialModel(Step):
         Option("max_components", "int", 6, "most components tried, 1 to 6", minimum=1),
         Option("amplitudes", "bool", True, "log closure amplitudes as well as phases"),
         Option("phase_floor", "float", 0.02, "non-closing error of the phases, rad", minimum=0),
-        Option("centre", "choice", "auto", "where the brightest component goes; auto: where the"
-               " phases over the band say, else the image's peak or, if doubtful, the phase centre;"
-               " centroid: the model's centroid at the phase centre",
+        Option("centre", "choice", "auto", "place of the brightest component; auto: by the phases"
+               " over the band or the image; centroid: the model's at the phase centre",
                choices=("auto", "peak", "phase_centre", "centroid")),
         Option("field_of_view", "angle", "0arcsec",
                "largest offset of a component; 0: from the shortest baselines", minimum=0),
