@@ -236,7 +236,7 @@ def test_a_wrong_config_is_found_before_a_run(config: dict[str, Any], says: str)
 
 def test_a_wrong_assignment_is_found_before_a_run() -> None:
     pairs = parse_assignments(["global_parameters.nitre=5"])
-    with pytest.raises(ConfigError, match="'nitre' .did you mean 'niter'"):
+    with pytest.raises(ConfigError, match=r"'nitre' .did you mean 'niter'"):
         check_settings(build_settings({}, None, pairs, list(STEPS)), build_steps(list(STEPS)))
 
 
