@@ -35,6 +35,7 @@ from libs.sources import (
 from libs.tables import (
     SLAB_ROWS,
     MsSummary,
+    chunks,
     distinct,
     fsync_tree,
     open_table,
@@ -136,7 +137,7 @@ def _size(count_bytes: int) -> str:
 
 
 def mstransform_options(
-    vis: Path, outputvis: Path, *, field: str, spw: str, datacolumn: str
+    vis: Path, outputvis: Path, *, field: str, spw: str, datacolumn: str, correlation: str = ""
 ) -> dict[str, Any]:
     """Return the arguments of mstransform for a working copy.
 
@@ -147,6 +148,8 @@ def mstransform_options(
         Selections in CASA's syntax; empty means all.
     datacolumn : str
         ``"data"`` or ``"corrected"``: what becomes DATA.
+    correlation : str
+        Correlations kept; empty means all.
     """
     return {
         "vis": str(vis),
@@ -154,6 +157,7 @@ def mstransform_options(
         "field": field,
         "spw": spw,
         "datacolumn": datacolumn,
+        "correlation": correlation,
         # Autocorrelations hold no phases and only mislead statistics of weights and flags.
         "taql": "ANTENNA1 != ANTENNA2",
         "keepflags": True,
@@ -215,11 +219,13 @@ def make_working_copy(
         if source.kind == "uvfits":
             tell(f"importing {source.path.name}")
             input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log)
+        hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
         with read_view(input_ms, scratch) as view:
             column, notes = _choose_column(view.path, datacolumn)
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
-            selection = {"field": field or source.field, "spw": spw}
+            selection = {"field": field or source.field, "spw": spw, "correlation": hands}
+            notes += [f"cross hands are empty: {hands} kept"] if hands else []
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
             _transform(source, view.path, options, session, log)
             own_every_file(part)
@@ -263,6 +269,23 @@ def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path
     if not (target / "table.dat").exists():
         raise ToolError(f"importuvfits made nothing of {source.vis}", f"see {session.log_dir}")
     return target
+
+
+def _hands_with_data(ms: Path) -> str:
+    """Return the parallel hands where the cross hands are empty throughout, else nothing.
+
+    UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
+    which one hand is flagged.
+    """
+    with open_table(f"{ms}::POLARIZATION") as opened:
+        types = [list(opened.getcell("CORR_TYPE", row)) for row in range(opened.nrows())]
+    if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
+        return ""
+    for chunk in chunks(ms, ["DATA", "FLAG"]):
+        cross = np.nan_to_num(chunk["DATA"][:, :, 1:3])
+        if np.any((cross != 0) & ~chunk["FLAG"][:, :, 1:3]):
+            return ""
+    return "RR,LL" if types[0][0] == 5 else "XX,YY"
 
 
 def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:

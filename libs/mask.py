@@ -245,7 +245,7 @@ def write_disc(
     ):
         header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
         header[f"CDELT{axis}"], header[f"CRPIX{axis}"] = step, pixel
-    header["EQUINOX"] = 2000.0
+    header["EQUINOX"], header["RADESYS"], header["SPECSYS"] = 2000.0, "FK5", "LSRK"
     return write_image(inside, mask_header(header), path)
 
 
