@@ -35,6 +35,10 @@ _ACCURACY = 1e-6
 _CHUNK_BYTES = 8 * 1024**2  # of MODEL_DATA; a sum of components takes tens of times as much
 _IMAGE_CHUNK_BYTES = 64 * 1024**2  # each chunk transforms the whole image
 
+# Fields of microarcseconds are below what w-gridding resolves: it returns NaN. Across so small a
+# field the longest baseline of the Earth turns by w (n - 1) = 3e-6 in the w term: nothing.
+_TINY_FIELD_ARCSEC = 0.01
+
 # The degridder computes exp(-2 pi i (u x + v y - w (n - 1))). With x = -l, because columns run
 # west, the measurement sets' sign comes out when v alone is turned.
 _NORTH_FLIPPED = np.array([1.0, -1.0, 1.0])
@@ -131,6 +135,7 @@ def model_visibilities(
     from ducc0.wgridder import dirty2vis
 
     total = np.zeros((len(uvw_m), len(frequency_hz)), dtype=np.complex128)
+    reach = max(model.terms.shape[1:]) * model.cell_rad + float(np.hypot(*model.offset_rad))
     fraction = (frequency_hz - model.frequency_hz) / (model.frequency_hz or 1.0)
     for power, term in enumerate(model.terms):
         if not term.any():
@@ -144,7 +149,7 @@ def model_visibilities(
             center_x=-model.offset_rad[0],
             center_y=model.offset_rad[1],
             epsilon=_ACCURACY,
-            do_wgridding=True,
+            do_wgridding=reach * ARCSEC_PER_RAD > _TINY_FIELD_ARCSEC,
             divide_by_n=False,
             nthreads=threads,
         )

@@ -42,6 +42,20 @@ def test_a_pixel_gives_the_visibilities_of_its_direction(x, y, east, north):
     assert np.abs(found - _direct(uvw, FREQUENCY, l, m, 1.5)).max() < 1e-5
 
 
+@pytest.mark.parametrize("cell_arcsec", [1.5e-6, 1e-5, 1e-4, 1e-3])
+def test_pixels_of_microarcseconds(cell_arcsec):
+    """Fields on either side of the limit below which the w term is left out."""
+    uvw = np.random.default_rng(8).uniform(-1e7, 1e7, (200, 3))
+    frequency = np.array([227e9, 229e9])
+    cell = np.deg2rad(cell_arcsec / 3600)
+    terms = np.zeros((1, 512, 512))
+    terms[0, 260, 200], terms[0, 500, 10] = 0.5, 0.25
+    found = model_visibilities(ModelImage(terms, 0.0, cell), uvw, frequency)
+    direct = _direct(uvw, frequency, 56 * cell, 4 * cell, 0.5)
+    direct += _direct(uvw, frequency, 246 * cell, 244 * cell, 0.25)
+    assert np.abs(found - direct).max() < 1e-5
+
+
 def test_visibilities_are_linear_in_the_model():
     rng = np.random.default_rng(2)
     first, second = rng.normal(size=(2, 1, 32, 32))
