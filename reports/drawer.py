@@ -134,7 +134,9 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
             if "round" in order:
                 drawn |= draw_round(read_run(workdir), order["round"])
             if "report" in order:
-                write_report(workdir, lambda text: answer(drawing=text), drawn)
+                # nothing else runs any more; this program has no threads and may be forked
+                cores = min(4, os.cpu_count() or 1)
+                write_report(workdir, lambda text: answer(drawing=text), drawn, cores)
                 answer(written="report.html")
         except SelfcalError as error:
             logger.warning("not drawn", exc_info=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -83,6 +84,7 @@ def draw_all(
     run: Run,
     progress: Callable[[str], None] | None = None,
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
+    workers: int = 1,
 ) -> tuple[list[Drawing], list[str]]:
     """Draw every figure that the records allow.
 
@@ -93,6 +95,8 @@ def draw_all(
         Told what is being drawn.
     drawn : mapping of str to sequence of Drawing, optional
         Figures that need not be drawn again, by name: see `draw_round`.
+    workers : int
+        Processes that draw side by side; more than one only where this one may be forked.
 
     Returns
     -------
@@ -103,18 +107,51 @@ def draw_all(
     """
     drawings: list[Drawing] = []
     problems: list[str] = []
-    for plan in _plans(run):
-        if drawn and plan.name in drawn:
-            drawings += drawn[plan.name]
-            continue
-        if progress:
-            progress(f"drawing {plan.name}")
-        try:
-            drawings += _draw(plan, run)
-        except _FAILURES as error:
-            logger.warning("figure %s not drawn", plan.name, exc_info=True)
-            problems.append(f"figure {plan.name} not drawn: {error}")
+    known = drawn or {}
+    plans = list(_plans(run))
+    made = _drawn_by([plan for plan in plans if plan.name not in known], run, progress, workers)
+    for plan in plans:
+        found = known[plan.name] if plan.name in known else next(made)
+        if isinstance(found, str):
+            problems.append(found)
+        else:
+            drawings += found
     return drawings, problems
+
+
+def _drawn_by(
+    plans: Sequence[_Plan], run: Run, progress: Callable[[str], None] | None, workers: int
+) -> Iterator[list[Drawing] | str]:
+    """Yield the drawings of each plan, or why there are none."""
+
+    def told(results: Iterator[list[Drawing] | str]) -> Iterator[list[Drawing] | str]:
+        for plan in plans:
+            if progress:
+                progress(f"drawing {plan.name}")
+            yield next(results)
+
+    if workers < 2 or len(plans) < 2:
+        yield from told(_tried(plan, run) for plan in plans)
+        return
+    # plans hold functions that no pipe takes: workers inherit them, and are told numbers
+    _INHERITED[:] = [(plan, run) for plan in plans]
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from told(pool.imap(_tried_number, range(len(plans))))
+
+
+_INHERITED: list[tuple[_Plan, Run]] = []
+
+
+def _tried_number(number: int) -> list[Drawing] | str:
+    return _tried(*_INHERITED[number])
+
+
+def _tried(plan: _Plan, run: Run) -> list[Drawing] | str:
+    try:
+        return _draw(plan, run)
+    except _FAILURES as error:
+        logger.warning("figure %s not drawn", plan.name, exc_info=True)
+        return f"figure {plan.name} not drawn: {error}"
 
 
 def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:

@@ -48,6 +48,7 @@ def write_report(
     workdir: str | Path,
     progress: Callable[[str], None] | None = None,
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
+    workers: int = 1,
 ) -> Path:
     """Draw all figures of a run and write ``report.html`` into its work directory.
 
@@ -59,6 +60,8 @@ def write_report(
         Told what is being drawn.
     drawn : mapping of str to sequence of Drawing, optional
         Figures drawn already, by name.
+    workers : int
+        Processes that draw, see `reports.drawings.draw_all`.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def write_report(
         No run was ever recorded there, or the report cannot be written.
     """
     run = read_run(workdir)
-    drawings, problems = draw_all(run, progress, drawn)
+    drawings, problems = draw_all(run, progress, drawn, workers)
     path = run.workdir / "report.html"
     try:
         with replacing(path) as beside:
