@@ -198,13 +198,13 @@ def _times_and_baselines(
 
 
 def _spread(times: Float, most: int) -> Float:
-    """At most so many of the times, in stretches of ten minutes or more through all of them."""
+    """At most so many of the times, in stretches of ten minutes, or three, through all of them."""
     most = max(most, 2)
     if len(times) <= most:
         return times
     step = float(np.median(np.diff(times)))
     length = max(10, int(np.ceil(_STRETCH_S / max(step, 1e-3))))
-    count = max(1, most // length)
+    count = max(1, most // length, min(3, most // 10))
     length = min(most // count, len(times) // count)
     starts = np.linspace(0, len(times) - length, count).astype(int)
     return times[np.unique(starts[:, None] + np.arange(length))]

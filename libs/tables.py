@@ -211,8 +211,9 @@ def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     return list(zip(rows[starts].tolist(), lengths.tolist(), strict=True))
 
 
-def stretches(rows: int, most: int = SLAB_ROWS) -> Iterator[tuple[int, int]]:
+def stretches(rows: int) -> Iterator[tuple[int, int]]:
     """Yield first row and number of rows of pieces of a table, so that columns fit in memory."""
+    most = SLAB_ROWS
     for low in range(0, rows, most):
         yield low, min(most, rows - low)
 
@@ -405,6 +406,8 @@ def stamp_spacing_s(opened: Any, keys: Sequence[str], most_rows: int = 2**21) ->
         steps = np.diff(time[order])[same]
         found.append(steps[steps > 0])
     spacing = np.concatenate(found)
+    if not spacing.size and pieces > 1:  # an integration has more rows than a stretch
+        spacing = np.diff(distinct(opened, "TIME"))
     return float(np.median(spacing)) if spacing.size else 0.0
 
 

@@ -86,3 +86,14 @@ def test_hands_that_are_copies_count_once(tmp_path: Path) -> None:
     assert copies.vis.shape == (6, 1, 10)
     # I = (RR + LL) / 2, with the weights of both
     np.testing.assert_allclose(copies.sigma[-1], apart.sigma[-1, :1] / 2**0.5)
+
+
+def test_of_a_long_observation_stretches_are_read(tmp_path: Path) -> None:
+    ms = make_ms(tmp_path / "a.ms", antennas=4, times=120, channels=4)
+    whole = read_visibilities(ms, noise_from_data=False)
+    bound = whole.vis.size / 3
+    some = read_visibilities(ms, noise_from_data=False, most_cells=bound)
+    assert bound / 2 < some.vis.size <= bound
+    assert some.time_s[0] == whole.time_s[0] and some.time_s[-1] == whole.time_s[-1]
+    place = np.searchsorted(whole.time_s, some.time_s)
+    np.testing.assert_array_equal(some.vis, whole.vis[:, :, place])

@@ -7,16 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from libs import tables
 from libs.errors import InputError
 from libs.tables import (
     chunks,
     column_names,
+    distinct,
     ensure_data_column,
     flagged_fraction,
     open_table,
     put_rows,
+    read_rows,
+    sample_baselines,
+    stamp_spacing_s,
     summarise,
     tree_bytes,
+    write_rows,
 )
 from tests.libs.small_ms import TIME0_S, make_ms
 
@@ -191,3 +197,49 @@ def test_what_is_no_measurement_set(tmp_path: Path) -> None:
     path = make_ms(tmp_path / "empty.ms", antennas=3, times=0)
     with pytest.raises(InputError, match="has no rows"):
         summarise(path)
+
+
+def test_slabs_of_a_large_table_miss_nothing(
+    two_windows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("TIME", "DATA", "ANTENNA1")
+
+    def everything(where: str) -> dict[str, np.ndarray]:
+        found = list(chunks(two_windows, names, where=where))
+        rows = np.concatenate([chunk.rows for chunk in found])
+        order = np.argsort(rows)
+        values = {n: np.concatenate([chunk[n] for chunk in found])[order] for n in names}
+        return {**values, "rows": rows[order]}
+
+    with open_table(two_windows) as opened:
+        times, spacing = opened.getcol("TIME"), stamp_spacing_s(opened, ("ANTENNA1", "ANTENNA2"))
+    whole = [everything(where) for where in ("", "ANTENNA1 == 1")]
+    monkeypatch.setattr(tables, "SLAB_ROWS", 17)
+    for one, other in zip(
+        whole, [everything(where) for where in ("", "ANTENNA1 == 1")], strict=True
+    ):
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+    with open_table(two_windows) as opened:
+        np.testing.assert_array_equal(distinct(opened, "TIME"), np.unique(times))
+        some = sample_baselines(opened, ("TIME", "ANTENNA1", "ANTENNA2"), most=2)
+        pairs = set(zip(some["ANTENNA1"].tolist(), some["ANTENNA2"].tolist(), strict=True))
+        assert len(pairs) == 2
+        np.testing.assert_array_equal(np.unique(some["TIME"]), np.unique(times))
+        few = stamp_spacing_s(opened, ("ANTENNA1", "ANTENNA2"), most_rows=len(times) // 2)
+        assert few == pytest.approx(spacing)
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2], [0, 2, 4, 6], [*range(40), *range(60, 99)]])
+def test_rows_are_read_as_written(ms: Path, rows: list[int]) -> None:
+    """As one run, as several and through a selection."""
+    with open_table(ms, write=True) as opened:
+        rows = [row for row in rows if row < opened.nrows()]
+        numbers = np.array(rows, np.int64)
+        expected = opened.getcol("DATA")
+        np.testing.assert_array_equal(
+            read_rows(opened, ("DATA",), numbers)["DATA"], expected[numbers]
+        )
+        expected[numbers] = np.arange(len(rows))[:, None, None]
+        write_rows(opened, numbers, {"DATA": expected[numbers]})
+        np.testing.assert_array_equal(opened.getcol("DATA"), expected)
