@@ -131,7 +131,7 @@ class Trial:
         None when the model came from closure quantities.
     mask_reason : str
     model_from : str
-        The image that gave the model, or ``closure quantities``.
+        The image that gave the model, or ``initial_model``.
     """
 
     refs: tuple[TableRef, ...]
@@ -198,6 +198,10 @@ class GainRound(Step):
         last, result = list(context.results.items())[-1]
         if result.status != "done":
             raise Skip(f"the ladder ended at {last}")
+        best = Best(result.metrics, result.products, context.tables)
+        at_top = self._judged_with(context, best)["uvmax"] == result.metrics["judged_with"]["uvmax"]
+        if at_top and context.metric("closure_model_complete", False):
+            raise Skip(f"{last} had every baseline, against a model that describes them")
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -206,7 +210,7 @@ class GainRound(Step):
         """Solve against the best state's model and judge what comes of it."""
         suffix = "" if cycle == 1 else f"_{cycle}"
         mask_file, mask_reason, start = self._fill_model(context, best, folder, suffix)
-        model_from = "closure quantities" if mask_file is None else best.products["image"]
+        model_from = "initial_model" if mask_file is None else best.products["image"]
         started = (start,) if start else ()
         prior = self._prior(context)
         try:
@@ -257,7 +261,8 @@ class GainRound(Step):
         fresh = self.amplitude and not suffix and context.metric("closure_model_complete", False)
         if components and (fresh or not best.tables):
             fill_component_model(context, context.workdir / components)
-            return None, "model fitted to closure quantities", None
+            origin = context.metric("model_origin", "closures")
+            return None, f"model of {origin}", None
         made = mask.make_mask(
             context.workdir / best.products["image"],
             folder / f"mask{suffix}.fits",
@@ -406,6 +411,10 @@ class GainRound(Step):
     ) -> StepResult:
         """Write the h5parm, choose the template anew, sum up all cycles."""
         write_solutions(context, accepted.tables, self.name, accepted.metrics)
+        own = context.workdir / "tables" / f"{self.name}.h5"
+        products = dict(accepted.products)
+        if own.exists():
+            products["h5parm"] = context.relative(own)
         metrics = dict(accepted.metrics)
         template, why = self._template(context, metrics)
         change = metrics["total_flux_jy"] / earlier.metrics["total_flux_jy"] - 1
@@ -423,6 +432,7 @@ class GainRound(Step):
             accepted,
             reason=reason + why,
             template=template,
+            products=products,
             metrics=metrics,
             gains=tuple(self._gain_rows(context, accepted.tables)),
         )

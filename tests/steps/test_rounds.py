@@ -12,9 +12,11 @@ from libs import tables
 from libs.caltable import read_solutions
 from libs.gains import NativeSolver
 from libs.h5parm_check import check
+from selfcal.context import Context
 from selfcal.pipeline import StepFailed
 from selfcal.step import StepResult
 from steps.solving import renew_tables
+from tests.steps import fake_tools
 from tests.steps.fake_tools import LIST, Looks, make_run
 
 # each round's image a little better than the last
@@ -202,3 +204,63 @@ def test_the_casa_solver_has_no_weights_against_outliers(tmp_path: Path) -> None
     pipeline.context.tools.solver = NamedCasa()
     with pytest.raises(StepFailed, match="no weights against outliers"):
         pipeline.run()
+
+
+LADDER = ("startup", "test_image", "select_refant", "l1", "l2", "l3")
+
+
+def ladder_run(
+    workdir: Path, script: dict[str, Looks], monkeypatch: pytest.MonkeyPatch, **told: object
+) -> dict[str, StepResult]:
+    """A run of the ladder in which closure statistics and model are told, not measured."""
+
+    class Told(fake_tools.MadeUp):
+        def run(self, context: Context) -> StepResult:
+            result = super().run(context)
+            return replace(result, metrics={**result.metrics, **told})
+
+    monkeypatch.setattr(fake_tools, "MadeUp", Told)
+    # the made-up array is a few km wide
+    lengths = {"ladder_bottom": "100m", "ladder_top": "800m"}
+    short = {f"{rung}.{name}": value for rung in LADDER[3:] for name, value in lengths.items()}
+    pipeline, _ = make_run(
+        workdir, script, names=LADDER, config={"template": "ladder"}, assignments=short
+    )
+    return dict(pipeline.run())
+
+
+CLIMBING = {
+    "test_image": Looks(1.0, 0.02),
+    "selfcal_l1": Looks(1.0, 0.01),
+    "selfcal_l2": Looks(1.0, 0.008),
+    "selfcal_l3": Looks(1.0, 0.006),
+}
+
+
+def test_the_ladder_climbs_while_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = ladder_run(tmp_path, CLIMBING, monkeypatch, max_coherent_km=0.1)
+    assert [results[name].status for name in LADDER[3:]] == ["done"] * 3
+    limits = [results[name].metrics["judged_with"]["uvmax"] for name in LADDER[3:]]
+    assert limits == pytest.approx([100, 100 * 8**0.25, 100 * 8**0.5])
+
+
+def test_the_ladder_ends_at_the_first_rung_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {**CLIMBING, "selfcal_l2": Looks(0.5, 0.01)}
+    results = ladder_run(tmp_path, script, monkeypatch, max_coherent_km=0.1)
+    assert [results[name].status for name in LADDER[3:]] == ["done", "rejected", "skipped"]
+    assert results["l3"].reason == "the ladder ended at l2"
+    assert rounds_of(results["l3"]) == ["l1"]
+
+
+def test_a_ladder_that_begins_at_its_top_has_one_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"max_coherent_km": 2.0, "closure_model_complete": True}
+    results = ladder_run(tmp_path, CLIMBING, monkeypatch, **told)
+    assert [results[name].status for name in LADDER[3:]] == ["done", "skipped", "skipped"]
+    assert "every baseline" in results["l2"].reason
+    told["closure_model_complete"] = False
+    again = ladder_run(tmp_path / "again", CLIMBING, monkeypatch, **told)
+    assert [again[name].status for name in LADDER[3:]] == ["done"] * 3
