@@ -53,14 +53,14 @@ class Peak:
 
 def sizes(largest: float = 1.0) -> list[Size]:
     """Return the ladder: one start, then more rows, more antennas, more channels."""
-    many = max(8, round(1000 * largest))
+    many, some, few = (max(32, round(number * largest)) for number in (1000, 250, 64))
     return [
-        Size(27, max(4, many // 16), 1, 8),
+        Size(27, few, 1, 8),
         Size(27, many, 1, 8),
         Size(27, many, 4, 8),
-        Size(64, max(4, many // 16), 4, 8),
-        Size(64, max(4, many // 4), 4, 8),
-        Size(64, max(4, many // 16), 4, 64),
+        Size(64, few, 4, 8),
+        Size(64, some, 4, 8),
+        Size(64, few, 4, 64),
     ]
 
 

@@ -130,6 +130,8 @@ def averaging(
         raise ConfigError(
             f"{width} channels to average, and a spectral window of {min(counts)}", "average fewer"
         )
+    if not summary.integration_s > 0:  # one integration a scan: there is nothing to average
+        return 0.0, width
     limit = seconds if isinstance(time_s, str) else time_s
     span = summary.time_range_s[1] - summary.time_range_s[0] + summary.integration_s
     number = math.floor(min(limit, span) / summary.integration_s + 1e-3)

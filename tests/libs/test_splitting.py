@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,8 @@ def test_auto_averaging_costs_no_more_than_allowed(ms: Path) -> None:
     assert width in (1, 2, 4, 8) and lost(width) <= loss
     assert width == 8 or lost(2 * width) > loss / 2
     assert time_s >= 0
+
+
+def test_scans_of_one_integration_are_not_averaged(tmp_path: Path) -> None:
+    summary = replace(summarise(make_ms(tmp_path / "a.ms")), integration_s=0.0)
+    assert averaging(summary, "auto", 1, 1e-5, 0.01) == (0.0, 1)
