@@ -315,12 +315,18 @@ def find_sources(image: Path, *, nsigma: float = 7.0, local_beams: float = 25.0)
     labels, count = ndimage.label(plane > max(3.0, nsigma / 2) * noise, _EIGHT_NEIGHBOURS)
     if not count:
         return []
-    numbers = np.arange(1, count + 1)
-    bright = numbers[np.asarray(ndimage.maximum(plane, labels, numbers)) > threshold]
+    # of islands alone: they are few pixels of what may be a large image
+    pixel = np.flatnonzero(labels)
+    island, value = labels.ravel()[pixel], plane.ravel()[pixel]
+    peaks = np.full(count + 1, -np.inf)
+    np.maximum.at(peaks, island, value)
+    bright = np.flatnonzero(peaks > threshold)
     if not bright.size:
         return []
-    places = ndimage.maximum_position(plane, labels, bright)
-    fluxes = np.asarray(ndimage.sum_labels(plane, labels, bright)) / grid.beam_area_pixels
+    order = np.lexsort((pixel, -value, island))
+    highest = pixel[order][np.searchsorted(island[order], bright)]
+    places = np.stack(np.unravel_index(highest, plane.shape), axis=1)
+    fluxes = np.bincount(island, weights=value)[bright] / grid.beam_area_pixels
     boxes = ndimage.find_objects(labels)
     half = math.ceil(local_beams * grid.beam_width_pixels)
     sources = []
