@@ -79,7 +79,7 @@ def simulate(
     ``sigma_jy`` is the standard deviation of each part of one visibility.
     """
     rng = np.random.default_rng(seed)
-    time_s = np.arange(0.0, hours * 3600, integration_s)
+    time_s = np.arange(0.0, hours * 3600, integration_s, dtype=np.float64)
     ant1, ant2 = np.array(list(combinations(range(len(stations)), 2))).T
     uvw_m = _uvw(np.array(list(stations.values())), ant1, ant2, time_s, dec_deg)
     frequency = np.asarray(frequency_hz, float)

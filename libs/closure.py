@@ -616,7 +616,7 @@ def _gather_phases(
     nfreq = len(data.frequency_hz)
     cell = (which, block % nfreq, block // nfreq)
     keep = averaged.count[cell] > 0
-    cell = tuple(part[keep] for part in cell)  # type: ignore[assignment]
+    cell = (cell[0][keep], cell[1][keep], cell[2][keep])
     return ClosurePhases(
         block[keep],
         every[cell[0]],

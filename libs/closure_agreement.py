@@ -132,7 +132,8 @@ def _model_phases(
     nfreq = len(modelled.frequency_hz)
     block = closures.phases.block
     cell = (which.ravel(), block % nfreq, block // nfreq)
-    return np.angle(averaged.value[cell]), averaged.count[cell] > 0
+    phase = np.asarray(np.angle(averaged.value[cell]), dtype=np.float64)
+    return phase, averaged.count[cell] > 0
 
 
 def _model_logs(modelled: BaselineVisibilities, interval_s: float) -> Float:

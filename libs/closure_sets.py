@@ -41,7 +41,8 @@ def independent_triangles(present: NDArray[np.bool_], order: Sequence[int]) -> I
             if not covered[i, j]:
                 star.append((i, j))
         for i, j in star:
-            chosen.append(tuple(sorted((r, i, j))))  # type: ignore[arg-type]
+            first, second, third = sorted((r, i, j))
+            chosen.append((first, second, third))
             for p, q in ((r, i), (r, j), (i, j)):
                 covered[p, q] = covered[q, p] = True
         if covered.all():

@@ -112,7 +112,8 @@ def inverse(solset: Solset) -> Solset:
         )
     jones = solset.amplitude * np.exp(1j * solset.phase_rad)
     matrix = np.linalg.inv(jones.reshape(*jones.shape[:-1], 2, 2)).reshape(jones.shape)
-    return replace(solset, phase_rad=np.angle(matrix), amplitude=np.abs(matrix), tec_tecu=tec)
+    phase_rad = np.asarray(np.angle(matrix), dtype=np.float64)
+    return replace(solset, phase_rad=phase_rad, amplitude=np.abs(matrix), tec_tecu=tec)
 
 
 def tec_to_phase(solset: Solset) -> Solset:

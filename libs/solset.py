@@ -405,7 +405,7 @@ def from_gain_solutions(
         direction=(direction,),
         direction_rad=np.array([direction_rad], dtype=float),
         polarization=polarization,
-        phase_rad=np.angle(gain)[:, :, :, np.newaxis],
+        phase_rad=np.asarray(np.angle(gain), dtype=np.float64)[:, :, :, np.newaxis],
         amplitude=np.abs(gain)[:, :, :, np.newaxis],
         weight=weight[:, :, :, np.newaxis],
     )
