@@ -1,9 +1,11 @@
 """Loop 1 on the simulated field of nine sources: how much of what is subtracted is left.
 
-Run from the project's root: ``python -m benchmarks.bench_field [FOLDER] [--cluster local:2]
-[--scale 1] [--noise 0.6]``. For each bright source the subtracted data are turned to its place
-and imaged (natural weights, no CLEAN); the rms there over the thermal noise should be at most
-1.3. Entries of the global table are counted, and its phases compared with the true ones.
+Run from the project's root: ``python -m benchmarks.bench_field [FOLDER] [--cluster dask:2]
+[--kill] [--compare] [--scale 1] [--noise 0.6]``. For each bright source the subtracted data are
+turned to its place and imaged (natural weights, no CLEAN); the rms there over the thermal noise
+should be at most 1.3. Entries of the global table are counted, and its phases compared with the
+true ones. ``dask:N`` starts a Dask scheduler with N workers; ``--kill`` kills one worker while a
+source runs; ``--compare`` runs the field in line as well and sets the two side by side.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.field_compare import compare_runs
+from benchmarks.field_workers import Watch, place, run_watched
 from benchmarks.running import ROOT
 from libs.h5parm import read_h5parm
 from libs.ms_layout import read_layout
@@ -50,10 +53,9 @@ def write_config(made: Simulation, folder: Path, **changes: Any) -> Path:
     config = {
         "vis": str(made.ms), "workdir": str(folder / "work"),
         "sources": str(folder / "sources.csv"), "layers": ["300mJy", "50mJy"],
-        # the sources are compact and at their maps' centres; channels as wide as this take the
-        # other sources' fringes out, as correlators' own channels do on the sky
-        "map_size": "10arcsec", "average_frequency": "4MHz", "average_time": "16s",
-        "source_steps": list(_STEPS), **changes,
+        "source_steps": list(_STEPS),
+        # sums in the same order wherever a source runs
+        "threads": 1, **changes,
     }  # fmt: skip
     path = folder / "field.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -120,36 +122,71 @@ def measure(made: Simulation, work: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Simulate, calibrate, measure; 0 when every bright source is gone."""
+def calibrate(
+    config: Path, work: Path, cluster: str, words: Sequence[str], *, kill: bool = False
+) -> tuple[int, float, Watch]:
+    """Run the field's command; return its exit code, the seconds and what became of workers."""
+    start = time.monotonic()
+    with place(cluster) as where:
+        code, watch = run_watched(
+            [sys.executable, ROOT / "auto_selfcal.py", "field", config, "--workdir", work,
+             "--cluster", where, *words],
+            work, kill=kill,
+        )  # fmt: skip
+    return code, time.monotonic() - start, watch
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", nargs="?", default="bench_field")
-    parser.add_argument("--cluster", default="inline")
+    parser.add_argument("--cluster", default="inline", help="as of the field, or dask:N")
+    parser.add_argument("--kill", action="store_true", help="kill a worker while a source runs")
+    parser.add_argument("--compare", action="store_true", help="run in line as well and compare")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the length")
     parser.add_argument("--noise", type=float, help="Jy of a visibility; default the scenario's")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for the field")
     arguments = parser.parse_args(argv)
+    if arguments.kill and arguments.cluster == "inline":
+        parser.error("--kill needs workers: --cluster dask:2 or local:2")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Simulate, calibrate, measure; 0 when every bright source is gone and all else as asked."""
+    arguments = parse_arguments(argv)
     folder = Path(arguments.folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     chosen = scenario("lofar_field")
     if arguments.noise is not None:
         chosen = dataclasses.replace(chosen, noise_jy=arguments.noise)
     made = make_scenario(chosen, folder / "field.ms", arguments.scale, perfect=False)
-    config = write_config(made, folder, cluster=arguments.cluster)
-    start = time.monotonic()
+    config, work = write_config(made, folder), folder / "work"
     words = [word for text in arguments.set for word in ("--set", text)]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "auto_selfcal.py"), "field", str(config), *words], check=False
-    )
-    seconds = time.monotonic() - start
-    if done.returncode:
-        return done.returncode
-    found = {"seconds": round(seconds, 1), **measure(made, folder / "work", folder)}
+    code, seconds, watch = calibrate(config, work, arguments.cluster, words, kill=arguments.kill)
+    if code:
+        return code
+    found = {"seconds": round(seconds, 1), **measure(made, work, folder)}
+    worst = max(ratio["after"] for ratio in found["residual_over_thermal"].values())
+    good = worst <= TARGET and found["entries"] == found["expected_entries"]
+    if arguments.kill:
+        again = watch.workers.get(watch.killed.get("source", ""), [])
+        found["killed"] = {**watch.killed, "workers_of_the_source": again}
+        good &= watch.retried
+    if arguments.compare:
+        code, seconds, _ = calibrate(config, folder / "inline", "inline", words)
+        if code:
+            return code
+        found["seconds_inline"] = round(seconds, 1)
+        found["compared"] = compare_runs(folder / "inline", work)
+        good &= found["compared"]["same"]
     print(json.dumps(found, indent=2))
     (folder / "bench_field.json").write_text(json.dumps(found, indent=2) + "\n")
-    worst = max(ratio["after"] for ratio in found["residual_over_thermal"].values())
     print(f"worst residual over thermal noise at a bright source: {worst:.2f} (<= {TARGET})")
-    return 0 if worst <= TARGET and found["entries"] == found["expected_entries"] else 1
+    if arguments.compare:
+        largest = found["compared"]["largest_phase_difference_deg"]
+        print(f"largest difference of phases from the run in line: {largest:.3g} deg")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -16,20 +16,22 @@ import psutil
 import pytest
 import yaml
 
+from benchmarks.field_compare import compare_runs
 from libs.errors import ConfigError, InputError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.scenarios import make_scenario, scenario
 from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
-from libs.solution_store import list_entries
+from libs.solution_store import list_entries, write_with_entries
 from libs.tables import open_table
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
-from steps import field_source
+from steps import field, field_source
 from steps.field_command import command_field
 from steps.field_settings import load_field_settings, source_settings
 from tests.conftest import ROOT, tree_hash
 from tests.libs.test_phase_shift import DEG, observe
+from tests.steps import fake_worker
 from tests.steps.fake_source_run import FakeRun
 
 SKY = (
@@ -266,6 +268,63 @@ def test_missing_data_are_said(made: Simulation, tmp_path: Path) -> None:
     config = write_config(made, tmp_path, vis=str(tmp_path / "no.ms"))
     with pytest.raises((InputError, StepFailed), match=r"no\.ms does not exist"):
         command_field([str(config)])
+
+
+# -- in other processes, with a perfect solver -----------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["local:2", "dask"])
+def test_a_killed_workers_source_is_run_again_and_nothing_differs(
+    made: Simulation, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(field, "calibrate_source", fake_worker.calibrate)
+    # in line the fake would stay in this process
+    monkeypatch.setattr(field_source, "_run", field_source._run)
+    if where == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            scheduler_port=0,
+        )  # fmt: skip
+        request.addfinalizer(cluster.close)
+        where = cluster.scheduler_address
+    inline, parallel = tmp_path / "inline", tmp_path / "parallel"
+    for folder, cluster_words in ((inline, []), (parallel, ["--cluster", where])):
+        folder.mkdir()
+        fake_worker.hand_over(made, folder, deadly=folder == parallel)
+        assert command_field([str(write_config(made, folder)), *cluster_words]) == 0
+    assert not (parallel / "deadly").exists(), "a worker died"
+    first, second = fake_worker.workers(parallel, fake_worker.VICTIM)
+    assert first != second
+    assert {len(fake_worker.workers(parallel, s.name)) for s in SKY if s.name != "cal2"} == {1}
+    assert fake_worker.workers(inline, fake_worker.VICTIM) == [os.getpid()]
+    found = compare_runs(inline / "work", parallel / "work")
+    assert found["same"] and found["sources_differ"] == []
+    assert found["largest_phase_difference_deg"] == found["largest_data_difference"] == 0
+    entries = list_entries(parallel / "work" / "solutions.h5")
+    assert len(entries) == len(SKY) * len(made.observation.array)
+
+
+def test_a_comparison_sees_what_differs(made: Simulation, fake: FakeRun, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        assert command_field([str(write_config(made, tmp_path / name))]) == 0
+    one, other = (tmp_path / name / "work" for name in ("one", "other"))
+    table = read_h5parm(other / "solutions.h5")
+    place = table.direction.index("faint1")
+    table.phase_rad[2, 0, 1, place] += math.radians(5.0)
+    table.weight[0, 0, 2, place] = 0.0
+    write_with_entries(
+        other / "changed.h5", table, [e.entry for e in list_entries(other / "solutions.h5")]
+    )
+    (other / "changed.h5").replace(other / "solutions.h5")
+    found = compare_runs(one, other)
+    assert found["entries_alike"] and not found["same"]
+    assert found["flags_differ"] == table.weight.shape[4]
+    assert found["largest_phase_difference_deg"] == pytest.approx(5.0, abs=1e-6)
+    assert found["phase_differences_deg"]["cal1"] == 0
+    assert found["largest_data_difference"] == 0
 
 
 # -- with real runs -------------------------------------------------------------------------------
