@@ -237,6 +237,7 @@ def prepare(
     )  # fmt: skip
     if not part.is_dir():
         raise ToolError(f"DP3 made no {target.name}", f"see {target.stem}.dp3.log")
+    _true_last(part, Path(ms))
     rows = _name_field(part, options.field)
     fsync_tree(part)
     shutil.rmtree(target, ignore_errors=True)
@@ -254,6 +255,27 @@ def _steps(ms: Path, plan: ShiftPlan) -> tuple[int, int]:
         spw = int(opened.getcell("DATA_DESC_ID", 0))
     spacing = float(np.median(np.diff(times))) if len(times) > 1 else plan.integration_s
     return max(1, round(plan.integration_s / spacing)), plan.widths[read_layout(ms).spw_of[spw]]
+
+
+def _true_last(part: Path, ms: Path) -> None:
+    """Give the last average the time and length of the integrations that are in it.
+
+    DP3 gives it the length of the others, also where the data end within it.
+    """
+    with open_table(ms) as opened:
+        last = int(np.argmax(opened.getcol("TIME")))
+        end = float(opened.getcell("TIME", last) + 0.5 * opened.getcell("INTERVAL", last))
+    with open_table(part, write=True) as opened:
+        time, length = opened.getcol("TIME"), opened.getcol("INTERVAL")
+        latest = time == time.max()
+        surplus = np.where(latest, time + 0.5 * length - end, 0.0)
+        surplus[surplus < 1e-3 * length] = 0.0
+        if not surplus.any():
+            return
+        for name, change in (("TIME", 0.5), ("TIME_CENTROID", 0.5), ("INTERVAL", 1.0)):
+            opened.putcol(name, opened.getcol(name) - change * surplus)
+        exposure = opened.getcol("EXPOSURE")
+        opened.putcol("EXPOSURE", np.minimum(exposure, length - surplus))
 
 
 def _on_grid(gains: DirectionGains, ms: Path) -> Solset:

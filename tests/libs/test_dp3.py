@@ -169,6 +169,22 @@ def test_dp3_makes_what_our_own_makes(made: Simulation, tmp_path: Path, installe
         assert np.allclose(fields.getcell("PHASE_DIR", 0)[0] % (2 * np.pi), place(made), atol=1e-9)
 
 
+def test_a_last_average_cut_short_has_its_own_time(
+    made: Simulation, tmp_path: Path, installed: None
+) -> None:
+    with open_table(made.ms) as opened:
+        times = np.unique(opened.getcol("TIME"))
+    count = next(n for n in (3, 5, 7) if len(times) % n)
+    options = ShiftOptions(place(made), "", count * float(times[1] - times[0]), 0.0)
+    shift_data(made.ms, tmp_path / "own.ms", options)
+    prepare(made.ms, tmp_path / "dp3.ms", options)
+    assert_same(tmp_path / "own.ms", tmp_path / "dp3.ms", 1e-5)
+    for name in ("TIME_CENTROID", "INTERVAL", "EXPOSURE"):
+        with open_table(tmp_path / "own.ms") as own, open_table(tmp_path / "dp3.ms") as other:
+            pair = [np.sort(opened.getcol(name)) for opened in (own, other)]
+        assert np.allclose(*pair, rtol=0, atol=1e-3), name
+
+
 def test_dp3_corrects_as_our_own_does(made: Simulation, tmp_path: Path, installed: None) -> None:
     solset = from_gain_solutions(made.gains, "target", place(made))
     # between solutions phases turn the short way round
