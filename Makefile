@@ -67,7 +67,7 @@ $(VENV)/.installed-run: $(NEEDS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(NEEDS) | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
-	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,cluster]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,ata,cluster]'
 	@$(BIN)/python -m libs.warm_up
 	@touch $(VENV)/.installed-run $@
 

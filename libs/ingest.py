@@ -42,6 +42,7 @@ from libs.tables import (
     stamp_spacing_s,
     tree_bytes,
 )
+from libs.uvh5_ms import convert
 
 __all__ = [
     "Source",
@@ -172,6 +173,7 @@ def make_working_copy(
     field: str = "",
     spw: str = "",
     datacolumn: str = "auto",
+    phase_centre_rad: tuple[float, float] | None = None,
     session: CasaSession,
     log: Path | None = None,
     progress: Callable[[str], None] | None = None,
@@ -190,6 +192,8 @@ def make_working_copy(
     datacolumn : str
         ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA; ``"data"`` or
         ``"corrected"`` insist.
+    phase_centre_rad : (float, float), optional
+        ICRS direction to which uvh5 data without a phase centre are phased.
     session : CasaSession
     log : Path, optional
         Log of the CASA tasks.
@@ -199,7 +203,7 @@ def make_working_copy(
     Raises
     ------
     ConfigError
-        ``datacolumn`` is none of the three.
+        ``datacolumn`` is none of the three; a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
     InputError
         Nothing is selected, or the input is broken.
     ToolError
@@ -215,10 +219,13 @@ def make_working_copy(
         shutil.rmtree(leftover, ignore_errors=True)
     scratch.mkdir()
     try:
-        input_ms = source.path
+        input_ms, said = source.path, list[str]()
         if source.kind == "uvfits":
             tell(f"importing {source.path.name}")
             input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log)
+        elif source.kind == "uvh5":
+            input_ms = scratch / f"{source.name}.ms"
+            said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
         with read_view(input_ms, scratch) as view:
             column, notes = _choose_column(view.path, datacolumn)
@@ -231,7 +238,7 @@ def make_working_copy(
             own_every_file(part)
             notes += _check_one_target(part, source)
             _remove_stand_ins(part, view.replaced)
-            notes = [*view.notes, *notes]
+            notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")
         notes += [f"antennas renamed: {', '.join(renamed)}"] if renamed else []

@@ -1,4 +1,4 @@
-"""What the user's ``vis`` names: measurement sets, UVFITS files and demonstration data."""
+"""What the user's ``vis`` names: measurement sets, UVFITS and uvh5 files, demonstration data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from libs.casa import demo_data
 from libs.errors import ConfigError, InputError
 from libs.ms_view import read_view
 from libs.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes
+from libs.uvh5 import group_parts, is_uvh5, read_header
 
 __all__ = [
     "DEMOS",
@@ -74,10 +75,12 @@ class Source:
     vis : str
         As the user wrote it.
     path : Path
-        The measurement set or UVFITS file, links resolved.
+        The measurement set, UVFITS file or first uvh5 file, links resolved.
     kind : str
-        ``"ms"`` or ``"uvfits"``.
+        ``"ms"``, ``"uvfits"`` or ``"uvh5"``.
     demo : Demo or None
+    parts : tuple of Path
+        Of uvh5: all files of the observation, the first among them.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Source:
     path: Path
     kind: str
     demo: Demo | None = None
+    parts: tuple[Path, ...] = ()
 
     @property
     def field(self) -> str:
@@ -98,29 +102,50 @@ def resolve_inputs(vis: str | list[str]) -> list[Source]:
     Parameters
     ----------
     vis : str or list of str
-        Paths of measurement sets or UVFITS files, or ``demo:NAME``.
+        Paths of measurement sets, UVFITS or uvh5 files, or ``demo:NAME``. Those uvh5 files that
+        are parts of one observation become one source.
 
     Raises
     ------
     ConfigError
         Empty, the same data twice, or no such demonstration.
     InputError
-        No such path, or neither a measurement set nor UVFITS.
+        No such path, or neither a measurement set nor UVFITS nor uvh5.
     """
     named = [vis] if isinstance(vis, str) else list(vis)
     if not named or not all(isinstance(one, str) and one.strip() for one in named):
         raise ConfigError("vis is empty", 'name a measurement set or use vis = "demo:3c273"')
-    sources: list[Source] = []
+    found: list[Source] = []
     for one in named:
         source = _resolve(one.strip())
-        if any(source.path == other.path for other in sources):
+        if any(source.path == other.path for other in found):
             raise ConfigError(f"vis names {one} twice", "remove one of them")
+        found.append(source)
+    sources: list[Source] = []
+    for source in _join_parts(found):
         taken = {other.name for other in sources}
         name, number = source.name, 2
         while name in taken:
             name, number = f"{source.name}_{number}", number + 1
-        sources.append(Source(name, source.vis, source.path, source.kind, source.demo))
+        sources.append(replace(source, name=name))
     return sources
+
+
+def _join_parts(found: list[Source]) -> list[Source]:
+    """Make one source of the uvh5 files of an observation, in the place of its first named."""
+    files = {source.path: source for source in found if source.kind == "uvh5"}
+    if not files:
+        return found
+    whole = {}
+    for group in group_parts(list(files)):
+        first = next(path for path in files if path in group)
+        words = " + ".join(files[path].vis for path in group)
+        whole[first] = replace(files[group[0]], vis=words, parts=tuple(group))
+    return [
+        whole[source.path] if source.kind == "uvh5" else source
+        for source in found
+        if source.kind != "uvh5" or source.path in whole
+    ]
 
 
 def _resolve(vis: str) -> Source:
@@ -136,7 +161,9 @@ def _resolve(vis: str) -> Source:
         hint = f"; did you mean {path.parent / near[0]}" if near else ""
         raise InputError(f"{vis} {why}", f"correct vis{hint}")
     kind = _kind(path.resolve(), vis)
-    stem = re.sub(r"\.(ms|uvfits|uvf|fits)$", "", Path(vis.rstrip("/")).name, flags=re.IGNORECASE)
+    stem = re.sub(
+        r"\.(ms|uvfits|uvf|fits|uvh5)$", "", Path(vis.rstrip("/")).name, flags=re.IGNORECASE
+    )
     name = re.sub(r"[^A-Za-z0-9_.+\-]", "_", stem).strip(".") or "data"
     return Source(name, vis, path.resolve(), kind)
 
@@ -154,7 +181,7 @@ def _resolve_demo(vis: str) -> Source:
 
 
 def _kind(path: Path, vis: str) -> str:
-    """Return "ms" or "uvfits", or raise saying what it is instead."""
+    """Return "ms", "uvfits" or "uvh5", or raise saying what it is instead."""
     if path.is_dir():
         _check_is_ms(path, vis)
         return "ms"
@@ -165,10 +192,17 @@ def _kind(path: Path, vis: str) -> str:
     with path.open("rb") as stream:
         head = stream.read(2880)
     if head.startswith(b"\x89HDF"):
-        raise InputError(f"{vis} is an HDF5 file", "convert it to a measurement set with pyuvdata")
+        if is_uvh5(path):
+            read_header(path)
+            return "uvh5"
+        raise InputError(
+            f"{vis} is an HDF5 file, but not uvh5 or cut off",
+            "copy it again, or convert it to a measurement set",
+        )
     if not head.startswith(b"SIMPLE"):
         raise InputError(
-            f"{vis} is neither a measurement set nor UVFITS", "name a .ms folder or a UVFITS file"
+            f"{vis} is neither a measurement set nor UVFITS nor uvh5",
+            "name a .ms folder, a UVFITS file or uvh5 files",
         )
     return _check_is_uvfits(path, vis)
 
@@ -226,6 +260,9 @@ def identity(source: Source) -> dict[str, Any]:
     """
     if source.kind == "uvfits":
         return _file_identity(source)
+    if source.kind == "uvh5":
+        parts = [replace(source, path=path) for path in source.parts]
+        return {"kind": "uvh5", "files": [_file_identity(part) for part in parts]}
     files = [entry for entry in source.path.iterdir() if entry.is_file()]
     for name in _IDENTIFYING:
         files += [entry for entry in (source.path / name).iterdir() if entry.is_file()]
@@ -241,7 +278,7 @@ def identity(source: Source) -> dict[str, Any]:
 
 def _file_identity(source: Source) -> dict[str, Any]:
     stat = source.path.stat()
-    found: dict[str, Any] = {"kind": "uvfits", "size_bytes": stat.st_size}
+    found: dict[str, Any] = {"kind": source.kind, "size_bytes": stat.st_size}
     if source.demo:
         # the place of the package is of no account, the errors put on are
         found |= {"demo": source.vis.lower(), "seed": source.demo.corruption_seed}
@@ -260,10 +297,10 @@ def summarise_source(source: Source) -> MsSummary:
     Raises
     ------
     InputError
-        The source is UVFITS, which has to be imported first, or cannot be read.
+        The source is UVFITS or uvh5, which has to be imported first, or cannot be read.
     """
     if source.kind != "ms":
-        raise InputError(f"{source.vis} is UVFITS", "read its working copy instead")
+        raise InputError(f"{source.vis} is {source.kind}", "read its working copy instead")
     with read_view(source.path) as view:
         return summarise(view.path)
 
@@ -272,8 +309,14 @@ def copy_size_bytes(source: Source) -> int:
     """Estimate the size of the working copy of all fields and windows, bytes.
 
     DATA, MODEL_DATA and CORRECTED_DATA uncompressed, weight spectra, flags and three flag
-    versions, subtables, and what importing UVFITS needs on the way.
+    versions, subtables, and what importing UVFITS or uvh5 needs on the way.
     """
+    if source.kind == "uvh5":
+        headers = [read_header(path) for path in source.parts]
+        # the imported set stands beside the copy
+        return 2 * _visibility_bytes(
+            sum(header.visibilities for header in headers), sum(header.rows for header in headers)
+        )
     if source.kind == "uvfits":
         from astropy.io import fits
 

@@ -29,7 +29,7 @@ AUTO = ("auto",)
 
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("vis", "names", "demo:3c273",
-           "measurement set(s), a UVFITS file or demo:3c273, demo:3c273-raw, demo:ngc5921"),
+           "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
     Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),

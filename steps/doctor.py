@@ -21,6 +21,7 @@ OPTIONAL = {
     "losoto": "a second reader of h5parms",
     "pyvo": "asking LoTSS, FIRST and LBCS",
     "lofarantpos": "simulations of LOFAR",
+    "pyuvdata": "uvh5 files (ATA)",
     "distributed": "sources of a field side by side",
 }
 

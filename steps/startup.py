@@ -15,6 +15,7 @@ from libs.best_solutions import Best
 from libs.direction_gains import DirectionGains
 from libs.errors import ConfigError, InputError
 from libs.run_solutions import start_from
+from libs.solutions_command import parse_direction
 from libs.start_solutions import StartLimits, correct_data, find_start, not_covered
 from selfcal.context import Context
 from selfcal.options import Option
@@ -36,6 +37,8 @@ class Startup(Step):
     options = (
         Option("disk_factor", "float", 4.0,
                "free disk needed, in sizes of the input: columns, images, splits", minimum=1),
+        Option("phase_centre", "str", "",
+               "RA and Dec to which uvh5 data without a phase centre are phased"),
         Option("start_applied", "bool", False,
                "the input is corrected with start_from already: only multiply onto it"),
         Option("min_good_fraction", "float", 0.5, "start_from: least part not flagged", minimum=0),
@@ -73,6 +76,7 @@ class Startup(Step):
                 field=context.settings["field"],
                 spw=context.settings["spw"],
                 datacolumn=context.settings["datacolumn"],
+                phase_centre_rad=_phase_centre(context),
                 session=context.tools.session,
                 log=context.workdir / "logs" / "startup.log",
                 progress=context.progress.activity,
@@ -91,6 +95,18 @@ class Startup(Step):
         if start is not None and start.corrected:
             used = [tables.summarise(copy.ms) for copy in copies]
         return _describe(context, copies, used, start)
+
+
+def _phase_centre(context: Context) -> tuple[float, float] | None:
+    """Where data without a phase centre are phased to, rad; None where nothing is said."""
+    words = context.options["phase_centre"].replace(",", " ").split()
+    if not words:
+        return None
+    if len(words) != 2:
+        raise ConfigError(
+            f"phase_centre = {' '.join(words)!r}", 'write RA and Dec: "13h31m08.29s +30d30m33.0s"'
+        )
+    return parse_direction(*words)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[str, str]]:
         "notes.txt": ("neither a measurement set nor UVFITS", "name a .ms"),
         "dir": ("has no table.dat", "correct vis"),
         "asdm": ("is an ASDM", "importasdm"),
-        "data.h5": ("is an HDF5 file", "pyuvdata"),
+        "data.h5": ("is an HDF5 file", "copy it again"),
         "obs.ms.tar.gz": ("is an archive", "unpack it first"),
         "image.fits": ("without visibilities", "UVFITS"),
         "cut.fits": ("FITS file", ""),
