@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.geometry import frequency_slices
 from libs.image_align import compare, shift_plane
 from libs.image_statistics import ImageStatistics, dilate, grid_of, mad_std, measure_products
 from libs.imager import ImageProducts, ImagingOptions, open_image
@@ -48,6 +49,10 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
     cell = float(test.metrics["cell_arcsec"])
     width, height = test.metrics["imsize"]
     taper = used["uvtaper"]
+    data = next(row for row in run.steps if row.step == "startup").metrics
+    channels_out, nterms = frequency_slices(
+        data["min_frequency_hz"], data["max_frequency_hz"], data["channels"]
+    )
     return ImagingOptions(
         vis=(vis,),
         folder=folder,
@@ -62,6 +67,8 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
         uvtaper_arcsec=float({"none": 0.0, "auto": 5 * cell}.get(taper, taper)),
         uvmin_m=float(used["uvmin"]),
         uvmax_m=float(used["uvmax"]),
+        channels_out=channels_out,
+        nterms=nterms,
     )
 
 
