@@ -377,11 +377,12 @@ class GainRound(Step):
         except InputError as error:
             # an image of unphased data and one of phased data may have nothing in common
             metrics["shift"] = f"unknown: {error.cause}"
+        if not verdict.accepted:
+            # what is taken back needs no warning
+            return self._rejected(context, verdict.reason, metrics, trial.images, trial.refs)
         if verdict.warnings:
             metrics["warning"] = "; ".join(verdict.warnings)
         reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
-        if not verdict.accepted:
-            return self._rejected(context, reason, metrics, trial.images, trial.refs)
         metrics["judged_with"] = self._judged_with(context, best)
         metrics["judged"] = self.name
         products = image_products(context, image)

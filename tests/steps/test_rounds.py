@@ -264,3 +264,11 @@ def test_a_ladder_that_begins_at_its_top_has_one_rung(
     told["closure_model_complete"] = False
     again = ladder_run(tmp_path / "again", CLIMBING, monkeypatch, **told)
     assert [again[name].status for name in LADDER[3:]] == ["done"] * 3
+
+
+def test_a_round_taken_back_warns_of_nothing(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_ap1": Looks(1.0, 0.1, flux_scale=1.5)}
+    pipeline, _ = make_run(tmp_path, script)
+    result = pipeline.run()["ap1"]
+    assert result.status == "rejected"
+    assert "warning" not in result.metrics and "WARNING" not in result.reason
