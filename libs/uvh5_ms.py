@@ -53,12 +53,13 @@ class _Part:
 
     ``field_of`` maps its phase centres to rows of FIELD, ``phased`` those that have to be phased
     first to where, ``windows`` channels to rows of SPECTRAL_WINDOW; ``counted`` tells whether its
-    numbers of samples are of use.
+    numbers of samples are of use, ``flipped`` whether its baselines run the wrong way.
     """
 
     path: Path
     uv: Any
     counted: bool
+    flipped: bool
     field_of: dict[int, int] = field(default_factory=dict)
     phased: dict[int, tuple[float, float]] = field(default_factory=dict)
     windows: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
@@ -153,10 +154,31 @@ def _read(path: Path, **options: Any) -> Any:
 
 
 def _open(path: Path) -> _Part:
-    uv = _read(path, read_data=False)
+    # its check would flip visibilities that are not there
+    uv = _read(path, read_data=False, run_check=False)
+    try:
+        uv.check(check_extra=True, run_check_acceptability=True, allow_flip_conj=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path.name} contradicts itself ({error})", "look at it with pyuvdata"
+        ) from error
     if not np.any(uv.ant_1_array != uv.ant_2_array):
         raise InputError(f"{path.name} holds autocorrelations only", "name another uvh5 file")
-    return _Part(path, uv, _has_counts(path))
+    return _Part(path, uv, _has_counts(path), _is_flipped(uv))
+
+
+def _is_flipped(uv: Any) -> bool:
+    """Tell whether UVW run from antenna 2 to antenna 1: the format has the reverse.
+
+    Visibilities of such files are conjugate as well; pyuvdata flips both, and so does this.
+    """
+    some = uv.select(times=uv.time_array[0], inplace=False, run_check=False)
+    computed = some.copy()
+    computed.set_uvws_from_antenna_positions(update_vis=False)
+    right, wrong = (
+        float(np.max(np.abs(computed.uvw_array - sign * some.uvw_array))) for sign in (1, -1)
+    )
+    return wrong < 1.0 <= right  # m: pyuvdata's own tolerance
 
 
 def _has_counts(path: Path) -> bool:
@@ -304,6 +326,12 @@ def _antennas(parts: list[_Part]) -> tuple[AntennaArray, dict[int, int]]:
     return array, {number: place for place, number in enumerate(sorted(used))}
 
 
+def _look_up(table: dict[int, int], numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return ``table[number]`` of each number."""
+    kinds, which = np.unique(numbers, return_inverse=True)
+    return np.array([table[int(kind)] for kind in kinds], dtype=np.int64)[which.ravel()]
+
+
 def _mjd_s(jd: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((jd - 2400000.5) * _DAY_S, dtype=np.float64)
 
@@ -313,7 +341,7 @@ def _find_scans(parts: list[_Part]) -> NDArray[np.float64]:
     stamps = []
     for part in parts:
         uv = part.uv
-        rows = np.array([part.field_of[int(one)] for one in uv.phase_center_id_array])
+        rows = _look_up(part.field_of, uv.phase_center_id_array)
         stamps.append(np.column_stack([_mjd_s(uv.time_array), rows, uv.integration_time]))
     time_s, rows, length_s = np.unique(np.concatenate(stamps), axis=0).T
     new = (np.diff(rows) != 0) | (np.diff(time_s) > 5 * np.maximum(length_s[1:], length_s[:-1]))
@@ -374,7 +402,9 @@ def _fill(
         inside = (uv.time_array >= stamps[first]) & (uv.time_array <= stamps[past - 1])
         rows = np.flatnonzero(cross & inside)
         block = _read(part.path, blt_inds=rows, run_check=False)
-        field_row = np.array([part.field_of[int(one)] for one in block.phase_center_id_array])
+        if part.flipped:
+            block.flip_conjugation()
+        field_row = _look_up(part.field_of, block.phase_center_id_array)
         for number, (ra_rad, dec_rad) in part.phased.items():
             mask = uv.phase_center_id_array[rows] == number
             if mask.any():
@@ -428,8 +458,8 @@ def _cells(
         "WEIGHT": weight,
         "SIGMA": sigma_of(weight),
         "UVW": -np.asarray(block.uvw_array, dtype=np.float64),
-        "ANTENNA1": np.array([index[int(one)] for one in block.ant_1_array], dtype=np.int32),
-        "ANTENNA2": np.array([index[int(one)] for one in block.ant_2_array], dtype=np.int32),
+        "ANTENNA1": _look_up(index, block.ant_1_array).astype(np.int32),
+        "ANTENNA2": _look_up(index, block.ant_2_array).astype(np.int32),
     }
 
 
@@ -468,6 +498,9 @@ def _remarks(parts: list[_Part], windows: int, fields: list[_Field]) -> list[str
         said.append(f"visibilities are in units of {unit!r}, taken for Jy")
     phased = {part.field_of[number] for part in parts for number in part.phased}
     said += [f"{fields[row].name} phased to its centre" for row in sorted(phased)]
+    wrong = [part.path.name for part in parts if part.flipped]
+    if wrong:
+        said.append(f"baselines of {', '.join(wrong)} run the wrong way: conjugated")
     bad = [part.path.name for part in parts if not part.counted]
     if bad:
         said.append(f"no number of samples is positive in {', '.join(bad)}: weights are 1")

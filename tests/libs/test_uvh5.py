@@ -167,6 +167,45 @@ def test_parts_of_a_band_and_scans_become_one_measurement_set(tmp_path: Path) ->
     assert len(group_parts([*files, tmp_path / "again.uvh5"])) == 2
 
 
+def test_each_phase_centre_is_a_field_and_a_scan(known: Path, tmp_path: Path) -> None:
+    def change(uv: Any) -> None:
+        late = uv.time_array > np.median(uv.time_array)
+        uv.phase(
+            lon=3.54, lat=0.53, epoch=2000.0, phase_frame="fk5", cat_name="other",
+            select_mask=late,
+        )  # fmt: skip
+
+    convert([write_uvh5(known, tmp_path / "two.uvh5", change)], tmp_path / "back.ms")
+    with open_table(f"{tmp_path / 'back.ms'}::FIELD") as opened:
+        names, centre = opened.getcol("NAME"), opened.getcol("PHASE_DIR")[:, 0]
+    field, scan, time = (read(tmp_path / "back.ms", n) for n in ("FIELD_ID", "SCAN_NUMBER", "TIME"))
+    assert sorted(names) == ["3c286", "other"]
+    np.testing.assert_allclose(centre[names.index("other")], (3.54, 0.53), atol=1e-12)
+    assert np.array_equal(np.array(names)[field] == "other", scan == 2)
+    assert np.array_equal(scan == 2, time > np.median(time))
+
+
+def test_baselines_that_run_the_wrong_way_are_turned(
+    known: Path, file: Path, tmp_path: Path
+) -> None:
+    assert not any("wrong way" in note for note in convert([file], tmp_path / "back.ms"))
+    with h5py.File(file, "r+") as opened:
+        opened["Header/uvw_array"][:] = -opened["Header/uvw_array"][:]
+        opened["Data/visdata"][:] = np.conj(opened["Data/visdata"][:])
+    notes = convert([file], tmp_path / "back.ms")
+    assert any("wrong way" in note for note in notes)
+    want, made = ordered(known), ordered(tmp_path / "back.ms")
+    np.testing.assert_allclose(made["DATA"], want["DATA"], atol=1e-6)
+    np.testing.assert_allclose(made["UVW"], want["UVW"], atol=1e-9)
+
+
+def test_uvw_that_fit_no_antennas_are_told(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        opened["Header/uvw_array"][:, 0] += 30.0
+    notes = convert([file], tmp_path / "back.ms")
+    assert any("UVW and antenna positions disagree" in note for note in notes)
+
+
 def test_useless_counts_of_samples_become_weights_of_one(file: Path, tmp_path: Path) -> None:
     with h5py.File(file, "r+") as opened:
         opened["Data/nsamples"][:] = -1.2e12
