@@ -6,6 +6,7 @@ pyuvdata (:mod:`libs.uvh5_ms`); headers need h5py only.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,9 @@ def read_header(path: Path) -> Uvh5Header:
     InputError
         It is broken or holds no visibilities.
     """
+    with contextlib.suppress(ImportError):
+        # registers compressions that some correlators use; the error below asks for it
+        import hdf5plugin  # noqa: F401
     try:
         with h5py.File(path, "r") as opened:
             header, data = opened["Header"], opened["Data"]["visdata"]
@@ -112,10 +116,15 @@ def read_header(path: Path) -> Uvh5Header:
 
 
 def _broken(path: Path, why: object) -> InputError:
-    hint = "copy it again, or see whether pyuvdata reads it"
-    if "filter" in str(why).lower():
-        hint = "pip install hdf5plugin, or write it again with another compression"
-    return InputError(f"{path.name} is a broken uvh5 file ({why})", hint)
+    if "plugin" in str(why):
+        return InputError(
+            f"{path.name} is compressed in a way h5py does not know ({why})",
+            "pip install hdf5plugin",
+        )
+    return InputError(
+        f"{path.name} is a broken uvh5 file ({why})",
+        "copy it again, or see whether pyuvdata reads it",
+    )
 
 
 def _read(path: Path, header: h5py.Group) -> Uvh5Header:

@@ -145,10 +145,9 @@ def _read(path: Path, **options: Any) -> Any:
     try:
         made.read_uvh5(str(path), **options)
     except (OSError, KeyError, ValueError) as error:
-        hint = "hdf5plugin" if "filter" in str(error).lower() else ""
         raise InputError(
             f"pyuvdata cannot read {path.name} ({str(error).strip() or type(error).__name__})",
-            f"pip install {hint}" if hint else "copy it again, or look at it with pyuvdata",
+            "copy it again, or look at it with pyuvdata",
         ) from error
     return made
 

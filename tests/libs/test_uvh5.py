@@ -237,6 +237,23 @@ def test_what_cannot_be_used_is_refused(
     assert "[ata]" in caught.value.remedy
 
 
+def test_an_unknown_compression_is_named(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        shape = opened["Data/visdata"].shape
+        del opened["Data/visdata"]
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_chunk(shape)
+        layout.set_filter(300, h5py.h5z.FLAG_OPTIONAL, (0,))  # 256 to 511 are nobody's
+        made = h5py.h5d.create(
+            opened["Data"].id, b"visdata", h5py.h5t.py_create(np.complex64),
+            h5py.h5s.create_simple(shape), layout,
+        )  # fmt: skip
+        made.write_direct_chunk((0, 0, 0), bytes(100), 0)
+    with pytest.raises(InputError, match="compressed in a way") as caught:
+        read_header(file)
+    assert "hdf5plugin" in caught.value.remedy
+
+
 def test_one_hand_moving_sources_and_no_baselines_are_refused(known: Path, tmp_path: Path) -> None:
     one = write_uvh5(known, tmp_path / "xx.uvh5", lambda uv: uv.select(polarizations=["xx"]))
     with pytest.raises(InputError, match="holds XX"):
