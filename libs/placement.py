@@ -27,6 +27,7 @@ SPEED_OF_LIGHT_M_S = 299792458.0
 _ITERATIONS = 10
 _CONVERGED = 1e-3  # of the error
 _SIGNIFICANT = 3.0
+_NEGLIGIBLE = 1e-9  # of the largest weight
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,14 @@ def _slopes(
         lower, upper = expected[twin[int(f)]], expected[twin[int(g)]]
         size = np.abs(lower) ** 2 * np.abs(upper) ** 2
         value = data.vis[:, g] * np.conj(data.vis[:, f]) * np.conj(upper) * lower
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             noise_f = data.sigma[:, f] ** 2 / np.abs(lower) ** 2
             noise_g = data.sigma[:, g] ** 2 / np.abs(upper) ** 2
             # of a product's phase, the product of both noises included
             one = 1.0 / (noise_f + noise_g + 2 * noise_f * noise_g)
             one = np.where(np.isfinite(one) & (size > 0), one, 0.0)
+            # where the model is resolved out its amplitudes are too small to divide by
+            one[one < _NEGLIGIBLE * one.max()] = 0.0
             phasor = np.where(one > 0, value / size, 0.0)
         weight[pair] = np.add.reduceat(one, edges, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -163,9 +166,7 @@ def _normal(slopes: _Slopes, uvw_m: Float, place: Float) -> tuple[Float, Float]:
     slope_m = uvw_m[..., :2] - uvw_m[..., 2:] * place / height
     matrix = np.zeros((uvw_m.shape[0], 2, 2))
     right = np.zeros((uvw_m.shape[0], 2))
-    for product, weight, turn_hz in zip(
-        slopes.product, slopes.weight, slopes.turn_hz, strict=True
-    ):
+    for product, weight, turn_hz in zip(slopes.product, slopes.weight, slopes.turn_hz, strict=True):
         per_m = 2 * np.pi * turn_hz / SPEED_OF_LIGHT_M_S
         left = (product * np.exp(-1j * per_m * path_m)).imag
         matrix += per_m**2 * np.einsum("bt,btx,bty->bxy", weight, slope_m, slope_m)
@@ -177,7 +178,8 @@ def _fit(slopes: _Slopes, uvw_m: Float, place: Float) -> Float | None:
     """Gauss-Newton steps from ``place``; None where they do not settle."""
     for _ in range(_ITERATIONS):
         matrix, right = (part.sum(axis=0) for part in _normal(slopes, uvw_m, place))
-        if np.linalg.cond(matrix) > 1e10:
+        # the condition of a 2 x 2 matrix that is positive: trace^2 over determinant, or more
+        if not np.trace(matrix) ** 2 < 1e10 * np.linalg.det(matrix):
             return None
         covariance = np.linalg.inv(matrix)
         step = covariance @ right

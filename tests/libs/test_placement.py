@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,3 +105,31 @@ def test_data_without_a_source_do_not_move_it() -> None:
     data = observed((0.0, 0.0), sigma_jy=50.0)
     found = place_by_band(data, point)
     assert found is None or not found.significant
+
+
+def test_a_source_resolved_out_on_most_baselines() -> None:
+    """Amplitudes of a wide Gaussian underflow; what the short baselines say still counts."""
+
+    def wide(
+        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
+    ) -> NDArray[np.complex128]:
+        waves = np.multiply.outer(np.hypot(uvw_m[:, 0], uvw_m[:, 1]), frequency_hz) / LIGHT_M_S
+        return np.exp(-((waves / 1.5e4) ** 2)).astype(np.complex128)
+
+    data = observed((2e-6, 1e-6), sigma_jy=1e-6)
+    flat = wide(data.uvw_m.reshape(-1, 3), data.frequency_hz).reshape(*data.uvw_m.shape[:2], -1)
+    assert np.min(np.abs(flat)) == 0, "some underflow altogether"
+    vis = data.vis * np.moveaxis(flat, 2, 1)
+    found = place_by_band(replace(data, vis=vis), wide)
+    assert found is not None and found.significant
+    miss = np.hypot(found.offset_rad[0] - 2e-6, found.offset_rad[1] - 1e-6)
+    assert miss < 5 * found.error_rad < 1e-6
+
+
+def test_nothing_but_amplitudes_of_zero() -> None:
+    def nothing(
+        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
+    ) -> NDArray[np.complex128]:
+        return np.zeros((len(uvw_m), len(frequency_hz)), np.complex128)
+
+    assert place_by_band(observed((0.0, 0.0)), nothing) is None
