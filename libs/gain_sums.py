@@ -22,6 +22,8 @@ from libs.tables import CORR_NAMES, PARALLEL_HANDS, antenna_labels, open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
 
+NEGLIGIBLE = 1e-16  # of the largest weight, that is 1e-8 of the model's amplitude
+
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 32 * 1024**2
@@ -364,6 +366,9 @@ class _Reader:
         for block in row_blocks(ddid, rows_of, mine):
             slot = intervals.row[block.rows] - np.int32(low)
             self._add(block, slot, origin, threads, vis, weight, times)
+        # a model that is resolved out leaves sums that divide to nonsense, or not at all
+        faint = weight < NEGLIGIBLE * weight.max(initial=0.0)
+        vis[faint], weight[faint] = 0.0, 0.0
         total = times.sum(axis=(0, 2))
         with np.errstate(invalid="ignore", divide="ignore"):
             centre = origin + total[:, 0] / total[:, 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,21 +118,30 @@ def ask_held_out(
         choice = _amplitude_worth_it(choice, ask("p"))
     if choice.best is None:
         return HeldOut(choice)
-    return _with_coherence(sums, choice, refants, options.minblperant)
+    used = {summary.antenna[i] for i in summary.antennas_used}
+    return _with_coherence(sums, choice, refants, options.minblperant, used)
 
 
 def _with_coherence(
-    sums: NormalEquations, choice: HeldOutChoice, refants: Sequence[int], minblperant: int
+    sums: NormalEquations,
+    choice: HeldOutChoice,
+    refants: Sequence[int],
+    minblperant: int,
+    used: Collection[str],
 ) -> HeldOut:
-    """Test every antenna at the chosen interval, the incoherent ones at longer ones too."""
+    """Test every antenna at the chosen interval, the incoherent ones at longer ones too.
+
+    An antenna of ``used``, which has data, but none that the model lets it be tested on is as
+    incoherent as one that fails.
+    """
     best = choice.best
     assert best is not None
     coherence = held_out_coherence(sums, best, refants=refants, minblperant=minblperant)
-    present = np.isfinite(coherence.sigma)
     lost = {
-        name for name, good, here in
-        zip(coherence.antenna, coherence.coherent, present, strict=True) if here and not good
-    }  # fmt: skip
+        name
+        for name, good in zip(coherence.antenna, coherence.coherent, strict=True)
+        if name in used and not good
+    }
     fallback: dict[str, Candidate | None] = dict.fromkeys(sorted(lost))
     longer = {s.candidate.solint_s for s in choice.scores if s.candidate.solint_s > best.solint_s}
     for interval in sorted(longer) if lost else ():

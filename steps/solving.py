@@ -202,12 +202,7 @@ def _keep(
         for name, wanted in held_out.fallback.items():
             if wanted == candidate:
                 longer[name], longer_tec[name] = solutions, tecs
-    present = {
-        name
-        for name, sigma in zip(held_out.coherence.antenna, held_out.coherence.sigma, strict=True)
-        if np.isfinite(sigma)
-    }
-    lost = [name for name in held_out.fallback if name in present]
+    lost = list(held_out.fallback)
     write_caltable(table, keep_coherent(gains, lost, longer), ms)
     if tec is not None:
         store_tec(table, keep_tec(tec, gains.antenna, lost, longer_tec))
@@ -248,6 +243,7 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
             for name, good, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
             if np.isfinite(sigma)
         }
+        flags.update((name, False) for item in held_out for name in item.fallback)
         metrics["station_coherence"] = {
             name: round(float(value), 4)
             for one in tested

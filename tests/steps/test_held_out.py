@@ -87,8 +87,24 @@ def test_an_antenna_kept_from_a_longer_interval_has_the_coherence_of_that(
     scores = tuple(Score(candidate, 10.0, 1.0, 1.0, 50) for candidate in candidates)
     choice = HeldOutChoice(candidates[0], "", scores, 1.0)
     sums = SimpleNamespace(position_m=np.zeros((3, 3)))
-    asked = held_out._with_coherence(sums, choice, (), 4)  # type: ignore[arg-type]
+    asked = held_out._with_coherence(sums, choice, (), 4, "ABC")  # type: ignore[arg-type]
     assert asked.fallback == {"B": candidates[2], "C": None}
     assert asked.coherence is not None
     assert asked.coherence.coherence.tolist() == [0.9, 0.7, 0.0]
     assert asked.coherence.coherent.tolist() == [True, False, False]
+
+
+def test_an_antenna_with_data_that_cannot_be_tested_is_incoherent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B's model is resolved out; C has no data at all, so there is nothing to keep for it."""
+    value = np.array([0.9, np.nan, np.nan])
+
+    def tested(sums: Any, candidate: Candidate, **_: Any) -> HeldOutCoherence:
+        return HeldOutCoherence(("A", "B", "C"), value, 10 * value, value > 0.5, 0.01)
+
+    monkeypatch.setattr(held_out, "held_out_coherence", tested)
+    choice = HeldOutChoice(Candidate(30.0), "", (Score(Candidate(30.0), 10.0, 1.0, 1.0, 50),), 1.0)
+    sums: Any = SimpleNamespace(position_m=np.zeros((3, 3)))
+    asked = held_out._with_coherence(sums, choice, (), 4, "AB")
+    assert asked.fallback == {"B": None}
