@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.closure_cases import (
@@ -88,6 +88,7 @@ def random_components(seed: int) -> Components:
 
 
 @settings(max_examples=30, deadline=None)
+@example(461, False)  # a wrap within the step
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_gradient_is_the_finite_difference(problem, seed, phases_only) -> None:
     if phases_only:
@@ -100,11 +101,14 @@ def test_gradient_is_the_finite_difference(problem, seed, phases_only) -> None:
 
     slope = -2 * model.chain().T @ _run(problem, model, model.free(), False)[2]
     numeric = np.empty_like(vector)
+    here = sum(objective(problem, model))
     for n in range(len(vector)):
         step = np.zeros_like(vector)
         step[n] = 1e-6
         high = sum(objective(problem, model.with_vector(vector + step)))
         low = sum(objective(problem, model.with_vector(vector - step)))
+        # chi2 jumps where a closure phase wraps between the two: there is no slope to compare
+        assume(abs(high + low - 2 * here) < 1)
         numeric[n] = (high - low) / 2e-6
     np.testing.assert_allclose(slope, numeric, rtol=1e-4, atol=1e-4 * np.abs(slope).max() + 1e-2)
 
