@@ -11,7 +11,7 @@ freedom: mean psi(nu / 2) - ln(nu / 2) above the truth, variance psi'(nu / 2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from scipy.special import digamma, polygamma
 
 from libs import flags
 from libs.sanitise import match_sigma
-from libs.tables import Chunk, chunks, column_names, open_table, read_rows
+from libs.tables import Chunk, chunks, column_names, open_table, read_rows, row_pieces
 
 __all__ = ["MOST_CORRELATED", "Pooled", "Weighed", "pool_variances", "pool_weights"]
 
@@ -30,6 +30,7 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 _LEAST_SAMPLES = 3.0
+_KEYS = ("ANTENNA1", "ANTENNA2", "TIME", "SCAN_NUMBER")
 MOST_CORRELATED = 1.3
 
 
@@ -264,35 +265,41 @@ class _Scan:
     @property
     def names(self) -> tuple[str, ...]:
         """Columns it reads."""
-        return (self.column, "FLAG", "FLAG_ROW", "ANTENNA1", "ANTENNA2", "TIME", "SCAN_NUMBER")
+        return (self.column, "FLAG", "FLAG_ROW", *_KEYS)
 
-    def old(self, chunk: Chunk) -> Float:
-        """Weights as they came; 1 where these make no sense."""
-        weight = read_rows(self.saved, ["WEIGHT"], chunk.rows)["WEIGHT"].astype(np.float64)
+    def old(self, rows: Int) -> Float:
+        """Weights of rows as they came; 1 where these make no sense."""
+        weight = read_rows(self.saved, ["WEIGHT"], rows)["WEIGHT"].astype(np.float64)
         return np.where(np.isfinite(weight) & (weight > 0), weight, 1.0)
+
+    def numbered(self, columns: Mapping[str, NDArray[Any]], ncorr: int) -> tuple[Int, Int]:
+        """(nrow, ncorr) bin of each row's correlation, -1: none; and a row of each bin."""
+        one, two = columns["ANTENNA1"], columns["ANTENNA2"]
+        slot = np.floor(columns["TIME"] / self.timebin_s).astype(np.int64)
+        rows = np.flatnonzero(one != two)
+        number, first = _groups(one[rows], two[rows], columns["SCAN_NUMBER"][rows], slot[rows])
+        of_row = np.full((len(one), ncorr), -1, np.int64)
+        of_row[rows] = number[:, None] + len(first) * np.arange(ncorr)
+        return of_row, rows[first]
 
     def bins(self, chunk: Chunk) -> _Bins:
         """The bins of a chunk, correlation by correlation."""
         power, count = _second_differences(chunk, self.column, 1)
-        old = self.old(chunk)
+        old = self.old(chunk.rows)
         ncorr = old.shape[1]
-        slot = np.floor(chunk["TIME"] / self.timebin_s).astype(np.int64)
-        rows = np.flatnonzero(chunk["ANTENNA1"] != chunk["ANTENNA2"])
-        one, two, scan = (chunk[n][rows] for n in ("ANTENNA1", "ANTENNA2", "SCAN_NUMBER"))
-        number, first = _groups(one, two, scan, slot[rows])
-        total = len(first)
-        of_row = np.full(old.shape, -1, np.int64)
-        of_row[rows] = number[:, None] + total * np.arange(ncorr)
-        flat = of_row[rows].ravel()
-        size = total * ncorr
-        samples = np.bincount(flat, count[rows].ravel(), minlength=size)
-        free = np.bincount(flat, _independent(count[rows]).ravel(), minlength=size)
-        summed = np.bincount(flat, (power * old / 2)[rows].ravel(), minlength=size)
+        of_row, first = self.numbered(chunk.columns, ncorr)
+        cross = of_row[:, 0] >= 0
+        flat, size = of_row[cross].ravel(), len(first) * ncorr
+        samples = np.bincount(flat, count[cross].ravel(), minlength=size)
+        free = np.bincount(flat, _independent(count[cross]).ravel(), minlength=size)
+        summed = np.bincount(flat, (power * old / 2)[cross].ravel(), minlength=size)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.where((samples > 0) & (summed > 0), np.log(summed / samples), 0.0)
         effective = np.where(summed > 0, free + 1, 0.0)
-        group = chunk.data_desc_id * ncorr + np.repeat(np.arange(ncorr), total)
-        ant1, ant2 = (np.tile(each[first], ncorr).astype(np.int64) for each in (one, two))
+        group = chunk.data_desc_id * ncorr + np.repeat(np.arange(ncorr), len(first))
+        ant1, ant2 = (
+            np.tile(chunk[name][first], ncorr).astype(np.int64) for name in ("ANTENNA1", "ANTENNA2")
+        )
         return _Bins(of_row, group, ant1, ant2, value, effective)
 
 
@@ -312,14 +319,17 @@ def _write(ms: Path, scan: _Scan, parts: Sequence[_Bins], value: Float) -> None:
     pieces = np.split(value, np.cumsum([len(part.group) for part in parts])[:-1])
     spectrum = "WEIGHT_SPECTRUM" in column_names(ms)
     with open_table(ms, write=True) as opened:
-        for chunk, piece in zip(chunks(ms, scan.names), pieces, strict=True):
-            part, new = scan.bins(chunk), scan.old(chunk)
-            inside = part.of_row >= 0
-            new[inside] *= np.exp(-piece[part.of_row[inside]])
-            rows = opened.selectrows(chunk.rows)
+        # the same pieces as before, without reading their data again
+        for (_, rows), piece in zip(row_pieces(opened, scan.names), pieces, strict=True):
+            new = scan.old(rows)
+            of_row, _ = scan.numbered(read_rows(opened, _KEYS, rows), new.shape[1])
+            inside = of_row >= 0
+            new[inside] *= np.exp(-piece[of_row[inside]])
+            part = opened.selectrows(rows)
             if spectrum:
-                shape = chunk[scan.column].shape
-                whole = np.broadcast_to(new[:, None, :], shape).astype(np.float32)
-                rows.putcol("WEIGHT_SPECTRUM", whole)
-            rows.putcol("WEIGHT", new.astype(np.float32))
-            rows.close()
+                channels = part.getcell("WEIGHT_SPECTRUM", 0).shape[0]
+                part.putcol(
+                    "WEIGHT_SPECTRUM", np.repeat(new[:, None, :], channels, 1).astype(np.float32)
+                )
+            part.putcol("WEIGHT", new.astype(np.float32))
+            part.close()

@@ -187,6 +187,14 @@ def choose_timebin(
     return integrations * interval_s, integrations * channels
 
 
+def _timebins(ms: Path, options: StatwtOptions) -> list[tuple[float, float]]:
+    """Return the bin, s, and its samples for each data description with unflagged data."""
+    return [
+        choose_timebin(one.channels, one.interval_s, one.scan_times, options)
+        for one in _sampling(ms)
+    ]
+
+
 def bin_excess(values: NDArray[np.complexfloating[Any, Any]], good: NDArray[np.bool_]) -> float:
     """Return the variance in a bin over the variance of differences of neighbouring samples.
 
@@ -272,10 +280,7 @@ def plan_statwt(ms: str | Path, options: StatwtOptions | None = None) -> StatwtP
     StatwtPlan
     """
     ms, options = Path(ms), options or StatwtOptions()
-    bins = [
-        choose_timebin(one.channels, one.interval_s, one.scan_times, options)
-        for one in _sampling(ms)
-    ]
+    bins = _timebins(ms, options)
     if not bins:
         return StatwtPlan(False, 0.0, 0.0, float("nan"), "skipped: all data are flagged")
     timebin_s = max(one[0] for one in bins)
@@ -396,10 +401,7 @@ def weigh(
         flags.restore_weights(ms, VERSION)
     else:
         flags.save_weights(ms, VERSION)
-    bins = [
-        choose_timebin(one.channels, one.interval_s, one.scan_times, options)
-        for one in _sampling(ms)
-    ]
+    bins = _timebins(ms, options)
     if bins:
         timebin_s = max(one[0] for one in bins)
         pooled = pool_weights(ms, VERSION, timebin_s, column="CORRECTED_DATA")
