@@ -23,7 +23,7 @@ from libs.safe_files import locked
 from libs.solset import Solset, from_gain_solutions
 from libs.solutions import GainSolutions
 
-__all__ = ["INPUT", "Round", "accumulate_round", "keep_rounds", "read_rounds", "start_from"]
+__all__ = ["INPUT", "Round", "accumulate_round", "read_rounds", "start_from"]
 
 INPUT = "input"
 """Name of the round that holds the solutions a run started from."""
@@ -175,25 +175,6 @@ def start_from(
         entries=tuple(entries.values()),
     )
     return _accept(Path(run_h5parm), new, timeout_s)
-
-
-def keep_rounds(run_h5parm: Path, last: str | None, *, timeout_s: float = 600.0) -> None:
-    """Take back the rounds accepted after ``last`` (all of them, and the file, when None).
-
-    Raises
-    ------
-    InputError
-        There is no such round.
-    """
-    path = Path(run_h5parm)
-    with locked(path, timeout_s):
-        if last is None:
-            path.unlink(missing_ok=True)
-            return
-        rounds = read_rounds(path)
-        kept = rounds[: _index(rounds, last, path) + 1]
-        if len(kept) < len(rounds):
-            _write(path, kept)
 
 
 def read_rounds(run_h5parm: Path) -> list[Round]:

@@ -13,7 +13,7 @@ from libs.safe_files import replacing
 from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
 
-__all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "replace_rows", "write_csv"]
+__all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "write_csv"]
 
 FINAL_COLUMNS = (
     ("peak_jy_beam", "peak", "Jy/beam"),
@@ -140,39 +140,3 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     with replacing(path) as beside:
         beside.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path
-
-
-def replace_rows(
-    path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], key: str = "step"
-) -> Path:
-    """Put rows into a CSV file in place of those with the same key; others stay, in order.
-
-    Parameters
-    ----------
-    path : Path
-        Made when missing; columns it has beyond ``columns`` are kept.
-    columns : sequence of str
-        Columns of the new rows.
-    rows : sequence of mapping
-        The new rows.
-    key : str
-        Column whose values in ``rows`` are replaced.
-
-    Returns
-    -------
-    Path
-        ``path``.
-    """
-    kept: list[Mapping[str, Any]] = []
-    names = list(columns)
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            names += [name for name in reader.fieldnames or () if name not in names]
-            replaced = {str(row[key]) for row in rows}
-            kept = [
-                row
-                for row in reader
-                if row.get(key) not in replaced and None not in row and None not in row.values()
-            ]
-    return write_csv(path, names, [*kept, *rows])

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from libs.errors import ConfigError
-from selfcal.options import UNITS, Option, unknown_name
+from selfcal.options import Option, unknown_name
 from selfcal.settings import Settings
 from selfcal.step import Step
 
@@ -160,14 +160,6 @@ class Resolved:
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
-
-    def with_units(self, options: Sequence[Option]) -> dict[str, Any]:
-        """Return the values with the unit in the key of each quantity (``solint_s``)."""
-        units = {o.name: UNITS[o.kind][0].lower() for o in options if o.kind in UNITS}
-        return {
-            f"{name}_{units[name]}" if name in units and not isinstance(value, str) else name: value
-            for name, value in self.values.items()
-        }
 
 
 def resolve_options(

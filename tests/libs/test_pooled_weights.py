@@ -87,10 +87,12 @@ def test_the_noise_is_seen_beneath_a_source_whose_phases_turn(tmp_path: Path) ->
     with open_table(ms) as opened:
         one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
         weight, sigma = opened.getcol("WEIGHT"), opened.getcol("SIGMA")
+        channels = opened.getcol("WEIGHT_SPECTRUM")
     truth = 1 / (0.01 * (1.0 + one) * (1.0 + two))
     ratio = weight / truth[:, None]
     assert np.median(ratio) == pytest.approx(1, abs=0.03)
     assert np.std(np.log(ratio)) < 0.05
+    np.testing.assert_array_equal(channels, np.repeat(weight[:, None, :], 8, axis=1))
     np.testing.assert_allclose(sigma, 1 / np.sqrt(weight), rtol=1e-5)
     again = pool_weights(ms, "as_came", 60.0, column="DATA")
     assert again == done

@@ -15,7 +15,7 @@ from libs.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.provenance import Entry, read_entries
-from libs.run_solutions import INPUT, accumulate_round, keep_rounds, read_rounds, start_from
+from libs.run_solutions import INPUT, accumulate_round, read_rounds, start_from
 from libs.solset import from_gain_solutions
 from libs.solution_store import merge_into, write_with_entries
 from libs.solutions import GainSolutions
@@ -94,13 +94,6 @@ def test_a_repeated_round_takes_back_what_followed(tmp_path) -> None:
     accumulate_round(path, "p2", gains(0.2), on=["p1"], **TARGET)
     assert phases(path) == 0.5
     assert [r.name for r in read_rounds(path)] == ["p1", "p2"]
-    keep_rounds(path, "p1")
-    assert phases(path) == 0.3
-    never_more = tmp_path / "other.h5"
-    accumulate_round(never_more, "p1", gains(0.3), **TARGET)
-    assert path.read_bytes() == never_more.read_bytes()
-    keep_rounds(path, None)
-    assert not path.exists()
 
 
 def _die(path: Path, method: str) -> None:
@@ -185,8 +178,6 @@ def test_wrong_calls_are_told(tmp_path) -> None:
         accumulate_round(path, "p2", gains(0.3), on=["p7"], **TARGET)
     with pytest.raises(InputError, match="one direction"):
         accumulate_round(path, "p2", solset(directions={"A": (1, 1), "B": (2, 2)}))
-    with pytest.raises(InputError, match="no round p7"):
-        keep_rounds(path, "p7")
     assert path.read_bytes() == before
     write_with_entries(tmp_path / "plain.h5", solset(), [])
     with pytest.raises(InputError, match="holds no rounds"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from reports.records import read_run
 from reports.style import format_number, format_quantity, format_seconds, prefixed
-from reports.tables import GAIN_COLUMNS, final_table, gains_rows, replace_rows, write_csv
+from reports.tables import GAIN_COLUMNS, final_table, gains_rows, write_csv
 from tests.reports.fake_run import STEP_COLUMNS, make_gains, step_row, write_rows
 
 SUMMARY = {
@@ -90,14 +89,6 @@ def test_gain_rows_are_read_back(tmp_path: Path) -> None:
     assert len(gains) == len(rows)
     assert gains[0].antenna == "EA01" and gains[0].solutions == 40
     assert math.isnan(gains[-1].snr_median)
-
-
-def test_rows_of_a_step_are_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "gains.csv"
-    write_csv(path, ("step", "value"), [{"step": s, "value": 1} for s in ("p0", "p1", "p1")])
-    replace_rows(path, ("step", "value"), [{"step": "p1", "value": 2}])
-    with path.open() as stream:
-        assert list(csv.reader(stream)) == [["step", "value"], ["p0", "1"], ["p1", "2"]]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
