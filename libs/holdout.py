@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 SIGNIFICANCE = 5.0  # sigma that the best candidate must reach for any gains to be trusted
-LEAST_COHERENCE = 0.1  # of the amplitude predicted, for an antenna to be calibrated
 ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
 # Two baselines of an antenna predict each other, each in the other's fold, so sums over all folds
 # scatter more than those of one; and the chi2 of a phase solve misses the noise in amplitude.
@@ -396,9 +395,7 @@ def held_out_coherence(
     normal with variance s^2 sum w |G M|^2 in each fold, whatever the number of samples and
     whether both polarizations share a gain or not. Every baseline is held out once, so all data
     are used; that the folds share baselines is allowed for by ``FOLD_SCATTER``. The threshold
-    then follows from the false-alarm rate alone. Beyond that the gains must predict a tenth of
-    the amplitude: two near stations that see the source on the baseline between them alone are
-    surely coherent with each other, but not calibrated.
+    then follows from the false-alarm rate alone.
     """
     nant = len(sums.antenna)
     projected, power = np.zeros(nant), np.zeros(nant)
@@ -413,6 +410,6 @@ def held_out_coherence(
         scatter = FOLD_SCATTER * np.sqrt(noise * power)
         sigma = np.where(power > 0, projected / scatter, np.nan)
     limit = -float(ndtri(false_alarm))
-    with np.errstate(invalid="ignore"):
-        coherent = (sigma > limit) & (coherence > LEAST_COHERENCE)
-    return HeldOutCoherence(sums.antenna, coherence, sigma, coherent, false_alarm)
+    return HeldOutCoherence(
+        sums.antenna, coherence, sigma, np.nan_to_num(sigma, nan=-1.0) > limit, false_alarm
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from libs import holdout
 from libs.holdout import (
     ADVANTAGE,
     FOLDS,
@@ -328,21 +326,3 @@ def test_how_candidates_are_named() -> None:
     blocks = Candidate(np.inf, combine_spw=False, channels_per_block=4)
     assert str(blocks) == "p T scan, each 4 channels"
     assert FOLDS == 8
-
-
-def test_significant_but_hardly_coherent_is_not_calibrated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Antenna 0 predicts 1 of 100 parts of the amplitude, antenna 1 half; both beyond doubt."""
-
-    class Fits:
-        chi2, freedom = 1e-6, 1
-
-        def project(self, sums: object) -> tuple[np.ndarray, np.ndarray]:
-            return np.array([1.0, 50.0, 0.0]), np.array([100.0, 100.0, 0.0])
-
-    monkeypatch.setattr(holdout, "solve_without", lambda *_: [Fits()])
-    sums = SimpleNamespace(antenna=("A", "B", "C"))
-    found = holdout.held_out_coherence(sums, holdout.Candidate(30.0))  # type: ignore[arg-type]
-    assert (found.sigma[:2] > 50).all() and np.isnan(found.sigma[2])
-    assert found.coherent.tolist() == [False, True, False]
