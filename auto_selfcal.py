@@ -171,6 +171,7 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings, steps: Sequenc
 
 def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
     from reports.tables import final_table
+    from steps.data_state import mend_working_copies
     from steps.tools import make_tools
 
     workdir = settings.workdir
@@ -186,6 +187,9 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
     if tools.hint:
         progress.note(tools.hint)
     rows_before = pipeline.state.rows
+    mended = mend_working_copies(workdir)
+    if mended:
+        progress.note(mended)
     try:
         pipeline.run(
             start=arguments.start, until=arguments.until, only=arguments.only,

@@ -42,6 +42,7 @@ from libs.tables import (
     stamp_spacing_s,
     tree_bytes,
 )
+from libs.tiled_headers import save_headers
 from libs.uvh5_ms import convert
 
 __all__ = [
@@ -461,9 +462,10 @@ def _rename(part: Path, target_ms: Path) -> None:
     """Put a finished copy in its place; what belonged to an older one goes."""
     fsync_tree(part)
     shutil.rmtree(target_ms, ignore_errors=True)
-    for suffix in ("flagversions", "weightversions"):
+    for suffix in ("flagversions", "weightversions", "headers"):
         shutil.rmtree(f"{target_ms}.{suffix}", ignore_errors=True)
     part.rename(target_ms)
+    save_headers(target_ms)
 
 
 def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:

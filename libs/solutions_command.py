@@ -19,6 +19,7 @@ from libs.h5parm_check import Finding, check
 from libs.solution_export import export_caltable, gains_for
 from libs.solution_store import Listing, MergeReport, combine_files, list_entries, merge_into
 from libs.solutions import GainSolutions
+from libs.tiled_headers import take_back
 
 __all__ = ["Applier", "main", "parse_direction"]
 
@@ -319,6 +320,7 @@ def _export(arguments: argparse.Namespace, applier: Applier | None) -> int:
 def _apply(arguments: argparse.Namespace, applier: Applier | None) -> int:
     if applier is None:
         raise ConfigError("apply is not available here", "use auto_selfcal.py solutions apply")
+    take_back(arguments.ms)
     gains = gains_for(
         read_h5parm(arguments.h5parm, arguments.soltabs), arguments.ms, arguments.name
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,12 @@ import yaml
 
 from libs import flags, tables
 from libs.calibration import AppliedTable
+from libs.caltable_writer import write_caltable
 from libs.errors import ConfigError, InputError
 from libs.gains import NativeSolver
 from libs.ingest import resolve_inputs
 from libs.solutions import GainSolutions
+from libs.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
@@ -85,6 +88,7 @@ def _targets(
         if source.kind != "ms" and to is None:
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
+        take_back(path)
         _check_windows(copy, path)
         yield (
             path,
@@ -113,6 +117,11 @@ def _check_windows(copy: Path, target: Path) -> None:
 
 
 def _apply(target: Path, own: list[AppliedTable], workdir: Path) -> str:
+    with guarded(target):
+        return _apply_within(target, own, workdir)
+
+
+def _apply_within(target: Path, own: list[AppliedTable], workdir: Path) -> str:
     if not flags.has_version(target, VERSION):
         flags.save_version(target, VERSION, f"before the solutions of {workdir.name}")
     else:
@@ -128,10 +137,11 @@ def _apply(target: Path, own: list[AppliedTable], workdir: Path) -> str:
 
 def apply_solutions(ms: Path, gains: GainSolutions) -> str:
     """Apply gains of an h5parm to CORRECTED_DATA of a measurement set, by frequency and time."""
-    import tempfile
+    with guarded(ms):
+        return _apply_solutions_within(ms, gains)
 
-    from libs.caltable import write_caltable
 
+def _apply_solutions_within(ms: Path, gains: GainSolutions) -> str:
     if flags.has_version(ms, VERSION):
         flags.restore_version(ms, VERSION)
     else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from libs import flags, tables
 from libs.calibration import AppliedTable
 from libs.imager import ImagingOptions
+from libs.tiled_headers import mend_headers
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import TableRef
@@ -26,6 +27,7 @@ __all__ = [
     "ensure_tables",
     "fill_model",
     "measurement_sets",
+    "mend_working_copies",
     "restore_base_flags",
     "set_note",
 ]
@@ -37,6 +39,16 @@ def measurement_sets(context: Context) -> list[Path]:
     """Return the working copies, in the order of the input."""
     names = context.results["startup"].metrics["working_copies"]
     return [context.workdir / "data" / name for name in names]
+
+
+def mend_working_copies(workdir: Path) -> str:
+    """Make working copies readable that a kill left with a header cut short; say which."""
+    mended = {ms.name: mend_headers(ms) for ms in sorted((workdir / "data").glob("*.ms"))}
+    return "; ".join(
+        f"{name}: {', '.join(files)} put back, cut short by a kill"
+        for name, files in mended.items()
+        if files
+    )
 
 
 def base_version(context: Context) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from libs import h5parm_check
+from libs.tables import open_table
 from selfcal.settings import load_config
 from selfcal.state import State
 from tests import demo
@@ -143,6 +145,20 @@ def test_kills_at_random_moments_change_nothing(finished: demo.Run, tmp_path: Pa
     assert again.code == 0, again.output
     agree(numbers(again), numbers(finished))
     assert demo.run(workdir).output.count("reused: ") == len(CONFIGURED)
+
+
+def test_a_kill_that_cuts_a_header_short(finished: demo.Run, tmp_path: Path) -> None:
+    """casacore truncates a tiled column's header before it writes it anew."""
+    workdir = demo.copy_of(finished, tmp_path)
+    (copy,) = (workdir / "data").glob("3c273.ms")
+    with open_table(copy) as opened:
+        managers = opened.getdminfo().values()
+    (number,) = [entry["SEQNR"] for entry in managers if "MODEL_DATA" in entry["COLUMNS"]]
+    os.truncate(copy / f"table.f{number}", 0)
+    (workdir / ".running").write_text("select_refant\n")
+    again = demo.run(workdir, "--until", "select_refant")
+    assert again.code == 0, again.output
+    assert f"3c273.ms: table.f{number} put back" in again.output
 
 
 def test_a_kill_while_the_report_is_drawn(finished: demo.Run, tmp_path: Path) -> None:
