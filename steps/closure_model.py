@@ -12,6 +12,7 @@ import numpy as np
 
 from libs import tables
 from libs.closure import BaselineVisibilities, closure_quantities
+from libs.closure_agreement import within_baselines
 from libs.closure_coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure_ms import read_visibilities
 from libs.component_model import (
@@ -158,6 +159,7 @@ class InitialModel(Step):
         Option("field_of_view", "angle", "0arcsec",
                "largest offset of a component; 0: from the shortest baselines", minimum=0),
         Option("amplitude_floor", "float", 0.02, "non-closing error of the amplitudes", minimum=0),
+        Option("uvmin", "length", "0m", "shortest baseline used", minimum=0),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
@@ -168,6 +170,11 @@ class InitialModel(Step):
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
         data = _read(context)
+        if options["uvmin"]:
+            try:
+                data = within_baselines(data, options["uvmin"])
+            except InputError as error:
+                raise Skip(f"no closure quantities: {error}") from error
         if components:
             own, point = closure_chi2(data, components, options)
             said += f"; reduced chi2 of closures {own:.3g}, of a point {point:.3g}"
