@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from libs.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.phase_reference import common_station, referred
-from libs.provenance import Entry, entries_of
+from libs.provenance import LEAST_COHERENCE, Entry, entries_of
 from libs.solset import Solset, blank, copy_stations, separation_rad
 from libs.solution_store import write_with_entries
 
@@ -92,7 +92,7 @@ def best(
     *,
     name: str = "best",
     min_good_fraction: float = 0.5,
-    min_coherence: float = 0.5,
+    min_coherence: float = LEAST_COHERENCE,
     max_separation_deg: float = np.inf,
     missing: Literal["flag", "unit"] = "flag",
 ) -> Best:
@@ -151,7 +151,12 @@ def best(
         ]
         choices.append(_choice(station, good, candidates))
     used = sorted({c.direction for c in choices if c.direction is not None})
-    solset, reference = _on_one_reference(solset, used)
+    trusted = [
+        {station for (there, station), entry in entries.items()
+         if there == direction and not entry.coherence < min_coherence}
+        for direction in used
+    ]  # fmt: skip
+    solset, reference = _on_one_reference(solset, used, trusted)
     result = Best(
         _gathered(solset, choices, name, place, missing),
         tuple(choices),
@@ -208,15 +213,17 @@ def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) 
     )
 
 
-def _on_one_reference(solset: Solset, used: Sequence[str]) -> tuple[Solset, str | None]:
-    """Refer the phases of the directions used to one station."""
+def _on_one_reference(
+    solset: Solset, used: Sequence[str], trusted: Sequence[set[str]]
+) -> tuple[Solset, str | None]:
+    """Refer the phases of the directions used to one station that is coherent in all of them."""
     if len(used) < 2:
         return solset, None
     solset = solset.select_directions([solset.direction.index(d) for d in used])
-    station = common_station([solset.in_direction(d) for d in used])
+    station = common_station([solset.in_direction(d) for d in used], trusted)
     if station is None:
         log.warning(
-            "no station has solutions in all of %s: their phases keep their references",
+            "no station has coherent solutions in all of %s: their phases keep their references",
             ", ".join(used),
         )
         return solset, None

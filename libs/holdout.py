@@ -14,11 +14,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from libs.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gain_sums import NormalEquations
 from libs.holdout_solves import FOLDS, Candidate, folds_of, solve_without
+from libs.phase_groups import phase_groups
 
 __all__ = [
     "Candidate",
@@ -363,13 +363,16 @@ class HeldOutCoherence:
     ----------
     antenna : tuple of str
     coherence : (nant,) float64
-        Weighted mean of Re(V conj(G M)) / |G M|^2 over the held-out baselines of each antenna:
-        1 when they are as the model says, 0 for noise; NaN without data.
+        Weighted mean of Re(V conj(G M)) / |G M|^2 over the held-out baselines of each antenna to
+        the coherent ones: 1 when they are as the model says, 0 for noise; NaN without data.
     sigma : (nant,) float64
         The same over its standard deviation from noise; NaN without data.
     coherent : (nant,) bool
+        In phase with the array.
     false_alarm : float
         Probability that an antenna which receives only noise is called coherent.
+    apart : tuple of str
+        Antennas in phase with neighbours of theirs, but not with the array.
     """
 
     antenna: tuple[str, ...]
@@ -377,6 +380,7 @@ class HeldOutCoherence:
     sigma: NDArray[np.float64]
     coherent: NDArray[np.bool_]
     false_alarm: float
+    apart: tuple[str, ...] = ()
 
 
 def held_out_coherence(
@@ -395,21 +399,19 @@ def held_out_coherence(
     normal with variance s^2 sum w |G M|^2 in each fold, whatever the number of samples and
     whether both polarizations share a gain or not. Every baseline is held out once, so all data
     are used; that the folds share baselines is allowed for by ``FOLD_SCATTER``. The threshold
-    then follows from the false-alarm rate alone.
+    then follows from the false-alarm rate alone. Antennas are tested against those that are in
+    phase (:func:`libs.phase_groups.phase_groups`).
     """
-    nant = len(sums.antenna)
-    projected, power = np.zeros(nant), np.zeros(nant)
+    shape = (len(sums.antenna), len(sums.antenna))
+    inner, norm = np.zeros(shape), np.zeros(shape)
     chi2, freedom = 0.0, 0
     for fits in solve_without(sums, candidate, refants, minblperant, folds):
-        parts = fits.project(sums)
-        projected, power = projected + parts[0], power + parts[1]
+        for total, part in zip((inner, norm), fits.project(sums), strict=True):
+            np.add.at(total, (sums.antenna1, sums.antenna2), part)
         chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
-    noise = chi2 / freedom if freedom > 0 else np.inf
-    with np.errstate(invalid="ignore", divide="ignore"):
-        coherence = np.where(power > 0, projected / power, np.nan)
-        scatter = FOLD_SCATTER * np.sqrt(noise * power)
-        sigma = np.where(power > 0, projected / scatter, np.nan)
-    limit = -float(ndtri(false_alarm))
+    noise = FOLD_SCATTER**2 * chi2 / freedom if freedom > 0 else np.inf
+    groups = phase_groups(inner + inner.T, norm + norm.T, noise, false_alarm)
+    apart = tuple(n for n, one in zip(sums.antenna, groups.apart, strict=True) if one)
     return HeldOutCoherence(
-        sums.antenna, coherence, sigma, np.nan_to_num(sigma, nan=-1.0) > limit, false_alarm
+        sums.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart
     )

@@ -147,9 +147,9 @@ def project_folds(
     inner: NDArray[np.float64],
     norm: NDArray[np.float64],
 ) -> None:
-    """Held-out visibilities projected on what gains predict, for the antennas of each baseline.
+    """Held-out visibilities projected on what gains predict, baseline by baseline.
 
-    Arguments as for `predict_folds`; ``inner`` and ``norm`` (ntime, nant) receive the sums of
+    Arguments as for `predict_folds`; ``inner`` and ``norm`` (ntime, nbl) receive the sums of
     w Re(V conj(G M)) and of w |G M|^2.
     """
     ntime, nblock, nbl, npol = vis.shape
@@ -170,9 +170,6 @@ def project_folds(
                     if not (known[n, f, p, k] and known[n, f, q, k]):
                         continue
                     g = at[n, f, p, k] * at[n, f, q, k].conjugate()
-                    one = (g.conjugate() * vis[t, block, b, pol]).real
-                    two = weight[t, block, b, pol] * (g.real * g.real + g.imag * g.imag)
-                    inner[t, p] += one
-                    inner[t, q] += one
-                    norm[t, p] += two
-                    norm[t, q] += two
+                    inner[t, b] += (g.conjugate() * vis[t, block, b, pol]).real
+                    power = g.real * g.real + g.imag * g.imag
+                    norm[t, b] += weight[t, block, b, pol] * power

@@ -136,8 +136,8 @@ class FoldFits:
         return float(fall.sum()), float(power.sum()), int(count.sum())
 
     def project(self, sums: NormalEquations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(nant,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
-        shape = (len(sums.time_s), len(sums.antenna))
+        """(nbl,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+        shape = (len(sums.time_s), len(sums.antenna1))
         inner, norm = np.zeros(shape), np.zeros(shape)
         holdout_kernels.project_folds(
             sums.vis, sums.weight, *self._between(sums.time_s), self.gain, self.good, self.place,

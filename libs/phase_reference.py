@@ -7,7 +7,7 @@ phase between these, which changes with time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +21,24 @@ __all__ = ["aligned", "common_station", "referred"]
 Array = NDArray[np.float64]
 
 
-def common_station(tables: Sequence[Solset]) -> str | None:
+def common_station(
+    tables: Sequence[Solset], trusted: Sequence[Collection[str]] | None = None
+) -> str | None:
     """Return the station best suited as reference of several tables of one direction each.
 
     It is the one with the most solutions in the table where it has fewest; of equals the one
     whose phases are nearest to zero (the reference already), then the first by name. None
     when no station has solutions in all of them.
+
+    Parameters
+    ----------
+    tables : sequence of Solset
+    trusted : sequence of collections of str, optional
+        For each table the stations that may be it. Where a station is incoherent its phases are
+        noise, or zero as if it were the reference.
     """
-    shared = sorted(set.intersection(*(set(table.antenna) for table in tables)))
+    known = trusted or [table.antenna for table in tables]
+    shared = sorted(set.intersection(*(set(names) for names in known)))
 
     def merit(station: str) -> tuple[float, float]:
         places = [(table, table.antenna.index(station)) for table in tables]

@@ -18,6 +18,7 @@ from libs.solset import Solset
 
 __all__ = [
     "DATASET",
+    "LEAST_COHERENCE",
     "Entry",
     "digests",
     "entries_from",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 DATASET = "provenance"
+LEAST_COHERENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Entry:
     def key(self) -> tuple[str, str]:
         """(direction, station)."""
         return self.direction, self.station
+
+    @property
+    def usable(self) -> bool:
+        """False where the coherence was measured and is below ``LEAST_COHERENCE``."""
+        return not self.coherence < LEAST_COHERENCE
 
 
 def timestamp(seconds: float | None = None) -> str:

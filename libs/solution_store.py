@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 Entries = dict[Key, Entry]
 
+_OUTCOMES = ("added", "replaced", "unchanged", "older", "incoherent")
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -61,6 +63,9 @@ class MergeReport:
     added, replaced, unchanged : tuple of (str, str)
     older : tuple of (str, str)
         Entries of the sources that are older than what the store has, which stayed.
+    incoherent : tuple of (str, str)
+        Entries of the sources that are incoherent where those of the store, which stayed, are
+        not.
     renamed : tuple of (str, str)
         Directions that got another name because the store has theirs for another place.
     """
@@ -69,12 +74,27 @@ class MergeReport:
     replaced: tuple[Key, ...]
     unchanged: tuple[Key, ...]
     older: tuple[Key, ...]
+    incoherent: tuple[Key, ...]
     renamed: tuple[tuple[str, str], ...]
 
     @property
     def changed(self) -> bool:
         """True when the file was written."""
         return bool(self.added or self.replaced)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table that goes into a merge: its provenance, and the solutions taken of it."""
+
+    solset: Solset
+    entries: Entries
+    keys: set[Key]
+
+    @property
+    def usable(self) -> set[Key]:
+        """Solutions, taken or not, that are not known to be incoherent."""
+        return {key for key, entry in self.entries.items() if entry.usable}
 
 
 def write_with_entries(
@@ -111,8 +131,9 @@ def merge_into(
     """Add the solutions of other files to the global table.
 
     Directions are told apart by position. Of two solutions of one station in one direction
-    the newer one stays (of the same date: the one with the greater digest), so that merges
-    give the same table in whatever order they come, and the same merge twice changes nothing.
+    a coherent one stays before an incoherent one, else the newer (of the same date: the one with
+    the greater digest), so that merges give the same table in whatever order they come, and the
+    same merge twice changes nothing.
     Where that leaves stations of two solves in one direction their phases are brought to one
     reference station.
     The table stands on the union of all times and frequencies that were ever merged.
@@ -147,20 +168,20 @@ def merge_into(
         if store.exists():
             table = as_written(read_h5parm(store))
             entries = entries_of(store, table)
-        tally: dict[str, list[Key]] = {"added": [], "replaced": [], "unchanged": [], "older": []}
+        tally: dict[str, list[Key]] = {name: [] for name in _OUTCOMES}
         renamed: list[tuple[str, str]] = []
-        parts: list[tuple[Solset, set[Key]]] = []
+        parts: list[Part] = []
         if table is not None:
-            parts.append((table, set(entries)))
-        places = _places(part for part, _ in parts)
+            parts.append(Part(table, entries, set(entries)))
+        places = _places(part.solset for part in parts)
         for solset, found in read:
             solset, found, names = _fit_names(places, solset, found)
             renamed += names
             taken = _decide(entries, found, force, tally)
-            entries.update({key: found[key] for key in taken})
+            entries = entries | {key: found[key] for key in taken}
             if taken:
-                parts.append((solset, set(taken)))
-                places = _places(part for part, _ in parts)
+                parts.append(Part(solset, found, set(taken)))
+                places = _places(part.solset for part in parts)
         report = MergeReport(
             **{name: tuple(keys) for name, keys in tally.items()}, renamed=tuple(renamed)
         )
@@ -182,12 +203,17 @@ def _decide(
             taken.append(key)
         elif old.digest == new.digest:
             tally["unchanged"].append(key)
-        elif force or (new.date, new.digest) > (old.date, old.digest):
+        elif force or _merit(new) > _merit(old):
             tally["replaced"].append(key)
             taken.append(key)
         else:
-            tally["older"].append(key)
+            tally["older" if new.usable == old.usable else "incoherent"].append(key)
     return taken
+
+
+def _merit(entry: Entry) -> tuple[bool, str, str]:
+    """What decides between two solutions of one station in one direction."""
+    return entry.usable, entry.date, entry.digest
 
 
 Places = dict[str, NDArray[np.float64]]
@@ -222,12 +248,12 @@ def _fit_names(
     return replace(solset, direction=tuple(rename.values())), moved, changed
 
 
-def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
+def _assembled(parts: Sequence[Part]) -> Solset:
     """Return one table of the chosen solutions of several; later ones replace earlier ones.
 
     Directions and stations are sorted by name: the same table whatever the order of merges.
     """
-    solsets = [solset for solset, _ in parts]
+    solsets = [part.solset for part in parts]
     time_s, frequency_hz = union_grid(solsets)
     polarization = max((solset.polarization for solset in solsets), key=len)
 
@@ -248,21 +274,23 @@ def _assembled(parts: Sequence[tuple[Solset, set[Key]]]) -> Solset:
         tuple(places),
         np.array(list(places.values())),
     )
-    for solset, keys in parts:
-        _put(fitted(solset), keys, result)
+    usable: set[Key] = set()
+    for part in parts:
+        _put(replace(part, solset=fitted(part.solset)), result, usable)
+        usable = (usable - part.keys) | (part.usable & part.keys)
     return result
 
 
-def _put(part: Solset, keys: set[Key], result: Solset) -> None:
+def _put(part: Part, result: Solset, usable: set[Key]) -> None:
     """Copy the chosen solutions of one table into the merged one.
 
     Where stations of an earlier table stay beside them, the phases are brought to the same
-    reference.
+    reference: a station that is coherent in both, ``usable`` in the merged one.
     """
     row = {name: i for i, name in enumerate(result.antenna)}
-    for direction in part.direction:
-        one = part.in_direction(direction)
-        names = [name for name in one.antenna if (direction, name) in keys]
+    for direction in part.solset.direction:
+        one = part.solset.in_direction(direction)
+        names = [name for name in one.antenna if (direction, name) in part.keys]
         before = result.in_direction(direction)
         stay = {
             name
@@ -270,9 +298,15 @@ def _put(part: Solset, keys: set[Key], result: Solset) -> None:
             if fraction and name not in names
         }
         if stay and names:
-            station = common_station([one, before])
+            trusted = [
+                [station for there, station in keys if there == direction]
+                for keys in (part.usable, usable)
+            ]
+            station = common_station([one, before], trusted)
             if station is None:
-                log.warning("%s: no common station, phases keep their references", direction)
+                log.warning(
+                    "%s: no common coherent station, phases keep their references", direction
+                )
             else:
                 one = aligned(one, before, station)
         here = [one.antenna.index(name) for name in names]

@@ -305,6 +305,8 @@ def format_merge(report: MergeReport) -> str:
         f"{len(report.added)} entries added, {len(report.replaced)} replaced, "
         f"{len(report.unchanged)} unchanged, {len(report.older)} older than the table's (kept)"
     )
+    if report.incoherent:
+        line += f", {len(report.incoherent)} incoherent where the table's are not (kept)"
     renamed = [f"\ndirection {old} is {new} in the table" for old, new in report.renamed]
     return line + "".join(renamed)
 

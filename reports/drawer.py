@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from libs.errors import InputError, SelfcalError
+from libs.process import die_with_parent
 
 __all__ = ["Drawer", "main"]
 
@@ -85,6 +86,7 @@ class Drawer:
                 stderr=log,
                 text=True,
                 env={**os.environ, "PYTHONPATH": path},
+                preexec_fn=die_with_parent,
             )
 
     def _tell(self, message: dict[str, Any]) -> bool:

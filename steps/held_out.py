@@ -68,7 +68,8 @@ class HeldOut:
         that of their longer interval, whose solutions they keep.
     fallback : dict of str to Candidate or None
         For each incoherent antenna the solve of the shortest longer interval at which it is
-        coherent; None where there is no such interval.
+        coherent; None where there is no such interval. Antennas in phase with neighbours only
+        are not among them when there is none: they keep their own solutions.
     longest_m : float
         Longest baseline between two coherent antennas, m.
     """
@@ -132,11 +133,12 @@ def _with_coherence(
     """Test every antenna at the chosen interval, the incoherent ones at longer ones too.
 
     An antenna of ``used``, which has data, but none that the model lets it be tested on is as
-    incoherent as one that fails.
+    incoherent as one that fails: its coherence is 0.
     """
     best = choice.best
     assert best is not None
     coherence = held_out_coherence(sums, best, refants=refants, minblperant=minblperant)
+    values = coherence.coherence.copy()
     lost = {
         name
         for name, good in zip(coherence.antenna, coherence.coherent, strict=True)
@@ -147,13 +149,18 @@ def _with_coherence(
     for interval in sorted(longer) if lost else ():
         candidate = replace(best, solint_s=interval)
         again = held_out_coherence(sums, candidate, refants=refants, minblperant=minblperant)
-        values = coherence.coherence.copy()
         for i, (name, good) in enumerate(zip(again.antenna, again.coherent, strict=True)):
             if good and name in lost:
                 fallback[name] = candidate
                 values[i] = again.coherence[i]
                 lost.discard(name)
-        coherence = replace(coherence, coherence=values)
+    for name in lost:
+        place = coherence.antenna.index(name)
+        values[place] = np.nan_to_num(values[place])
+        if name in coherence.apart:
+            # gains of 1 would leave the baselines among them as they came, out of phase
+            del fallback[name]
+    coherence = replace(coherence, coherence=values)
     seen = np.flatnonzero(coherence.coherent)
     apart = sums.position_m[seen][:, None] - sums.position_m[seen][None]
     longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0

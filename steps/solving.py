@@ -244,6 +244,15 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
             if np.isfinite(sigma)
         }
         flags.update((name, False) for item in held_out for name in item.fallback)
+        metrics["stations_apart"] = sorted(
+            {
+                name
+                for item in held_out
+                if item.coherence is not None
+                for name in item.coherence.apart
+                if name not in item.fallback
+            }
+        )
         metrics["station_coherence"] = {
             name: round(float(value), 4)
             for one in tested

@@ -21,6 +21,7 @@ from libs.h5parm_check import check
 from libs.provenance import Entry, read_entries
 from libs.safe_files import locked
 from libs.solution_store import combine_files, list_entries, merge_into, write_with_entries
+from libs.solutions_command import format_merge
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 HERE = np.deg2rad([217.0, 35.0])
@@ -122,6 +123,31 @@ def test_the_newer_solution_stays_station_by_station(tmp_path) -> None:
     assert not report.changed
     assert len(report.older) == 3
     assert len(merge_into(store, [old], force=True).replaced) == 3
+
+
+def test_a_newer_incoherent_solution_does_not_replace_a_coherent_one(tmp_path) -> None:
+    """In whatever order, and phases are not referred to a station that is incoherent."""
+    old = write(tmp_path / "old.h5", at("A", 0, phase_rad=by_station([0.1, 0.2, 0.3, 0.4])))
+    # all 0.3 on, but for the first, which is incoherent: its gains are 1, as a reference's are
+    table = at("A", 0, phase_rad=by_station([0.0, 0.5, 0.6, 0.7]))
+    new = write(tmp_path / "new.h5", table, date="2026-03-01T00:00:00.000Z")
+    entries = [
+        replace(entry, coherence=0.01 if entry.station == STATIONS[0] else 0.9)
+        for entry in read_entries(new)
+    ]
+    write_with_entries(new, table, entries)
+    for name, order in (("one", [old, new]), ("two", [new, old])):
+        reports = [merge_into(tmp_path / f"{name}.h5", [path]) for path in order]
+        runs = {
+            item.entry.station: item.entry.run for item in list_entries(tmp_path / f"{name}.h5")
+        }
+        assert runs == {STATIONS[0]: "old"} | dict.fromkeys(STATIONS[1:], "new")
+        phases = read_h5parm(tmp_path / f"{name}.h5").phase_rad[0, 0, :, 0, 0]
+        np.testing.assert_allclose(phases - phases[0], [0.0, 0.1, 0.2, 0.3], atol=1e-9)
+        if name == "one":
+            assert len(reports[1].incoherent) == 1 and len(reports[1].replaced) == 3
+            assert "1 incoherent where the table's are not" in format_merge(reports[1])
+        assert not merge_into(tmp_path / f"{name}.h5", [old, new]).changed
 
 
 def test_a_file_changed_by_another_program_counts_as_new(tmp_path) -> None:
@@ -364,6 +390,25 @@ def test_best_criteria(field) -> None:
     assert unit.valid.all()
     with pytest.raises(InputError, match="no good solutions"):
         best(field, *HERE, max_separation_deg=0.01)
+
+
+def test_the_common_reference_is_a_coherent_station(tmp_path) -> None:
+    """CS001HBA0 is incoherent in B: its gains are 1, which makes it no reference."""
+    store = tmp_path / "store.h5"
+    near = flagged(at("A", 0.1, phase_rad=by_station([0, 0.1, 0.2, 0.3])), station="UK608HBA")
+    table = at("B", 0.3, phase_rad=by_station([0.0, 0.5, 0.6, 0.7]))
+    far = write(tmp_path / "b.h5", table)
+    entries = [
+        replace(entry, coherence=0.0 if entry.station == "CS001HBA0" else 0.9)
+        for entry in read_entries(far)
+    ]
+    write_with_entries(far, table, entries)
+    merge_into(store, [write(tmp_path / "a.h5", near), far])
+    result = best(store, *HERE)
+    assert chosen(result)["UK608HBA"] == "B"
+    assert result.reference in ("DE601HBA", "DE602HBA")
+    phases = result.solset.phase_rad[0, 0, :, 0, 0]
+    np.testing.assert_allclose(phases - phases[0], [0, 0.1, 0.2, 0.3], atol=1e-9)
 
 
 def test_coherence_that_was_not_measured_passes(tmp_path) -> None:

@@ -108,3 +108,23 @@ def test_an_antenna_with_data_that_cannot_be_tested_is_incoherent(
     sums: Any = SimpleNamespace(position_m=np.zeros((3, 3)))
     asked = held_out._with_coherence(sums, choice, (), 4, "AB")
     assert asked.fallback == {"B": None}
+
+
+def test_stations_in_phase_with_neighbours_only_keep_their_solutions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B and C see each other: gains of 1 would leave their baseline out of phase."""
+    value = np.array([0.9, 0.01, np.nan, 0.0, 0.9])
+
+    def tested(sums: Any, candidate: Candidate, **_: Any) -> HeldOutCoherence:
+        good = np.nan_to_num(value) > 0.5
+        return HeldOutCoherence(tuple("ABCDE"), value, 10 * value, good, 0.01, ("B", "C"))
+
+    monkeypatch.setattr(held_out, "held_out_coherence", tested)
+    choice = HeldOutChoice(Candidate(30.0), "", (Score(Candidate(30.0), 10.0, 1.0, 1.0, 50),), 1.0)
+    sums: Any = SimpleNamespace(position_m=np.arange(15.0).reshape(5, 3) * 1e3)
+    asked = held_out._with_coherence(sums, choice, (), 4, "ABCDE")
+    assert asked.fallback == {"D": None}
+    assert asked.coherence is not None
+    assert asked.coherence.coherence.tolist() == [0.9, 0.01, 0.0, 0.0, 0.9]
+    assert asked.longest_m == pytest.approx(np.sqrt(3) * 12e3), "from A to E, coherent"
