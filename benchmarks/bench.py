@@ -14,7 +14,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,14 @@ class Result:
     rounds_rejected: dict[str, str] = field(default_factory=dict)
 
 
-def _settings(case: str, folder: Path, scale: float) -> tuple[dict[str, Any], Path | None]:
+def _settings(
+    case: str, folder: Path, scale: float, seed: int | None
+) -> tuple[dict[str, Any], Path | None]:
     """The config of a case, and its perfect data where these exist beforehand."""
     if case == DEMO:
         return {"vis": DEMO}, None
     ms = folder / f"{case}.ms"
-    simulation = make_scenario(case, ms, scale)
+    simulation = make_scenario(case, ms, scale, seed=seed)
     settings = {"vis": str(ms)}
     if case.startswith("lofar"):
         settings = _lofar_settings(case) | settings
@@ -82,10 +84,10 @@ def _lofar_settings(case: str) -> dict[str, Any]:
     }
 
 
-def run_case(case: str, folder: Path, scale: float = 1.0) -> Result:
+def run_case(case: str, folder: Path, scale: float = 1.0, seed: int | None = None) -> Result:
     """Simulate, self-calibrate and compare one case; everything it makes is in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings, perfect_ms = _settings(case, folder, scale)
+    settings, perfect_ms = _settings(case, folder, scale, seed)
     finished, summary = run_selfcal(folder, settings)
     workdir = folder / "ours"
     if perfect_ms is None:
@@ -166,6 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="this case (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the integrations")
+    parser.add_argument(
+        "--seed", type=int, action="append",
+        help="another draw of the simulated noise and gains (may be repeated); the demonstration"
+        " has one only",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep data and images of every case")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args(argv)
@@ -173,17 +180,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     failed = []
-    for case in arguments.only or CASES:
+    draws = [
+        (case, seed)
+        for case in arguments.only or CASES
+        for seed in ([None] if case == DEMO else arguments.seed or [None])
+    ]
+    for case, seed in draws:
+        name = case if seed is None else f"{case} ({seed})"
         place = folder / case.replace(":", "_")
         shutil.rmtree(place, ignore_errors=True)
-        print(f"{case} ...", file=sys.stderr, flush=True)
+        print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            results.append(run_case(case, place, arguments.scale))
+            result = run_case(case, place, arguments.scale, seed)
         # one case that fails must not cost the others' figures
         except (RuntimeError, SelfcalError, OSError, KeyError) as error:
             traceback.print_exc()
-            failed.append(f"{case}: {type(error).__name__}: {error}")
+            failed.append(f"{name}: {type(error).__name__}: {error}")
             continue
+        results.append(replace(result, case=name))
         save(results, folder / "bench.json")
         print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
         if not arguments.keep:
