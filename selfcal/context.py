@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfcal.ahead import Ahead
 from selfcal.progress import Progress
 from selfcal.settings import Settings
 from selfcal.step import StepResult, TableRef
@@ -54,6 +55,8 @@ class Context:
         The options of the step that runs.
     origin : mapping
         Where each of them came from: a default, a template or the user.
+    ahead : Ahead
+        Work of later steps that was begun already.
     """
 
     settings: Settings
@@ -64,6 +67,7 @@ class Context:
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    ahead: Ahead = field(default_factory=Ahead)
 
     @property
     def tables(self) -> tuple[TableRef, ...]:

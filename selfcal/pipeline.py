@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ class Pipeline:
             label = f"[{number:2d}/{len(steps)}] {step.name:<17}"
             why = "forced" if forced else self._why_run(step, previous, start, only)
             if why:
-                previous = self._run_step(step, label, previous)
+                later = () if only else steps[number:]
+                previous = self._run_step(step, label, previous, later)
                 forced = not only or step.name == only
             else:
                 previous = self.state.get(step.name)
@@ -202,17 +204,20 @@ class Pipeline:
             context.results[step.name] = previous.result
         return dict(context.results)
 
-    def _run_step(self, step: Step, label: str, previous: Record | None) -> Record:
+    def _run_step(
+        self, step: Step, label: str, previous: Record | None, later: Sequence[Step]
+    ) -> Record:
         context = self.context
         context.progress.begin(label)
         context.clock.reset()
         resolved = self._resolve(step)
         fingerprint = self._fingerprint(step, resolved, previous)
-        context.options, context.origin = resolved.values, resolved.origin
         self.state.begin(step.name)
         failure: Exception | None = None
         with context.clock.time("total"):
             try:
+                self._begin_ahead([step, *later])
+                context.options, context.origin = resolved.values, resolved.origin
                 if resolved.absent:
                     raise Skip(f"template {context.template} has no {step.name}")
                 result = step.run(context)
@@ -232,6 +237,22 @@ class Pipeline:
         if self.after:
             self.after(context, step, result)
         return record
+
+    def _begin_ahead(self, steps: Sequence[Step]) -> None:
+        """Let steps begin what those before them, the first of which is to run, leave as it is."""
+        context = self.context
+        able = [type(step).begin_ahead is not Step.begin_ahead for step in steps]
+        if not context.results or not any(able[1:]):
+            return
+        for step, following in pairwise(steps[: len(able) - able[::-1].index(True)]):
+            context.options = self._resolve(step).values
+            if step.changes_data(context):
+                return
+            context.options = self._resolve(following).values
+            try:
+                following.begin_ahead(context)
+            except (Skip, SelfcalError) as error:  # its own run will say so
+                log.info("%s not begun ahead: %s", following.name, error)
 
     def _carried(self, status: Any, reason: str) -> StepResult:
         """A result that leaves the calibration and the template as they were."""

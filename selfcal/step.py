@@ -121,6 +121,21 @@ class Step(ABC):
     def run(self, context: Context) -> StepResult:
         """Do the work; raise `Skip` when there is nothing to do."""
 
+    def changes_data(self, context: Context) -> bool:
+        """Whether it may change data, flags or weights of the working copies.
+
+        Flags that it puts back do not count, nor do models and corrected data.
+        """
+        return False
+
+    def begin_ahead(self, context: Context) -> None:
+        """Begin work in `Context.ahead` that the steps before this one have no influence on.
+
+        Called before each earlier step while none in between changes the data, with the options
+        of this step; it may leave everything to `run`.
+        """
+        return
+
     def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
         """Return the user's files that the step's options name: changed, they count as changed."""
         return ()

@@ -42,6 +42,10 @@ class SaveInitFlags(Step):
         Option("min_samples", "int", 32, "fewest samples in a bin", minimum=2),
     )  # fmt: skip
 
+    def changes_data(self, context: Context) -> bool:
+        """It weighs them."""
+        return True
+
     def run(self, context: Context) -> StepResult:
         """Flags and weights as they came; then weights from the noise, where the data show it."""
         said: list[str] = []
@@ -86,10 +90,14 @@ class RflagInit(Step):
         Option("max_new_flags", "float", 0.2, "undone when more than this fraction is flagged"),
     )  # fmt: skip
 
+    def changes_data(self, context: Context) -> bool:
+        """Where it flags anything."""
+        return context.options["force"] or context.metric("band") in context.options["bands"]
+
     def run(self, context: Context) -> StepResult:
         """tfcrop, rflag, clip and extend on DATA; a new base version of the flags."""
         band = context.metric("band")
-        if not context.options["force"] and band not in context.options["bands"]:
+        if not self.changes_data(context):
             raise Skip(f"band {band or 'unknown'} seldom needs it (force: true does it)")
         said, changed = [], False
         for ms in measurement_sets(context):

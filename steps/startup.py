@@ -56,6 +56,10 @@ class Startup(Step):
             found["start_from"] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 
+    def changes_data(self, context: Context) -> bool:
+        """It makes them."""
+        return True
+
     def run(self, context: Context) -> StepResult:
         """Copy the selected data, column by column, beside the input."""
         sources = ingest.resolve_inputs(context.settings["vis"])
