@@ -283,7 +283,7 @@ def command_doctor(argv: Sequence[str]) -> int:
 
 
 def command_apply(argv: Sequence[str]) -> int:
-    """``apply WORKDIR [--to MS]``: apply the final gain tables to the original data."""
+    """``apply WORKDIR [--to MS] [--field NAME]``: apply the final tables to the original data."""
     from steps.apply_original import apply_to_original
 
     parser = argparse.ArgumentParser(
@@ -291,8 +291,11 @@ def command_apply(argv: Sequence[str]) -> int:
     )
     parser.add_argument("workdir")
     parser.add_argument("--to", help="the measurement set to write (default: the run's input)")
+    parser.add_argument("--field", default="", metavar="NAME[,NAME]|all",
+                        help="fields whose rows are written (default: the run's)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    for line in apply_to_original(Path(arguments.workdir).absolute(), arguments.to):
+    workdir = Path(arguments.workdir).absolute()
+    for line in apply_to_original(workdir, arguments.to, arguments.field):
         print(line)
     return 0
 

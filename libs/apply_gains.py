@@ -23,7 +23,8 @@ from libs.row_blocks import (
     row_blocks,
     write_block,
 )
-from libs.tables import CORR_NAMES, open_table
+from libs.row_choice import RowChoice
+from libs.tables import CORR_NAMES, ensure_data_column, open_table
 
 __all__ = ["apply_tables"]
 
@@ -70,6 +71,7 @@ def apply_tables(
     *,
     calwt: bool = False,
     flag_unsolved: bool = True,
+    rows: RowChoice | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> ApplyResult:
     """Divide DATA by the product of the gains of tables, as applycal does.
@@ -84,6 +86,9 @@ def apply_tables(
     flag_unsolved : bool
         Flag visibilities without a solution (applymode ``calflag``); otherwise a missing gain
         counts as 1 (``calonly``).
+    rows : RowChoice, optional
+        Rows that are written; the others keep what they have, or get DATA in a CORRECTED_DATA
+        that was missing. Default all.
     chunk_bytes : int
         Most memory for a chunk of data.
 
@@ -101,16 +106,20 @@ def apply_tables(
                 f"a table has {len(item.table.antenna)} antennas, {ms} has {layout.nant}",
                 "apply tables to the data set they were solved on",
             )
-    _add_corrected_data(ms)
+    rows = rows or RowChoice()
+    if rows.everything:
+        _add_corrected_data(ms)
+    else:
+        ensure_data_column(ms, "CORRECTED_DATA", copy="DATA")
     before = after = total = 0
     buffer: dict[str, Any] = {}
     with open_table(ms, write=True) as opened:
-        ddid = data_desc_ids(opened)
+        ddid, wanted = data_desc_ids(opened), rows.mask(opened)
         sizes = {}
-        for number, rows in first_rows(ddid).items():
-            shape = opened.getcell("DATA", int(rows[0])).shape
+        for number, first in first_rows(ddid, wanted).items():
+            shape = opened.getcell("DATA", int(first[0])).shape
             sizes[number] = chunk_bytes // (int(np.prod(shape)) * 22 + 64)
-        for block in row_blocks(ddid, sizes):
+        for block in row_blocks(ddid, sizes, wanted):
             found = _apply_block(opened, block, layout, interpolators, calwt, flag_unsolved, buffer)
             before, after, total = before + found[0], after + found[1], total + found[2]
     share = max(total, 1)

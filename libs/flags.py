@@ -20,6 +20,7 @@ import numpy as np
 
 from libs.errors import InputError
 from libs.tables import (
+    RowFilter,
     chunks,
     column_names,
     fsync_tree,
@@ -86,7 +87,9 @@ def _put_in_place(part: Path, final: Path) -> None:
         shutil.rmtree(old)
 
 
-def _copy_values(source: Path, target: Path, names: Sequence[str], ms: Path) -> None:
+def _copy_values(
+    source: Path, target: Path, names: Sequence[str], ms: Path, where: str | RowFilter = ""
+) -> None:
     """Copy columns row by row between two tables of the same rows, in chunks.
 
     The rows are walked through by the data descriptions of ``ms``, within which a column has
@@ -97,7 +100,7 @@ def _copy_values(source: Path, target: Path, names: Sequence[str], ms: Path) -> 
         open_table(target, write=True) as goal,
         open_table(ms) as opened,
     ):
-        for _, rows in row_pieces(opened, names):
+        for _, rows in row_pieces(opened, names, where=where):
             defined = [name for name in names if origin.iscelldefined(name, int(rows[0]))]
             write_rows(goal, rows, read_rows(origin, defined, rows))
 
@@ -140,7 +143,7 @@ def _save(ms: Path, names: Sequence[str], final: Path) -> None:
     _put_in_place(part, final)
 
 
-def _restore(ms: Path, saved: Path, what: str) -> None:
+def _restore(ms: Path, saved: Path, what: str, where: str | RowFilter = "") -> None:
     _settle(saved)
     if not (saved / "table.dat").exists():
         raise InputError(f"{ms} has no saved {what}", "run save_init_flags again (--restart)")
@@ -151,7 +154,7 @@ def _restore(ms: Path, saved: Path, what: str) -> None:
                 "the data were replaced since: start over with --restart",
             )
         names = [name for name in origin.colnames() if name in opened.colnames()]
-    _copy_values(saved, ms, names, ms)
+    _copy_values(saved, ms, names, ms, where)
 
 
 def versions(ms: str | Path) -> dict[str, str]:
@@ -201,17 +204,24 @@ def save_version(ms: str | Path, name: str, comment: str = "") -> None:
     _write_list(ms, listed)
 
 
-def restore_version(ms: str | Path, name: str) -> None:
+def restore_version(ms: str | Path, name: str, *, where: str | RowFilter = "") -> None:
     """Set FLAG and FLAG_ROW to a saved version.
 
     Killed half way, the same call finishes it.
+
+    Parameters
+    ----------
+    ms : path
+    name : str
+    where : str or callable
+        Rows that are set, as in `libs.tables.chunks`; default all.
 
     Raises
     ------
     InputError
         There is no such version, or it has another number of rows.
     """
-    _restore(Path(ms), _flag_folder(ms) / f"flags.{name}", f"flag version {name!r}")
+    _restore(Path(ms), _flag_folder(ms) / f"flags.{name}", f"flag version {name!r}", where)
 
 
 def has_version(ms: str | Path, name: str) -> bool:

@@ -23,8 +23,8 @@ from libs.tiled_headers import take_back
 
 __all__ = ["Applier", "main", "parse_direction"]
 
-Applier = Callable[[Path, GainSolutions], str]
-"""Applies gains to a measurement set and returns a line that says what it did."""
+Applier = Callable[[Path, GainSolutions, str], str]
+"""Applies gains to fields of a measurement set, by name or ``all``; returns what it did."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -129,6 +129,9 @@ def _parser(*, with_apply: bool) -> argparse.ArgumentParser:
         sub.add_argument("h5parm", type=Path)
         sub.add_argument("ms", type=Path)
         sub.add_argument("--name", help="which direction, when there are several")
+        sub.add_argument(
+            "--field", default="all", metavar="NAME[,NAME]", help="rows written; default: all"
+        )
         _add_soltabs(sub)
     return parser
 
@@ -326,5 +329,5 @@ def _apply(arguments: argparse.Namespace, applier: Applier | None) -> int:
     gains = gains_for(
         read_h5parm(arguments.h5parm, arguments.soltabs), arguments.ms, arguments.name
     )
-    print(applier(arguments.ms, gains))
+    print(applier(arguments.ms, gains, arguments.field))
     return EXIT_DONE

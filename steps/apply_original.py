@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import yaml
 
 from libs import flags, tables
+from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable
 from libs.caltable_writer import write_caltable
 from libs.errors import ConfigError, InputError
-from libs.gains import NativeSolver
 from libs.ingest import resolve_inputs
+from libs.row_choice import RowChoice, choose_fields
 from libs.solutions import GainSolutions
 from libs.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
@@ -27,17 +29,25 @@ __all__ = ["apply_solutions", "apply_to_original"]
 VERSION = "before_selfcal_apply"
 
 
-def apply_to_original(workdir: Path, to: str | None) -> Iterator[str]:
+def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterator[str]:
     """Apply the tables a run ended with to its input (or ``to``); yield what was done.
 
-    CORRECTED_DATA and FLAG of the target are written; its flags are saved beforehand, in the
-    version ``before_selfcal_apply``, as flagmanager shows it.
+    CORRECTED_DATA and FLAG are written, of the rows of the run's field only; the flags are saved
+    beforehand, in the version ``before_selfcal_apply``, as flagmanager shows it.
+
+    Parameters
+    ----------
+    workdir : Path
+    to : str or None
+        The measurement set to write; None: the run's inputs.
+    field : str
+        Names of the fields whose rows are written, comma separated, or ``all``; empty: the run's.
 
     Raises
     ------
     ConfigError
-        The run has no accepted solutions, or the target is none of its inputs and its spectral
-        windows differ from theirs.
+        The run has no accepted solutions, the target is none of its inputs and its spectral
+        windows differ from theirs, or it has no such field.
     InputError
         The target is no measurement set.
     """
@@ -49,8 +59,18 @@ def apply_to_original(workdir: Path, to: str | None) -> Iterator[str]:
         if not summary["tables"]:
             raise ConfigError("the run accepted no solutions", "there is nothing to apply")
         resolved = yaml.safe_load((workdir / "resolved.yaml").read_text())
-        for source, refs in _targets(workdir, resolved, to):
-            yield _apply(source, refs, workdir)
+        # every data set is looked at before the first is written
+        for work in list(_targets(workdir, resolved, to, field)):
+            yield _apply(work, workdir)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A data set to write, the rows, and the tables in order of application."""
+
+    ms: Path
+    rows: RowChoice
+    tables: list[AppliedTable]
 
 
 def _refuse_started(workdir: Path) -> None:
@@ -65,9 +85,9 @@ def _refuse_started(workdir: Path) -> None:
 
 
 def _targets(
-    workdir: Path, resolved: dict[str, Any], to: str | None
-) -> Iterator[tuple[Path, list[AppliedTable]]]:
-    """Pairs of a data set to write and its tables."""
+    workdir: Path, resolved: dict[str, Any], to: str | None, field: str
+) -> Iterator[_Target]:
+    """The data sets to write and what to apply."""
     state = State(workdir)
     names = resolved["steps"]["value"] or STANDARD
     records = [record for record in map(state.get, names) if record]
@@ -89,9 +109,10 @@ def _targets(
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
         take_back(path)
-        _check_windows(copy, path)
-        yield (
+        own = _check_windows(copy, path)
+        yield _Target(
             path,
+            RowChoice(choose_fields(path, field or own)),
             [
                 AppliedTable(workdir / ref.path, ref.spwmap, ref.interp)  # type: ignore[arg-type]
                 for ref in last
@@ -100,8 +121,8 @@ def _targets(
         )
 
 
-def _check_windows(copy: Path, target: Path) -> None:
-    """The tables number spectral windows as the working copy does."""
+def _check_windows(copy: Path, target: Path) -> tuple[str, ...]:
+    """The tables number spectral windows as the working copy does; return its fields' names."""
     ours, theirs = tables.summarise(copy), tables.summarise(target)
     if ours.antenna != theirs.antenna and len(ours.antenna) != len(theirs.antenna):
         raise InputError(f"{target} has other antennas than the run", "name the run's input")
@@ -114,41 +135,68 @@ def _check_windows(copy: Path, target: Path) -> None:
             f"{target} has other spectral windows than the run's working copy",
             "apply solutions.h5 instead: solutions apply goes by frequency",
         )
+    return tuple(ours.field[number] for number in ours.fields_used)
 
 
-def _apply(target: Path, own: list[AppliedTable], workdir: Path) -> str:
-    with guarded(target):
-        return _apply_within(target, own, workdir)
+def _apply(work: _Target, workdir: Path) -> str:
+    with guarded(work.ms):
+        return _apply_within(work, workdir)
 
 
-def _apply_within(target: Path, own: list[AppliedTable], workdir: Path) -> str:
-    if not flags.has_version(target, VERSION):
-        flags.save_version(target, VERSION, f"before the solutions of {workdir.name}")
-    else:
-        flags.restore_version(target, VERSION)
-    tables.ensure_data_column(target, "CORRECTED_DATA", copy="DATA")
-    result = NativeSolver(corr_dep_flags=True).apply(target, own)
+def _apply_within(work: _Target, workdir: Path) -> str:
+    _prepare(work.ms, work.rows, f"before the solutions of {workdir.name}")
+    result = apply_tables(work.ms, work.tables, rows=work.rows)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (
-        f"{target}: {len(own)} table(s) applied to CORRECTED_DATA, flags"
-        f" {result.flagged_before:.1%} -> {result.flagged_after:.1%} (saved: {VERSION}), {stamp}"
+        f"{work.ms}: {len(work.tables)} table(s) applied to CORRECTED_DATA of"
+        f" {_fields_said(work)}, flags {result.flagged_before:.1%} ->"
+        f" {result.flagged_after:.1%} (saved: {VERSION}), {stamp}"
     )
 
 
-def apply_solutions(ms: Path, gains: GainSolutions) -> str:
-    """Apply gains of an h5parm to CORRECTED_DATA of a measurement set, by frequency and time."""
-    with guarded(ms):
-        return _apply_solutions_within(ms, gains)
+def _fields_said(work: _Target) -> str:
+    if work.rows.fields is None:
+        return "all fields"
+    with tables.open_table(f"{work.ms}::FIELD") as fields:
+        names = fields.getcol("NAME")
+    return "field " + ", ".join(dict.fromkeys(names[i] for i in sorted(work.rows.fields)))
 
 
-def _apply_solutions_within(ms: Path, gains: GainSolutions) -> str:
+def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
+    """Save the flags, or put those of the rows back; make CORRECTED_DATA where it is missing."""
     if flags.has_version(ms, VERSION):
-        flags.restore_version(ms, VERSION)
+        flags.restore_version(ms, VERSION, where=rows)
     else:
-        flags.save_version(ms, VERSION, "before solutions of an h5parm")
-    tables.ensure_data_column(ms, "CORRECTED_DATA", copy="DATA")
+        flags.save_version(ms, VERSION, comment)
+    # rows that are not written keep what they have: a column that a kill left half filled must
+    # not pass for one that was there before
+    mark = ms.with_name(ms.name + ".filling")
+    if mark.exists() or "CORRECTED_DATA" not in tables.column_names(ms):
+        mark.touch()
+        tables.fsync_tree(mark)
+        tables.ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
+        mark.unlink()
+
+
+def apply_solutions(ms: Path, gains: GainSolutions, field: str = "all") -> str:
+    """Apply gains of an h5parm to CORRECTED_DATA of a measurement set, by frequency and time.
+
+    Parameters
+    ----------
+    ms : Path
+    gains : GainSolutions
+    field : str
+        Names of the fields whose rows are written, comma separated, or ``all``.
+    """
+    rows = RowChoice(choose_fields(ms, field))
+    with guarded(ms):
+        return _apply_solutions_within(ms, gains, rows)
+
+
+def _apply_solutions_within(ms: Path, gains: GainSolutions, rows: RowChoice) -> str:
+    _prepare(ms, rows, "before solutions of an h5parm")
     with tempfile.TemporaryDirectory(dir=ms.parent) as folder:
         table = Path(folder) / "h5parm.gcal"
         write_caltable(table, gains, ms)
-        result = NativeSolver(corr_dep_flags=True).apply(ms, [AppliedTable(table)])
+        result = apply_tables(ms, [AppliedTable(table)], rows=rows)
     return f"{ms}: applied, {result.flagged_after:.1%} flagged (before: {VERSION})"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,9 @@ def contents(ms: Path) -> dict[str, str]:
     return {name: value for name, value in tree_hash(ms).items() if "table.lock" not in name}
 
 
-def corrupted(path: Path) -> Path:
+def corrupted(path: Path, **how: Any) -> Path:
     """A point of 1 Jy behind constant phases."""
-    make_ms(path, antennas=5, times=4)
+    make_ms(path, antennas=5, times=4, **how)
     with tables.open_table(path, write=True) as opened:
         one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
         turn = np.exp(1j * (PHASE_RAD[one] - PHASE_RAD[two]))[:, None, None]
@@ -51,14 +54,14 @@ def gains(flagged: tuple[int, ...] = ()) -> GainSolutions:
     )  # fmt: skip
 
 
-def make_run(folder: Path, *originals: Path, flagged: tuple[int, ...] = ()) -> Path:
+def make_run(folder: Path, *originals: Path, flagged: tuple[int, ...] = (), **how: Any) -> Path:
     """A finished run over these originals, as it is left."""
     workdir = folder / "work"
     for name in ("data", "tables"):
         (workdir / name).mkdir(parents=True)
     refs = []
     for original in originals:
-        copy = corrupted(workdir / "data" / original.name)
+        copy = corrupted(workdir / "data" / original.name, **how)
         add_scratch_columns(copy)
         table = workdir / "tables" / f"p0.{original.stem}.gcal"
         write_caltable(table, gains(flagged), copy)
@@ -186,3 +189,129 @@ def test_solutions_of_an_h5parm(tmp_path: Path) -> None:
     assert error_of(original) < 1e-5
     assert flags.has_version(original, VERSION)
     assert not list(tmp_path.glob("tmp*")), "nothing is left behind"
+
+
+# -- fields: an original of a calibrator (scan 1) and the target (scan 2) -------------------------
+
+BOTH = {"fields": ("phasecal", "target"), "scans": 2}
+ROWS = slice(20, 40)
+
+
+def column(ms: Path, name: str) -> np.ndarray:
+    with tables.open_table(ms) as opened:
+        return np.asarray(opened.getcol(name))
+
+
+def target_run(folder: Path, original: Path) -> Path:
+    """A run of the target of an original with more fields; antenna 4 has no solution."""
+    workdir = make_run(folder, original, flagged=(4,))
+    with tables.open_table(workdir / "data" / original.name, write=True) as opened:
+        opened.putcol("FIELD_ID", np.zeros(opened.nrows(), np.int32))
+    return workdir
+
+
+def test_rows_of_other_fields_are_not_touched(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    tables.ensure_data_column(original, "CORRECTED_DATA")
+    earlier, flagged = column(original, "CORRECTED_DATA") + 7, flags_of(original)
+    flagged[2:4] = True
+    with tables.open_table(original, write=True) as opened:
+        opened.putcol("CORRECTED_DATA", earlier)
+        opened.putcol("FLAG", flagged)
+    (line,) = apply_to_original(target_run(tmp_path, original), None)
+    assert "of field target, flags 0.0% -> 40.0%" in line, "of the rows written"
+    corrected, now = column(original, "CORRECTED_DATA"), flags_of(original)
+    np.testing.assert_array_equal(corrected[:20], earlier[:20])
+    np.testing.assert_array_equal(now[:20], flagged[:20])
+    np.testing.assert_allclose(corrected[ROWS][~now[ROWS]], 1, atol=1e-5)
+    assert now[ROWS].any()
+
+
+def test_a_new_column_is_a_copy_of_the_data_elsewhere(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    list(apply_to_original(target_run(tmp_path, original), None))
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], data[:20])
+    assert np.abs(data[ROWS] - 1).max() > 0.5 > np.abs(corrected[ROWS][:3] - 1).max()
+
+
+@pytest.mark.parametrize(("field", "kept"), [("phasecal", ROWS), ("target, phasecal", slice(0))])
+def test_a_calibrators_solutions_for_other_fields(tmp_path: Path, field: str, kept: slice) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    list(apply_to_original(target_run(tmp_path, original), None, field))
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[kept], data[kept])
+    rest = np.setdiff1d(np.arange(40), np.arange(40)[kept])
+    good = ~flags_of(original)[rest]
+    np.testing.assert_allclose(corrected[rest][good], 1, atol=1e-5)
+
+
+def test_all_fields_by_name(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    (line,) = apply_to_original(target_run(tmp_path, original), None, "all")
+    assert "of all fields" in line and error_of(original) < 1e-5
+
+
+def test_a_field_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    workdir = target_run(tmp_path, original)
+    before = contents(original)
+    with pytest.raises(ConfigError, match=r"no field 3C48: .* its fields are phasecal, target"):
+        list(apply_to_original(workdir, None, "target,3C48"))
+    with pytest.raises(ConfigError, match="no field Target"):
+        apply_solutions(original, gains(), "Target")
+    assert contents(original) == before and not flags.has_version(original, VERSION)
+
+
+def test_flags_of_other_fields_set_since_stay(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    workdir = target_run(tmp_path, original)
+    list(apply_to_original(workdir, None))
+    with tables.open_table(original, write=True) as opened:
+        flag = opened.getcol("FLAG")
+        flag[:5] = True
+        opened.putcol("FLAG", flag)
+    list(apply_to_original(workdir, None))
+    np.testing.assert_array_equal(flags_of(original), flag)
+
+
+def test_fields_of_one_name_are_one_field(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", fields=("mosaic", "mosaic"), scans=2)
+    workdir = make_run(tmp_path, original, fields=("mosaic",))
+    list(apply_to_original(workdir, None))
+    assert error_of(original) < 1e-5
+
+
+def test_solutions_of_an_h5parm_for_one_field(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    apply_solutions(original, gains((4,)), "target")
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], data[:20])
+    assert not flags_of(original)[:20].any() and flags_of(original)[ROWS].any()
+    good = ~flags_of(original)[ROWS]
+    np.testing.assert_allclose(corrected[ROWS][good], 1, atol=1e-5)
+
+
+def test_a_column_that_a_kill_left_half_filled_is_filled(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", **BOTH)
+    workdir = target_run(tmp_path, original)
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from libs import tables\n"
+        "from steps.apply_original import apply_to_original\n"
+        "def killed(opened, rows, values):\n"
+        "    for name, cells in values.items():\n"
+        "        opened.putcol(name, 0 * cells, int(rows[0]), len(rows))\n"
+        "    opened.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "tables.write_rows = killed\n"
+        "list(apply_to_original(Path(sys.argv[1]), None))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(workdir)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "a.ms.filling").exists()
+    list(apply_to_original(workdir, None))
+    corrected = column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], column(original, "DATA")[:20])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ms", "a.ms.flagversions", "work"}
