@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +17,15 @@ import yaml
 from libs import flags, tables
 from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable
+from libs.caltable import full_spwmap
 from libs.caltable_writer import write_caltable
 from libs.errors import ConfigError, InputError
 from libs.ingest import resolve_inputs
 from libs.row_choice import RowChoice, choose_fields
 from libs.solutions import GainSolutions
+from libs.tables import MsSummary
 from libs.tiled_headers import guarded, take_back
+from libs.window_match import match_windows, parse_windows
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
@@ -109,33 +114,66 @@ def _targets(
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
         take_back(path)
-        own = _check_windows(copy, path)
+        ours, theirs = tables.summarise(copy), tables.summarise(path)
+        of_input = path == source.path
+        windows = _match(ours, theirs, resolved["spw"]["value"] if of_input else "")
+        fields = (
+            choose_fields(path, field)
+            if field
+            else _own_fields(ours, theirs, resolved["field"]["value"] if of_input else "")
+        )
         yield _Target(
             path,
-            RowChoice(choose_fields(path, field or own)),
+            RowChoice(fields, _data_descriptions(path, windows, len(theirs.frequency_hz))),
             [
-                AppliedTable(workdir / ref.path, ref.spwmap, ref.interp)  # type: ignore[arg-type]
+                AppliedTable(workdir / ref.path, _spwmap(ref.spwmap, windows, theirs), ref.interp)  # type: ignore[arg-type]
                 for ref in last
                 if ref.ms == copy.name
             ],
         )
 
 
-def _check_windows(copy: Path, target: Path) -> tuple[str, ...]:
-    """The tables number spectral windows as the working copy does; return its fields' names."""
-    ours, theirs = tables.summarise(copy), tables.summarise(target)
+def _own_fields(ours: MsSummary, theirs: MsSummary, selected: str) -> frozenset[int] | None:
+    """Ids of the run's field: those it was selected by, else every field of its name."""
+    names = [ours.field[number].strip() for number in ours.fields_used]
+    if re.fullmatch(r"[\d, ]+", selected):
+        ids = {int(word) for word in selected.split(",") if word.strip()}
+        if all(i < len(theirs.field) and theirs.field[i].strip() in names for i in ids):
+            return frozenset(ids)
+    return choose_fields(theirs.path, names)
+
+
+def _match(ours: MsSummary, theirs: MsSummary, selected: str) -> tuple[int, ...]:
+    """For each window of the working copy, which the tables number, its place in the target."""
     if ours.antenna != theirs.antenna and len(ours.antenna) != len(theirs.antenna):
-        raise InputError(f"{target} has other antennas than the run", "name the run's input")
-    same = len(ours.frequency_hz) == len(theirs.frequency_hz) and all(
-        abs(a.mean() - b.mean()) < 1.0
-        for a, b in zip(ours.frequency_hz, theirs.frequency_hz, strict=True)
-    )
-    if not same:
+        raise InputError(f"{theirs.path} has other antennas than the run", "name the run's input")
+    chosen: Collection[int] | None = None
+    with suppress(ConfigError):  # after a selection by name or frequency the channels must tell
+        chosen = parse_windows(selected, len(theirs.frequency_hz))
+    try:
+        return match_windows(ours.frequency_hz, theirs.frequency_hz, chosen)
+    except InputError as error:
         raise InputError(
-            f"{target} has other spectral windows than the run's working copy",
+            f"{theirs.path} has other spectral windows than the run's working copy: {error.cause}",
             "apply solutions.h5 instead: solutions apply goes by frequency",
-        )
-    return tuple(ours.field[number] for number in ours.fields_used)
+        ) from error
+
+
+def _data_descriptions(ms: Path, windows: Sequence[int], count: int) -> frozenset[int] | None:
+    """Data descriptions of windows; None where these are all there are."""
+    if len(set(windows)) == count:
+        return None
+    with tables.open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
+        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
+    return frozenset(i for i, spw in enumerate(spw_of) if int(spw) in windows)
+
+
+def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsSummary) -> tuple[int, ...]:
+    """The map of a table for the working copy, by the numbers of the target's windows."""
+    found = [0] * len(theirs.frequency_hz)
+    for window, number in zip(windows, full_spwmap(own, len(windows), len(windows)), strict=True):
+        found[window] = number
+    return tuple(found)
 
 
 def _apply(work: _Target, workdir: Path) -> str:

@@ -54,7 +54,14 @@ def gains(flagged: tuple[int, ...] = ()) -> GainSolutions:
     )  # fmt: skip
 
 
-def make_run(folder: Path, *originals: Path, flagged: tuple[int, ...] = (), **how: Any) -> Path:
+def make_run(
+    folder: Path,
+    *originals: Path,
+    flagged: tuple[int, ...] = (),
+    field: str = "",
+    spw: str = "",
+    **how: Any,
+) -> Path:
     """A finished run over these originals, as it is left."""
     workdir = folder / "work"
     for name in ("data", "tables"):
@@ -74,6 +81,7 @@ def make_run(folder: Path, *originals: Path, flagged: tuple[int, ...] = (), **ho
     (workdir / "summary.json").write_text(json.dumps(summary))
     vis = [str(path) for path in originals]
     resolved: dict[str, Any] = {"vis": {"value": vis}, "steps": {"value": ["startup", "p0"]}}
+    resolved |= {"field": {"value": field}, "spw": {"value": spw}}
     (workdir / "resolved.yaml").write_text(yaml.safe_dump(resolved))
     return workdir
 
@@ -315,3 +323,67 @@ def test_a_column_that_a_kill_left_half_filled_is_filled(tmp_path: Path) -> None
     corrected = column(original, "CORRECTED_DATA")
     np.testing.assert_array_equal(corrected[:20], column(original, "DATA")[:20])
     assert {path.name for path in tmp_path.iterdir()} == {"a.ms", "a.ms.flagversions", "work"}
+
+
+def test_a_field_selected_by_number_is_that_one_only(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms", fields=("mosaic", "mosaic"), scans=2)
+    workdir = make_run(tmp_path, original, field="1", fields=("mosaic",))
+    list(apply_to_original(workdir, None))
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], data[:20])
+    np.testing.assert_allclose(corrected[ROWS], 1, atol=1e-5)
+
+
+# -- windows: the run was of one of two --------------------------------------------------------
+
+
+def two_windows(path: Path, first_ghz: float = 5.0) -> Path:
+    """Window 0 for the first two times, window 1 (9 GHz) for the others."""
+    corrupted(path)
+    with tables.open_table(f"{path}::SPECTRAL_WINDOW", write=True) as windows:
+        windows.copyrows(windows)
+        windows.putcell("CHAN_FREQ", 0, first_ghz * 1e9 + 2e6 * np.arange(8))
+        windows.putcell("CHAN_FREQ", 1, 9e9 + 2e6 * np.arange(8))
+    with tables.open_table(f"{path}::DATA_DESCRIPTION", write=True) as descriptions:
+        descriptions.copyrows(descriptions)
+        descriptions.putcol("SPECTRAL_WINDOW_ID", np.array([0, 1]))
+    with tables.open_table(path, write=True) as opened:
+        opened.putcol("DATA_DESC_ID", np.repeat([0, 1], 20))
+    return path
+
+
+def window_run(folder: Path, original: Path, ghz: float, **how: Any) -> Path:
+    """A run whose working copy has one window of the original, as window 0."""
+    workdir = make_run(folder, original, **how)
+    with tables.open_table(
+        f"{workdir / 'data' / original.name}::SPECTRAL_WINDOW", write=True
+    ) as windows:
+        windows.putcell("CHAN_FREQ", 0, ghz * 1e9 + 2e6 * np.arange(8))
+    return workdir
+
+
+def test_rows_of_windows_that_the_run_had_not_stay(tmp_path: Path) -> None:
+    original = two_windows(tmp_path / "a.ms")
+    list(apply_to_original(window_run(tmp_path, original, 9.0, spw="1", flagged=(4,)), None))
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], data[:20])
+    assert not flags_of(original)[:20].any()
+    good = ~flags_of(original)[ROWS]
+    assert 0.5 < good.mean() < 0.7
+    np.testing.assert_allclose(corrected[ROWS][good], 1, atol=1e-5)
+
+
+def test_windows_alike_are_told_by_the_runs_selection(tmp_path: Path) -> None:
+    original = two_windows(tmp_path / "a.ms", first_ghz=9.0)
+    list(apply_to_original(window_run(tmp_path, original, 9.0, spw="1"), None))
+    data, corrected = column(original, "DATA"), column(original, "CORRECTED_DATA")
+    np.testing.assert_array_equal(corrected[:20], data[:20])
+    np.testing.assert_allclose(corrected[ROWS], 1, atol=1e-5)
+
+
+def test_a_window_that_the_target_lacks(tmp_path: Path) -> None:
+    original = two_windows(tmp_path / "a.ms")
+    before = contents(original)
+    with pytest.raises(InputError, match=r"other spectral windows than .* 7\.007000 GHz is"):
+        list(apply_to_original(window_run(tmp_path, original, 7.0), None))
+    assert contents(original) == before
