@@ -40,6 +40,13 @@ class ClosureAgreement:
     n_phase: int
     n_amplitude: int
 
+    @property
+    def chi2(self) -> float:
+        """Reduced chi2 of both kinds together, each quantity counted once; NaN without any."""
+        kinds = ((self.phase_chi2, self.n_phase), (self.amplitude_chi2, self.n_amplitude))
+        terms = [chi2 * count for chi2, count in kinds if count]
+        return sum(terms) / (self.n_phase + self.n_amplitude) if terms else float("nan")
+
 
 def within_baselines(
     data: BaselineVisibilities, shortest_m: float = 0.0, longest_m: float = 0.0

@@ -3,8 +3,10 @@
 Closure phases of a block share baselines, so their covariance is not diagonal:
 ``C = diag(private) + G G^T`` with one column of G for each shared baseline. Log amplitudes
 contain the gains of their two stations, which are marginalised with a flat prior; this equals a
-fit to all log closure amplitudes with their full covariance. Both are solved through the
-Woodbury identity in matrices as small as the number of stations.
+fit to all log closure amplitudes with their full covariance. Where the errors of the stations'
+amplitudes are known the prior has their width, and a factor of all amplitudes, the model's flux,
+is marginalised beside them. Both are solved through the Woodbury identity in matrices as small as
+the number of stations.
 """
 
 from __future__ import annotations
@@ -168,9 +170,11 @@ def _phase_block(
 
 
 @njit(cache=True, nogil=True)
-def _gain_system(rows, residual, weight, ant1, ant2, nant, p):  # pragma: no cover
-    matrix = np.zeros((nant, nant))
-    work = np.zeros((nant, p + 1))
+def _gain_system(rows, residual, weight, ant1, ant2, nant, p, prior):  # pragma: no cover
+    """Normal equations of the station gains and, with a prior, of a factor of all amplitudes."""
+    size = nant + 1 if len(prior) else nant
+    matrix = np.zeros((size, size))
+    work = np.zeros((size, p + 1))
     for n in range(len(residual)):
         w = weight[n]
         if w == 0.0:
@@ -186,18 +190,28 @@ def _gain_system(rows, residual, weight, ant1, ant2, nant, p):  # pragma: no cov
             work[j, a] += x
         work[i, p] += w * residual[n]
         work[j, p] += w * residual[n]
+        if size > nant:
+            matrix[nant, nant] += w
+            for k in (i, j):
+                matrix[nant, k] += w
+                matrix[k, nant] += w
+            for a in range(p):
+                work[nant, a] += w * rows[n, a]
+            work[nant, p] += w * residual[n]
     largest = 1e-300
-    for i in range(nant):
+    for i in range(size):
         largest = max(largest, matrix[i, i])
-    for i in range(nant):
+    for i in range(size):
         # A wide prior: keeps stations without data, and chains without a loop, solvable.
         matrix[i, i] += 1e-8 * largest
+    for i in range(len(prior)):
+        matrix[i, i] += prior[i]
     return matrix, work
 
 
 @njit(cache=True, nogil=True)
 def _amplitude_block(
-    dlog, log_model, log_amplitude, base_weight, ant1, ant2, nant, robust, normal, gradient
+    dlog, log_model, log_amplitude, base_weight, ant1, ant2, nant, prior, robust, normal, gradient
 ):  # pragma: no cover
     """chi2 of the log amplitudes of one block, station gains marginalised."""
     p = len(gradient)
@@ -212,19 +226,23 @@ def _amplitude_block(
     passes = 2 if robust else 1
     chi2 = 0.0
     for step in range(passes):
-        matrix, work = _gain_system(rows, residual, weight, ant1, ant2, nant, p)
-        _solve_small(matrix, nant, work, p + 1)
+        matrix, work = _gain_system(rows, residual, weight, ant1, ant2, nant, p, prior)
+        size = len(matrix)
+        _solve_small(matrix, size, work, p + 1)
         if robust:
-            gain = _back_substitute(matrix, nant, work, p)
+            gain = _back_substitute(matrix, size, work, p)
+            factor = gain[nant] if size > nant else 0.0
             chi2 = 0.0
+            for i in range(len(prior)):
+                chi2 += prior[i] * gain[i] ** 2
             for c in range(n):
-                left = residual[c] - gain[ant1[c]] - gain[ant2[c]]
+                left = residual[c] - gain[ant1[c]] - gain[ant2[c]] - factor
                 root = np.sqrt(1 + left * left * base_weight[c])
                 chi2 += 2 * (root - 1)
                 if step == 0:
                     weight[c] = base_weight[c] / root
     _accumulate(rows, residual, weight, normal, gradient)
-    loss = _subtract(work, nant, p, normal, gradient)
+    loss = _subtract(work, size, p, normal, gradient)
     if not robust:
         for c in range(n):
             chi2 += weight[c] * residual[c] ** 2
@@ -235,7 +253,7 @@ def _amplitude_block(
 @njit(cache=True, nogil=True)
 def _evaluate(
     table, component, kind, u, v, log_amplitude, log_weight, ant1, ant2, cell_start,
-    triangle_start, triangle, phase, private, load, shared, nshared, nant, robust,
+    triangle_start, triangle, phase, private, load, shared, nshared, nant, prior, robust,
 ):  # fmt: skip # pragma: no cover
     """Objective (phases, amplitudes), gradient and normal matrix in the kernel's parameters."""
     p = len(component)
@@ -262,7 +280,7 @@ def _evaluate(
             s = slice(first, last)
             chi2_amplitude += _amplitude_block(
                 dlog, log_model, log_amplitude[s], log_weight[s], ant1[s], ant2[s], nant,
-                robust, normal, gradient,
+                prior, robust, normal, gradient,
             )  # fmt: skip
     for a in range(p):
         for b in range(a):
@@ -277,7 +295,7 @@ def _run(
         model.table(), *free, problem.u, problem.v, problem.log_amplitude, problem.log_weight,
         problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
         problem.phase, problem.private, problem.load, problem.shared, problem.nshared,
-        problem.nant, robust,
+        problem.nant, problem.gain_weight, robust,
     )  # fmt: skip
 
 
@@ -302,12 +320,20 @@ class Fitted:
     normal : (6 per free component, ...) float64
         Half the second derivatives of chi2 by the kernel's parameters (ln flux, l, m, and the
         three elements of the sky covariance): the Fisher matrix.
+    penalty : float
+        What the prior adds: of models that fit alike the one within the field is the better.
     """
 
     model: Components
     chi2_phase: float
     chi2_amplitude: float
     normal: Float
+    penalty: float = 0.0
+
+    @property
+    def objective(self) -> float:
+        """chi2 and the prior's part: what was minimised."""
+        return self.chi2 + self.penalty
 
     @property
     def chi2(self) -> float:
@@ -361,13 +387,14 @@ def minimise(
             damping *= 8.0
         if small >= 2 or damping > 1e8:
             break
-    return Fitted(model, float(state[0]), float(state[1]), state[3])
+    penalty = float(prior @ vector**2)
+    return Fitted(model, float(state[0]), float(state[1]), state[3], penalty)
 
 
 @njit(cache=True, nogil=True)
 def _backproject(
     table, u, v, log_amplitude, log_weight, ant1, ant2, cell_start, triangle_start, triangle,
-    phase, private, load, nant,
+    phase, private, load, nant, prior,
 ):  # fmt: skip # pragma: no cover
     """Coefficients of the objective's slope by the flux of a point anywhere, and its curvature."""
     none = np.zeros(0, np.int64)
@@ -400,11 +427,13 @@ def _backproject(
         weight = log_weight[first:last]
         if weight.max() > 0:
             a1, a2 = ant1[first:last], ant2[first:last]
-            matrix, work = _gain_system(empty, residual, weight, a1, a2, nant, 0)
-            _solve_small(matrix, nant, work, 1)
-            gain = _back_substitute(matrix, nant, work, 0)
+            matrix, work = _gain_system(empty, residual, weight, a1, a2, nant, 0, prior)
+            size = len(matrix)
+            _solve_small(matrix, size, work, 1)
+            gain = _back_substitute(matrix, size, work, 0)
+            factor = gain[nant] if size > nant else 0.0
             for c in range(n):
-                left = residual[c] - gain[a1[c]] - gain[a2[c]]
+                left = residual[c] - gain[a1[c]] - gain[a2[c]] - factor
                 w = weight[c] / np.sqrt(1 + left * left * weight[c])
                 pull[c] += w * left
                 curvature += 0.5 * w / (abs(value[c]) ** 2)
@@ -441,7 +470,7 @@ def gradient_map(problem: FitProblem, model: Components, axis: Float) -> Float:
     coefficient, curvature = _backproject(
         model.table(), problem.u, problem.v, problem.log_amplitude, problem.log_weight,
         problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
-        problem.phase, problem.private, problem.load, problem.nant,
+        problem.phase, problem.private, problem.load, problem.nant, problem.gain_weight,
     )  # fmt: skip
     # Single precision and real products: this only chooses where to start.
     along_l = _powers(problem.u, axis) * coefficient.astype(np.complex64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,6 +152,8 @@ class FitProblem:
         Number of independent log closure amplitudes.
     field : float
         Largest offset a component can have, units of ``unit_rad``.
+    gain_weight : (nant,) or (0,) float64
+        1 / variance of each station's log gain in one block; empty: the gains are free.
     """
 
     unit_rad: float
@@ -172,6 +175,7 @@ class FitProblem:
     n_phase: float
     n_amplitude: int
     field: float
+    gain_weight: Float
 
     @property
     def n_data(self) -> float:
@@ -188,11 +192,13 @@ class FitProblem:
         amplitude_floor: float = 0.02,
         blocks: Int | None = None,
         field_rad: float = 0.0,
+        gain_error: Sequence[float] = (),
     ) -> FitProblem:
         """Lay out all blocks, or those numbered in ``blocks`` (ascending).
 
         The floors (rad; relative amplitude) are added in quadrature to the errors of closure
-        phases and of baseline amplitudes: non-closing errors of real data.
+        phases and of baseline amplitudes: non-closing errors of real data. ``gain_error`` is the
+        relative error of each station's amplitudes, the same at all times.
         """
         blocks = np.arange(len(data.uv)) if blocks is None else blocks
         phases = data.phases
@@ -246,6 +252,9 @@ class FitProblem:
             float((kappa * chord_variance(kappa)).sum()),
             n_amplitude,
             field,
+            _gain_weight(
+                gain_error, weight > 0, where[0], data.ant1[where[1]], data.ant2[where[1]]
+            ),
         )
 
 
@@ -269,6 +278,21 @@ def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) 
         rank = nant - (colours - pieces)
         total += int(count) * (len(one) - rank)
     return total
+
+
+def _gain_weight(
+    gain_error: Sequence[float], used: NDArray[np.bool_], block: Int, ant1: Int, ant2: Int
+) -> Float:
+    """1 / variance of a station's log gain in one block: of all its blocks one error in common.
+
+    Blocks are fitted apart. The same gain in all n of them has the prior's full weight when each
+    has an n-th of it, while gains that change cost little.
+    """
+    blocks = np.zeros(len(gain_error))
+    for station in range(len(gain_error)):
+        here = used & ((ant1 == station) | (ant2 == station))
+        blocks[station] = len(np.unique(block[here]))
+    return np.asarray(1 / (np.square(gain_error) * np.maximum(blocks, 1)), dtype=np.float64)
 
 
 def _share(

@@ -46,10 +46,16 @@ class FitOptions:
         Largest offset of a component, rad; 0: from the shortest baselines.
     seeds : int
         Places from which a new component starts.
+    breadth : int
+        Minima of each number of components that are built upon; two at least while the fit is
+        poor. Few stations have several that fit alike, and the best may come of the second best.
     max_phases : int
         Closure phases that the search uses; more are thinned in time, the last fit uses all.
     workers : int
         Threads; the kernels release the interpreter.
+    gain_error : tuple of float
+        Relative errors of the stations' amplitudes, in the order of the data; empty: unknown, as
+        closure amplitudes have it. A few stations leave sizes open that known amplitudes tell.
     """
 
     max_components: int = 6
@@ -61,8 +67,10 @@ class FitOptions:
     false_alarm: float = 0.01
     field_rad: float = 0.0
     seeds: int = 8
+    breadth: int = 1
     max_phases: int = 10000
     workers: int = 2
+    gain_error: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_components <= 6:
@@ -75,8 +83,8 @@ class FitOptions:
 class TriedModel:
     """One rung of the ladder: a model that was fitted, whether or not it was taken.
 
-    ``bic`` is chi2 / max(1, best reduced chi2 so far) + parameters ln(data): errors that are
-    too small must not buy components.
+    ``bic`` is (chi2 + prior) / max(1, best reduced chi2 so far) + parameters ln(data): errors
+    that are too small must not buy components.
     """
 
     name: str
@@ -120,8 +128,8 @@ def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
 def _distinct(fits: Iterable[Fitted]) -> list[Fitted]:
     """Best first; starts that ran into the same minimum count once."""
     chosen: list[Fitted] = []
-    for fit in sorted(fits, key=lambda f: f.chi2):
-        if all(abs(fit.chi2 - other.chi2) > 1e-3 * other.chi2 for other in chosen):
+    for fit in sorted(fits, key=lambda f: f.objective):
+        if all(abs(fit.objective - one.objective) > 1e-3 * one.objective for one in chosen):
             chosen.append(fit)
     return chosen
 
@@ -162,6 +170,7 @@ class Search:
             amplitude_floor=o.amplitude_floor,
             blocks=blocks,
             field_rad=field_rad or o.field_rad,
+            gain_error=o.gain_error,
         )
 
     def rescale(self, model: Components, source: FitProblem, target: FitProblem) -> Components:
@@ -206,7 +215,10 @@ class Search:
     def bic(self, tried: TriedModel) -> float:
         """BIC with the errors scaled so that the best model so far has reduced chi2 <= 1."""
         scale = max(1.0, min(t.reduced_chi2 for t in self.tried))
-        return tried.chi2 / scale + tried.n_parameters * float(np.log(max(tried.n_data, 2.0)))
+        penalty = tried.fitted.penalty if tried.fitted is not None else 0.0
+        return (tried.chi2 + penalty) / scale + tried.n_parameters * float(
+            np.log(max(tried.n_data, 2.0))
+        )
 
     def single(self) -> _Rung:
         """A point, and a Gaussian where amplitudes can tell its size."""
@@ -249,22 +261,25 @@ class Search:
     def more(self, below: _Rung) -> _Rung:
         """One component more: as a point, as a Gaussian, and all as Gaussians.
 
-        From the best model below, and from the second best too while the fit is poor: what is
-        best with few components need not be part of the best with more.
+        From the best model below, and from the second best too while the fit is poor or from
+        more by ``breadth``: what is best with few components need not be part of the best with
+        more.
         """
         poor = below.best.reduced_chi2 > self.options.chi2_limit
+        kept = max(self.options.breadth, 2 if poor else 1)
+        most = max(3, 2 * self.options.breadth)
         n = below.best.n_components + 1
         started = time.perf_counter()
         models = [below.best.model] + [m for m in below.models if m is not below.best.model]
-        starts = [s for m in models[: 2 if poor else 1] for s in self.seeds(m)]
-        points = self.best_of(starts)
+        starts = [s for m in models[:kept] for s in self.seeds(m)]
+        points = self.best_of(starts, keep=most)
         options = [self.record(f"{n} components, new one a point", points[0], started)]
         every = list(points)
         last = np.arange(n) == n - 1
         for name in ("new one a Gaussian", "all Gaussians"):
             started = time.perf_counter()
             wide = []
-            for fit in points[: 2 if poor else 1]:
+            for fit in points[:kept]:
                 extended = fit.model.extended | (last if name == "new one a Gaussian" else True)
                 wide += [fit.model.widened(extended, size) for size in (0.15, 0.6)]
             if name == "all Gaussians" and (
@@ -272,9 +287,9 @@ class Search:
             ):
                 continue
             fits = _distinct(self.pool.map(partial(self.polish, robust_first=False), wide))
-            if poor and name == "new one a Gaussian":
+            if kept > 1 and name == "new one a Gaussian":
                 wider = [s.widened(s.extended | last, 0.5) for s in starts]
-                fits = _distinct(fits + self.best_of(wider))
+                fits = _distinct(fits + self.best_of(wider, keep=most))
             options.append(self.record(f"{n} components, {name}", fits[0], started))
             every += fits
         return _Rung(min(options, key=self.bic), [f.model for f in _distinct(every)])

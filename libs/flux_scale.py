@@ -9,7 +9,29 @@ from numpy.typing import NDArray
 
 from libs.tables import open_table
 
-__all__ = ["flux_factor", "hold_flux_scale", "mean_pair_product"]
+__all__ = ["flux_factor", "hold_flux_scale", "mean_pair_product", "sharing_a_site"]
+
+SITE_M = 10e3
+
+
+def sharing_a_site(position_m: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which stations have another within 10 km.
+
+    On the baseline between them a source that longer ones resolve is a point, so its flux tells
+    the product of their amplitudes: network calibration (Blackburn et al. 2019, ApJ 882, 23).
+
+    Parameters
+    ----------
+    position_m : (nant, 3) float
+        Geocentric positions.
+
+    Returns
+    -------
+    (nant,) bool
+    """
+    apart = np.linalg.norm(position_m[:, None] - position_m[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    return np.asarray(apart.min(axis=1, initial=np.inf) < SITE_M)
 
 
 def mean_pair_product(
@@ -41,7 +63,7 @@ def mean_pair_product(
     return float(products.sum() / pairs.sum()) if pairs.sum() > 0 else 1.0
 
 
-def hold_flux_scale(table: Path) -> dict[int, float]:
+def hold_flux_scale(table: Path, known: NDArray[np.bool_] | None = None) -> dict[int, float]:
     """Scale a gain table so that it leaves the flux of an image as it was, spw by spw.
 
     Self-calibration cannot tell a common factor of all gains from the flux of the source; left
@@ -53,6 +75,8 @@ def hold_flux_scale(table: Path) -> dict[int, float]:
     ----------
     table : Path
         CASA gain table, changed in place; phases and flags stay.
+    known : (nant,) bool, optional
+        Antennas whose amplitudes are right on average: only their products count. Default: all.
 
     Returns
     -------
@@ -77,6 +101,8 @@ def hold_flux_scale(table: Path) -> dict[int, float]:
             amplitude, present = np.zeros(shape), np.zeros(shape, bool)
             amplitude[interval, :, antenna[mine]] = np.abs(gain[mine]).reshape(-1, cells)
             present[interval, :, antenna[mine]] = good.reshape(-1, cells)
+            if known is not None:
+                present &= known[: shape[2]]
             rows = (-1, shape[2])
             product = mean_pair_product(amplitude.reshape(rows), present.reshape(rows))
             factors[int(window)] = float(np.sqrt(product))

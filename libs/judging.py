@@ -31,6 +31,10 @@ class Limits:
     flux_drift : float
         Of the total flux in an amplitude round that gains less SNR than that: cycle by cycle
         such rounds would drain it.
+    closure_rise : float
+        Of the reduced chi2 of the closure quantities, where it is known.
+    closure_fall : float
+        A fall of that chi2 by so much is a better image whatever became of its flux.
     """
 
     snr_gain: float = 0.0
@@ -40,6 +44,8 @@ class Limits:
     flux_loss: float = 0.1
     flux_warning: float = 0.03
     flux_drift: float = 0.003
+    closure_rise: float = 0.05
+    closure_fall: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def judge(
     *,
     amplitude: bool = False,
     expected_flux: float = 1.0,
+    closure_chi2: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
 
@@ -76,6 +83,12 @@ def judge(
     expected_flux : float
         By what factor the amplitudes themselves say the flux changes in a naturally weighted
         image (`libs.flux_scale.flux_factor`); what lies between 1 and that is no drift.
+    closure_chi2 : (float, float), optional
+        Reduced chi2 of the new and of the best image's model against the closure quantities of
+        the data (`libs.closure_agreement`). Station gains cannot touch these, so an image that
+        agrees worse is taken back, and one that agrees better need not keep the flux, nor the
+        noise in Jy and around the source, that wrong amplitudes gave the best one: its SNR and
+        dynamic range must not fall. What is below 1 all agrees.
 
     Returns
     -------
@@ -86,31 +99,43 @@ def judge(
         return Verdict(False, f"the image has no {', '.join(unknown)}")
     change = {name: _change(new[name], best[name]) for name in _COMPARED}
     faults = []
-    for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
+    closer = False
+    if closure_chi2 is not None:
+        closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
+        closer = closure < -limits.closure_fall
+        if not closure <= limits.closure_rise:
+            faults.append("closure chi2 rose {1:.3g} -> {0:.3g}".format(*closure_chi2))
+    asked = (("snr", "SNR"),) if closer else (("snr", "SNR"), ("near_field_snr", "near-field SNR"))
+    for name, label in asked:
         if change[name] < -limits.snr_loss:
             faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
-    if not faults and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
+    if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
         faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
     if change["dynamic_range"] < -limits.snr_loss:
         faults.append(
             f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
         )
-    if change["rms_jy_beam"] > limits.rms_rise and change["snr"] < change["rms_jy_beam"]:
+    noisier = change["rms_jy_beam"] > limits.rms_rise and change["snr"] < change["rms_jy_beam"]
+    if noisier and not closer:
         faults.append(f"rms rose {change['rms_jy_beam']:+.1%}")
     if change["beam_area_arcsec2"] > limits.beam_growth:
         faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
     # a mask on a poor image holds artefacts too: what goes with them is within the flux's error
     error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
-    if change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy:
+    fell = change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy
+    if fell and not closer:
         faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
     drift = _outside(change["total_flux_jy"], expected_flux - 1)
-    if amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0:
+    drifts = amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0
+    if drifts and not closer:
         faults.append(f"total flux changed {change['total_flux_jy']:+.1%} for that little SNR")
     summary = (
         f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
         f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
     )
+    if closure_chi2 is not None:
+        summary += ", closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
     warnings = []
     if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings.append(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.closure import BaselineVisibilities
-from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
-from libs.closure_ms import hands_are_copies, read_visibilities
+from libs.closure_agreement import ClosureAgreement
 from libs.component_model import GaussianComponent, component_visibilities
 from libs.errors import InputError
-from libs.imager import open_image
 from selfcal.context import Context
-from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
-from steps.data_state import ensure_tables, fill_model, measurement_sets
-from steps.images import best_result, imaging_options, model_files
+from steps.closure_test import (
+    CLOSURE_OPTIONS,
+    compared,
+    image_visibilities,
+    read_closing,
+)
+from steps.images import best_result
 
 __all__ = ["ClosureCheck"]
 
@@ -32,30 +32,19 @@ class ClosureCheck(Step):
     """
 
     uses = ("imager", "threads")
-    options = (
-        Option("average", "time", "0s", "averaging before closures are formed; 0: none",
-               minimum=0),
-        Option("interval", "time", "60s", "averaging of the bispectra, short for the source's"
-               " changes", minimum=0),
-        Option("phase_floor", "float", 0.02, "non-closing error of the phases, rad", minimum=0),
-        Option("amplitude_floor", "float", 0.02, "non-closing error of the amplitudes", minimum=0),
-    )  # fmt: skip
+    options = CLOSURE_OPTIONS
 
     def run(self, context: Context) -> StepResult:
         """Compare on the baselines of the judged images; leave MODEL_DATA the final image's."""
-        ensure_tables(context, ())
-        ms = max(measurement_sets(context), key=lambda ms: tables.summarise(ms).rows)
-        context.progress.activity(f"closure quantities of {ms.name}")
         best = best_result(context)
+        judged_with = best.metrics["judged_with"]
         try:
-            data = self._read(context, ms, "DATA")
-            limits = (best.metrics["judged_with"]["uvmin"], best.metrics["judged_with"]["uvmax"])
-            chosen = within_baselines(data, *limits)
+            ms, data = read_closing(context, judged_with)
             found = {
-                name: self._compare(context, chosen, model)
+                name: compared(context, data, model)
                 for name, model in (
-                    ("initial_model", _components(context, chosen)),
-                    ("final_image", self._image(context, ms)),
+                    ("initial_model", _components(context, data)),
+                    ("final_image", image_visibilities(context, ms, best.products, judged_with)),
                 )
                 if model is not None
             }
@@ -69,39 +58,6 @@ class ClosureCheck(Step):
             template=context.template,
             metrics=self._metrics(context, found),
         )
-
-    def _read(self, context: Context, ms: Path, column: str) -> BaselineVisibilities:
-        return read_visibilities(
-            ms,
-            column=column,
-            average_s=context.options["average"],
-            # hands of a model are always alike: those of the data decide
-            combine_hands=hands_are_copies(ms),
-            noise_from_data=column == "DATA",
-        )
-
-    def _compare(
-        self, context: Context, data: BaselineVisibilities, model: Any
-    ) -> ClosureAgreement:
-        return agreement(
-            data,
-            model,
-            context.options["interval"],
-            phase_floor_rad=context.options["phase_floor"],
-            amplitude_floor=context.options["amplitude_floor"],
-        )
-
-    def _image(self, context: Context, ms: Path) -> Any:
-        """Visibilities of the best image's CLEAN model; None where it is empty."""
-        best = best_result(context)
-        models = model_files(context, best.products)
-        if not any(np.any(open_image(path)[0]) for path in models):
-            return None
-        options = imaging_options(
-            context, best.metrics["judged_with"], models[0].parent, "model", ()
-        )
-        fill_model(context, models, options)
-        return self._read(context, ms, "MODEL_DATA").vis
 
     def _said(self, context: Context, found: dict[str, ClosureAgreement]) -> str:
         parts = [

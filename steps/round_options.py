@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfcal.options import Option
+from steps.closure_test import CLOSURE_OPTIONS
 from steps.images import IMAGING_OPTIONS
 
 __all__ = ["ROUND_OPTIONS"]
@@ -58,4 +59,10 @@ ROUND_OPTIONS = (
     Option("max_beam_growth", "float", 0.05, "accepted growth of the beam area", minimum=0),
     Option("max_flux_loss", "float", 0.1, "accepted fall of the total flux", minimum=0),
     Option("flux_warning", "float", 0.03, "change of flux that is said loudly", minimum=0),
+    Option("closure_test", "bool", False, "judge also by how well the image agrees with closure"
+           " phases and log closure amplitudes, which no gains can touch"),
+    Option("max_closure_rise", "float", 0.05, "accepted rise of their reduced chi2", minimum=0),
+    Option("min_closure_fall", "float", 0.05, "fall of their reduced chi2 that makes up for"
+           " changes of flux and noise in Jy", minimum=0),
+    *CLOSURE_OPTIONS,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
 from selfcal.templates import choose_template
 from steps.closure_model import fill_component_model
+from steps.closure_test import image_agreement
 from steps.data_state import (
     ensure_tables,
     fill_model,
@@ -292,9 +293,12 @@ class GainRound(Step):
             beam_growth=options["max_beam_growth"],
             flux_loss=options["max_flux_loss"],
             flux_warning=options["flux_warning"],
+            closure_rise=options["max_closure_rise"],
+            closure_fall=options["min_closure_fall"],
         )
         limit_m = self._judged_with(context, best)["uvmax"]
         before_m = best.metrics["judged_with"]["uvmax"]
+        closure: dict[str, Any] = {}
         if limit_m != before_m:
             coherent = solve_metrics(trial.solved).get("coherent_fraction", 1.0)
             reach_m = 1000 * solve_metrics(trial.solved).get("longest_baseline_km", np.inf)
@@ -308,6 +312,7 @@ class GainRound(Step):
                 statistics, best.metrics, limits, coherent, options["min_coherent"]
             )
         else:
+            closure = self._closure_test(context, best, image)
             verdict = judge(
                 statistics,
                 best.metrics,
@@ -315,8 +320,11 @@ class GainRound(Step):
                 amplitude=self.amplitude,
                 expected_flux=solve_metrics(trial.solved)["flux_factor"]
                 / best.metrics.get("flux_factor", 1.0),
+                closure_chi2=(closure["closure_chi2"], closure["closure_chi2_before"])
+                if "closure_chi2_before" in closure
+                else None,
             )
-        metrics = self._metrics(context, trial, statistics)
+        metrics = {**self._metrics(context, trial, statistics), **closure}
         try:
             aligned = compare(context.workdir / best.products["image"], image.products.image)
             metrics["shift_arcsec"] = aligned.shift_arcsec
@@ -347,6 +355,32 @@ class GainRound(Step):
             metrics=metrics,
             images=tuple(image_row(context, self.name, item) for item in trial.images),
         )
+
+    def _closure_test(self, context: Context, best: Best, image: Imaged) -> dict[str, Any]:
+        """Reduced chi2 of the closure quantities: of the new image's model and of the best's.
+
+        Empty where it is not asked for or there is nothing to compare.
+        """
+        if not context.options["closure_test"]:
+            return {}
+        judged_with = self._judged_with(context, best)
+        before = best.metrics.get("closure_chi2")
+        try:
+            if before is None:
+                old = image_agreement(context, best.products, judged_with)
+                before = None if old is None else old.chi2
+            found = image_agreement(context, image_products(context, image), judged_with)
+        except InputError as error:
+            context.progress.activity(f"judged without closure quantities: {error.cause}")
+            return {}
+        if found is None:
+            return {}
+        metrics = {
+            "closure_chi2": found.chi2,
+            "closure_phase_chi2": found.phase_chi2,
+            "closure_amplitude_chi2": found.amplitude_chi2,
+        }
+        return metrics if before is None else {**metrics, "closure_chi2_before": before}
 
     def _conclude(
         self,
@@ -464,6 +498,9 @@ class AmplitudeRound(GainRound):
         Option("calmode", "choice", "ap", "ap: amplitude and phase, a: amplitude only",
                choices=("ap", "a")),
         Option("split_before", "bool", True, "split the phase-corrected data first"),
+        Option("flux_from", "choice", "all", "whose amplitudes are right on average, which fixes"
+               " the flux scale: all stations', or those with another within 10 km",
+               choices=("all", "sites")),
         Option("require_coherent", "float", 0.0,
                "skip when fewer of the stations were coherent in the last phase round", minimum=0),
     )  # fmt: skip

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
 from libs.errors import ConfigError
-from libs.flux_scale import flux_factor, hold_flux_scale
+from libs.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.patch_gains import keep_coherent
+from libs.tables import summarise
 from libs.tec_table import keep_tec, read_tec, store_tec
 from selfcal.context import Context
 from selfcal.step import Skip, TableRef
@@ -80,7 +82,7 @@ def solve_round(
                 _keep(context, ms, table, options, beneath, held_out)
             factor = 1.0
             if options.calmode != "p":
-                hold_flux_scale(table)
+                hold_flux_scale(table, _known_amplitudes(context, ms))
                 factor = flux_factor(table)
         solved.append(Solved(ms.name, result, options, held_out, factor))
         refs.append(
@@ -95,6 +97,24 @@ def solve_round(
     if not solved:
         raise left_alone[0]
     return tuple(refs), tuple(solved)
+
+
+def _known_amplitudes(context: Context, ms: Path) -> NDArray[np.bool_] | None:
+    """The stations whose amplitudes fix the flux scale; None: all.
+
+    Raises
+    ------
+    ConfigError
+        Stations that share a site are asked for, and there are none.
+    """
+    if context.options.get("flux_from", "all") == "all":
+        return None
+    known = sharing_a_site(summarise(ms).position_m)
+    if known.any():
+        return known
+    raise ConfigError(
+        "flux_from is sites, and no station has another within 10 km", "set flux_from = 'all'"
+    )
 
 
 def renew_tables(
@@ -141,7 +161,7 @@ def renew_tables(
             beneath = applied_tables(context, renewed, ms)
             context.tools.solver.solve(ms, table, options, beneath)
             if options.calmode != "p":
-                hold_flux_scale(table)
+                hold_flux_scale(table, _known_amplitudes(context, ms))
         renewed.append(replace(ref, path=context.relative(table)))
     return tuple(renewed)
 
