@@ -23,6 +23,7 @@ from libs.component_model import (
     fit_components,
 )
 from libs.errors import InputError
+from libs.flux_scale import sharing_a_site
 from libs.placement import place_by_band
 from libs.predict import fill_model_column
 from selfcal.context import Context
@@ -160,6 +161,12 @@ class InitialModel(Step):
                "largest offset of a component; 0: from the shortest baselines", minimum=0),
         Option("amplitude_floor", "float", 0.02, "non-closing error of the amplitudes", minimum=0),
         Option("uvmin", "length", "0m", "shortest baseline used", minimum=0),
+        Option("breadth", "int", 1, "minima of each number of components that are built upon: more"
+               " for few stations", minimum=1),
+        Option("station_error", "float", 0.0, "relative error of the stations' amplitudes, as far"
+               " as it is known; 0: unknown, closure amplitudes alone count", minimum=0),
+        Option("site_error", "float", 0.0, "the same for stations with another within 10 km; 0:"
+               " station_error", minimum=0),
     )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
@@ -196,7 +203,9 @@ class InitialModel(Step):
                     amplitude_floor=options["amplitude_floor"],
                     field_rad=options["field_of_view"] * ARCSEC,
                     false_alarm=options["false_alarm"],
+                    breadth=options["breadth"],
                     workers=context.settings["threads"] or FitOptions().workers,
+                    gain_error=self._gain_error(context),
                 ),
             )
         model = _with_flux(model, context.results["test_image"].metrics["total_flux_jy"])
@@ -208,6 +217,18 @@ class InitialModel(Step):
         centre, placed = self._centre(context, data, model)
         words = f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}"
         return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
+
+    def _gain_error(self, context: Context) -> tuple[float, ...]:
+        """Relative errors of the stations' amplitudes; empty where they are unknown."""
+        options = context.options
+        if not options["station_error"]:
+            return ()
+        copies = measurement_sets(context)
+        summary = max(map(tables.summarise, copies), key=lambda summary: summary.rows)
+        near = sharing_a_site(summary.position_m)
+        errors = np.where(near & (options["site_error"] > 0), options["site_error"],
+                          options["station_error"])  # fmt: skip
+        return tuple(errors.tolist())
 
     def _record(
         self,
