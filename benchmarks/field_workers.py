@@ -71,7 +71,8 @@ class Watch:
             config = Path(line[-1]) if line else Path()
             if worker is None or config.name != "source.yaml" or not config.is_relative_to(work):
                 continue
-            name = config.parent.name
+            # NAME, at its second look NAME/again
+            name = str(config.parent.relative_to(work / "sources"))
             seen = self.workers.setdefault(name, [])
             if worker.pid not in seen:
                 seen.append(worker.pid)

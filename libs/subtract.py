@@ -24,7 +24,7 @@ from libs.predict import ModelImage, model_visibilities, read_model
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
 from libs.uvw import radec_to_lm
 
-__all__ = ["SkyModel", "components_model", "image_model", "subtract_sources"]
+__all__ = ["SkyModel", "add_source", "components_model", "image_model", "subtract_sources"]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
@@ -169,7 +169,8 @@ def subtract_sources(
         total = source.nrows()
         made.addrows(total)
         for ddid, number in _row_chunks(source, layout, chunk_bytes):
-            left = _left(source, number, ddid, layout, sources, column)
+            data = read_rows(source, column, number).astype(np.complex64)
+            left = _left(source, number, ddid, layout, sources, data)
             _write(source, made, number, left)
             rows += len(number)
             if on_chunk:
@@ -179,6 +180,60 @@ def subtract_sources(
     part.rename(target)
     log.info("%s: %d sources subtracted from %d rows", target.name, len(sources), rows)
     return rows
+
+
+def add_source(
+    ms: Path,
+    source: SkyModel,
+    beneath: DirectionGains | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> None:
+    """Put a source back into DATA that it was subtracted from, in place.
+
+    The data may have been corrected since then: V + g_p conj(g_q) M / (b_p conj(b_q)). Nothing
+    is added where the source has no solution, since it was left in there.
+
+    Parameters
+    ----------
+    ms : Path
+        A copy, phased to any place: DATA is written.
+    source : SkyModel
+        As it was subtracted, its gains for the antennas of ``ms``.
+    beneath : DirectionGains, optional
+        The gains b that the data were divided by; None: none.
+    chunk_bytes : int
+        Most memory for the visibilities of a chunk.
+
+    Raises
+    ------
+    InputError
+        No measurement set.
+    """
+    layout = read_layout(Path(ms))
+    with open_table(ms, write=True) as opened:
+        for ddid, number in _row_chunks(opened, layout, chunk_bytes):
+            data = read_rows(opened, "DATA", number).astype(np.complex64)
+            taken = _left(opened, number, ddid, layout, [source], np.zeros_like(data))
+            if beneath is not None:
+                taken /= _factors(opened, number, layout, ddid, beneath)
+            rows = opened.selectrows(number)
+            rows.putcol("DATA", data - taken)
+            rows.close()
+
+
+def _factors(
+    source: Any, number: NDArray[np.int64], layout: Layout, ddid: int, gains: DirectionGains
+) -> NDArray[np.complex64]:
+    """Return g_p conj(g_q) of rows, (nrow, nchan, ncorr); 1 where there is no solution."""
+    there = gains.at(read_rows(source, "TIME", number), layout.frequency_hz[layout.spw_of[ddid]])
+    feeds = correlation_feeds(layout.corr_types[ddid])
+    gain = np.where(there.valid, there.gain, 1.0)
+    first = read_rows(source, "ANTENNA1", number)
+    second = read_rows(source, "ANTENNA2", number)
+    one = gain[there.row, :, first][:, :, feeds[:, 0]]
+    two = gain[there.row, :, second][:, :, feeds[:, 1]]
+    return np.asarray(one * np.conj(two), np.complex64)
 
 
 def _row_chunks(
@@ -199,16 +254,15 @@ def _left(
     ddid: int,
     layout: Layout,
     sources: Sequence[SkyModel],
-    column: str,
+    data: NDArray[np.complex64],
 ) -> NDArray[np.complex64]:
-    """Return the visibilities of some rows without the sources."""
+    """Take the sources from the visibilities of some rows, in place."""
     frequency = layout.frequency_hz[layout.spw_of[ddid]]
     codes = layout.corr_types[ddid]
     parallel = np.array([CORR_NAMES.get(int(code), "") in PARALLEL_HANDS for code in codes])
     uvw, time = read_rows(source, "UVW", number), read_rows(source, "TIME", number)
     first = read_rows(source, "ANTENNA1", number).astype(np.int64)
     second = read_rows(source, "ANTENNA2", number).astype(np.int64)
-    data = read_rows(source, column, number).astype(np.complex64)
     for one in sources:
         turned = uvw @ rotation(layout.direction_rad, one.direction_rad).T
         model = one.predict(np.ascontiguousarray(turned), frequency)

@@ -20,7 +20,8 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings, parse_assignments
 from selfcal.state import State, hold_workdir, write_atomically
 from selfcal.step import Step, StepResult
-from steps.field import field_steps, read_sources
+from steps.field import field_steps
+from steps.field_list import read_sources
 from steps.field_settings import FIELD_OPTIONS, load_field_settings
 
 __all__ = ["command_field", "write_field_summary"]

@@ -65,6 +65,9 @@ FIELD_OPTIONS: tuple[Option, ...] = (
     Option("min_coherence", "float", 0.5, "best solutions: least coherence", minimum=0),
     Option("max_separation", "angle", "inf", "best solutions: farthest direction used",
            words=("inf",)),
+    Option("again", "choice", "auto", "calibrate a layer's sources again once the others of the"
+           " layer are out of the data; auto: where these count beside the noise",
+           choices=("auto", "never", "always")),
     Option("subtract_snr", "float", 7.0, "sources of a lower image SNR are not subtracted",
            minimum=0),
     Option("source_config", "str", "lofar",

@@ -22,10 +22,13 @@ from libs import tables
 from libs.direction_gains import DirectionGains
 from libs.errors import InputError, ToolError
 from libs.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
+from libs.imager import write_masked_model
+from libs.mask import MaskOptions, make_mask
 from libs.phase_shift import ShiftOptions, smearing_limits
 from libs.process import run_tool, tail
 from libs.safe_files import replacing
 from libs.start_solutions import StartLimits, find_start
+from libs.subtract import SkyModel, add_source, image_model
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
@@ -38,6 +41,7 @@ _COMMAND = Path(__file__).resolve().parent.parent / "auto_selfcal.py"
 _LOCK_WAIT_S = 60.0
 # However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
 _LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 195.3125e3
+_MASK_SIGMA = 6.0
 _STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
 
 
@@ -69,6 +73,10 @@ class SourceTask:
     entry : str
         What the catalogue says of it, as `libs.catalogue_entry.CatalogueEntry.as_json`; empty:
         only where it is.
+    taken_with : str
+        Table of the solutions with which it was taken from ``vis``, where it was.
+    models : tuple of str
+        The model images it was taken from ``vis`` with; empty: it was not.
     """
 
     name: str
@@ -83,6 +91,8 @@ class SourceTask:
     settings: Settings = field(repr=False)
     identity: str = ""
     entry: str = ""
+    taken_with: str = ""
+    models: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -213,6 +223,8 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
             task.settings.values, Path(ms), target, options, gains,
             threads=threads_of(task.settings),
         )  # fmt: skip
+        if task.models:
+            _put_back(task, target)
         notes.append(
             f"{target.name}: {plan.rows} rows of {plan.integration_s:g} s,"
             f" {plan.size_bytes / 1e6:.1f} MB, by {how}"
@@ -220,6 +232,16 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
     text = json.dumps({"fingerprint": task.fingerprint, "notes": notes})
     write_atomically(made, text)
     return targets, notes
+
+
+def _put_back(task: SourceTask, target: Path) -> None:
+    """Put the source back into its small data, which were made of data without it."""
+    known = Path(task.folder) / "best.h5"
+    place = (task.ra_rad, task.dec_rad)
+    model = image_model([Path(name) for name in task.models], threads=threads_of(task.settings))
+    gains = DirectionGains.read(Path(task.taken_with), target, task.name)
+    beneath = DirectionGains.read(known, target, missing="unit") if known.exists() else None
+    add_source(target, SkyModel(task.name, place, model, gains), beneath)
 
 
 def _write_best(task: SourceTask) -> list[str]:
@@ -335,10 +357,30 @@ def _collect(task: SourceTask, notes: list[str]) -> dict[str, Any]:
         "reason": "; ".join([*_decisions(summary), *notes]),
         "h5parm": _own_solutions(folder, summary["h5parm"] if improved else ""),
         "image": f"run/{products['image']}" if "image" in products else "",
-        "models": [f"run/{products[n]}" for n in (slices or ["model"]) if n in products],
+        "models": _own_models(folder, products, slices or ["model"]),
         "longest_baseline_km": (summary["longest_baseline_km"] or 0.0) if improved else 0.0,
         **{key: state.get(key) for key in _STATE_KEYS},
     }
+
+
+def _own_models(folder: Path, products: dict[str, str], names: list[str]) -> list[str]:
+    """Write what is subtracted of the source: the model within the mask rounds solve with.
+
+    CLEAN also turns noise and what other sources leave in the map into components; faint as
+    these are, over a whole map they leave more in the data than they take out.
+    """
+    run, target = folder / "run", folder / "models"
+    shutil.rmtree(target, ignore_errors=True)
+    if "image" not in products or not all(name in products for name in names):
+        return []
+    target.mkdir()
+    made = make_mask(run / products["image"], target / "mask.fits", MaskOptions(_MASK_SIGMA))
+    if made.path is None:  # nothing sure in the map, so nothing to subtract
+        return []
+    models = [target / f"{name}.fits" for name in names]
+    for name, model in zip(names, models, strict=True):
+        write_masked_model(run / products[name], made.path, model)
+    return [f"models/{model.name}" for model in models]
 
 
 def _judged_products(run: Path, task: SourceTask) -> dict[str, str]:

@@ -12,10 +12,11 @@ from astropy.io import fits
 from libs.catalogue import CatalogueComponent
 from libs.direction_gains import DirectionGains
 from libs.errors import InputError
+from libs.phase_shift import ShiftOptions, shift_data
 from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
 from libs.solset import from_gain_solutions
 from libs.solution_store import merge_into, write_with_entries
-from libs.subtract import SkyModel, components_model, image_model, subtract_sources
+from libs.subtract import SkyModel, add_source, components_model, image_model, subtract_sources
 from tests.conftest import tree_hash
 from tests.libs.test_phase_shift import DEG, column, observe
 from tests.steps.fake_source_run import point_model
@@ -120,6 +121,46 @@ def test_stations_without_solutions_keep_their_data(
     changed = np.abs(before - after)[~touched][:, :, [0, 3]]
     assert (changed > 0.1).mean() > 0.9
     assert np.array_equal(before[:, :, 1:3], after[:, :, 1:3])
+
+
+def test_a_source_put_back_is_as_if_never_taken_out(
+    field: tuple[Simulation, Path], tmp_path: Path
+) -> None:
+    made, table = field
+    gains = [DirectionGains.read(table, made.ms, s.name) for s in SKY]
+    first, second = (model(made, s, g) for s, g in zip(SKY, gains, strict=True))
+    subtract_sources(made.ms, tmp_path / "without.ms", [first, second])
+    subtract_sources(made.ms, tmp_path / "other.ms", [first])
+    add_source(tmp_path / "without.ms", second, chunk_bytes=40_000)
+    back, other = (column(tmp_path / f"{name}.ms", "DATA") for name in ("without", "other"))
+    assert np.abs(back - other).max() < 1e-5
+    # stations without solutions kept the source, so it is not put in twice
+    lost = (np.arange(6) == 4)[:, None, None]
+    some = DirectionGains(
+        replace(gains[1].solset, weight=np.where(lost, 0.0, gains[1].solset.weight))
+    )
+    blind = model(made, SKY[1], some)
+    subtract_sources(tmp_path / "other.ms", tmp_path / "part.ms", [blind])
+    add_source(tmp_path / "part.ms", blind)
+    assert np.abs(column(tmp_path / "part.ms", "DATA") - other).max() < 1e-5
+
+
+def test_a_source_put_back_into_corrected_and_shifted_data(
+    field: tuple[Simulation, Path], tmp_path: Path
+) -> None:
+    """Small data without the source and the source put in: those of data that always had it."""
+    made, table = field
+    own, neighbour = (DirectionGains.read(table, made.ms, s.name) for s in reversed(SKY))
+    source = model(made, SKY[1], own)
+    subtract_sources(made.ms, tmp_path / "without.ms", [source])
+    options = ShiftOptions(source.direction_rad)
+    shift_data(made.ms, tmp_path / "whole.ms", options, neighbour)
+    shift_data(tmp_path / "without.ms", tmp_path / "small.ms", options, neighbour)
+    there = DirectionGains.read(table, tmp_path / "small.ms", "two")
+    beneath = DirectionGains.read(table, tmp_path / "small.ms", "one")
+    add_source(tmp_path / "small.ms", replace(source, gains=there), beneath)
+    small, whole = (column(tmp_path / f"{name}.ms", "DATA") for name in ("small", "whole"))
+    assert np.abs(small - whole).max() < 1e-5 < np.abs(whole).max()
 
 
 def test_errors(field: tuple[Simulation, Path], tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def point_model(path: Path, flux_jy: float, direction_rad: tuple[float, float]) 
         hdu.header[f"CDELT{axis}"] = step
         hdu.header[f"CRPIX{axis}"] = PIXELS // 2 + 1.0 if axis < 3 else 1.0
     hdu.header["BUNIT"] = "Jy/pixel"
+    # it serves as the restored image too, whose mask asks for the beam
+    hdu.header["BMAJ"], hdu.header["BMIN"], hdu.header["BPA"] = 3 * CELL_DEG, 3 * CELL_DEG, 0.0
     path.parent.mkdir(parents=True, exist_ok=True)
     hdu.writeto(path, overwrite=True)
     return path

@@ -26,13 +26,16 @@ from libs.solution_store import list_entries, write_with_entries
 from libs.tables import open_table
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
-from steps import field, field_source
+from steps import field_again, field_layer, field_source
+from steps.field_again import worth_another_look
 from steps.field_command import command_field
+from steps.field_list import read_sources
 from steps.field_settings import load_field_settings, source_settings
+from steps.field_source import SourceTask
 from tests.conftest import ROOT, tree_hash
 from tests.libs.test_phase_shift import DEG, observe
 from tests.steps import fake_worker
-from tests.steps.fake_source_run import FakeRun
+from tests.steps.fake_source_run import FakeRun, point_model
 
 SKY = (
     Source(1.0, 0.5 * DEG, 0.3 * DEG, name="cal1"),
@@ -68,16 +71,17 @@ def write_config(made: Simulation, folder: Path, **changes: object) -> Path:
     config = {
         "vis": str(made.ms), "workdir": str(folder / "work"),
         "sources": str(folder / "sources.csv"), "layers": ["500mJy", "50mJy"],
-        "average_time": "0s", "average_frequency": "0Hz", "quiet": True, **changes,
+        "average_time": "0s", "average_frequency": "0Hz", "quiet": True, "again": "never",
+        **changes,
     }  # fmt: skip
     path = folder / "field.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
 
 
-def left(work: Path, layer: int) -> float:
+def left(work: Path, layer: int, end: str = "") -> float:
     """Largest visibility after a layer's subtraction, Jy."""
-    (ms,) = (work / "data" / f"after_layer_{layer}").iterdir()
+    (ms,) = (work / "data" / f"after_layer_{layer}{end}").iterdir()
     with open_table(ms) as opened:
         return float(np.abs(opened.getcol("DATA")).max())
 
@@ -196,6 +200,103 @@ def test_solutions_of_before_begin_the_table(
     assert left(tmp_path / "b" / "work", 2) < 2e-3
 
 
+# -- the second look ------------------------------------------------------------------------------
+
+
+def test_who_is_worth_another_look() -> None:
+    """0.3, 0.2 and 0.1 Jy: the others of each have 0.05, 0.1 and 0.13 Jy^2."""
+    flux = {"a": 0.3, "b": 0.2, "c": 0.1}
+    assert worth_another_look(flux, 0.05 / 0.25 * 0.99) == ["a", "b", "c"]
+    assert worth_another_look(flux, 0.1 / 0.25 * 0.99) == ["b", "c"]
+    assert worth_another_look(flux, 0.53) == []
+    assert worth_another_look(flux, math.nan) == []
+
+
+class Improving(FakeRun):
+    """Models of the first look are too bright, as is what confusion leaves; then they are true."""
+
+    def __init__(self, made: Simulation) -> None:
+        super().__init__(made)
+        self.seen: dict[str, float] = {}
+        self.snr = 60.0
+
+    def __call__(self, task: SourceTask, data: list[Path]) -> None:
+        super().__call__(task, data)
+        folder = Path(task.folder)
+        source = next(s for s in self.made.sky if s.name == task.name)
+        again = folder.name == "again"
+        if task.name.startswith("cal") and not again:
+            model = folder / "run" / "images" / "model.fits"
+            point_model(model, 1.05 * source.flux_jy, (task.ra_rad, task.dec_rad))
+        if again:
+            with open_table(data[0]) as opened:
+                rows = opened.getcol("DATA")[:, :, 0]
+            self.seen[task.name] = float(np.sqrt((np.abs(rows) ** 2).mean()))
+            summary = json.loads((folder / "run" / "summary.json").read_text())
+            summary["final"]["snr"] = self.snr
+            (folder / "run" / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def improving(made: Simulation, monkeypatch: pytest.MonkeyPatch) -> Improving:
+    run = Improving(made)
+    monkeypatch.setattr(field_source, "_run", run)
+    return run
+
+
+def test_a_second_look_sees_each_source_alone(
+    made: Simulation, improving: Improving, tmp_path: Path
+) -> None:
+    assert command_field([str(write_config(made, tmp_path, again="auto"))]) == 0
+    work = tmp_path / "work"
+    # bright ones in each other's data; two faint ones in each other's, without any noise
+    assert improving.calls == ["cal1", "cal2"] * 2 + ["faint1", "faint2"] * 2
+    # alone but for what is in no layer yet, and for 5 per cent of the other
+    faint = 0.2**2 + 0.1**2
+    for name, flux, other in (("cal1", 1.0, 0.7), ("cal2", 0.7, 1.0)):
+        expected = math.sqrt(flux**2 + faint + (0.05 * other) ** 2)
+        assert improving.seen[name] == pytest.approx(expected, rel=0.08)
+    assert left(work, 1) - 0.3 > 0.02, "the first models were too bright"
+    assert left(work, 2, "_again") < 2e-3
+    rows = {row["name"]: row for row in read_sources(work)}
+    assert rows["cal1"]["models"] == ["again/models/model.fits"] and rows["cal1"]["snr"] == 60.0
+    entries = list_entries(work / "solutions.h5")
+    assert len(entries) == len(SKY) * len(made.observation.array)
+    assert not [f for f in check(work / "solutions.h5") if f.level == "error"]
+    assert "sources/cal1/again/" in (work / "sources.csv").read_text()
+
+
+def test_a_second_look_that_is_worse_changes_nothing(
+    made: Simulation, improving: Improving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    improving.snr = 40.0
+    config = str(write_config(made, tmp_path, again="always"))
+    assert command_field([config, "--until", "layer_2"]) == 0
+    assert improving.calls == ["cal1", "cal2", "cal1", "cal2", "faint1", "faint2"]
+    work = tmp_path / "work"
+    rows = {row["name"]: row for row in read_sources(work)}
+    assert rows["cal1"]["models"] == ["models/model.fits"] and rows["cal1"]["snr"] == 50.0
+    assert not (work / "data" / "after_layer_1_again").exists()
+    assert command_field([config, "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "none of 2 sources gained" in listed and "the first look at layer 1 holds" in listed
+
+
+def test_sources_far_below_the_noise_are_looked_at_once(
+    made: Simulation, improving: Improving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(field_again, "typical_power", lambda *a, **k: 8.0)
+    config = str(write_config(made, tmp_path, again="auto"))
+    assert command_field([config, "--until", "subtract_again_1"]) == 0
+    assert improving.calls == ["cal1", "cal2"]
+    assert command_field([config, "--list"]) == 0
+    assert "1.22 Jy of other sources hardly count beside a noise of 2 Jy" in capsys.readouterr().out
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
@@ -278,7 +379,7 @@ def test_a_killed_workers_source_is_run_again_and_nothing_differs(
     made: Simulation, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(field, "calibrate_source", fake_worker.calibrate)
+    monkeypatch.setattr(field_layer, "calibrate_source", fake_worker.calibrate)
     # in line the fake would stay in this process
     monkeypatch.setattr(field_source, "_run", field_source._run)
     if where == "dask":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 
 from libs import dp3
 from libs.catalogue_entry import read_entry
@@ -22,14 +23,15 @@ from libs.solution_store import list_entries, write_with_entries
 from libs.tables import open_table
 from selfcal.settings import load_config
 from steps import field_source
-from steps.field import _source_row
 from steps.field_command import command_field
 from steps.field_data import check_prepare, give_to_members, make_data
+from steps.field_list import source_row
 from steps.field_settings import load_field_settings
+from steps.field_source import _own_models
 from tests.libs.solset_examples import solset
 from tests.libs.test_catalogue import source as catalogue_source
 from tests.libs.test_phase_shift import SKY, observe, place
-from tests.steps.fake_source_run import FakeRun
+from tests.steps.fake_source_run import FakeRun, point_model
 from tests.steps.test_field import ERRORS, write_config
 from tests.steps.test_field import SKY as FIELD_SKY
 
@@ -190,4 +192,26 @@ def test_a_shape_in_the_list_goes_to_the_sources_own_run(
     assert entry.resolved == "S_int/S_peak 2.5 at SNR 400" and entry.complete
     assert entry.map_arcsec == 33.0
     assert load_config(Path(field_source.__file__).parent.parent / "templates/configs/lofar.py")
-    assert _source_row(catalogue_source("a", 10, 10, 0.1), 1)["entry"] == ""
+    assert source_row(catalogue_source("a", 10, 10, 0.1), 1)["entry"] == ""
+
+
+def test_only_what_stands_out_of_the_map_is_subtracted(tmp_path: Path) -> None:
+    """CLEAN's components of noise, anywhere in the map, are no part of the source."""
+    rng = np.random.default_rng(4)
+    noise = rng.normal(scale=1e-3, size=(64, 64))
+    model = np.zeros((64, 64))
+    model[32, 32], model[33, 33] = 0.5, 0.1
+    model[10, 50], model[20, 12] = 3e-3, -2e-3
+    image = point_model(tmp_path / "run" / "image.fits", 0.5, (1.0, 0.9))
+    header = fits.getheader(image)
+    beam = np.exp(-0.5 * ((np.indices((64, 64)) - 32) ** 2).sum(axis=0) / 1.3**2)
+    fits.writeto(image, (noise + 0.6 * beam)[None, None], header, overwrite=True)
+    fits.writeto(tmp_path / "run" / "m.fits", model[None, None], header)
+    files = {"image": "image.fits", "model": "m.fits"}
+    assert _own_models(tmp_path, files, ["model"]) == ["models/model.fits"]
+    kept = fits.getdata(tmp_path / "models" / "model.fits").squeeze()
+    assert kept[32, 32] == pytest.approx(0.5) and kept[33, 33] == pytest.approx(0.1)
+    assert np.count_nonzero(kept) == 2
+    fits.writeto(image, noise[None, None], header, overwrite=True)
+    assert _own_models(tmp_path, files, ["model"]) == []
+    assert _own_models(tmp_path, {"image": "image.fits"}, ["model"]) == []
