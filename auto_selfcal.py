@@ -18,7 +18,7 @@ from reports.drawer import Drawer
 from selfcal import __version__
 from selfcal.context import Context
 from selfcal.options import Option
-from selfcal.pipeline import Pipeline, StepFailed, settings_record
+from selfcal.pipeline import Pipeline, PlannedStep, StepFailed, settings_record
 from selfcal.progress import Progress
 from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
 from selfcal.state import State, hold_workdir, write_atomically
@@ -77,6 +77,7 @@ def _run_parser() -> argparse.ArgumentParser:
     add("--until", default="", metavar="STEP", help="stop after this step")
     add("--only", default="", metavar="STEP", help="run this step alone")
     add("--restart", action="store_true", help="run every step anew")
+    add("--cluster", help="where targets run side by side: local:N, tcp://host:port, slurm.yaml")
     add("--version", action="version", version=f"selfcal {__version__}")
     return parser
 
@@ -94,6 +95,13 @@ def command_run(argv: Sequence[str]) -> int:
     names = {step.name for step in steps}
     check_settings(settings, steps, [kind(n) for n, kind in STEPS.items() if n not in names])
     workdir = settings.workdir
+    if settings["targets"]:
+        return _run_targets(arguments, settings, steps)
+    if settings["cluster"] != "inline":
+        raise ConfigError(
+            f"cluster = {settings['cluster']} shares out targets, and none are named",
+            'add targets = "all", or leave cluster out',
+        )
     if arguments.list or arguments.dry_run:
         return _show_plan(arguments, settings, steps)
     with hold_workdir(workdir):
@@ -102,11 +110,41 @@ def command_run(argv: Sequence[str]) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
+    path, config, assignments = _given(arguments)
+    return build_settings(config, path, assignments, list(STEPS))
+
+
+def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The config file, what it assigns and what the command line does."""
     path = Path(arguments.config) if arguments.config else _default_config()
     assignments = parse_assignments(arguments.assignments)
-    if arguments.workdir:
-        assignments["workdir"] = arguments.workdir
-    return build_settings(load_config(path), path, assignments, list(STEPS))
+    for name in ("workdir", "cluster"):
+        if getattr(arguments, name):
+            assignments[name] = getattr(arguments, name)
+    return path, load_config(path), assignments
+
+
+def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
+    """Run, list or plan every target, each as a run of its own."""
+    from steps.targets_command import plan_targets, run_targets
+
+    _, config, assignments = _given(arguments)
+    plain = {name: value for name, value in assignments.items() if "." not in name}
+    tasks = plan_targets(arguments, {**config, **plain}, settings)
+    if arguments.list or arguments.dry_run:
+        for task in tasks:
+            print("\n".join(task.lines))
+            if not task.target.problem:
+                _show_plan(arguments, task.settings, steps)
+        return 0
+    from reports.targets_report import finish_targets
+
+    # steps that are not there are told before the first target runs
+    _plan(arguments, _pipeline(tasks[0].settings, steps, None, Progress(quiet=True)))
+    with hold_workdir(settings.workdir):
+        _start_logging(settings.workdir, settings["quiet"])
+        run_targets(tasks, settings, finish_targets)
+    return 0
 
 
 def _default_config() -> Path:
@@ -160,13 +198,16 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings, steps: Sequenc
             status = f"{record.result.status}: {record.result.reason}" if record else "not run yet"
             print(f"{step.name:<17} {status}")
         return 0
-    planned = pipeline.plan(
+    for item in _plan(arguments, pipeline):
+        print(f"{item.name:<17} {item.action:<6} {item.why}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, pipeline: Pipeline) -> list[PlannedStep]:
+    return pipeline.plan(
         start=arguments.start, until=arguments.until, only=arguments.only,
         restart=arguments.restart,
     )  # fmt: skip
-    for item in planned:
-        print(f"{item.name:<17} {item.action:<6} {item.why}")
-    return 0
 
 
 def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
@@ -202,6 +243,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step
         drawer.close()
         raise
     finally:
+        pipeline.context.ahead.close()
         tools.close()
     ran = pipeline.state.rows > rows_before
     summary = _finish(drawer, tools, progress, "", render=ran or _report_is_old(workdir))
@@ -261,12 +303,15 @@ def command_init(argv: Sequence[str]) -> int:
 def command_report(argv: Sequence[str]) -> int:
     """``report WORKDIR``: draw the figures and write report.html anew."""
     from reports.html import write_report
+    from reports.targets_report import write_targets_report
+    from steps.apply_targets import has_targets
 
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py report", description=command_report.__doc__
     )
     parser.add_argument("workdir")
-    print(write_report(parser.parse_args(argv).workdir))
+    workdir = Path(parser.parse_args(argv).workdir)
+    print((write_targets_report if has_targets(workdir) else write_report)(workdir))
     return 0
 
 
@@ -285,6 +330,7 @@ def command_doctor(argv: Sequence[str]) -> int:
 def command_apply(argv: Sequence[str]) -> int:
     """``apply WORKDIR [--to MS] [--field NAME]``: apply the final tables to the original data."""
     from steps.apply_original import apply_to_original
+    from steps.apply_targets import apply_targets, has_targets
 
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py apply", description=command_apply.__doc__
@@ -295,7 +341,8 @@ def command_apply(argv: Sequence[str]) -> int:
                         help="fields whose rows are written (default: the run's)")  # fmt: skip
     arguments = parser.parse_args(argv)
     workdir = Path(arguments.workdir).absolute()
-    for line in apply_to_original(workdir, arguments.to, arguments.field):
+    apply = apply_targets if has_targets(workdir) else apply_to_original
+    for line in apply(workdir, arguments.to, arguments.field):
         print(line)
     return 0
 

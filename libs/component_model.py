@@ -18,7 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from libs.closure import SPEED_OF_LIGHT_M_S, ClosureData
+from libs.closure import (
+    SPEED_OF_LIGHT_M_S,
+    BaselineVisibilities,
+    ClosureData,
+    closure_quantities,
+)
 from libs.component_fit import Fitted, minimise
 from libs.component_problem import Components, FitProblem
 from libs.component_search import FitOptions, Search, TriedModel
@@ -32,6 +37,7 @@ __all__ = [
     "TwoComponents",
     "component_visibilities",
     "fit_components",
+    "fit_visibilities",
 ]
 
 log = logging.getLogger(__name__)
@@ -469,6 +475,16 @@ def fit_components(
         search.pool.shutdown()
     log.info("closure model: %s", model.reason)
     return model
+
+
+def fit_visibilities(
+    data: BaselineVisibilities, interval_s: float, options: FitOptions | None = None
+) -> ComponentModel:
+    """Fit Gaussian components to the closure quantities of ``data`` averaged over ``interval_s``.
+
+    See `libs.closure.closure_quantities`, which raises what this does, and `fit_components`.
+    """
+    return fit_components(closure_quantities(data, interval_s), options)
 
 
 def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:

@@ -67,7 +67,10 @@ class Context:
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
-    ahead: Ahead = field(default_factory=Ahead)
+    ahead: Ahead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ahead = Ahead(self.workdir / "logs")
 
     @property
     def tables(self) -> tuple[TableRef, ...]:

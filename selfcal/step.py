@@ -129,7 +129,7 @@ class Step(ABC):
         return False
 
     def begin_ahead(self, context: Context) -> None:
-        """Begin work in `Context.ahead` that the steps before this one have no influence on.
+        """Begin work in `selfcal.ahead.Ahead` that the steps before this one have no influence on.
 
         Called before each earlier step while none in between changes the data, with the options
         of this step; it may leave everything to `run`.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from libs import tables
-from libs.closure import BaselineVisibilities, closure_quantities
+from libs.closure import BaselineVisibilities
 from libs.closure_agreement import within_baselines
 from libs.closure_coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure_ms import read_visibilities
@@ -20,7 +21,7 @@ from libs.component_model import (
     FitOptions,
     GaussianComponent,
     component_visibilities,
-    fit_components,
+    fit_visibilities,
 )
 from libs.errors import InputError
 from libs.flux_scale import sharing_a_site
@@ -50,6 +51,7 @@ SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
 ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
+MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
 CLOSURE_OPTIONS = (
     Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
@@ -176,38 +178,20 @@ class InitialModel(Step):
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
-        data = _read(context)
-        if options["uvmin"]:
-            try:
-                data = within_baselines(data, options["uvmin"])
-            except InputError as error:
-                raise Skip(f"no closure quantities: {error}") from error
+        data = self._data(context)
         if components:
             own, point = closure_chi2(data, components, options)
             said += f"; reduced chi2 of closures {own:.3g}, of a point {point:.3g}"
             if own <= 1.01 * point:
                 return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
             said += ": it has compact structure that the survey does not see"
-        try:
-            closures = closure_quantities(data, options["interval"])
-        except InputError as error:
-            raise Skip(f"no closure quantities: {error}") from error
+        key, fit, *given = self._fit(context, data)
         context.progress.activity("fitting components to closure phases and amplitudes")
         with context.clock.time("solving"):
-            model = fit_components(
-                closures,
-                FitOptions(
-                    max_components=options["max_components"],
-                    use_amplitudes=options["amplitudes"],
-                    phase_floor_rad=options["phase_floor"],
-                    amplitude_floor=options["amplitude_floor"],
-                    field_rad=options["field_of_view"] * ARCSEC,
-                    false_alarm=options["false_alarm"],
-                    breadth=options["breadth"],
-                    workers=context.settings["threads"] or FitOptions().workers,
-                    gain_error=self._gain_error(context),
-                ),
-            )
+            try:
+                model = context.ahead.take(self.name, key) or fit(*given)
+            except InputError as error:
+                raise Skip(f"no closure quantities: {error}") from error
         model = _with_flux(model, context.results["test_image"].metrics["total_flux_jy"])
         complete = (
             model.accepted
@@ -217,6 +201,55 @@ class InitialModel(Step):
         centre, placed = self._centre(context, data, model)
         words = f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}"
         return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
+
+    def begin_ahead(self, context: Context) -> None:
+        """Begin the fit while the first images are made, unless the data are large.
+
+        Large data take longer to image than any fit takes, and what is fitted is held twice.
+        """
+        samples = context.metric("rows", 0) * context.metric("channels", 1)
+        if self.name in context.ahead or samples > MOST_AHEAD:
+            return
+        # with threads set other runs have the rest of the machine
+        if context.settings["threads"] or context.options["model"] == "catalogue":
+            return
+        ensure_tables(context, ())
+        context.ahead.begin(self.name, *self._fit(context, self._data(context)))
+
+    def _data(self, context: Context) -> BaselineVisibilities:
+        """What the model is fitted to."""
+        data = _read(context)
+        if not context.options["uvmin"]:
+            return data
+        try:
+            return within_baselines(data, context.options["uvmin"])
+        except InputError as error:
+            raise Skip(f"no closure quantities: {error}") from error
+
+    def _fit(
+        self, context: Context, data: BaselineVisibilities
+    ) -> tuple[str, Callable[..., ComponentModel], BaselineVisibilities, float, FitOptions]:
+        """A digest of everything that the fit's result depends on, the fit, its arguments."""
+        interval, how = context.options["interval"], self._fit_options(context)
+        digest = hashlib.blake2b(repr((interval, how, data.antenna)).encode())
+        for item in fields(data):
+            if item.name != "antenna":
+                digest.update(np.ascontiguousarray(getattr(data, item.name)).data)
+        return digest.hexdigest(), fit_visibilities, data, interval, how
+
+    def _fit_options(self, context: Context) -> FitOptions:
+        options = context.options
+        return FitOptions(
+            max_components=options["max_components"],
+            use_amplitudes=options["amplitudes"],
+            phase_floor_rad=options["phase_floor"],
+            amplitude_floor=options["amplitude_floor"],
+            field_rad=options["field_of_view"] * ARCSEC,
+            false_alarm=options["false_alarm"],
+            breadth=options["breadth"],
+            workers=context.settings["threads"] or FitOptions().workers,
+            gain_error=self._gain_error(context),
+        )
 
     def _gain_error(self, context: Context) -> tuple[float, ...]:
         """Relative errors of the stations' amplitudes; empty where they are unknown."""

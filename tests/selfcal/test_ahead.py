@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import math
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from libs.errors import InputError
@@ -15,23 +19,48 @@ from selfcal.step import Skip, Step, StepResult
 from tests.selfcal.fake_steps import NAMES, Fake, make_pipeline, run
 
 
-def test_work_is_done_beside_and_taken_once() -> None:
-    ahead, go = Ahead(), threading.Event()
-    ahead.begin("fit", "data", lambda: go.wait(10) and 42)
+@pytest.fixture
+def ahead(tmp_path: Path) -> Iterator[Ahead]:
+    made = Ahead(tmp_path / "logs")
+    yield made
+    made.close()
+
+
+def test_work_is_done_beside_and_taken_once(ahead: Ahead) -> None:
+    ahead.begin("fit", "data", np.add, np.arange(3), 2)
     assert "fit" in ahead
-    go.set()
-    assert ahead.take("fit", "data") == 42
+    np.testing.assert_array_equal(ahead.take("fit", "data"), [2, 3, 4])
     assert "fit" not in ahead
     assert ahead.take("fit", "data") is None
 
 
-def test_work_of_other_data_and_work_that_failed_are_no_results() -> None:
-    ahead = Ahead()
-    ahead.begin("fit", "data", lambda: 42)
+def test_arguments_and_results_that_fill_pipes(ahead: Ahead) -> None:
+    values = np.random.default_rng(0).normal(size=10**6)
+    ahead.begin("fit", "data", np.negative, values)
+    np.testing.assert_array_equal(ahead.take("fit", "data"), -values)
+
+
+def test_work_of_other_data_and_work_that_failed_are_no_results(ahead: Ahead) -> None:
+    ahead.begin("fit", "data", abs, -1)
     assert ahead.take("fit", "flagged data") is None
     assert ahead.take("fit", "data") is None, "it was thrown away"
-    ahead.begin("fit", "data", lambda: 1 // 0)
+    ahead.begin("fit", "data", math.sqrt, -1)
     assert ahead.take("fit", "data") is None
+    assert "math domain error" in (ahead.log_dir / "ahead.log").read_text()
+
+
+def test_what_prints_and_what_dies_is_no_result_to_be_believed(ahead: Ahead) -> None:
+    ahead.begin("fit", "data", os.system, "echo noise")
+    assert ahead.take("fit", "data") == 0
+    ahead.begin("fit", "data", os.abort)
+    assert ahead.take("fit", "data") is None
+
+
+def test_what_is_not_taken_ends_with_the_run(ahead: Ahead) -> None:
+    ahead.begin("fit", "data", time.sleep, 100)
+    _, process = ahead._works["fit"]
+    ahead.close()
+    assert process.returncode is not None
 
 
 class Early(Fake):
@@ -95,7 +124,7 @@ class Taking(Early):
     def begin_ahead(self, context: Context) -> None:
         """Once."""
         if "work" not in context.ahead:
-            context.ahead.begin("work", "key", lambda: "ahead")
+            context.ahead.begin("work", "key", str.upper, "ahead")
 
     def run(self, context: Context) -> StepResult:
         """Say where the result is from."""
@@ -104,5 +133,5 @@ class Taking(Early):
 
 def test_a_step_takes_what_it_began(tmp_path: Path) -> None:
     pipeline = make_pipeline(tmp_path, classes={"third": Taking})
-    assert pipeline.run()["third"].reason == "ahead"
+    assert pipeline.run()["third"].reason == "AHEAD"
     assert pipeline.run(start="third")["third"].reason == "here"

@@ -56,6 +56,24 @@ def test_a_point_source_behind_station_phases_is_modelled(run: Any) -> None:
     assert (workdir / "initial_model.txt").exists()
 
 
+def test_a_fit_begun_ahead_is_the_same_and_goes_by_the_data(run: Any) -> None:
+    pipeline, _, _ = run
+    context, step = pipeline.context, InitialModel("initial_model")
+    context.options = {**pipeline.state.get("initial_model").settings, "model": "auto"}
+    data = step._data(context)
+    key, fit, *given = step._fit(context, data)
+    context.ahead.begin(step.name, *step._fit(context, data))
+    begun = context.ahead.take(step.name, key)
+    here = fit(*given)
+    assert replace(begun, seconds=0.0, ladder=()) == replace(here, seconds=0.0, ladder=())
+    assert begun.components == here.components
+    flagged = data.sigma.copy()
+    flagged[0, 0, 0] = np.inf
+    assert step._fit(context, replace(data, sigma=flagged))[0] != key
+    context.options = {**context.options, "max_components": 1}
+    assert step._fit(context, data)[0] != key
+
+
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (3 * ARCSEC, -2 * ARCSEC)])
 def test_model_data_are_those_of_the_components_about_the_centre(
     run: Any, tmp_path: Path, centre: tuple[float, float]
