@@ -32,6 +32,10 @@ RUN_OPTIONS: tuple[Option, ...] = (
            "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
     Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
+    Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
+           " intent OBSERVE_TARGET; empty: one run"),
+    Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
+           " slurm.yaml"),
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
     Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
            choices=("auto", "data", "corrected")),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from libs.errors import InputError
 from selfcal.step import StepResult, TableRef
@@ -26,6 +26,8 @@ COLUMNS = (
     "step", "status", "fingerprint", "template", "reason", "seconds", "seconds_imaging",
     "seconds_solving", "tables", "products", "metrics", "settings", "finished",
 )  # fmt: skip
+
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,14 @@ def _record(order: int, row: Mapping[str, str]) -> Record:
 
 
 @contextmanager
-def hold_workdir(workdir: Path) -> Iterator[None]:
+def hold_workdir(workdir: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a work directory; make it when missing.
+
+    Parameters
+    ----------
+    workdir : Path
+    wait_s : float
+        How long to wait for its holder to go, seconds.
 
     Raises
     ------
@@ -199,7 +207,7 @@ def hold_workdir(workdir: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream, time.monotonic() + wait_s)
         except OSError as error:
             stream.seek(0)
             holder = stream.read().strip() or "another run"
@@ -211,6 +219,18 @@ def hold_workdir(workdir: Path) -> Iterator[None]:
         stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
         stream.flush()
         yield
+
+
+def _lock(stream: IO[str], give_up: float) -> None:
+    """Take the lock of a file, or raise OSError when its holder does not go in time."""
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(_POLL_S)
 
 
 def merge_rows(groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:

@@ -29,7 +29,13 @@ from libs.window_match import match_windows, parse_windows
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
-__all__ = ["apply_solutions", "apply_to_original"]
+__all__ = [
+    "Application",
+    "apply_planned",
+    "apply_solutions",
+    "apply_to_original",
+    "plan_application",
+]
 
 VERSION = "before_selfcal_apply"
 
@@ -59,23 +65,28 @@ def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterato
     if not (workdir / "summary.json").exists():
         raise ConfigError(f"{workdir} holds no finished run", "run the pipeline first")
     with hold_workdir(workdir):
-        summary = json.loads((workdir / "summary.json").read_text())
-        _refuse_started(workdir)
-        if not summary["tables"]:
-            raise ConfigError("the run accepted no solutions", "there is nothing to apply")
-        resolved = yaml.safe_load((workdir / "resolved.yaml").read_text())
-        # every data set is looked at before the first is written
-        for work in list(_targets(workdir, resolved, to, field)):
-            yield _apply(work, workdir)
+        for work in plan_application(workdir, to, field):
+            yield apply_planned(work)
 
 
 @dataclass(frozen=True)
-class _Target:
-    """A data set to write, the rows, and the tables in order of application."""
+class Application:
+    """A data set to write, the rows, the tables in order of application and whose they are."""
 
+    workdir: Path
     ms: Path
     rows: RowChoice
     tables: list[AppliedTable]
+
+
+def plan_application(workdir: Path, to: str | None, field: str = "") -> list[Application]:
+    """Return what `apply_to_original` would do, all data sets looked at and none written."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    _refuse_started(workdir)
+    if not summary["tables"]:
+        raise ConfigError("the run accepted no solutions", "there is nothing to apply")
+    resolved = yaml.safe_load((workdir / "resolved.yaml").read_text())
+    return list(_targets(workdir, resolved, to, field))
 
 
 def _refuse_started(workdir: Path) -> None:
@@ -91,7 +102,7 @@ def _refuse_started(workdir: Path) -> None:
 
 def _targets(
     workdir: Path, resolved: dict[str, Any], to: str | None, field: str
-) -> Iterator[_Target]:
+) -> Iterator[Application]:
     """The data sets to write and what to apply."""
     state = State(workdir)
     names = resolved["steps"]["value"] or STANDARD
@@ -122,7 +133,8 @@ def _targets(
             if field
             else _own_fields(ours, theirs, resolved["field"]["value"] if of_input else "")
         )
-        yield _Target(
+        yield Application(
+            workdir,
             path,
             RowChoice(fields, _data_descriptions(path, windows, len(theirs.frequency_hz))),
             [
@@ -176,13 +188,14 @@ def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsSummary) -> tu
     return tuple(found)
 
 
-def _apply(work: _Target, workdir: Path) -> str:
+def apply_planned(work: Application) -> str:
+    """Apply, safe against being killed; return a line that says what was done."""
     with guarded(work.ms):
-        return _apply_within(work, workdir)
+        return _apply_within(work)
 
 
-def _apply_within(work: _Target, workdir: Path) -> str:
-    _prepare(work.ms, work.rows, f"before the solutions of {workdir.name}")
+def _apply_within(work: Application) -> str:
+    _prepare(work.ms, work.rows, f"before the solutions of {work.workdir.name}")
     result = apply_tables(work.ms, work.tables, rows=work.rows)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (
@@ -192,7 +205,7 @@ def _apply_within(work: _Target, workdir: Path) -> str:
     )
 
 
-def _fields_said(work: _Target) -> str:
+def _fields_said(work: Application) -> str:
     if work.rows.fields is None:
         return "all fields"
     with tables.open_table(f"{work.ms}::FIELD") as fields:

@@ -1,0 +1,278 @@
+"""What came of several targets: summary.json, targets.csv, a table, a page with links."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from libs.errors import InputError
+from libs.safe_files import replacing
+from reports.drawings import Drawing
+from reports.html_parts import (
+    Markup,
+    badge,
+    cell,
+    figure,
+    join,
+    listing,
+    table,
+    tag,
+)
+from reports.numbers import MISSING, format_number, format_quantity
+from reports.records import STATISTICS, as_number
+from reports.stylesheet import STYLESHEET
+from reports.tables import write_csv
+
+__all__ = [
+    "TARGET_COLUMNS",
+    "build_targets_summary",
+    "finish_targets",
+    "render_targets",
+    "targets_table",
+    "write_targets_report",
+]
+
+TARGET_COLUMNS = (
+    "target", "field", "band", "status", "accepted", "rejected",
+    *(f"initial_{name}" for name in STATISTICS), *(f"final_{name}" for name in STATISTICS),
+    "longest_baseline_km", "seconds_total", "workdir", "h5parm", "image", "reason",
+)  # fmt: skip
+_HEADINGS = {
+    "improved": "Self-calibration improved {improved} of {all} targets",
+    "unchanged": "Self-calibration improved none of {all} targets: the data stay as they were",
+    "failed": "{failed} of {all} targets failed",
+}
+Entry = Mapping[str, Any]
+
+
+def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
+    """Return the summary of a run of several targets.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Each a run's ``summary.json`` with ``label``, ``field``, ``band`` and ``workdir``; of one
+        that failed at least these, ``status`` and ``reason``.
+
+    Returns
+    -------
+    dict
+        ``status`` is failed when any target failed, improved when any was improved.
+        ``targets`` holds each entry under its label; its paths are relative to its ``workdir``.
+    """
+    counts = {
+        status: sum(result["status"] == status for result in results)
+        for status in ("improved", "unchanged", "failed")
+    }
+    order = ("failed", "improved", "unchanged")
+    versions: Mapping[str, str] = {}
+    for result in results:
+        versions = versions or result.get("versions", {})
+    return {
+        "status": next((status for status in order if counts[status]), "unchanged"),
+        "counts": counts,
+        "warnings": [
+            f"{result['label']}: {text}"
+            for result in results
+            for text in result.get("warnings", ())
+        ],
+        "versions": versions,
+        "targets": {
+            result["label"]: {key: value for key, value in result.items() if key != "label"}
+            for result in results
+        },
+    }
+
+
+def finish_targets(workdir: Path, results: Sequence[Entry]) -> str:
+    """Write summary.json, targets.csv and report.html; return the table to print."""
+    summary = build_targets_summary(results)
+    with replacing(workdir / "summary.json") as beside:
+        beside.write_text(json.dumps(summary, indent=2) + "\n")
+    write_csv(workdir / "targets.csv", TARGET_COLUMNS, _rows(summary))
+    write_targets_report(workdir)
+    return targets_table(summary)
+
+
+def _rows(summary: Entry) -> list[dict[str, Any]]:
+    rows = []
+    for label, entry in summary["targets"].items():
+        row = {name: entry.get(name, "") for name in TARGET_COLUMNS if name in entry}
+        row |= {"target": label, "image": (entry.get("final") or {}).get("image", "")}
+        row |= {key: " ".join(entry.get(key) or ()) for key in ("accepted", "rejected")}
+        for state in ("initial", "final"):
+            values = entry.get(state) or {}
+            row |= {f"{state}_{name}": values.get(name, "") for name in STATISTICS}
+        rows.append({name: "" if value is None else value for name, value in row.items()})
+    return rows
+
+
+# -- for a terminal -------------------------------------------------------------------------------
+
+
+def targets_table(summary: Entry) -> str:
+    """Return a line for each target and band, for a terminal."""
+    rows = [("target", "band", "status", "SNR before", "after", "DR before", "after", "kept", "s")]
+    for label, entry in summary["targets"].items():
+        numbers = [
+            _number(entry, state, name).replace(MISSING, "-")
+            for name in ("snr", "dynamic_range")
+            for state in ("initial", "final")
+        ]
+        seconds = as_number(entry.get("seconds_total"))
+        rows.append(
+            (
+                label, entry["band"] or "-", entry["status"], *numbers,
+                " ".join(entry.get("accepted") or ()) or "-",
+                f"{seconds:.0f}" if math.isfinite(seconds) else "-",
+            )
+        )  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    text = (0, 1, 2, 7)
+    lines = [
+        "  ".join(
+            word.ljust(width) if column in text else word.rjust(width)
+            for column, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _number(entry: Entry, state: str, name: str) -> str:
+    return format_number(as_number((entry.get(state) or {}).get(name)), 4).replace("\u202f", "")
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def write_targets_report(workdir: Path) -> Path:
+    """Write ``report.html`` of a run of several targets from its summary.json.
+
+    Raises
+    ------
+    InputError
+        There is no such summary, or the report cannot be written.
+    """
+    try:
+        summary = json.loads((workdir / "summary.json").read_text())
+        page = render_targets(workdir, summary)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{workdir} holds no run of several targets ({error})", "run one with targets first"
+        ) from error
+    path = workdir / "report.html"
+    try:
+        with replacing(path) as beside:
+            beside.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error})", "free space on the disk"
+        ) from error
+    return path
+
+
+def render_targets(workdir: Path, summary: Entry) -> str:
+    """Return the page: a table of the targets, then each with its images before and after."""
+    targets: Mapping[str, Entry] = summary["targets"]
+    counts = {**summary["counts"], "all": len(targets)}
+    heading = _HEADINGS[summary["status"]].format(**counts)
+    header = tag(
+        "header",
+        tag("p", f"Self-calibration report of {workdir.name}", class_="kicker"),
+        tag("h1", heading),
+        tag("p", _lead(counts), class_="lead"),
+        class_="top",
+    )
+    sections = [_section(workdir, label, entry) for label, entry in targets.items()]
+    overview = tag("section", tag("h2", "Targets"), _table(workdir, targets), id="targets")
+    links = [tag("li", tag("a", "Targets", href="#targets"))]
+    links += [tag("li", tag("a", label, href=f"#{label}")) for label in targets]
+    page = join(
+        [
+            header,
+            tag("nav", tag("ul", *links), aria_label="Sections"),
+            tag("main", _warnings(summary), overview, *sections),
+        ]
+    )
+    head = join(
+        [
+            Markup('<meta charset="utf-8">'),
+            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            tag("title", f"Self-calibration of {len(targets)} targets in {workdir.name}"),
+            tag("style", Markup(STYLESHEET)),
+        ]
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
+
+
+def _lead(counts: Mapping[str, int]) -> str:
+    words = {"improved": "improved", "unchanged": "left as they were", "failed": "failed"}
+    parts = [f"{counts[key]} {word}" for key, word in words.items() if counts[key]]
+    return ", ".join(parts) + "."
+
+
+def _warnings(summary: Entry) -> Markup:
+    if not summary["warnings"]:
+        return Markup("")
+    return tag("div", tag("p", "Warnings:"), listing(summary["warnings"]), class_="note")
+
+
+def _report_of(workdir: Path, entry: Entry) -> str:
+    """Link to a target's own report; empty where there is none."""
+    path = f"{entry['workdir']}/report.html"
+    return path if (workdir / path).exists() else ""
+
+
+def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
+    rows = []
+    for label, entry in targets.items():
+        link = _report_of(workdir, entry)
+        name = tag("a", entry["field"], href=link) if link else entry["field"]
+        rms = [as_number((entry.get(state) or {}).get("rms_jy_beam")) for state in _STATES]
+        rows.append(
+            (
+                tag("th", name, scope="row"),
+                cell(entry["band"] or MISSING, "text"),
+                cell(badge(entry["status"])),
+                *(cell(_number(entry, state, "snr")) for state in _STATES),
+                *(cell(_number(entry, state, "dynamic_range")) for state in _STATES),
+                *(cell(format_quantity(value, "Jy/beam", 3)) for value in rms),
+                cell(", ".join(entry.get("accepted") or ()) or MISSING, "text"),
+                cell(", ".join(entry.get("rejected") or ()) or MISSING, "text"),
+                cell(tag("a", "details", href=f"#{label}"), "text"),
+            )
+        )
+    heading = [
+        "Target", "Band", "Status", "SNR\nbefore", "SNR\nafter", "Dynamic range\nbefore",
+        "Dynamic range\nafter", "Noise\nbefore", "Noise\nafter", "Rounds kept", "Rounds rejected",
+        "",
+    ]  # fmt: skip
+    return table(heading, rows)
+
+
+_STATES = ("initial", "final")
+
+
+def _section(workdir: Path, label: str, entry: Entry) -> Markup:
+    """A target: what came of it and why, and its images."""
+    parts = [tag("h2", f"{entry['field']} {entry['band']}".strip())]
+    if entry.get("reason"):
+        parts.append(tag("p", badge("failed"), " ", entry["reason"]))
+    decisions = [
+        f"{name}: {why}" for key in ("accepted", "rejected")
+        for name, why in (entry.get(key) or {}).items()
+    ]  # fmt: skip
+    parts.append(listing([*entry.get("notes", ()), *decisions]))
+    link = _report_of(workdir, entry)
+    if link:
+        parts.append(tag("p", tag("a", "Its own report", href=link), f", in {entry['workdir']}"))
+    picture = workdir / entry["workdir"] / "plots" / "comparison.png"
+    if picture.exists():
+        title = f"{label}: the image before and after, in one colour scale"
+        parts.append(figure(Drawing(picture, title, title, "comparison")))
+    return tag("section", *parts, id=label)
