@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,10 @@ __all__ = ["keep_coherent"]
 
 
 def keep_coherent(
-    gains: GainSolutions, lost: Sequence[str], longer: Mapping[str, GainSolutions]
+    gains: GainSolutions,
+    lost: Sequence[str],
+    longer: Mapping[str, GainSolutions],
+    as_they_came: Collection[str] = (),
 ) -> GainSolutions:
     """Replace the solutions of antennas whose own are noise.
 
@@ -25,8 +28,11 @@ def keep_coherent(
         Antennas whose solutions are not to be used.
     longer : mapping of str to GainSolutions
         For some of them a solve at a longer interval, on the same frequency blocks and
-        polarizations, taken over by interpolation in phase and amplitude. The others get gains
-        of 1, which leaves them as they came.
+        polarizations, taken over by interpolation in phase and amplitude.
+    as_they_came : collection of str
+        Antennas whose data were corrected before: without a longer interval they get gains of 1,
+        which leaves them so. The others are flagged: uncorrected, they would spoil an image on
+        the baselines between two of them that see the source.
 
     Returns
     -------
@@ -37,7 +43,8 @@ def keep_coherent(
     for name in lost:
         place = gains.antenna.index(name)
         if name not in longer:
-            gain[:, :, place], flag[:, :, place], snr[:, :, place] = 1.0, False, 0.0
+            gain[:, :, place], snr[:, :, place] = 1.0, 0.0
+            flag[:, :, place] = name not in as_they_came
             continue
         other = longer[name]
         mine = other.antenna.index(name)

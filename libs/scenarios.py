@@ -245,6 +245,8 @@ _LOFAR_RESOLVED = dataclasses.replace(
     name="lofar_intl_noise",
     title="LOFAR HBA, 2 Jy that the international baselines resolve out, 300 deg per 10 min",
     sky=(Source(2.0, 0.0, 0.0, 4.0, 3.2, 45.0, spectral_index=-0.8, name="blob"),),
+    # some 16 beams of the 120 km that show the source
+    cell_arcsec=0.16,
     imsize=512,
     seed=28,
 )

@@ -6,7 +6,7 @@ python-casacore is used for everything here; casatools, whose arrays are (corr, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -494,11 +494,19 @@ def _survey_visibilities(path: Path) -> dict[str, Any]:
     }
 
 
-def flagged_fraction(path: str | Path) -> float:
-    """Return the fraction of all visibilities that is flagged, 0 to 1."""
+def flagged_fraction(path: str | Path, *, without: Collection[int] = ()) -> float:
+    """Return the fraction of the visibilities that is flagged, 0 to 1.
+
+    Baselines with an antenna of ``without`` are not counted.
+    """
     flagged = total = 0
-    for chunk in chunks(path, ("FLAG", "FLAG_ROW")):
+    names = ("FLAG", "FLAG_ROW", *(("ANTENNA1", "ANTENNA2") if without else ()))
+    for chunk in chunks(path, names):
         flag = chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]
+        if without:
+            left_out = np.isin(chunk["ANTENNA1"], list(without))
+            left_out |= np.isin(chunk["ANTENNA2"], list(without))
+            flag = flag[~left_out]
         flagged += int(flag.sum())
         total += flag.size
     return flagged / total if total else 1.0

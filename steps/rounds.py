@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from libs import mask, splitting
+from libs import mask, splitting, tables
 from libs.errors import InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
@@ -51,6 +51,7 @@ from steps.solving import (
 )
 
 __all__ = ["AmplitudeRound", "PhaseRound"]
+
 
 @dataclass(frozen=True)
 class Best:
@@ -168,7 +169,7 @@ class GainRound(Step):
             return self._rejected(context, error.cause, {}, started, ())
         flagged = ensure_tables(context, refs)
         trial = Trial(refs, solved, flagged, started, mask_file, mask_reason, model_from)
-        if flagged[1] - flagged[0] > context.options["max_new_flags"]:
+        if self._newly_flagged(context, trial) > context.options["max_new_flags"]:
             metrics = self._metrics(context, trial, {})
             reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
             return self._rejected(context, reason, metrics, started, refs)
@@ -176,6 +177,20 @@ class GainRound(Step):
             context, folder, f"selfcal_{self.name}{suffix}", refs, self._judged_with(context, best)
         )
         return self._judge(context, best, replace(trial, images=(*started, image)), image)
+
+    def _newly_flagged(self, context: Context, trial: Trial) -> float:
+        """Fraction of the visibilities flagged anew, apart from antennas that are incoherent."""
+        before, after = trial.flagged
+        dropped = {one.ms: one.dropped for one in trial.solved}
+        if not any(dropped.values()):
+            return after - before
+        others, rows = 0.0, 0
+        for ms in measurement_sets(context):
+            summary = tables.summarise(ms)
+            lost = [summary.antenna.index(name) for name in dropped.get(ms.name, ())]
+            others += summary.rows * tables.flagged_fraction(ms, without=lost)
+            rows += summary.rows
+        return others / rows - before
 
     def _judged_with(self, context: Context, best: Best) -> dict[str, Any]:
         """Parameters of the judged image: those of the best, or with the ladder's next limit."""
@@ -290,7 +305,10 @@ class GainRound(Step):
             snr_gain=options["min_snr_gain"],
             snr_loss=options["max_snr_loss"],
             rms_rise=options["max_rms_rise"],
-            beam_growth=options["max_beam_growth"],
+            # what antennas that are flagged as incoherent lent to the beam was noise
+            beam_growth=np.inf
+            if any(one.dropped for one in trial.solved)
+            else options["max_beam_growth"],
             flux_loss=options["max_flux_loss"],
             flux_warning=options["flux_warning"],
             closure_rise=options["max_closure_rise"],

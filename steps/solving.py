@@ -27,13 +27,19 @@ __all__ = ["Solved", "adaptive", "renew_tables", "set_by_user", "solve_metrics",
 
 @dataclass(frozen=True)
 class Solved:
-    """One working copy's table, how it was solved and what held-out data said."""
+    """One working copy's table, how it was solved and what held-out data said.
+
+    Of the incoherent antennas ``replaced`` have other solutions than those solved for, and
+    ``dropped``, among them, have none and are flagged.
+    """
 
     ms: str
     result: SolveResult
     options: SolveOptions
     held_out: HeldOut | None
     flux_factor: float = 1.0
+    replaced: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def adaptive(context: Context) -> bool:
@@ -78,13 +84,16 @@ def solve_round(
         table = context.workdir / "tables" / f"{name}{suffix}.{ms.stem}.gcal"
         with context.clock.time("solving"):
             result = context.tools.solver.solve(ms, table, options, beneath)
+            replaced: tuple[str, ...] = ()
+            dropped: tuple[str, ...] = ()
             if held_out is not None and context.options["incoherent"] == "keep":
-                _keep(context, ms, table, options, beneath, held_out)
+                replaced = tuple(held_out.fallback)
+                dropped = _keep(context, ms, table, options, beneath, held_out)
             factor = 1.0
             if options.calmode != "p":
                 hold_flux_scale(table, _known_amplitudes(context, ms))
                 factor = flux_factor(table)
-        solved.append(Solved(ms.name, result, options, held_out, factor))
+        solved.append(Solved(ms.name, result, options, held_out, factor, replaced, dropped))
         refs.append(
             TableRef(
                 ms=ms.name,
@@ -147,7 +156,7 @@ def renew_tables(
         made = context.results[ref.round].metrics if ref.round in context.results else {}
         stored = made.get("solve_options", {}).get(ref.ms)
         same = made.get("model_from") == model_from
-        if stored is None or same or made.get("kept_from_longer"):
+        if stored is None or same or made.get("replaced_stations"):
             renewed.append(ref)
             continue
         options = SolveOptions(
@@ -210,8 +219,11 @@ def _keep(
     options: SolveOptions,
     prior: Sequence[AppliedTable],
     held_out: HeldOut,
-) -> None:
-    """Give incoherent antennas the solutions of a longer interval, or what they came with."""
+) -> tuple[str, ...]:
+    """Give incoherent antennas the solutions of a longer interval, or what they came with.
+
+    Those that came with none, and have none now, are flagged and returned.
+    """
     assert held_out.coherence is not None
     gains, tec = read_solutions(table, ms), read_tec(table)
     longer, longer_tec = {}, {}
@@ -223,9 +235,11 @@ def _keep(
             if wanted == candidate:
                 longer[name], longer_tec[name] = solutions, tecs
     lost = list(held_out.fallback)
-    write_caltable(table, keep_coherent(gains, lost, longer), ms)
+    corrected = context.metric("start_stations", ())
+    write_caltable(table, keep_coherent(gains, lost, longer, corrected), ms)
     if tec is not None:
         store_tec(table, keep_tec(tec, gains.antenna, lost, longer_tec))
+    return tuple(name for name in lost if name not in longer and name not in corrected)
 
 
 def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
@@ -281,6 +295,8 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
         }
         metrics["incoherent_stations"] = sorted(name for name, good in flags.items() if not good)
         metrics["coherent_fraction"] = float(np.mean(list(flags.values()))) if flags else 0.0
+        metrics["replaced_stations"] = sorted({name for one in solved for name in one.replaced})
+        metrics["dropped_stations"] = sorted({name for one in solved for name in one.dropped})
         metrics["kept_from_longer"] = sorted(
             name for item in held_out for name, wanted in item.fallback.items() if wanted
         )

@@ -126,12 +126,15 @@ class Start:
     warning : str
     corrected : bool
         Whether the working copies were corrected with it here.
+    stations : tuple of str
+        Those it has solutions of.
     """
 
     path: Path
     said: str
     warning: str
     corrected: bool
+    stations: tuple[str, ...]
 
 
 def _start_path(context: Context) -> Path | None:
@@ -189,7 +192,8 @@ def begin(
             correct_data(copy.ms, DirectionGains.read(target, copy.ms, missing="unit"))
     start_from(context.workdir / "solutions.h5", target, run=context.workdir.name)
     (context.workdir / "solutions.h5.lock").unlink(missing_ok=True)
-    return Start(target, _said(found, corrected), "; ".join(warnings), corrected)
+    stations = tuple(c.station for c in found.choices if c.direction is not None)
+    return Start(target, _said(found, corrected), "; ".join(warnings), corrected, stations)
 
 
 def _said(found: Best, corrected: bool) -> str:
@@ -247,6 +251,7 @@ def _describe(
         reason += f"; {start.said}"
         metrics["started_from"] = context.settings["start_from"]
         metrics["start_corrected"] = start.corrected
+        metrics["start_stations"] = start.stations
         if start.warning:
             metrics["warning"] = start.warning
     products = {f"working_copy_{i}": context.relative(copy.ms) for i, copy in enumerate(copies)}

@@ -35,9 +35,15 @@ def test_without_lost_antennas_nothing_changes(noisy: GainSolutions) -> None:
     np.testing.assert_array_equal(kept.flag, noisy.flag)
 
 
-def test_an_antenna_without_other_solutions_gets_gains_of_1(noisy: GainSolutions) -> None:
+def test_an_antenna_that_came_without_solutions_is_flagged(noisy: GainSolutions) -> None:
+    kept = keep_coherent(noisy, ["SE607"], {}, ["DE601"])
+    assert kept.flag[:, :, 3].all() and not kept.flag[:, :, :3].any()
+    assert (kept.gain[:, :, 3] == 1).all() and (kept.snr[:, :, 3] == 0).all()
+
+
+def test_an_antenna_that_came_corrected_gets_gains_of_1(noisy: GainSolutions) -> None:
     flagged = replace(noisy, flag=np.broadcast_to(np.arange(4)[:, None] == 3, noisy.shape).copy())
-    kept = keep_coherent(flagged, ["SE607"], {})
+    kept = keep_coherent(flagged, ["SE607"], {}, ["SE607"])
     assert (kept.gain[:, :, 3] == 1).all()
     assert not kept.flag[:, :, 3].any(), "its data stay"
     assert (kept.snr[:, :, 3] == 0).all()

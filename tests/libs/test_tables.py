@@ -54,6 +54,19 @@ def two_windows(ms: Path) -> Path:
     return ms
 
 
+def test_the_flagged_fraction_of_the_other_antennas(ms: Path) -> None:
+    with open_table(ms, write=True) as opened:
+        one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
+        flag = opened.getcol("FLAG")
+        flag[(one == 3) | (two == 3)] = True
+        flag[(one == 0) & (two == 1), :4] = True
+        opened.putcol("FLAG", flag)
+    # of 10 baselines 4 are those of antenna 3, and a half of one is flagged besides
+    assert flagged_fraction(ms) == pytest.approx(0.45)
+    assert flagged_fraction(ms, without=[3]) == pytest.approx(0.5 / 6)
+    assert flagged_fraction(ms, without=[3, 1]) == 0
+
+
 def test_what_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened as a table"), open_table(tmp_path):
         pass

@@ -178,17 +178,41 @@ def test_a_changed_table_is_used_anew(run_of: Run, data: Path, tmp_path: Path) -
     assert run_of().plan()[0].action == "run"
 
 
-def test_an_antenna_the_run_could_not_follow_keeps_the_input(
-    run_of: Run, data: Path, tmp_path: Path
-) -> None:
-    """Its noise is replaced by what it came with: the input's solutions and their origin."""
+def make_noise_of(data: Path, antenna: int) -> None:
+    """An antenna receives nothing any more."""
     with open_table(data, write=True) as opened:
-        mine = (opened.getcol("ANTENNA1") == 5) | (opened.getcol("ANTENNA2") == 5)
+        mine = (opened.getcol("ANTENNA1") == antenna) | (opened.getcol("ANTENNA2") == antenna)
         values = opened.getcol("DATA")
         rng = np.random.default_rng(9)
         noise = rng.normal(0, 0.05, (2, *values.shape))
         values[mine] = (noise[0] + 1j * noise[1])[mine]
         opened.putcol("DATA", values.astype(np.complex64))
+
+
+def test_an_antenna_the_run_could_not_follow_is_flagged_where_it_came_with_nothing(
+    run_of: Run, data: Path, tmp_path: Path
+) -> None:
+    """And its flags do not make the round one that flags too much."""
+    make_noise_of(data, 5)
+    limits = {"incoherent": "keep", "minsnr": 0, "max_new_flags": 0.05}
+    pipeline = run_of(rounds="adaptive", overrides={"p0": limits}, start_from="")
+    results = pipeline.run()
+    metrics = results["p0"].metrics
+    assert results["p0"].status == "done", results["p0"].reason
+    (lost,) = metrics["dropped_stations"]
+    assert metrics["replaced_stations"] == [lost] == metrics["incoherent_stations"]
+    with open_table(tmp_path / "work" / "data" / "in.ms") as opened:
+        mine = (opened.getcol("ANTENNA1") == 5) | (opened.getcol("ANTENNA2") == 5)
+        flag = opened.getcol("FLAG")
+    assert flag[mine].all() and not flag[~mine].any()
+    assert metrics["flagged_after"] == pytest.approx(mine.mean())
+
+
+def test_an_antenna_the_run_could_not_follow_keeps_the_input(
+    run_of: Run, data: Path, tmp_path: Path
+) -> None:
+    """Its noise is replaced by what it came with: the input's solutions and their origin."""
+    make_noise_of(data, 5)
     pipeline = run_of(rounds="adaptive", overrides={"p0": {"incoherent": "keep", "minsnr": 0}})
     results = pipeline.run()
     assert results["p0"].status == "done", results["p0"].reason
