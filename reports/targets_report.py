@@ -188,7 +188,7 @@ def render_targets(workdir: Path, summary: Entry) -> str:
         tag("p", _lead(counts), class_="lead"),
         class_="top",
     )
-    sections = [_section(workdir, label, entry) for label, entry in targets.items()]
+    sections = [_section(workdir, label, targets) for label in targets]
     overview = tag("section", tag("h2", "Targets"), _table(workdir, targets), id="targets")
     links = [tag("li", tag("a", "Targets", href="#targets"))]
     links += [tag("li", tag("a", label, href=f"#{label}")) for label in targets]
@@ -213,7 +213,7 @@ def render_targets(workdir: Path, summary: Entry) -> str:
 def _lead(counts: Mapping[str, int]) -> str:
     words = {"improved": "improved", "unchanged": "left as they were", "failed": "failed"}
     parts = [f"{counts[key]} {word}" for key, word in words.items() if counts[key]]
-    return ", ".join(parts) + "."
+    return ", ".join(parts) + "." if len(parts) > 1 else ""
 
 
 def _warnings(summary: Entry) -> Markup:
@@ -228,11 +228,18 @@ def _report_of(workdir: Path, entry: Entry) -> str:
     return path if (workdir / path).exists() else ""
 
 
+def _name(label: str, targets: Mapping[str, Entry]) -> str:
+    """What a target is called beside its band: its field, where that tells it from the others."""
+    mine = [targets[label][key] for key in ("field", "band")]
+    alike = [entry for entry in targets.values() if [entry["field"], entry["band"]] == mine]
+    return mine[0] if len(alike) == 1 else label
+
+
 def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
     rows = []
     for label, entry in targets.items():
-        link = _report_of(workdir, entry)
-        name = tag("a", entry["field"], href=link) if link else entry["field"]
+        link, name = _report_of(workdir, entry), _name(label, targets)
+        name = tag("a", name, href=link) if link else name
         rms = [as_number((entry.get(state) or {}).get("rms_jy_beam")) for state in _STATES]
         rows.append(
             (
@@ -244,13 +251,11 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
                 *(cell(format_quantity(value, "Jy/beam", 3)) for value in rms),
                 cell(", ".join(entry.get("accepted") or ()) or MISSING, "text"),
                 cell(", ".join(entry.get("rejected") or ()) or MISSING, "text"),
-                cell(tag("a", "details", href=f"#{label}"), "text"),
             )
         )
     heading = [
         "Target", "Band", "Status", "SNR\nbefore", "SNR\nafter", "Dynamic range\nbefore",
         "Dynamic range\nafter", "Noise\nbefore", "Noise\nafter", "Rounds kept", "Rounds rejected",
-        "",
     ]  # fmt: skip
     return table(heading, rows)
 
@@ -258,9 +263,10 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
 _STATES = ("initial", "final")
 
 
-def _section(workdir: Path, label: str, entry: Entry) -> Markup:
+def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
     """A target: what came of it and why, and its images."""
-    parts = [tag("h2", f"{entry['field']} {entry['band']}".strip())]
+    entry, name = targets[label], _name(label, targets)
+    parts = [tag("h2", f"{name} {entry['band']}".strip())]
     if entry.get("reason"):
         parts.append(tag("p", badge("failed"), " ", entry["reason"]))
     decisions = [

@@ -1,4 +1,4 @@
-"""Self-calibration of ALMA data: the target of one band, line-free channels.
+"""Self-calibration of ALMA data: line-free channels of one target or several.
 
 Every key but vis is optional;
 README explains each.
@@ -11,6 +11,10 @@ workdir = "work_selfcal"
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""
 spw = ""
+
+# Several targets, each a run of its own in each band: names, or "all" (those with the intent
+# OBSERVE_TARGET); leave field empty then. --cluster local:2 runs two at a time.
+targets = ""
 
 # CORRECTED_DATA when the input has it, else DATA.
 datacolumn = "auto"

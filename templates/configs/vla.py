@@ -8,6 +8,10 @@ workdir = "work_selfcal"
 field = ""
 spw = ""
 
+# Several targets, each a run of its own in each band: names, or "all" (those with the intent
+# OBSERVE_TARGET); leave field empty then. --cluster local:2 runs two at a time.
+targets = ""
+
 # CORRECTED_DATA when the input has it, else DATA.
 datacolumn = "auto"
 
