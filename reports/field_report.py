@@ -199,7 +199,8 @@ def _number(value: Any, unit: str = "") -> str:
 def _source_table(workdir: Path, sources: Sequence[Row]) -> Markup:
     rows = []
     for source in sources:
-        folder = f"sources/{source['name']}"
+        again = str(source.get("image") or "").startswith("again/")
+        folder = f"sources/{source['name']}{'/again' if again else ''}"
         there = (workdir / folder / "run" / "report.html").exists()
         name = (
             tag("a", source["name"], href=f"{folder}/run/report.html") if there else source["name"]

@@ -216,12 +216,17 @@ class GainRound(Step):
 
         With a number for ``robust`` that image is made anew with the round's own parameters;
         with ``auto`` the judged image serves. Before any round was accepted, a model fitted to
-        closure quantities is better than either.
+        closure quantities is better than either; where it is complete, up the whole ladder.
         """
         components = str(context.metric("closure_model", ""))
         # A complete model also starts the amplitudes off: CLEAN's has absorbed their errors.
         fresh = self.amplitude and not suffix and context.metric("closure_model_complete", False)
-        if components and (fresh or not best.tables):
+        # An image of the shorter baselines would let the source drift, by its noise over a wide
+        # beam, from where a model that describes all of them holds it.
+        climbing = context.options["uvmax"] == "ladder" and context.metric(
+            "closure_model_complete", False
+        )
+        if components and (fresh or climbing or not best.tables):
             fill_component_model(context, context.workdir / components)
             origin = context.metric("model_origin", "closures")
             return None, f"model of {origin}", None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,6 +265,26 @@ def test_a_ladder_that_begins_at_its_top_has_one_rung(
     told["closure_model_complete"] = False
     again = ladder_run(tmp_path / "again", CLIMBING, monkeypatch, **told)
     assert [again[name].status for name in LADDER[3:]] == ["done"] * 3
+
+
+def test_a_complete_closure_model_holds_up_the_whole_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of shorter baselines, in which a faint source seems to be elsewhere, do not count."""
+    point = {"flux_jy": 1.0, "l_rad": 0.0, "m_rad": 0.0, "major_rad": 0.0, "minor_rad": 0.0,
+             "pa_rad": 0.0}  # fmt: skip
+    for complete in (True, False):
+        folder = tmp_path / str(complete)
+        folder.mkdir()
+        model = {"centre_rad": [0.0, 0.0], "components": [point]}
+        (folder / "model.json").write_text(json.dumps(model))
+        told = {"max_coherent_km": 0.1, "closure_model": "model.json",
+                "closure_model_complete": complete}  # fmt: skip
+        results = ladder_run(folder, CLIMBING, monkeypatch, **told)
+        assert [results[name].status for name in LADDER[3:]] == ["done"] * 3
+        models = [results[name].metrics["model_from"] for name in LADDER[3:]]
+        assert models[0] == "initial_model"
+        assert (models[1:] == ["initial_model"] * 2) is complete
 
 
 def test_a_round_taken_back_warns_of_nothing(tmp_path: Path) -> None:
