@@ -17,8 +17,6 @@ from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
 from libs.row_blocks import (
     RowBlock,
-    data_desc_ids,
-    first_rows,
     read_block,
     row_blocks,
     write_block,
@@ -114,12 +112,12 @@ def apply_tables(
     before = after = total = 0
     buffer: dict[str, Any] = {}
     with open_table(ms, write=True) as opened:
-        ddid, wanted = data_desc_ids(opened), rows.mask(opened)
-        sizes = {}
-        for number, first in first_rows(ddid, wanted).items():
+
+        def most_rows(number: int, first: NDArray[np.int64]) -> int:
             shape = opened.getcell("DATA", int(first[0])).shape
-            sizes[number] = chunk_bytes // (int(np.prod(shape)) * 22 + 64)
-        for block in row_blocks(ddid, sizes, wanted):
+            return chunk_bytes // (int(np.prod(shape)) * 22 + 64)
+
+        for block in row_blocks(opened, most_rows, None if rows.everything else rows):
             found = _apply_block(opened, block, layout, interpolators, calwt, flag_unsolved, buffer)
             before, after, total = before + found[0], after + found[1], total + found[2]
     share = max(total, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, SolveOptions
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, data_desc_ids, first_rows, read_block, row_blocks
+from libs.row_blocks import RowBlock, read_block, row_blocks, row_sets
 from libs.solution_intervals import Intervals, find_intervals
-from libs.tables import CORR_NAMES, PARALLEL_HANDS, antenna_labels, open_table
+from libs.tables import CORR_NAMES, PARALLEL_HANDS, RowFilter, antenna_labels, open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
 
@@ -204,18 +204,31 @@ def weight_column(opened: Any, rows: NDArray[np.int64]) -> tuple[str, bool]:
         Rows of one data description.
     """
     first = int(rows[0])
-    for name in ("SIGMA_SPECTRUM", "SIGMA"):
-        if name in opened.colnames() and opened.iscelldefined(name, first):
-            if not opened.getcell(name, first).size:
-                continue
-            for low in range(0, len(rows), 4096):
-                sigma = opened.selectrows(rows[low : low + 4096]).getcol(name)
-                if (np.isfinite(sigma) & (sigma > 0)).any():
-                    return name, True
+    found = _usable_sigma(opened, lambda: [rows])
+    if found:
+        return found, True
     logger.warning("SIGMA holds nothing usable; the weights are those of WEIGHT")
     if "WEIGHT_SPECTRUM" in opened.colnames() and opened.iscelldefined("WEIGHT_SPECTRUM", first):
         return "WEIGHT_SPECTRUM", False
     return "WEIGHT", False
+
+
+def _usable_sigma(opened: Any, pieces: Callable[[], Iterable[NDArray[np.int64]]]) -> str:
+    """Return the first column of sigmas with anything usable in the pieces of rows, or ""."""
+    for name in ("SIGMA_SPECTRUM", "SIGMA"):
+        if name not in opened.colnames():
+            continue
+        for number, rows in enumerate(pieces()):
+            first = int(rows[0])
+            if not number and not (
+                opened.iscelldefined(name, first) and opened.getcell(name, first).size
+            ):
+                break
+            for low in range(0, len(rows), 4096):
+                sigma = opened.selectrows(rows[low : low + 4096]).getcol(name)
+                if (np.isfinite(sigma) & (sigma > 0)).any():
+                    return name
+    return ""
 
 
 def _row_bytes(opened: Any, row: int) -> int:
@@ -223,16 +236,17 @@ def _row_bytes(opened: Any, row: int) -> int:
     return int(np.prod(shape)) * (8 + 8 + 1 + 4) + 64
 
 
-def _wanted(opened: Any, options: SolveOptions) -> NDArray[np.bool_] | None:
+def _within_uv_limits(options: SolveOptions) -> RowFilter | None:
     """Rows within the limits of the uv distance, None for all."""
     if not (options.uvmin_m or options.uvmax_m):
         return None
-    wanted = np.empty(opened.nrows(), bool)
-    for low in range(0, len(wanted), 2**20):
-        uvw = opened.getcol("UVW", low, min(2**20, len(wanted) - low))
+
+    def wanted(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
+        uvw = opened.getcol("UVW", low, count)
         distance = np.hypot(uvw[:, 0], uvw[:, 1])
         upper = options.uvmax_m or np.inf
-        wanted[low : low + len(uvw)] = (distance >= options.uvmin_m) & (distance <= upper)
+        return np.asarray((distance >= options.uvmin_m) & (distance <= upper))
+
     return wanted
 
 
@@ -249,9 +263,9 @@ def accumulate_batches(
 ) -> Iterator[NormalEquations]:
     """Sum the normal equations of a measurement set, a batch of solution intervals at a time.
 
-    Rows may be in any order; memory is bounded by ``sum_bytes`` and ``chunk_bytes`` and four
-    bytes a row. Flagged, autocorrelated, non-finite and weightless samples take no part, nor do
-    samples that ``prior`` has no solution for.
+    Rows may be in any order and of any number; memory is bounded by ``sum_bytes``,
+    ``chunk_bytes`` and the number of integrations. Flagged, autocorrelated, non-finite and
+    weightless samples take no part, nor do samples that ``prior`` has no solution for.
 
     Parameters
     ----------
@@ -283,20 +297,19 @@ def accumulate_batches(
         for name in (data_column, "MODEL_DATA"):
             if name not in opened.colnames():
                 raise InputError(f"{ms} has no column {name}", "predict a model first")
-        ddid = data_desc_ids(opened)
         intervals = find_intervals(opened, options.solint, "scan" in options.combine)
         with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
             windows = descriptions.getcol("SPECTRAL_WINDOW_ID")
-            spws = np.unique(windows[list(first_rows(ddid))])
+            spws = np.unique(windows[list({ddid for ddid, _ in row_sets(opened)})])
         setup = _setup(ms, spws, channels_per_block)
-        wanted = _wanted(opened, options)
+        wanted = _within_uv_limits(options)
         tables = [GainInterpolator.open(item, setup.channel_hz) for item in prior]
         nbl = len(setup.antenna) * (len(setup.antenna) - 1) // 2
         each = 24 * max(1, nbl * len(setup.block_hz) * len(setup.feeds))
         step = max(1, sum_bytes // each)
         reader = _Reader(opened, setup, data_column, corr_dep_flags, tables, chunk_bytes)
         for low in range(0, len(intervals), step):
-            yield reader.batch(intervals, low, min(low + step, len(intervals)), ddid, wanted)
+            yield reader.batch(intervals, low, min(low + step, len(intervals)), wanted)
 
 
 def accumulate(
@@ -341,8 +354,7 @@ class _Reader:
         intervals: Intervals,
         low: int,
         high: int,
-        ddid: NDArray[Any],
-        wanted: NDArray[np.bool_] | None,
+        wanted: RowFilter | None,
     ) -> NormalEquations:
         """Return the sums of intervals ``low`` to ``high``."""
         setup, nant = self.setup, len(self.setup.antenna)
@@ -352,19 +364,13 @@ class _Reader:
         vis, weight = np.zeros(shape, np.complex128), np.zeros(shape)
         times = np.zeros((threads, *shape[:2], 2))
         origin = float(intervals.time_s[low])
-        mine = (intervals.row >= low) & (intervals.row < high)
-        if wanted is not None:
-            mine &= wanted
-        rows_of = {}
-        for number, rows in first_rows(ddid, mine).items():
-            rows_of[number] = self.chunk_bytes // _row_bytes(self.opened, int(rows[0]))
-            if number not in self.weights:
-                found = weight_column(self.opened, rows)
-                if not found[1]:  # SIGMA may still be usable further on
-                    found = weight_column(self.opened, np.flatnonzero(ddid == number))
-                self.weights[number] = found
-        for block in row_blocks(ddid, rows_of, mine):
-            slot = intervals.row[block.rows] - np.int32(low)
+
+        def mine(opened: Any, start: int, count: int) -> NDArray[np.bool_]:
+            some = intervals.within(opened, start, count, (low, high))
+            return some & wanted(opened, start, count) if wanted and some.any() else some
+
+        for block in row_blocks(self.opened, self._most_rows, mine):
+            slot = intervals.of_rows(self.opened, block.rows) - np.int32(low)
             self._add(block, slot, origin, threads, vis, weight, times)
         # a model that is resolved out leaves sums that divide to nonsense, or not at all
         faint = weight < NEGLIGIBLE * weight.max(initial=0.0)
@@ -378,6 +384,18 @@ class _Reader:
             intervals.observation[low:high], setup.block_hz, setup.block_spw, setup.antenna,
             setup.position_m, first, second, setup.feeds, vis, weight, total[:, 1],
         )  # fmt: skip
+
+    def _most_rows(self, number: int, rows: NDArray[np.int64]) -> int:
+        """Rows of a block of a data description; its weights are looked for on the way."""
+        if number not in self.weights:
+
+            def every() -> Iterator[NDArray[np.int64]]:
+                return (found for ddid, found in row_sets(self.opened) if ddid == number)
+
+            # SIGMA may still be usable further on
+            name = _usable_sigma(self.opened, lambda: [rows]) or _usable_sigma(self.opened, every)
+            self.weights[number] = (name, True) if name else weight_column(self.opened, rows)
+        return self.chunk_bytes // _row_bytes(self.opened, int(rows[0]))
 
     def _add(
         self,

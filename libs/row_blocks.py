@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.tables import open_table, stretches
+from libs.tables import RowFilter, open_table, stretches
 
-__all__ = ["RowBlock", "data_desc_ids", "first_rows", "read_block", "row_blocks", "write_block"]
+__all__ = ["RowBlock", "read_block", "row_blocks", "row_sets", "write_block"]
 
 # Runs shorter than this are faster read through a reference table than one by one.
 _SHORT_RUN = 8
@@ -42,62 +42,66 @@ def _block(data_desc_id: int, rows: NDArray[np.int64]) -> RowBlock:
     return RowBlock(data_desc_id, rows, rows[edges[:-1]], np.diff(edges))
 
 
-def data_desc_ids(opened: Any) -> NDArray[np.int32]:
-    """Return DATA_DESC_ID of every row; not read where the data set has only one."""
+def _data_desc_ids(opened: Any) -> Callable[[int, int], NDArray[np.int32]]:
+    """Return what reads DATA_DESC_ID of a stretch; not read where the data set has only one."""
     path = opened.getkeyword("DATA_DESCRIPTION").removeprefix("Table: ")
     with open_table(path) as descriptions:
         if descriptions.nrows() == 1:
-            return np.zeros(opened.nrows(), np.int32)
-    return np.asarray(opened.getcol("DATA_DESC_ID"), np.int32)
+            return lambda low, count: np.zeros(count, np.int32)
+    return lambda low, count: np.asarray(opened.getcol("DATA_DESC_ID", low, count), np.int32)
 
 
-def first_rows(
-    data_desc_id: NDArray[Any], wanted: NDArray[np.bool_] | None = None
-) -> dict[int, NDArray[np.int64]]:
-    """Return rows of each data description that occurs: those of the first slab that has any.
+def row_sets(
+    opened: Any, wanted: RowFilter | None = None
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the rows of each data description of a stretch, then those of the next stretch.
 
     Parameters
     ----------
-    data_desc_id : (nrow,) int
-        Of every row of the table.
-    wanted : (nrow,) bool, optional
-        Rows that take part; default all.
+    opened : casacore table
+        The main table of a measurement set; its rows may be in any order.
+    wanted : callable, optional
+        (table, first row, number of rows) -> (n,) bool: rows that take part; default all. It is
+        asked once for each of `libs.tables.stretches`, in their order.
+
+    Yields
+    ------
+    data_desc_id : int
+    rows : (nrow,) int64
+        Increasing.
     """
-    found: dict[int, NDArray[np.int64]] = {}
-    for low, count in stretches(len(data_desc_id)):
-        ids = data_desc_id[low : low + count]
-        if wanted is not None:
-            ids = np.where(wanted[low : low + count], ids, -1)
-        for number in np.unique(ids[ids >= 0]).tolist():
-            if number not in found:
-                found[number] = low + np.flatnonzero(ids == number)
-    return found
+    ids_of = _data_desc_ids(opened)
+    for low, count in stretches(opened.nrows()):
+        some = np.ones(count, bool) if wanted is None else wanted(opened, low, count)
+        if not some.any():
+            continue
+        ids = ids_of(low, count)
+        for ddid in np.unique(ids[some]).tolist():
+            yield ddid, low + np.flatnonzero((ids == ddid) & some)
 
 
 def row_blocks(
-    data_desc_id: NDArray[Any],
-    max_rows: dict[int, int],
-    wanted: NDArray[np.bool_] | None = None,
+    opened: Any,
+    max_rows: Callable[[int, NDArray[np.int64]], int],
+    wanted: RowFilter | None = None,
 ) -> Iterator[RowBlock]:
-    """Cut a table into blocks of one data description each.
+    """Cut a table into blocks of one data description each, none of more than one stretch.
 
     Parameters
     ----------
-    data_desc_id : (nrow,) int
-        Of every row of the table.
-    max_rows : dict
-        Most rows in a block, by data description.
-    wanted : (nrow,) bool, optional
-        Rows that take part; default all.
+    opened : casacore table
+        As for `row_sets`.
+    max_rows : callable
+        (data description, its rows in the first stretch that has any) -> most rows in a block.
+    wanted : callable, optional
+        As for `row_sets`.
     """
-    for low, count in stretches(len(data_desc_id)):
-        ids = data_desc_id[low : low + count]
-        some = np.ones(count, bool) if wanted is None else wanted[low : low + count]
-        for ddid in np.unique(ids[some]):
-            rows = low + np.flatnonzero((ids == ddid) & some)
-            step = max(1, max_rows[int(ddid)])
-            for start in range(0, len(rows), step):
-                yield _block(int(ddid), rows[start : start + step])
+    limits: dict[int, int] = {}
+    for ddid, rows in row_sets(opened, wanted):
+        if ddid not in limits:
+            limits[ddid] = max(1, max_rows(ddid, rows))
+        for start in range(0, len(rows), limits[ddid]):
+            yield _block(ddid, rows[start : start + limits[ddid]])
 
 
 def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) -> NDArray[Any]:

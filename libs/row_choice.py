@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.errors import ConfigError
-from libs.tables import open_table, stretches
+from libs.tables import open_table
 
 __all__ = ["RowChoice", "choose_fields"]
 
@@ -46,13 +46,6 @@ class RowChoice:
             if wanted is not None:
                 chosen &= np.isin(opened.getcol(name, low, count), list(wanted))
         return chosen
-
-    def mask(self, opened: Any) -> NDArray[np.bool_] | None:
-        """Return the same for every row of an open table, (nrow,); None: every row."""
-        if self.everything:
-            return None
-        parts = [self(opened, low, count) for low, count in stretches(opened.nrows())]
-        return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def choose_fields(ms: str | Path, names: str | Sequence[str]) -> frozenset[int] | None:

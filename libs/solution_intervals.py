@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.tables import open_table
+from libs import tables
+from libs.tables import open_table, stretches
 
 __all__ = ["Intervals", "find_intervals", "integration_s"]
 
 # gaincal starts its time bins this much before the first integration of a scan, so that rounding
 # of TIME never moves an integration across a bin's edge.
 BIN_LEAD_S = 1e-3
-_ROWS = 2**20
+_MOST_PARTS = 16
+_KEYS = np.dtype([("observation", "i4"), ("scan", "i4"), ("field", "i4"), ("time", "f8")])
+
+
+@dataclass(frozen=True)
+class _Integrations:
+    """Distinct (observation, scan, field, time) of a table, ascending.
+
+    Attributes
+    ----------
+    keys : (nintegration,) of `_KEYS`
+    columns : dict of str to str
+        Columns that tell them apart: key and name.
+    """
+
+    keys: NDArray[Any]
+    columns: dict[str, str]
+
+    @classmethod
+    def of(cls, opened: Any) -> _Integrations:
+        """Find those of a table."""
+        columns = {"scan": "SCAN_NUMBER", "time": "TIME"}
+        for key, subtable in (("observation", "OBSERVATION"), ("field", "FIELD")):
+            with open_table(opened.getkeyword(subtable).removeprefix("Table: ")) as rows:
+                if rows.nrows() > 1:  # otherwise every row has id 0
+                    columns[key] = f"{subtable}_ID"
+        found = cls(np.zeros(0, _KEYS), columns)
+        parts: list[NDArray[Any]] = []
+        for low, count in stretches(opened.nrows()):
+            parts.append(np.unique(found.runs(opened, low, count)[1]))
+            if len(parts) == _MOST_PARTS:  # stretches may repeat one another's
+                parts = [np.unique(np.concatenate(parts))]
+        return cls(np.unique(np.concatenate(parts)), columns)
+
+    def runs(self, opened: Any, low: int, count: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return lengths and keys of runs of rows of one integration.
+
+        Rows of one integration follow each other in nearly every data set, so that only runs
+        need to be sorted.
+        """
+        keys = np.zeros(count, _KEYS)
+        for name, column in self.columns.items():
+            keys[name] = opened.getcol(column, low, count)
+        change = np.zeros(count, bool)
+        change[0] = True
+        for name in self.columns:
+            change[1:] |= keys[name][1:] != keys[name][:-1]
+        starts = np.flatnonzero(change)
+        return np.diff(np.append(starts, count)), keys[starts]
 
 
 @dataclass(frozen=True)
@@ -30,8 +80,10 @@ class Intervals:
         From the start of the first integration to the end of the last, s.
     scan, field, observation : (ninterval,) int64
         Ids of the first integration in each.
-    row : (nrow,) int32
-        Interval of each row of the table.
+    integrations : _Integrations
+        All of the table, ascending.
+    place : (nintegration,) int32
+        Interval of each.
     """
 
     time_s: NDArray[np.float64]
@@ -39,42 +91,40 @@ class Intervals:
     scan: NDArray[np.int64]
     field: NDArray[np.int64]
     observation: NDArray[np.int64]
-    row: NDArray[np.int32]
+    integrations: _Integrations
+    place: NDArray[np.int32]
+    _kept: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.time_s)
 
+    def of_stretch(self, opened: Any, low: int, count: int) -> NDArray[np.int32]:
+        """Return the interval of each of ``count`` rows from ``low`` on, (count,).
 
-_KEYS = np.dtype([("observation", "i4"), ("scan", "i4"), ("field", "i4"), ("time", "f8")])
+        Not held for all rows of a table, of which there may be any number, but for the last
+        stretch asked for.
+        """
+        if self._kept.get("stretch") != (low, count):
+            lengths, keys = self.integrations.runs(opened, low, count)
+            which = np.searchsorted(self.integrations.keys, keys)
+            self._kept["stretch"] = low, count
+            self._kept["row"] = np.repeat(self.place[which], lengths)
+            self._kept[f"ends {low} {count}"] = self._kept["row"].min(), self._kept["row"].max()
+        return np.asarray(self._kept["row"])
 
+    def within(self, opened: Any, low: int, count: int, ends: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return which rows of a stretch are in the intervals from one up to another, (count,)."""
+        seen = self._kept.get(f"ends {low} {count}")
+        if seen is not None and (seen[1] < ends[0] or seen[0] >= ends[1]):
+            return np.zeros(count, bool)
+        row = self.of_stretch(opened, low, count)
+        return np.asarray((row >= ends[0]) & (row < ends[1]))
 
-def _integrations(opened: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Distinct (observation, scan, field, time) of a table, and the one of each row.
-
-    Rows of one integration follow each other in nearly every data set, so runs of equal keys
-    are found first and only they are sorted.
-    """
-    columns = {"scan": "SCAN_NUMBER", "time": "TIME"}
-    for key, subtable in (("observation", "OBSERVATION"), ("field", "FIELD")):
-        with open_table(opened.getkeyword(subtable).removeprefix("Table: ")) as rows:
-            if rows.nrows() > 1:  # otherwise every row has id 0
-                columns[key] = f"{subtable}_ID"
-    firsts, lengths = [], []
-    for low in range(0, opened.nrows(), _ROWS):
-        count = min(_ROWS, opened.nrows() - low)
-        keys = np.zeros(count, _KEYS)
-        for name, column in columns.items():
-            keys[name] = opened.getcol(column, low, count)
-        change = np.zeros(count, bool)
-        change[0] = True
-        for name in columns:
-            change[1:] |= keys[name][1:] != keys[name][:-1]
-        starts = np.flatnonzero(change)
-        firsts.append(keys[starts])
-        lengths.append(np.diff(np.append(starts, count)))
-    runs = np.concatenate(firsts)
-    unique, inverse = np.unique(runs, return_inverse=True)
-    return unique, np.repeat(inverse.astype(np.int32), np.concatenate(lengths))
+    def of_rows(self, opened: Any, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the interval of rows of one of `libs.tables.stretches`, (nrow,)."""
+        low = int(rows[0]) // tables.SLAB_ROWS * tables.SLAB_ROWS
+        count = min(tables.SLAB_ROWS, opened.nrows() - low)
+        return np.asarray(self.of_stretch(opened, low, count)[rows - low])
 
 
 def integration_s(time_s: NDArray[np.float64], scan: NDArray[np.int64]) -> float:
@@ -122,7 +172,8 @@ def find_intervals(
         As in `libs.calibration.SolveOptions`.
     combine_scan : bool
     """
-    keys, row = _integrations(opened)
+    integrations = _Integrations.of(opened)
+    keys = integrations.keys
     group = np.empty(len(keys), [(name, "i8") for name in ("observation", "scan", "field", "bin")])
     group["observation"], group["field"] = keys["observation"], keys["field"]
     group["scan"] = 0 if combine_scan else keys["scan"]
@@ -145,5 +196,6 @@ def find_intervals(
         scan=keys["scan"][first][order].astype(np.int64),
         field=keys["field"][first][order].astype(np.int64),
         observation=keys["observation"][first][order].astype(np.int64),
-        row=place[inverse.astype(np.int32)][row],
+        integrations=integrations,
+        place=place[inverse],
     )

@@ -22,7 +22,7 @@ from libs.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.ms_layout import read_layout
 from libs.provenance import entries_of
-from libs.row_blocks import RowBlock, data_desc_ids, read_block, row_blocks, write_block
+from libs.row_blocks import RowBlock, read_block, row_blocks, write_block
 from libs.solset import Solset, separation_rad
 from libs.tables import MsSummary, open_table
 
@@ -129,13 +129,12 @@ def correct_data(ms: Path, gains: DirectionGains, *, chunk_bytes: int = CHUNK_BY
     before = after = total = 0
     buffer: dict[str, Any] = {}
     with open_table(ms, write=True) as opened:
-        ddid = data_desc_ids(opened)
-        sizes = {}
-        for number in np.unique(ddid):
-            channels = len(layout.frequency_hz[layout.spw_of[int(number)]])
-            cells = channels * len(layout.corr_types[int(number)])
-            sizes[int(number)] = max(1, chunk_bytes // (cells * _CELL_BYTES))
-        for block in row_blocks(ddid, sizes):
+
+        def most_rows(number: int, rows: NDArray[np.int64]) -> int:
+            channels = len(layout.frequency_hz[layout.spw_of[number]])
+            return chunk_bytes // (channels * len(layout.corr_types[number]) * _CELL_BYTES)
+
+        for block in row_blocks(opened, most_rows):
             channel_hz = layout.frequency_hz[layout.spw_of[block.data_desc_id]]
             feeds = correlation_feeds(layout.corr_types[block.data_desc_id])
             found = _correct_block(opened, block, gains, channel_hz, feeds, weigh, buffer)
