@@ -124,7 +124,7 @@ class ClosureStats(Step):
                 "coherent_stations": seen,
                 "max_coherent_km": longest_km,
                 "station_coherent_fraction": len(seen) / max(1, len(stations.antenna)),
-                **map_grid(context, entry),
+                **map_grid(context, entry, lengths.max_coherent_m),
             },
         )
 

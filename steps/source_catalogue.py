@@ -16,10 +16,10 @@ from libs.closure import BaselineVisibilities
 from libs.closure_agreement import agreement
 from libs.component_model import ComponentModel, GaussianComponent, component_visibilities
 from libs.errors import InputError
-from libs.geometry import good_size
+from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
 from selfcal.context import Context
 from selfcal.options import Option
-from steps.imaging import auto_cell_arcsec
+from steps.imaging import COHERENT_LEAST_M, auto_cell_arcsec
 
 __all__ = [
     "CATALOGUE_OPTIONS",
@@ -32,6 +32,7 @@ __all__ = [
     "map_grid",
 ]
 
+LEAST_BEAMS = 16
 _QUERY_RADIUS_DEG = 0.05
 _LARGEST_PIXELS = 4096
 _LEAST_VISIBILITY = 1e-3
@@ -98,11 +99,13 @@ def describe(context: Context, entry: CatalogueEntry | None) -> str:
     return f"; {entry.name} in {name}: {state}, map of {entry.map_arcsec:.3g} arcsec"
 
 
-def map_grid(context: Context, entry: CatalogueEntry | None) -> dict[str, Any]:
+def map_grid(context: Context, entry: CatalogueEntry | None, coherent_m: float) -> dict[str, Any]:
     """Return metrics: the map's width, and its grid where nothing else has chosen one.
 
-    The width is that of `libs.catalogue_entry.find_entry`, else the option ``map_size``. A size
-    in the config, or one that an image of the field has chosen, stays.
+    The width is that of `libs.catalogue_entry.find_entry`, else the option ``map_size``. The
+    first images, of the baselines at which the source is coherent, may have beams nearly as wide:
+    the grid then has some `LEAST_BEAMS` of them, without which CLEAN finds neither the noise nor
+    the source's edge. A size in the config, or one that an image of the field has chosen, stays.
     """
     width = entry.map_arcsec if entry else float(context.options["map_size"])
     if not width:
@@ -113,7 +116,10 @@ def map_grid(context: Context, entry: CatalogueEntry | None) -> dict[str, Any]:
     cell = context.settings["cell"]
     if cell == "auto":
         cell = context.metric("cell_arcsec") or auto_cell_arcsec(context)
-    size = good_size(min(width / cell, _LARGEST_PIXELS), least=128)
+    wavelength_m = SPEED_OF_LIGHT_M_S / float(context.metric("min_frequency_hz"))
+    beam_arcsec = wavelength_m / max(coherent_m, COHERENT_LEAST_M) * ARCSEC_PER_RAD
+    wanted = max(width, LEAST_BEAMS * beam_arcsec)
+    size = good_size(min(wanted / cell, _LARGEST_PIXELS), least=128)
     return {**found, "cell_arcsec": cell, "imsize": [size, size]}
 
 

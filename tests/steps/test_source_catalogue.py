@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from libs.uvw import lm_to_radec
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model
-from steps.source_catalogue import closure_chi2
+from steps.source_catalogue import closure_chi2, map_grid
 from tests.steps.fake_tools import Looks, make_run
 
 ARCSEC = math.pi / 180 / 3600
@@ -224,3 +225,14 @@ def test_a_survey_is_asked_about_the_phase_centre(
     assert results["initial_model"].metrics["model_flux_jy"] == pytest.approx(1.0), "mJy"
     with pytest.raises(StepFailed, match="first did not answer"):
         start(tmp_path, **{"closure_stats.catalogue": "first"})
+
+
+@pytest.mark.parametrize(("coherent_m", "pixels"), [(2e6, 128), (200e3, 864), (0.0, 2160)])
+def test_the_map_has_many_beams_of_the_coherent_baselines(coherent_m: float, pixels: int) -> None:
+    """At 120 MHz a beam of 200 km is 2.58 arcsec; less than 80 km are not imaged."""
+    metrics = {"cell_arcsec": 0.05, "min_frequency_hz": 119.9169832e6}
+    context: Any = SimpleNamespace(
+        options={"map_size": 5.0}, settings={"imsize": "auto", "cell": "auto"}, metric=metrics.get
+    )
+    found = map_grid(context, None, coherent_m)
+    assert found == {"map_arcsec": 5.0, "cell_arcsec": 0.05, "imsize": [pixels, pixels]}
