@@ -68,6 +68,7 @@ def judge(
     *,
     amplitude: bool = False,
     expected_flux: float = 1.0,
+    flux_known: bool = False,
     closure_chi2: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
@@ -83,6 +84,9 @@ def judge(
     expected_flux : float
         By what factor the amplitudes themselves say the flux changes in a naturally weighted
         image (`libs.flux_scale.flux_factor`); what lies between 1 and that is no drift.
+    flux_known : bool
+        Stations of known amplitudes fix the flux scale of the new image (`hold_flux_scale`):
+        neither its flux nor its noise in Jy is compared with that of the best.
     closure_chi2 : (float, float), optional
         Reduced chi2 of the new and of the best image's model against the closure quantities of
         the data (`libs.closure_agreement`). Station gains cannot touch these, so an image that
@@ -99,10 +103,11 @@ def judge(
         return Verdict(False, f"the image has no {', '.join(unknown)}")
     change = {name: _change(new[name], best[name]) for name in _COMPARED}
     faults = []
-    closer = False
+    closer, rescaled = False, flux_known
     if closure_chi2 is not None:
         closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
         closer = closure < -limits.closure_fall
+        rescaled = rescaled or closer
         if not closure <= limits.closure_rise:
             faults.append("closure chi2 rose {1:.3g} -> {0:.3g}".format(*closure_chi2))
     asked = (("snr", "SNR"),) if closer else (("snr", "SNR"), ("near_field_snr", "near-field SNR"))
@@ -116,7 +121,7 @@ def judge(
             f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
         )
     noisier = change["rms_jy_beam"] > limits.rms_rise and change["snr"] < change["rms_jy_beam"]
-    if noisier and not closer:
+    if noisier and not rescaled:
         faults.append(f"rms rose {change['rms_jy_beam']:+.1%}")
     if change["beam_area_arcsec2"] > limits.beam_growth:
         faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
@@ -124,11 +129,11 @@ def judge(
     error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
     fell = change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy
-    if fell and not closer:
+    if fell and not rescaled:
         faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
     drift = _outside(change["total_flux_jy"], expected_flux - 1)
     drifts = amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0
-    if drifts and not closer:
+    if drifts and not rescaled:
         faults.append(f"total flux changed {change['total_flux_jy']:+.1%} for that little SNR")
     summary = (
         f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
@@ -137,7 +142,7 @@ def judge(
     if closure_chi2 is not None:
         summary += ", closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
     warnings = []
-    if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
+    if amplitude and not flux_known and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings.append(
             f"the amplitude round changed the total flux by {change['total_flux_jy']:+.1%}"
         )

@@ -91,6 +91,13 @@ class Trial:
     model_from: str
 
 
+def _closer(metrics: Mapping[str, Any]) -> float:
+    """By what fraction the chi2 of the closure quantities fell, what is below 1 left aside."""
+    if "closure_chi2_before" not in metrics:
+        return 0.0
+    return 1 - max(metrics["closure_chi2"], 1.0) / max(metrics["closure_chi2_before"], 1.0)
+
+
 class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
@@ -128,7 +135,7 @@ class GainRound(Step):
                 accepted = accepted or result
                 break
             warnings += [result.metrics["warning"]] if "warning" in result.metrics else []
-            gained = result.metrics["snr"] / best.metrics["snr"] - 1
+            gained = max(result.metrics["snr"] / best.metrics["snr"] - 1, _closer(result.metrics))
             accepted = result
             best = Best(result.metrics, result.products, result.tables)
             if gained < context.options["min_cycle_gain"]:
@@ -343,6 +350,7 @@ class GainRound(Step):
                 amplitude=self.amplitude,
                 expected_flux=solve_metrics(trial.solved)["flux_factor"]
                 / best.metrics.get("flux_factor", 1.0),
+                flux_known=self.amplitude and options["flux_from"] == "sites",
                 closure_chi2=(closure["closure_chi2"], closure["closure_chi2_before"])
                 if "closure_chi2_before" in closure
                 else None,
