@@ -55,7 +55,7 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
         planned: list[Application] = []
         for label, entry in targets.items():
             folder = workdir / entry["workdir"]
-            why = _why_not(entry) or _not_of(folder, to, targets, workdir)
+            why = _why_not(entry, folder) or _not_of(folder, to, targets, workdir)
             if why:
                 yield f"{label}: {why}"
                 continue
@@ -67,11 +67,14 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
             yield f"{work.workdir.name}: {apply_planned(work)}"
 
 
-def _why_not(entry: Mapping[str, Any]) -> str:
+def _why_not(entry: Mapping[str, Any], folder: Path) -> str:
     """Why a target has nothing to apply; empty when it has."""
-    if entry["status"] == "failed":
+    path = folder / "summary.json"
+    if entry["status"] == "failed" or not path.exists():
         return "failed, nothing is applied"
-    return "" if entry["tables"] else f"{entry['status']}, there is nothing to apply"
+    # its own, which is newer where the target was run by itself since
+    found = json.loads(path.read_text())
+    return "" if found["tables"] else f"{found['status']}, there is nothing to apply"
 
 
 def _not_of(folder: Path, to: str | None, targets: Mapping[str, Any], workdir: Path) -> str:

@@ -1,0 +1,138 @@
+"""Several targets: what each is run with, and what comes of them when some fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import auto_selfcal
+from libs.errors import ConfigError
+from reports.targets_report import finish_targets
+from selfcal.settings import build_settings
+from steps import STEPS, targets_command
+from steps.targets_command import TargetsFailed, plan_targets, run_targets
+from tests.libs.small_ms import make_ms
+
+STEP_NAMES = ["startup", "test_image", "p0"]
+FAKE = Path(__file__).with_name("fake_target_run.py")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(targets_command, "_COMMAND", FAKE)
+    monkeypatch.chdir(tmp_path)
+    make_ms(tmp_path / "a.ms", fields=("A 1", "B", "C"), scans=3)
+    return {"vis": "a.ms", "workdir": "work", "targets": "all", "steps": STEP_NAMES,
+            "cell": "1arcsec", "overrides": {"p0": {"solint": "30s"}}}  # fmt: skip
+
+
+def tasks_of(config: dict[str, Any], *words: str) -> tuple[list[Any], Any]:
+    arguments = auto_selfcal._run_parser().parse_args(words)
+    settings = build_settings(config, None, {}, list(STEPS))
+    return plan_targets(arguments, config, settings), settings
+
+
+def run(config: dict[str, Any], *words: str) -> dict[str, Any]:
+    tasks, settings = tasks_of(config, *words)
+    settings.workdir.mkdir(exist_ok=True)
+    run_targets(tasks, settings, finish_targets)
+    return dict(json.loads((settings.workdir / "summary.json").read_text()))
+
+
+def test_each_target_is_a_run_of_its_own(config: dict[str, Any], tmp_path: Path) -> None:
+    summary = run(config)
+    assert summary["status"] == "improved" and list(summary["targets"]) == ["A_1", "B", "C"]
+    assert summary["targets"]["B"]["final"]["snr"] == 101.0
+    assert summary["targets"]["B"]["workdir"] == "targets/B"
+    assert summary["warnings"] == ["A_1: loud", "B: loud", "C: loud"]
+    written = yaml.safe_load((tmp_path / "work/targets/A_1/config.yaml").read_text())
+    assert written == {
+        "vis": [str(tmp_path / "a.ms")], "workdir": str(tmp_path / "work/targets/A_1"),
+        "field": "0", "spw": "", "quiet": False, "steps": STEP_NAMES, "cell": "1arcsec",
+        "overrides": {"p0": {"solint": "30s"}},
+    }  # fmt: skip
+
+
+def test_what_the_command_line_says_goes_to_every_run(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    words = ["--from", "p0", "--restart", "--set", "p0.minsnr=3", "--set", "cell=2arcsec"]
+    run(config, *words)
+    for label in ("A_1", "B", "C"):
+        asked = json.loads((tmp_path / f"work/targets/{label}/asked.json").read_text())
+        assert asked == ["--from=p0", "--restart", "--set", "p0.minsnr=3"]
+
+
+def test_a_target_that_fails_is_named_and_the_others_go_on(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config)
+    with pytest.raises(TargetsFailed) as caught:
+        run({**config, "refant": "1"})
+    said = str(caught.value)
+    assert said.startswith("1 of 3 targets failed; B: step p0 failed: the imager died")
+    summary = json.loads((tmp_path / "work/summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert summary["counts"] == {"improved": 2, "unchanged": 0, "failed": 1}
+    assert "final" not in summary["targets"]["B"], "that of the start before is not this one's"
+    assert "final" in summary["targets"]["C"]
+    table = capsys.readouterr().out
+    assert "B: failed; step p0 failed" in table and "A_1     C     improved" in table
+    assert run(config)["status"] == "improved", "the same command again"
+
+
+def test_a_crash_is_told_by_its_last_line(config: dict[str, Any]) -> None:
+    with pytest.raises(TargetsFailed, match=r"broke off: .*\(RuntimeError: something nobody"):
+        run({**config, "refant": "crash"})
+
+
+def test_all_fail(config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(TargetsFailed, match="3 of 3"):
+        run({**config, "refant": "0+1+2"})
+    report = (tmp_path / "work/report.html").read_text()
+    assert "3 of 3 targets failed" in report and "the imager died" in report
+
+
+def test_field_and_targets_contradict_each_other(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="both field and targets"):
+        tasks_of({**config, "field": "0"})
+
+
+def test_an_unknown_place_to_run(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="unknown cluster 'cloud'"):
+        tasks_of({**config, "cluster": "cloud"})
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def command(config: dict[str, Any], *words: str) -> int:
+    path = Path("many.yaml")
+    path.write_text(yaml.safe_dump(config))
+    return auto_selfcal.main([str(path), *words])
+
+
+def test_exit_codes(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(config) == 0
+    assert command({**config, "refant": "2"}) == 1
+    assert "selfcal: 1 of 3 targets failed; C: step p0" in capsys.readouterr().err
+    assert command({**config, "targets": ["D"]}) == 2
+    assert command(config, "--from", "p9") == 2
+    assert "unknown step for --from 'p9'" in capsys.readouterr().err
+    assert command({**config, "targets": "", "cluster": "local:2"}) == 2
+    assert "shares out targets, and none are named" in capsys.readouterr().err
+
+
+def test_lists_and_plans_write_nothing(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(config, "--list") == 0
+    text = capsys.readouterr().out
+    assert text.count("not run yet") == 9 and "== targets/A_1: A 1, band C" in text
+    assert command(config, "--dry-run", "--until", "startup") == 0
+    assert capsys.readouterr().out.count("startup           run    not run yet") == 3
+    assert not (tmp_path / "work").exists()
