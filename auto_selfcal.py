@@ -302,6 +302,7 @@ def command_init(argv: Sequence[str]) -> int:
 
 def command_report(argv: Sequence[str]) -> int:
     """``report WORKDIR``: draw the figures and write report.html anew."""
+    from reports.field_report import write_field_report
     from reports.html import write_report
     from reports.targets_report import write_targets_report
     from steps.apply_targets import has_targets
@@ -311,7 +312,10 @@ def command_report(argv: Sequence[str]) -> int:
     )
     parser.add_argument("workdir")
     workdir = Path(parser.parse_args(argv).workdir)
-    print((write_targets_report if has_targets(workdir) else write_report)(workdir))
+    if (workdir / "sources.json").exists():
+        print(write_field_report(workdir))
+    else:
+        print((write_targets_report if has_targets(workdir) else write_report)(workdir))
     return 0
 
 

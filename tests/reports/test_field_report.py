@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from auto_selfcal import command_report
 from libs.errors import InputError
 from reports.field_report import field_map, write_field_report
 
@@ -48,6 +49,29 @@ def test_the_page_names_every_source(workdir: Path) -> None:
     assert "data:image/png;base64," in text
     assert "1 of 4 sources calibrated, 1 left with the solutions of others, 1 failed" in text
     assert (workdir / "plots" / "field.png").stat().st_size > 5000
+
+
+def test_a_source_leads_to_the_report_of_the_look_that_holds(workdir: Path) -> None:
+    summary = json.loads((workdir / "summary.json").read_text())
+    summary["sources"][1]["image"] = "run/images/l1/a.fits"
+    summary["sources"][2]["image"] = "again/run/images/l1/a.fits"
+    (workdir / "summary.json").write_text(json.dumps(summary))
+    for name in ("dull/run", "broken/run", "broken/again/run"):
+        folder = workdir / "sources" / name
+        folder.mkdir(parents=True)
+        (folder / "report.html").touch()
+    text = write_field_report(workdir).read_text()
+    for name, there in (("dull/run", 1), ("broken/run", 0), ("broken/again/run", 1)):
+        assert text.count(f'href="sources/{name}/report.html"') == there, name
+
+
+def test_the_report_command_knows_a_field(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workdir / "sources.json").write_text("[]")
+    assert command_report([str(workdir)]) == 0
+    assert "reason of broken" in (workdir / "report.html").read_text()
+    assert capsys.readouterr().out.strip() == str(workdir / "report.html")
 
 
 @pytest.mark.parametrize("number", [1, 4])
