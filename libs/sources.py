@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import numpy as np
 from libs.casa import demo_data
 from libs.errors import ConfigError, InputError
 from libs.ms_view import read_view
+from libs.row_choice import RowChoice, choose_fields
 from libs.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes
 from libs.uvh5 import group_parts, is_uvh5, read_header
+from libs.window_match import parse_windows
 
 __all__ = [
     "DEMOS",
@@ -305,11 +308,18 @@ def summarise_source(source: Source) -> MsSummary:
         return summarise(view.path)
 
 
-def copy_size_bytes(source: Source) -> int:
-    """Estimate the size of the working copy of all fields and windows, bytes.
+def copy_size_bytes(source: Source, field: str = "", spw: str = "") -> int:
+    """Estimate the size of the working copy, bytes.
 
     DATA, MODEL_DATA and CORRECTED_DATA uncompressed, weight spectra, flags and three flag
     versions, subtables, and what importing UVFITS or uvh5 needs on the way.
+
+    Parameters
+    ----------
+    source : Source
+    field, spw : str
+        Selections in CASA's syntax. Of a measurement set only the rows of fields by id or name
+        and of windows by number are counted; where they are selected otherwise, all.
     """
     if source.kind == "uvh5":
         headers = [read_header(path) for path in source.parts]
@@ -332,8 +342,26 @@ def copy_size_bytes(source: Source) -> int:
     subtables = sum(
         tree_bytes(entry) for entry in source.path.iterdir() if (entry / "table.dat").exists()
     )
-    with read_view(source.path, subtables=False) as view:
-        return _ms_bytes(view.path) + subtables
+    with read_view(source.path, subtables=bool(field or spw)) as view:
+        return _ms_bytes(view.path, _selected(view.path, field, spw)) + subtables
+
+
+def _selected(view: Path, field: str, spw: str) -> RowChoice:
+    """The rows of a selection; all of those of what is selected in another way."""
+    fields = descriptions = None
+    if field:
+        if re.fullmatch(r"[\d, ]+", field):
+            fields = frozenset(int(word) for word in field.split(",") if word.strip())
+        else:
+            with suppress(ConfigError):
+                fields = choose_fields(view, field)
+    if spw:
+        with open_table(f"{view}::DATA_DESCRIPTION") as opened:
+            spw_of = opened.getcol("SPECTRAL_WINDOW_ID").tolist()
+        with suppress(ConfigError):
+            windows = parse_windows(spw, 1 + max(spw_of))
+            descriptions = frozenset(i for i, window in enumerate(spw_of) if window in windows)
+    return RowChoice(fields, descriptions)
 
 
 def _visibility_bytes(visibilities: int, rows: int) -> int:
@@ -342,12 +370,13 @@ def _visibility_bytes(visibilities: int, rows: int) -> int:
     return visibilities * (3 * 8 + spectra + flags) + rows * row + fixed
 
 
-def _ms_bytes(path: Path) -> int:
+def _ms_bytes(path: Path, choice: RowChoice) -> int:
     column = "DATA"
     with open_table(path) as opened:
         if column not in opened.colnames():
             column = "CORRECTED_DATA"
-        visibilities, total_rows = 0, opened.nrows()
-        for _, rows in row_pieces(opened, (column,)):
+        visibilities = total_rows = 0
+        for _, rows in row_pieces(opened, (column,), where=choice):
             visibilities += len(rows) * np.size(opened.getcell(column, int(rows[0])))
+            total_rows += len(rows)
     return _visibility_bytes(visibilities, total_rows)

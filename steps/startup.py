@@ -67,7 +67,8 @@ class Startup(Step):
         for name in folders:
             (context.workdir / name).mkdir(exist_ok=True)
         (context.workdir / "solutions.h5").unlink(missing_ok=True)
-        size = sum(ingest.copy_size_bytes(source) for source in sources)
+        chosen = [context.settings[name] for name in ("field", "spw")]
+        size = sum(ingest.copy_size_bytes(source, *chosen) for source in sources)
         context.progress.activity(f"working copy of {size / GIB:.2f} GiB")
         ingest.check_disk(context.workdir, int(size * context.options["disk_factor"]))
         for old in (context.workdir / "data").iterdir():
@@ -91,7 +92,7 @@ class Startup(Step):
                 names = ", ".join(summary.field[number] for number in summary.fields_used)
                 raise ConfigError(
                     f"the selection holds {len(summary.fields_used)} fields: {names}",
-                    "name one with field = ...; each target is a run of its own",
+                    "name one with field = ..., or several with targets = [...]",
                 )
             copies.append(copy)
             used.append(summary)

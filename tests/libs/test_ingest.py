@@ -152,6 +152,17 @@ def test_identity_changes_with_the_data_and_not_by_reading(ms: Path) -> None:
 # the disk
 
 
+def test_only_rows_that_are_selected_need_room(tmp_path: Path) -> None:
+    ms = make_ms(tmp_path / "a.ms", fields=("one", "two"), scans=2, times=400, antennas=9)
+    (source,) = ingest.resolve_inputs(str(ms))
+    whole = ingest.copy_size_bytes(source)
+    rows = (whole - ingest.copy_size_bytes(source, "7")) / 2
+    assert rows > 1e6
+    for field, spw, share in (("1", "", 1), ("two", "", 1), ("0,1", "0:2~5", 2), ("t*", "", 2)):
+        left = ingest.copy_size_bytes(source, field, spw)
+        assert left == pytest.approx(whole - (2 - share) * rows, rel=1e-3)
+
+
 def test_a_full_disk_is_told_with_need_and_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
