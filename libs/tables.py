@@ -354,6 +354,8 @@ def _subtable_facts(path: Path) -> dict[str, Any]:
 def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[str, NDArray[Any]]:
     """Return columns of all rows, or of those of some baselines where there are millions of rows.
 
+    What is returned grows with the length of the observation only, not with the antennas.
+
     Parameters
     ----------
     opened : casacore table
@@ -374,6 +376,8 @@ def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[
         pair = ends[0] * 2**32 + ends[1]
         if chosen is None and opened.nrows() > SLAB_ROWS:
             pairs = np.unique(pair)
+            # no more than SLAB_ROWS rows in all, where one baseline has fewer
+            most = max(1, min(most, SLAB_ROWS * len(pairs) // opened.nrows()))
             chosen = pairs[np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))]
         for name in names:
             values = opened.getcol(name, low, count)

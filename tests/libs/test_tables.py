@@ -239,6 +239,7 @@ def test_slabs_of_a_large_table_miss_nothing(
         pairs = set(zip(some["ANTENNA1"].tolist(), some["ANTENNA2"].tolist(), strict=True))
         assert len(pairs) == 2
         np.testing.assert_array_equal(np.unique(some["TIME"]), np.unique(times))
+        assert len(sample_baselines(opened, ("TIME",), most=10)["TIME"]) <= 17, "rows of a slab"
         few = stamp_spacing_s(opened, ("ANTENNA1", "ANTENNA2"), most_rows=len(times) // 2)
         assert few == pytest.approx(spacing)
 
