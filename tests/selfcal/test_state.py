@@ -143,6 +143,22 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
         pass
 
 
+def test_a_holder_that_is_about_to_go_is_waited_for(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from selfcal.state import hold_workdir\n"
+        "with hold_workdir(Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="in use"), hold_workdir(tmp_path, wait_s=0.1):
+            pass
+        with hold_workdir(tmp_path, wait_s=60):
+            pass
+
+
 def test_work_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

@@ -118,6 +118,9 @@ def command(config: dict[str, Any], *words: str) -> int:
 
 def test_exit_codes(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert command(config) == 0
+    Path("work/report.html").unlink()
+    assert auto_selfcal.main(["report", "work"]) == 0
+    assert "improved 3 of 3 targets" in Path("work/report.html").read_text()
     assert command({**config, "refant": "2"}) == 1
     assert "selfcal: 1 of 3 targets failed; C: step p0" in capsys.readouterr().err
     assert command({**config, "targets": ["D"]}) == 2
