@@ -14,7 +14,7 @@ from libs.simulate import Observation, Source, SpectralWindow, StationErrors, si
 from libs.simulated_ms import create_ms
 from libs.tables import open_table
 
-ARRAY = load_configuration("vla.a").thinned(10)
+ARRAY = load_configuration("vla.a").thinned(20)
 WINDOWS = (SpectralWindow(5.0e9, 64e6, 4), SpectralWindow(9.0e9, 64e6, 4))  # C and X
 START_S = 5.07e9
 INTEGRATION_S = 10.0
@@ -41,7 +41,7 @@ FIELDS = (
 def make_fields_ms(
     path: Path, fields: tuple[FieldMade, ...] = FIELDS, *, integrations: int = 18, seed: int = 1
 ) -> Path:
-    """Make it: one scan of each field after the other, each with phases off by 60 deg rms."""
+    """Make it: one scan of each field after the other, each with phases off by 30 deg rms."""
     span_s = integrations * INTEGRATION_S
     create_ms(
         path, ARRAY, WINDOWS, ("RR", "LL"), fields[0].name, _radians(fields[0]),
@@ -67,7 +67,7 @@ def _simulate(part: Path, made: FieldMade, start_s: float, span_s: float, seed: 
         noise_jy=0.02, field=made.name,
     )  # fmt: skip
     sky = [Source(made.flux_jy)] if made.flux_jy else []
-    simulate(part, observation, sky, StationErrors(phase_offset_deg=60.0), seed=seed, perfect=False)
+    simulate(part, observation, sky, StationErrors(phase_offset_deg=30.0), seed=seed, perfect=False)
 
 
 def _append(path: Path, part: Path, made: FieldMade, number: int) -> None:
