@@ -176,6 +176,8 @@ def _pipeline(
     context = Context(settings, workdir, tools, progress)
     state = State(workdir)
 
+    last_round = next((step.name for step in reversed(steps) if step.from_template), "")
+
     def setup(context: Context) -> tuple[str, str]:
         return str(context.metric("instrument", "")), str(context.metric("band", ""))
 
@@ -186,6 +188,8 @@ def _pipeline(
             drawer.prepare()
         if drawer and result.gains:
             drawer.round_done(step.name)
+        if drawer and step.name == last_round:
+            drawer.rounds_over()
 
     return Pipeline(steps, context, state, setup=setup, after=after)
 

@@ -43,6 +43,10 @@ class Drawer:
         """Have the figures of a round drawn."""
         self._tell({"round": step})
 
+    def rounds_over(self) -> None:
+        """Have the figures drawn that are likely to stay as they are now."""
+        self._tell({"ahead": True})
+
     def prepare(self) -> None:
         """Start the program, so that it is ready when a round is done."""
         self._tell({})
@@ -54,6 +58,8 @@ class Drawer:
                 from reports.html import write_report
 
                 write_report(self.workdir, progress)
+            elif self.process is not None:
+                self.process.kill()  # it is done, and need not end in good order
         finally:
             self.close()
 
@@ -121,7 +127,7 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
     """Draw what the lines of ``orders`` ask for, until they end."""
     # the run decides when this ends, also when the user interrupts it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from reports.drawings import Drawing, draw_round
+    from reports.drawings import Drawing, draw_ahead, draw_round
     from reports.html import write_report
     from reports.records import read_run
 
@@ -135,6 +141,8 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
         try:
             if "round" in order:
                 drawn |= draw_round(read_run(workdir), order["round"])
+            if "ahead" in order:
+                drawn |= draw_ahead(read_run(workdir))
             if "report" in order:
                 # nothing else runs any more; this program has no threads and may be forked
                 cores = min(4, os.cpu_count() or 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from reports.style import format_number, format_quantity, save_figure
 from reports.summary_figure import summary_figure
 from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
 
-__all__ = ["Drawing", "comparable_steps", "draw_all", "draw_round"]
+__all__ = ["Drawing", "comparable_steps", "draw_ahead", "draw_all", "draw_round"]
 
 UNTOUCHED = "Untouched data"
 
@@ -70,7 +70,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A figure that is to be drawn; ``draw`` may find that there is nothing to show."""
+    """A figure that is to be drawn; ``draw`` may find that there is nothing to show.
+
+    ``inputs`` is all that it shows, where what comes after the rounds seldom changes that.
+    """
 
     name: str
     title: str
@@ -78,6 +81,17 @@ class _Plan:
     kind: str
     step: str
     draw: Callable[[], Figure | list[Figure] | None]
+    inputs: Callable[[], object] | None = None
+
+    @cached_property
+    def token(self) -> str:
+        """What tells this figure from others, and from itself with other contents."""
+        if self.inputs is None:
+            return self.name
+        try:
+            return f"{self.name} {(self.title, self.alt, self.inputs())!r}"
+        except _FAILURES:  # drawing it will say why
+            return f"{self.name} unknown"
 
 
 def draw_all(
@@ -94,7 +108,7 @@ def draw_all(
     progress : callable or None
         Told what is being drawn.
     drawn : mapping of str to sequence of Drawing, optional
-        Figures that need not be drawn again, by name: see `draw_round`.
+        Figures that need not be drawn again, by token: see `draw_round` and `draw_ahead`.
     workers : int
         Processes that draw side by side; more than one only where this one may be forked.
 
@@ -109,9 +123,9 @@ def draw_all(
     problems: list[str] = []
     known = drawn or {}
     plans = list(_plans(run))
-    made = _drawn_by([plan for plan in plans if plan.name not in known], run, progress, workers)
+    made = _drawn_by([plan for plan in plans if plan.token not in known], run, progress, workers)
     for plan in plans:
-        found = known[plan.name] if plan.name in known else next(made)
+        found = known[plan.token] if plan.token in known else next(made)
         if isinstance(found, str):
             problems.append(found)
         else:
@@ -155,7 +169,7 @@ def _tried(plan: _Plan, run: Run) -> list[Drawing] | str:
 
 
 def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
-    """Draw the figures that nothing after a round can change, by name: those of its gains.
+    """Draw the figures that nothing after a round can change, by token: those of its gains.
 
     What cannot be drawn is left to `draw_all`, which says why.
     """
@@ -163,7 +177,22 @@ def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
     for row in run.rounds:
         for plan in _round_plans(run, row) if row.step == step else ():
             try:
-                drawn[plan.name] = _draw(plan, run)
+                drawn[plan.token] = _draw(plan, run)
+            except _FAILURES:
+                logger.warning("figure %s not drawn yet", plan.name, exc_info=True)
+    return drawn
+
+
+def draw_ahead(run: Run) -> dict[str, list[Drawing]]:
+    """Draw the figures that what comes after the rounds seldom changes, by token.
+
+    `draw_all` draws them again where it does. What cannot be drawn is left to it as well.
+    """
+    drawn: dict[str, list[Drawing]] = {}
+    for plan in _plans(run):
+        if plan.inputs is not None:
+            try:
+                drawn[plan.token] = _draw(plan, run)
             except _FAILURES:
                 logger.warning("figure %s not drawn yet", plan.name, exc_info=True)
     return drawn
@@ -208,6 +237,7 @@ def _closure_plans(run: Run) -> Iterator[_Plan]:
                 "blue is above what noise reaches, which the dashes and ticks mark.",
                 "Coherence of closure phases against baseline length, and of each station. "
                 + row.reason, "closure", row.step, partial(closure_figure, records),
+                partial(_product_stamps, run, row),
             )  # fmt: skip
 
 
@@ -250,6 +280,24 @@ class _RunImages:
     def zoom(self) -> Box | None:
         return zoom_box(self.panels)
 
+    def shown(self, panels: Sequence[Panel]) -> object:
+        """All that some panels in the common scale and region depend on."""
+        return panels, self.scale, self.zoom, [_panel_stamps(panel) for panel in panels]
+
+
+def _stamps(paths: Iterable[Path | None]) -> list[tuple[int, int]]:
+    """Sizes and times of files."""
+    found = [path.stat() for path in paths if path is not None]
+    return [(stat.st_size, stat.st_mtime_ns) for stat in found]
+
+
+def _product_stamps(run: Run, row: StepRow) -> list[tuple[int, int]]:
+    return _stamps(run.file(path) for path in row.products.values())
+
+
+def _panel_stamps(panel: Panel) -> list[tuple[int, int]]:
+    return _stamps((panel.image, panel.residual, panel.mask))
+
 
 def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterator[_Plan]:
     """Plan the figures of the whole run."""
@@ -272,6 +320,7 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "history", "The image after every step: one colour scale, one region.",
             "Thumbnails of the image after " + ", ".join(panel.label for panel in panels),
             "history", "", lambda: image_history(panels, images.scale),
+            lambda: images.shown(panels),
         )  # fmt: skip
     if steps:
         yield _Plan(
@@ -301,6 +350,7 @@ def _image_plan(row: StepRow, panel: Panel, images: _RunImages, comparable: bool
     return _Plan(
         f"images_{row.step}", f"Image and residual of {row.step}, {scale}.",
         f"Image and residual of {row.step}. {panel.caption}", "images", row.step, draw,
+        lambda: images.shown([panel]) if comparable else (panel, _panel_stamps(panel)),
     )  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
 from libs.errors import InputError
 from reports.drawer import Drawer
+from reports.drawings import draw_ahead, draw_all
 from reports.html import write_report
+from reports.records import read_run
 from tests.reports.fake_run import make_run
 
 
@@ -28,12 +32,34 @@ def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
     drawer.prepare()
     drawer.round_done("p0")
     drawer.round_done("ap1")
+    drawer.rounds_over()
     drawer.write_report(told.append)
     assert figures(workdir) == expected
     written = (workdir / "report.html").read_text()
     assert re.sub(r"[\d-]{10} \d\d:\d\d", "", written) == re.sub(r"[\d-]{10} \d\d:\d\d", "", page)
     assert told and not any("phase_p0" in text for text in told), "drawn when the round was done"
+    assert not any("images_p0" in text for text in told), "drawn when the rounds were over"
     assert drawer.process is None
+
+
+def test_what_changes_after_the_rounds_is_drawn_again(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    before = draw_ahead(read_run(workdir))
+    assert before and set(before) == set(draw_ahead(read_run(workdir)))
+    image = workdir / read_run(workdir).rounds[0].products["image"]
+    with fits.open(image, mode="update") as hdus:
+        hdus[0].data *= 2
+    os.utime(image, ns=(1, 1))
+    after = draw_ahead(read_run(workdir))
+    names = [{token.partition(" ")[0] for token in drawn} for drawn in (before, after)]
+    assert names[0] == names[1]
+    same = {token.partition(" ")[0] for token in set(before) & set(after)}
+    assert {"history", "images_p0"} <= names[0] - same
+    told: list[str] = []
+    drawings, _ = draw_all(read_run(workdir), told.append, before)
+    assert any("images_p0" in text for text in told)
+    assert not any(f"drawing {name}" in told for name in same)
+    assert {drawing.path.stem for drawing in drawings} >= names[0]
 
 
 def test_a_program_that_dies_costs_no_report(tmp_path: Path) -> None:
