@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.caltable import read_solutions
 from libs.caltable_writer import write_caltable
-from libs.flux_scale import flux_factor, hold_flux_scale, mean_pair_product
+from libs.flux_scale import flux_factor, hold_flux_scale, mean_pair_product, sharing_a_site
 from libs.solutions import GainSolutions
 from libs.tables import open_table
 from tests.libs.small_ms import TIME0_S, make_ms
@@ -204,3 +204,23 @@ def test_without_solutions_no_flux_changes(tmp_path: Path, ms: Path) -> None:
     gain = np.full((4, 1, 6, 2), 1.5 + 0j)
     write_caltable(table, solutions(gain, np.ones(gain.shape, bool)), ms)
     assert flux_factor(table) == 1.0
+
+
+def test_stations_of_known_amplitudes_alone_fix_the_scale(
+    tmp_path: Path, ms: Path, rng: np.random.Generator
+) -> None:
+    table = tmp_path / "ap.gcal"
+    gain = random_gains(rng, 4, 1, 6, 2)
+    known = np.array([False, True, False, False, True, True])
+    gain[:, :, known] *= 1.5 / np.abs(gain[:, :, known])
+    write_caltable(table, solutions(gain), ms)
+    assert hold_flux_scale(table, known)[0] == pytest.approx(1.5, rel=1e-6)
+    after = np.abs(read_solutions(table, ms).gain)
+    np.testing.assert_allclose(after[:, :, known], 1, rtol=1e-6)
+    np.testing.assert_allclose(after, np.abs(gain) / 1.5, rtol=1e-6)
+
+
+def test_stations_that_share_a_site() -> None:
+    position_m = np.array([[0, 0, 0], [0, 9e3, 0], [0, 0, 5e6], [5e6, 0, 0], [5e6, 0, 11e3]])
+    assert sharing_a_site(position_m).tolist() == [True, True, False, False, False]
+    assert not sharing_a_site(position_m[:1]).any()

@@ -164,3 +164,48 @@ def test_a_flux_that_the_amplitudes_explain_is_no_drift() -> None:
     assert not judge(heavy, BEST, amplitude=True, expected_flux=1.07).accepted
     assert not judge(heavy, BEST, amplitude=True, expected_flux=0.92).accepted
     assert judge(changed(total_flux_jy=1.0), BEST, amplitude=True, expected_flux=1.08).accepted
+
+
+def test_a_round_whose_image_agrees_better_with_closures_may_change_flux_and_noise() -> None:
+    brighter = changed(rms_jy_beam=1.8, peak_jy_beam=1.9, total_flux_jy=1.8, near_field_snr=0.9)
+    assert not judge(brighter, BEST, amplitude=True).accepted
+    assert not judge(brighter, BEST, amplitude=True, closure_chi2=(1.95, 2.0)).accepted
+    verdict = judge(brighter, BEST, amplitude=True, closure_chi2=(1.3, 2.0))
+    assert verdict.accepted
+    assert "closure chi2 2 -> 1.3" in verdict.reason
+    assert verdict.warnings, "the flux is said all the same"
+    noisier = {**brighter, "snr": 900.0}
+    assert not judge(noisier, BEST, amplitude=True, closure_chi2=(1.3, 2.0)).accepted
+    blurred = {**brighter, "beam_area_arcsec2": 2.2}
+    assert not judge(blurred, BEST, amplitude=True, closure_chi2=(1.3, 2.0)).accepted
+
+
+@pytest.mark.parametrize("amplitude", [False, True])
+def test_a_round_whose_image_agrees_worse_with_closures_is_taken_back(amplitude: bool) -> None:
+    better = changed(snr=2.0, near_field_snr=2.0, dynamic_range=2.0, rms_jy_beam=0.5)
+    assert judge(better, BEST, amplitude=amplitude, closure_chi2=(2.09, 2.0)).accepted
+    verdict = judge(better, BEST, amplitude=amplitude, closure_chi2=(2.11, 2.0))
+    assert not verdict.accepted
+    assert verdict.reason.startswith("closure chi2 rose 2 -> 2.11 (")
+    assert not judge(better, BEST, closure_chi2=(float("nan"), 2.0)).accepted
+
+
+def test_closures_within_their_errors_decide_nothing() -> None:
+    assert judge(BEST, BEST, closure_chi2=(0.99, 0.6)).accepted
+    assert not judge(changed(total_flux_jy=0.8), BEST, closure_chi2=(0.6, 0.99)).accepted
+
+
+def test_closures_that_agree_better_are_gain_enough() -> None:
+    limits = Limits(snr_gain=0.02)
+    assert not judge(BEST, BEST, limits, closure_chi2=(1.96, 2.0)).accepted
+    assert judge(BEST, BEST, limits, closure_chi2=(1.8, 2.0)).accepted
+
+
+def test_neither_flux_nor_noise_are_compared_where_stations_fix_the_scale() -> None:
+    brighter = changed(rms_jy_beam=1.5, peak_jy_beam=1.5, total_flux_jy=1.5)
+    assert not judge(brighter, BEST, amplitude=True).accepted
+    verdict = judge(brighter, BEST, amplitude=True, flux_known=True)
+    assert verdict.accepted and not verdict.warnings
+    fainter = changed(total_flux_jy=0.5)
+    assert judge(fainter, BEST, amplitude=True, flux_known=True).accepted
+    assert not judge(changed(snr=0.98), BEST, amplitude=True, flux_known=True).accepted
