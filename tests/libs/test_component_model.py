@@ -88,11 +88,13 @@ def random_components(seed: int) -> Components:
 
 
 @settings(max_examples=30, deadline=None)
-@example(461, False)  # a wrap within the step
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_gradient_is_the_finite_difference(problem, seed, phases_only) -> None:
-    if phases_only:
+@example(461, "amplitudes")  # a wrap within the step
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["phases", "amplitudes", "known stations"]))
+def test_gradient_is_the_finite_difference(problem, seed, kind) -> None:
+    if kind == "phases":
         problem = replace(problem, log_weight=np.zeros_like(problem.log_weight), n_amplitude=0)
+    if kind == "known stations":
+        problem = replace(problem, gain_weight=np.linspace(1.0, 20.0, problem.nant))
     model = random_components(seed)
     vector = model.vector()
     if not len(vector):
@@ -113,10 +115,12 @@ def test_gradient_is_the_finite_difference(problem, seed, phases_only) -> None:
     np.testing.assert_allclose(slope, numeric, rtol=1e-4, atol=1e-4 * np.abs(slope).max() + 1e-2)
 
 
-def test_covariances_against_dense_matrices() -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_covariances_against_dense_matrices(known: bool) -> None:
     """chi2 of one block, shared baselines and marginalised gains, from explicit inverses."""
     closures = closure_quantities(observe(LOFAR_SOURCE, 0.05, hours=0.05), 300)
-    problem = FitProblem.from_closures(closures)
+    errors = np.linspace(0.05, 0.3, len(FEW))
+    problem = FitProblem.from_closures(closures, gain_error=tuple(errors) if known else ())
     assert len(problem.nshared) == 1
     model = Components.single().with_new(np.log(0.4), np.array([2.0, 1.0]), 0.1)
     phases, cells = closures.phases, len(problem.u)
@@ -142,7 +146,10 @@ def test_covariances_against_dense_matrices() -> None:
     chi2_phase = residual @ np.linalg.solve(covariance, residual)
     incidence = np.zeros((cells, problem.nant))
     incidence[np.arange(cells), problem.ant1] = incidence[np.arange(cells), problem.ant2] = 1
-    noise = np.diag(1 / problem.log_weight) + 1e6 * incidence @ incidence.T
+    gains = np.diag(errors**2) if known else 1e6 * np.eye(problem.nant)
+    noise = np.diag(1 / problem.log_weight) + incidence @ gains @ incidence.T
+    # a factor of all amplitudes, the flux of the model, is never known
+    noise += 1e6 * np.ones((cells, cells))
     left = problem.log_amplitude - np.log(np.abs(vis))
     chi2_amplitude = left @ np.linalg.solve(noise, left)
     assert objective(problem, model) == pytest.approx((chi2_phase, chi2_amplitude), rel=1e-3)
