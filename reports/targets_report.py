@@ -46,6 +46,7 @@ _HEADINGS = {
     "failed": "{failed} of {all} targets failed",
 }
 Entry = Mapping[str, Any]
+_STATES, _DECIDED = ("initial", "final"), ("accepted", "rejected")
 
 
 def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
@@ -102,8 +103,8 @@ def _rows(summary: Entry) -> list[dict[str, Any]]:
     for label, entry in summary["targets"].items():
         row = {name: entry.get(name, "") for name in TARGET_COLUMNS if name in entry}
         row |= {"target": label, "image": (entry.get("final") or {}).get("image", "")}
-        row |= {key: " ".join(entry.get(key) or ()) for key in ("accepted", "rejected")}
-        for state in ("initial", "final"):
+        row |= {key: " ".join(entry.get(key) or ()) for key in _DECIDED}
+        for state in _STATES:
             values = entry.get(state) or {}
             row |= {f"{state}_{name}": values.get(name, "") for name in STATISTICS}
         rows.append({name: "" if value is None else value for name, value in row.items()})
@@ -120,7 +121,7 @@ def targets_table(summary: Entry) -> str:
         numbers = [
             _number(entry, state, name).replace(MISSING, "-")
             for name in ("snr", "dynamic_range")
-            for state in ("initial", "final")
+            for state in _STATES
         ]
         seconds = as_number(entry.get("seconds_total"))
         rows.append(
@@ -211,8 +212,7 @@ def render_targets(workdir: Path, summary: Entry) -> str:
 
 
 def _lead(counts: Mapping[str, int]) -> str:
-    words = {"improved": "improved", "unchanged": "left as they were", "failed": "failed"}
-    parts = [f"{counts[key]} {word}" for key, word in words.items() if counts[key]]
+    parts = [f"{counts[key]} {key}" for key in ("improved", "unchanged", "failed") if counts[key]]
     return ", ".join(parts) + "." if len(parts) > 1 else ""
 
 
@@ -245,22 +245,18 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
             (
                 tag("th", name, scope="row"),
                 cell(entry["band"] or MISSING, "text"),
-                cell(badge(entry["status"])),
+                cell(badge(entry["status"]), "text"),
                 *(cell(_number(entry, state, "snr")) for state in _STATES),
                 *(cell(_number(entry, state, "dynamic_range")) for state in _STATES),
                 *(cell(format_quantity(value, "Jy/beam", 3)) for value in rms),
-                cell(", ".join(entry.get("accepted") or ()) or MISSING, "text"),
-                cell(", ".join(entry.get("rejected") or ()) or MISSING, "text"),
+                *(cell(", ".join(entry.get(key) or ()) or MISSING) for key in _DECIDED),
             )
         )
     heading = [
         "Target", "Band", "Status", "SNR\nbefore", "SNR\nafter", "Dynamic range\nbefore",
-        "Dynamic range\nafter", "Noise\nbefore", "Noise\nafter", "Rounds kept", "Rounds rejected",
+        "Dynamic range\nafter", "Noise\nbefore", "Noise\nafter", "Rounds\nkept", "Rounds\nrejected",
     ]  # fmt: skip
     return table(heading, rows)
-
-
-_STATES = ("initial", "final")
 
 
 def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
@@ -270,10 +266,13 @@ def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
     if entry.get("reason"):
         parts.append(tag("p", badge("failed"), " ", entry["reason"]))
     decisions = [
-        f"{name}: {why}" for key in ("accepted", "rejected")
-        for name, why in (entry.get(key) or {}).items()
+        f"{step}: {why}" for key in _DECIDED
+        for step, why in (entry.get(key) or {}).items()
     ]  # fmt: skip
-    parts.append(listing([*entry.get("notes", ()), *decisions]))
+    if entry["status"] == "unchanged":
+        parts.append(tag("p", "Self-calibration did not help: its data stay as they were."))
+    lines = [*entry.get("notes", ()), *decisions]
+    parts += [listing(lines)] if lines else []
     link = _report_of(workdir, entry)
     if link:
         parts.append(tag("p", tag("a", "Its own report", href=link), f", in {entry['workdir']}"))
