@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.closure_cases import LOFAR_STATIONS, Gaussian, simulate
 from libs.closure import BaselineVisibilities
-from libs.closure_agreement import agreement, within_baselines
+from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
 from libs.errors import InputError
+from libs.judging import judge
 
 FEW = dict(list(LOFAR_STATIONS.items())[:7])
 TRUTH = (Gaussian(1.0), Gaussian(0.5, 0.9, -0.5))
@@ -100,3 +101,30 @@ def test_limits_of_baseline_length() -> None:
     flagged = replace(data, sigma=np.full_like(data.sigma, np.inf))
     with pytest.raises(InputError):
         within_baselines(flagged)
+
+
+def test_both_kinds_together_count_each_quantity_once() -> None:
+    both = ClosureAgreement(1.0, 4.0, 20, 10)
+    assert both.chi2 == pytest.approx(2.0)
+    assert ClosureAgreement(1.5, float("nan"), 20, 0).chi2 == 1.5
+    assert np.isnan(ClosureAgreement(float("nan"), float("nan"), 0, 0).chi2)
+
+
+def test_a_good_amplitude_round_is_kept_and_a_bad_one_taken_back() -> None:
+    """By closures alone: the image statistics say that both changed flux and noise alike."""
+    data = observe(walk_deg_per_10min=300, amplitude_error=0.5)
+    bent = clean((Gaussian(1.0), Gaussian(0.6, 0.9, -0.5), Gaussian(0.05, 0.3, 0.8)))
+    before = agreement(data, bent, 60).chi2
+    good = agreement(data, clean(), 60).chi2
+    # an image that took the errors of the gains for structure
+    bad = agreement(data, clean((Gaussian(1.0), Gaussian(0.3, 0.9, -0.5))), 60).chi2
+    assert good < 1.2 < before < bad
+    best = dict.fromkeys(
+        ("snr", "near_field_snr", "dynamic_range", "rms_jy_beam", "beam_area_arcsec2",
+         "total_flux_jy", "peak_jy_beam"), 1.0,
+    )  # fmt: skip
+    new = {**best, "total_flux_jy": 1.6, "peak_jy_beam": 1.6, "rms_jy_beam": 1.6}
+    assert not judge(new, best, amplitude=True).accepted
+    assert judge(new, best, amplitude=True, closure_chi2=(good, before)).accepted
+    assert not judge(new, best, amplitude=True, closure_chi2=(bad, before)).accepted
+    assert not judge(best, best, amplitude=True, closure_chi2=(bad, before)).accepted
