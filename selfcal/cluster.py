@@ -379,9 +379,10 @@ def _dask_outcome(future: Any, number: int, item: Any, attempts: int) -> Outcome
 
 
 def _make_importable(client: Any) -> None:
-    """Put the project's folder on the path of every worker, of now and later.
+    """Put the project's folder on the path of the scheduler and every worker, of now and later.
 
-    The function is nested, so that it travels by value: the workers cannot import it yet.
+    The function is nested, so that it travels by value: they cannot import it yet. The
+    scheduler unpacks the items too.
     """
     root = _ROOT
 
@@ -389,4 +390,5 @@ def _make_importable(client: Any) -> None:
         if root not in sys.path:
             sys.path.insert(0, root)
 
+    client.run_on_scheduler(setup)
     client.register_worker_callbacks(setup)

@@ -5,9 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from libs.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sides:
+    """An item of a class of this project, which every process that unpacks it has to import."""
+
+    width: int
+    height: int
+
+
+def area(sides: Sides) -> int:
+    return sides.width * sides.height
 
 
 def square(number: int) -> int:

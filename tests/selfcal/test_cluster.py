@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -148,6 +149,34 @@ def test_workers_end_when_the_run_is_killed(tmp_path: Path) -> None:
         run.send_signal(signal.SIGKILL)
         run.wait()
     _until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_a_scheduler_that_runs_elsewhere(tmp_path: Path) -> None:
+    """It and its workers know nothing of this project until they are told."""
+    pytest.importorskip("distributed")
+    address = tmp_path / "address.json"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    options = ["--no-dashboard", "--scheduler-file", str(address)]
+    commands = (
+        ["scheduler", "--port", "0", *options],
+        ["worker", "--nthreads", "1", "--no-nanny", *options],
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *words], cwd=tmp_path, env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        for words in commands
+    ]  # fmt: skip
+    try:
+        _until(lambda: address.exists() and address.read_text().endswith("}"), 60)
+        where = json.loads(address.read_text())["address"]
+        outcomes = run_all(pieces.area, [pieces.Sides(2, 3), pieces.Sides(4, 5)], where)
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait()
+    assert [(o.value, o.error) for o in outcomes] == [(6, ""), (20, "")]
 
 
 def _until(condition: object, seconds: float = 20.0) -> None:
