@@ -533,7 +533,8 @@ class AmplitudeRound(GainRound):
                " the flux scale: all stations', or those with another within 10 km",
                choices=("all", "sites")),
         Option("require_coherent", "float", 0.0,
-               "skip when fewer of the stations were coherent in the last phase round", minimum=0),
+               "skip when fewer of the stations that are not flagged were coherent in the last"
+               " phase round", minimum=0),
     )  # fmt: skip
 
     @property
@@ -544,7 +545,7 @@ class AmplitudeRound(GainRound):
     def run(self, context: Context) -> StepResult:
         """As a phase round, with amplitudes."""
         self._calmode = str(context.options["calmode"])
-        coherent = context.metric("coherent_fraction", 1.0)
+        coherent = context.metric("coherent_of_unflagged", 1.0)
         if context.tables and coherent < context.options["require_coherent"]:
             raise Skip(f"solutions were coherent on {coherent:.0%} of the stations only")
         return super().run(context)

@@ -270,34 +270,39 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
         metrics["chosen"] = held_out[0].choice.reason
         metrics["held_out"] = curve(held_out[0].choice)
         metrics["longest_baseline_km"] = max(item.longest_m for item in held_out) / 1000
-        tested = [item.coherence for item in held_out if item.coherence is not None]
-        flags = {
-            name: bool(good)
-            for one in tested
-            for name, good, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
-            if np.isfinite(sigma)
-        }
-        flags.update((name, False) for item in held_out for name in item.fallback)
-        metrics["stations_apart"] = sorted(
-            {
-                name
-                for item in held_out
-                if item.coherence is not None
-                for name in item.coherence.apart
-                if name not in item.fallback
-            }
-        )
-        metrics["station_coherence"] = {
+        metrics |= _coherence_metrics(solved)
+    return metrics
+
+
+def _coherence_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
+    """Which stations are coherent, and what became of the others' solutions."""
+    held_out = [one.held_out for one in solved if one.held_out is not None]
+    tested = [(i.coherence, i.fallback) for i in held_out if i.coherence is not None]
+    good = {
+        name: bool(value)
+        for one, _ in tested
+        for name, value, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
+        if np.isfinite(sigma)
+    }
+    good.update((name, False) for item in held_out for name in item.fallback)
+    dropped = {name for one in solved for name in one.dropped}
+    left = [value for name, value in good.items() if name not in dropped]
+    return {
+        "stations_apart": sorted(
+            {name for one, fallback in tested for name in one.apart if name not in fallback}
+        ),
+        "station_coherence": {
             name: round(float(value), 4)
-            for one in tested
+            for one, _ in tested
             for name, value in zip(one.antenna, one.coherence, strict=True)
             if np.isfinite(value)
-        }
-        metrics["incoherent_stations"] = sorted(name for name, good in flags.items() if not good)
-        metrics["coherent_fraction"] = float(np.mean(list(flags.values()))) if flags else 0.0
-        metrics["replaced_stations"] = sorted({name for one in solved for name in one.replaced})
-        metrics["dropped_stations"] = sorted({name for one in solved for name in one.dropped})
-        metrics["kept_from_longer"] = sorted(
+        },
+        "incoherent_stations": sorted(name for name, value in good.items() if not value),
+        "coherent_fraction": float(np.mean(list(good.values()))) if good else 0.0,
+        "coherent_of_unflagged": float(np.mean(left)) if left else 0.0,
+        "replaced_stations": sorted({name for one in solved for name in one.replaced}),
+        "dropped_stations": sorted(dropped),
+        "kept_from_longer": sorted(
             name for item in held_out for name, wanted in item.fallback.items() if wanted
-        )
-    return metrics
+        ),
+    }

@@ -13,6 +13,7 @@ from libs.calibration import SolveOptions
 from libs.holdout import Candidate, HeldOutChoice, HeldOutCoherence, Score
 from steps import held_out
 from steps.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
+from steps.solving import Solved, _coherence_metrics
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
@@ -128,3 +129,23 @@ def test_stations_in_phase_with_neighbours_only_keep_their_solutions(
     assert asked.coherence is not None
     assert asked.coherence.coherence.tolist() == [0.9, 0.01, 0.0, 0.0, 0.9]
     assert asked.longest_m == pytest.approx(np.sqrt(3) * 12e3), "from A to E, coherent"
+
+
+def test_what_the_record_says_of_stations() -> None:
+    """A and E are coherent, B and C see each other, D is kept from longer, F came with nothing."""
+    value = np.array([0.9, 0.01, 0.0, 0.7, 0.9, np.nan])
+    good = np.array([True, False, False, False, True, False])
+    coherence = HeldOutCoherence(tuple("ABCDEF"), value, 10 * value, good, 0.01, ("B", "C"))
+    longer = Candidate(60.0)
+    asked = held_out.HeldOut(
+        HeldOutChoice(Candidate(30.0), "", (), 1.0), coherence, {"D": longer, "F": None}, 1e3
+    )
+    nothing: Any = None
+    one = Solved("a.ms", nothing, nothing, asked, replaced=("D", "F"), dropped=("F",))
+    metrics = _coherence_metrics([one])
+    assert metrics["stations_apart"] == ["B", "C"]
+    assert metrics["incoherent_stations"] == ["B", "C", "D", "F"]
+    assert metrics["dropped_stations"] == ["F"] and metrics["kept_from_longer"] == ["D"]
+    assert metrics["coherent_fraction"] == pytest.approx(2 / 6)
+    assert metrics["coherent_of_unflagged"] == pytest.approx(2 / 5)
+    assert "F" not in metrics["station_coherence"]
