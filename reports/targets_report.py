@@ -270,7 +270,7 @@ def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
         for step, why in (entry.get(key) or {}).items()
     ]  # fmt: skip
     if entry["status"] == "unchanged":
-        parts.append(tag("p", "Self-calibration did not help: its data stay as they were."))
+        parts.append(tag("p", "No round was kept: its data are as they were."))
     lines = [*entry.get("notes", ()), *decisions]
     parts += [listing(lines)] if lines else []
     link = _report_of(workdir, entry)
