@@ -81,12 +81,13 @@ overrides = {
         "site_error": 0.05,
         "centre": "centroid",
     },
-    # Pointing changes from scan to scan; a scan seen by few stations may lose them.
+    # Pointing changes from scan to scan; a scan seen by few stations may lose them. The first
+    # cycle solves against the closure model, the second against its image.
     "ap1": {
         "flux_from": "sites",
         "solint": "inf",
         "combine": [],
-        "max_cycles": 3,
+        "max_cycles": 2,
         "max_new_flags": 0.3,
         "max_snr_loss": 0.1,
     },
