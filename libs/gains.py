@@ -360,7 +360,8 @@ class NativeSolver:
             )
             present = np.asarray((sums.weight > 0).any(axis=(0, 2, 3)), bool)
             used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
-            facts = replace(sums, vis=sums.vis[:0], weight=sums.weight[:0])
+            # copies: views would keep the sums of a batch while the next one is made
+            facts = replace(sums, vis=sums.vis[:0].copy(), weight=sums.weight[:0].copy())
             del sums
         if blocks:
             facts = replace(facts, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
