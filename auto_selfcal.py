@@ -129,8 +129,7 @@ def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Seque
     from steps.targets_command import plan_targets, run_targets
 
     _, config, assignments = _given(arguments)
-    plain = {name: value for name, value in assignments.items() if "." not in name}
-    tasks = plan_targets(arguments, {**config, **plain}, settings)
+    tasks = plan_targets(arguments, {**config, **assignments}, settings)
     if arguments.list or arguments.dry_run:
         for task in tasks:
             print("\n".join(task.lines))

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from libs.ingest import resolve_inputs
 from libs.process import run_tool, tail
 from selfcal.cluster import Outcome, check_where, run_all
 from selfcal.progress import Progress
-from selfcal.settings import Settings, build_settings, parse_assignments
+from selfcal.settings import Settings, build_settings
 from selfcal.state import hold_workdir, write_atomically
 from steps import STEPS
 from steps.targets import Target, find_targets, survey
@@ -59,7 +58,7 @@ class TargetTask:
     config : dict
         Plain values.
     arguments : tuple of str
-        Of the command line: ``--from p1``, ``--set p1.solint=30s``.
+        Of the command line, but what ``--set`` assigns: ``--from=p1``.
     cwd : str
         Where relative paths of the config start.
     threads : int
@@ -78,10 +77,7 @@ class TargetTask:
     @property
     def settings(self) -> Settings:
         """The settings of its run, as that will read them."""
-        words = self.arguments
-        pairs = [pair for word, pair in pairwise(words) if word == "--set"]
-        path = Path(self.folder) / "config.yaml"
-        return build_settings(self.config, path, parse_assignments(pairs), list(STEPS))
+        return build_settings(self.config, Path(self.folder) / "config.yaml", {}, list(STEPS))
 
     @property
     def lines(self) -> list[str]:
@@ -103,7 +99,7 @@ def plan_targets(
     arguments : namespace
         Of the command line.
     config : mapping
-        What the config file and ``--set`` assign, step parameters of ``--set`` left out.
+        What the config file assigns and, over it, ``--set``, parameters of steps with a dot.
     settings : Settings
         The same, checked.
 
@@ -131,6 +127,15 @@ def target_config(
     """Return the config of one target's run, as plain values.
 
     It stands for itself: started from any folder, it is the same run.
+
+    Parameters
+    ----------
+    config : mapping
+        Of all targets. Names with a dot are parameters of steps, as ``--set`` assigns them.
+    target : Target
+    workdir : Path
+        Of its run.
+    quiet : bool
     """
     kept = {name: value for name, value in config.items() if name not in _OWN_KEYS}
     if kept.get("start_from"):
@@ -139,7 +144,14 @@ def target_config(
         "vis": [_absolute(one) for one in target.vis], "workdir": str(workdir),
         "field": target.field, "spw": target.spw, "quiet": quiet,
     }  # fmt: skip
-    return dict(json.loads(json.dumps({**own, **kept}, default=str)))
+    plain = dict(json.loads(json.dumps({**own, **kept}, default=str)))
+    for dotted in [name for name in plain if "." in name]:
+        step, _, name = dotted.partition(".")
+        place = plain
+        for key in ("global_parameters",) if step == "global_parameters" else ("overrides", step):
+            place = place.setdefault(key, {})
+        place[name] = plain.pop(dotted)
+    return plain
 
 
 def _absolute(vis: str) -> str:
@@ -154,9 +166,6 @@ def _task(
         ("from", arguments.start), ("until", arguments.until), ("only", arguments.only)) if value
     ]  # fmt: skip
     passed += ["--restart"] if arguments.restart else []
-    for pair in arguments.assignments:
-        if "." in pair.partition("=")[0]:
-            passed += ["--set", pair]
     return TargetTask(
         target, str(folder),
         target_config(config, target, folder, quiet=settings["quiet"]), tuple(passed),

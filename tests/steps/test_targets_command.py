@@ -60,11 +60,16 @@ def test_each_target_is_a_run_of_its_own(config: dict[str, Any], tmp_path: Path)
 def test_what_the_command_line_says_goes_to_every_run(
     config: dict[str, Any], tmp_path: Path
 ) -> None:
-    words = ["--from", "p0", "--restart", "--set", "p0.minsnr=3", "--set", "cell=2arcsec"]
-    run(config, *words)
+    words = ["--from", "p0", "--restart"]
+    for pair in ("p0.minsnr=3", "p0.solint=60s", "global_parameters.niter=9", "cell=2arcsec"):
+        words += ["--set", pair]
+    assert command(config, *words) == 0
     for label in ("A_1", "B", "C"):
-        asked = json.loads((tmp_path / f"work/targets/{label}/asked.json").read_text())
-        assert asked == ["--from=p0", "--restart", "--set", "p0.minsnr=3"]
+        folder = tmp_path / "work/targets" / label
+        assert json.loads((folder / "asked.json").read_text()) == ["--from=p0", "--restart"]
+        written = yaml.safe_load((folder / "config.yaml").read_text())
+        assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": 3}}
+        assert written["global_parameters"] == {"niter": 9} and written["cell"] == "2arcsec"
 
 
 def test_a_target_that_fails_is_named_and_the_others_go_on(
