@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -315,8 +316,11 @@ def accumulate_batches(
 def accumulate(
     ms: Path, options: SolveOptions, prior: Sequence[AppliedTable] = (), **how: Any
 ) -> NormalEquations:
-    """Return `accumulate_batches` as one: all intervals in memory."""
-    parts = list(accumulate_batches(ms, options, prior, **how))
+    """Return `accumulate_batches` as one: all intervals in memory.
+
+    With ``sum_bytes`` they are made in batches; joining these takes their memory once more.
+    """
+    parts = list(accumulate_batches(ms, options, prior, **{"sum_bytes": sys.maxsize, **how}))
     along_time = (
         "time_s", "interval_s", "scan", "field", "observation", "vis", "weight", "time_weight",
     )  # fmt: skip
