@@ -86,7 +86,8 @@ def test_the_ring_of_m87(tmp_path: Path, shared_data: Path, wsclean: Path) -> No
     plane, header = final_image(tmp_path, summary)
     radius, hole, evenness = ring(plane, grid_of(header).cell_arcsec / MICRO)
     assert 15 < radius < 28
-    assert hole < 0.5 < evenness
+    assert hole < 0.55  # the beam is as wide as the hole
+    assert evenness > 0.45  # the southern half is the brighter
 
 
 def ring(plane: np.ndarray, cell: float) -> tuple[float, float, float]:
