@@ -185,8 +185,9 @@ def gains_for_rows(
         product = product * one[0]
         solved = solved & one[1]
     shape = np.broadcast_shapes(product.shape, (len(unique), 1, nant, npol))
+    # copies: kernels are compiled anew for what may not be written, as views of this kind
     return (
-        np.ascontiguousarray(np.broadcast_to(product, shape)),
-        np.ascontiguousarray(np.broadcast_to(solved, shape)),
+        np.array(np.broadcast_to(product, shape), order="C"),
+        np.array(np.broadcast_to(solved, shape), order="C"),
         row.astype(np.int64),
     )

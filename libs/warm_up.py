@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 
+import numba
 import numpy as np
 
+from libs import gain_kernels
 from libs.closure import BaselineVisibilities, closure_quantities
 from libs.closure_coherence import baseline_coherence, station_coherence
 from libs.component_model import FitOptions, fit_components
@@ -33,6 +35,27 @@ def _solver() -> None:
             reference_phases(fit.gain, fit.flag, np.arange(nant), calmode)
     wide = np.ones((2, 4, len(one), 2), complex)
     solve_tec(wide, np.ones(wide.shape), one, two, nant, np.linspace(1.2e8, 1.6e8, 4))
+
+
+def _data() -> None:
+    """Kernels that see visibilities, with arrays of the types that measurement sets have."""
+    nrow, nchan, ncorr, nant = 3, 2, 2, 3
+    vis = np.ones((nrow, nchan, ncorr), np.complex64)
+    flag, sigma = np.zeros(vis.shape, bool), np.ones((nrow, 1, ncorr), np.float32)
+    one, two = np.array([0, 0, 1], np.int32), np.array([1, 2, 2], np.int32)
+    hands, slot, row = np.arange(2), np.zeros(nrow, np.int32), np.zeros(nrow, np.int64)
+    gain, solved = np.ones((1, 1, nant, 2), complex), np.ones((1, 1, nant, 2), bool)
+    sums = np.zeros((1, 1, nrow, 2), complex), np.zeros((1, 1, nrow, 2))
+    threads = numba.get_num_threads()
+    gain_kernels.accumulate(
+        vis, vis, flag, np.zeros(nrow, bool), sigma, True, one, two, slot, np.zeros(nrow),
+        np.zeros(nchan, np.int64), hands, gain, solved, row, nant, False, threads, *sums,
+        np.zeros((threads, 1, 1, 2)),
+    )  # fmt: skip
+    gain_kernels.apply_gains(
+        vis, flag, np.empty((0, 0, 0), np.float32), one, two, row, gain, solved, hands, hands,
+        True, np.empty_like(vis),
+    )  # fmt: skip
 
 
 def _held_out() -> None:
@@ -74,6 +97,7 @@ def warm_up() -> float:
     """Compile every kernel that a standard run uses; return the seconds it took."""
     start = time.monotonic()
     _solver()
+    _data()
     _held_out()
     _closure()
     return time.monotonic() - start
