@@ -102,17 +102,43 @@ def judge(
     if unknown:
         return Verdict(False, f"the image has no {', '.join(unknown)}")
     change = {name: _change(new[name], best[name]) for name in _COMPARED}
-    faults = []
-    closer, rescaled = False, flux_known
+    summary = (
+        f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
+        f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
+    )
+    faults, closer = [], False
     if closure_chi2 is not None:
+        said = "closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
         closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
         closer = closure < -limits.closure_fall
-        rescaled = rescaled or closer
         if not closure <= limits.closure_rise:
-            faults.append("closure chi2 rose {1:.3g} -> {0:.3g}".format(*closure_chi2))
-    asked = (("snr", "SNR"),) if closer else (("snr", "SNR"), ("near_field_snr", "near-field SNR"))
-    for name, label in asked:
-        if change[name] < -limits.snr_loss:
+            faults.append(said.replace("chi2", "chi2 rose"))
+        summary += f", {said}"
+    faults += _image_faults(new, best, change, limits, closer=closer)
+    if not closer and not flux_known:
+        faults += _noise_faults(change, limits)
+    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux)
+    if not closer and not flux_known:
+        faults += found
+    if flux_known:
+        warnings = ()
+    if faults:
+        return Verdict(False, "; ".join(faults) + f" ({summary})", warnings)
+    return Verdict(True, summary, warnings)
+
+
+def _image_faults(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    change: Mapping[str, float],
+    limits: Limits,
+    *,
+    closer: bool,
+) -> list[str]:
+    """What is worse whatever the unit of the image; ``closer``: it agrees better with closures."""
+    faults = []
+    for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
+        if change[name] < -limits.snr_loss and not (closer and name == "near_field_snr"):
             faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
     if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
         faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
@@ -120,35 +146,40 @@ def judge(
         faults.append(
             f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
         )
-    noisier = change["rms_jy_beam"] > limits.rms_rise and change["snr"] < change["rms_jy_beam"]
-    if noisier and not rescaled:
-        faults.append(f"rms rose {change['rms_jy_beam']:+.1%}")
     if change["beam_area_arcsec2"] > limits.beam_growth:
         faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
+    return faults
+
+
+def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
+    """Noise in Jy that rose by more than the SNR."""
+    rms = change["rms_jy_beam"]
+    return [f"rms rose {rms:+.1%}"] if rms > limits.rms_rise and change["snr"] < rms else []
+
+
+def _flux_faults(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits,
+    change: Mapping[str, float],
+    amplitude: bool,
+    expected_flux: float,
+) -> tuple[list[str], tuple[str, ...]]:
+    """What is wrong with the flux, and what is to be said loudly of it."""
+    faults: list[str] = []
+    warnings: tuple[str, ...] = ()
     # a mask on a poor image holds artefacts too: what goes with them is within the flux's error
     error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
-    fell = change["total_flux_jy"] < -limits.flux_loss and lost_jy > 3 * error_jy
-    if fell and not rescaled:
-        faults.append(f"total flux fell {change['total_flux_jy']:+.1%}")
-    drift = _outside(change["total_flux_jy"], expected_flux - 1)
-    drifts = amplitude and drift > limits.flux_drift and drift > change["snr"] and drift > 0
-    if drifts and not rescaled:
-        faults.append(f"total flux changed {change['total_flux_jy']:+.1%} for that little SNR")
-    summary = (
-        f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
-        f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
-    )
-    if closure_chi2 is not None:
-        summary += ", closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
-    warnings = []
-    if amplitude and not flux_known and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
-        warnings.append(
-            f"the amplitude round changed the total flux by {change['total_flux_jy']:+.1%}"
-        )
-    if faults:
-        return Verdict(False, "; ".join(faults) + f" ({summary})", tuple(warnings))
-    return Verdict(True, summary, tuple(warnings))
+    flux = change["total_flux_jy"]
+    if flux < -limits.flux_loss and lost_jy > 3 * error_jy:
+        faults.append(f"total flux fell {flux:+.1%}")
+    drift = _outside(flux, expected_flux - 1)
+    if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
+        faults.append(f"total flux changed {flux:+.1%} for that little SNR")
+    if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
+        warnings = (f"the amplitude round changed the total flux by {flux:+.1%}",)
+    return faults, warnings
 
 
 def _outside(change: float, explained: float) -> float:

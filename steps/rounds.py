@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from libs import mask, splitting, tables
+from libs import mask, tables
 from libs.errors import InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
@@ -50,7 +50,7 @@ from steps.solving import (
     solve_round,
 )
 
-__all__ = ["AmplitudeRound", "PhaseRound"]
+__all__ = ["GainRound", "PhaseRound"]
 
 
 @dataclass(frozen=True)
@@ -515,49 +515,3 @@ class PhaseRound(GainRound):
     def calmode(self) -> str:
         """Phase only."""
         return "p"
-
-
-class AmplitudeRound(GainRound):
-    """An amplitude and phase round, the flux scale kept by normalising the table.
-
-    The phase-corrected data are split beforehand, so that both states can be compared.
-    """
-
-    amplitude = True
-    options = (
-        *ROUND_OPTIONS,
-        Option("calmode", "choice", "ap", "ap: amplitude and phase, a: amplitude only",
-               choices=("ap", "a")),
-        Option("split_before", "bool", True, "split the phase-corrected data first"),
-        Option("flux_from", "choice", "all", "whose amplitudes are right on average, which fixes"
-               " the flux scale: all stations', or those with another within 10 km",
-               choices=("all", "sites")),
-        Option("require_coherent", "float", 0.0,
-               "skip when fewer of the stations that are not flagged were coherent in the last"
-               " phase round", minimum=0),
-    )  # fmt: skip
-
-    @property
-    def calmode(self) -> str:
-        """As the options say."""
-        return self._calmode
-
-    def run(self, context: Context) -> StepResult:
-        """As a phase round, with amplitudes."""
-        self._calmode = str(context.options["calmode"])
-        coherent = context.metric("coherent_of_unflagged", 1.0)
-        if context.tables and coherent < context.options["require_coherent"]:
-            raise Skip(f"solutions were coherent on {coherent:.0%} of the stations only")
-        return super().run(context)
-
-    def prepare(self, context: Context) -> None:
-        """Split CORRECTED_DATA of the phase-only state."""
-        if not context.options["split_before"] or not context.tables:
-            return
-        ensure_tables(context, context.tables)
-        for ms in measurement_sets(context):
-            target = ms.with_name(f"{ms.stem}.before_{self.name}.ms")
-            context.progress.activity(f"split {target.name}")
-            splitting.split_calibrated(
-                ms, target, context.tools.session, log=context.workdir / "logs" / "split.log"
-            )
