@@ -367,7 +367,8 @@ def _own_models(folder: Path, products: dict[str, str], names: list[str]) -> lis
     """Write what is subtracted of the source: the model within the mask rounds solve with.
 
     CLEAN also turns noise and what other sources leave in the map into components; faint as
-    these are, over a whole map they leave more in the data than they take out.
+    these are, over a whole map they leave more in the data than they take out. The whole model
+    serves where nothing reaches the mask's threshold: ``subtract_snr`` decides about that.
     """
     run, target = folder / "run", folder / "models"
     shutil.rmtree(target, ignore_errors=True)
@@ -375,8 +376,8 @@ def _own_models(folder: Path, products: dict[str, str], names: list[str]) -> lis
         return []
     target.mkdir()
     made = make_mask(run / products["image"], target / "mask.fits", MaskOptions(_MASK_SIGMA))
-    if made.path is None:  # nothing sure in the map, so nothing to subtract
-        return []
+    if made.path is None:
+        return [f"run/{products[name]}" for name in names]
     models = [target / f"{name}.fits" for name in names]
     for name, model in zip(names, models, strict=True):
         write_masked_model(run / products[name], made.path, model)
