@@ -19,9 +19,7 @@ from libs.tables import open_table
 from tests.libs.small_ms import TIME0_S, make_ms
 
 
-def solutions(
-    gain: NDArray[np.complex128], flag: NDArray[np.bool_] | None = None
-) -> GainSolutions:
+def solutions(gain: NDArray[np.complex128], flag: NDArray[np.bool_] | None = None) -> GainSolutions:
     ntime, nspw, nant, npol = gain.shape
     flag = np.zeros(gain.shape, bool) if flag is None else flag
     return GainSolutions(
@@ -95,9 +93,7 @@ def test_the_mean_pair_product_is_1_afterwards(
     assert hold_flux_scale(table)[0] == pytest.approx(1, abs=1e-6), "once is enough"
 
 
-def test_flagged_solutions_do_not_count(
-    tmp_path: Path, ms: Path, rng: np.random.Generator
-) -> None:
+def test_flagged_solutions_do_not_count(tmp_path: Path, ms: Path, rng: np.random.Generator) -> None:
     gain = random_gains(rng, 4, 1, 6, 2)
     flag = np.zeros(gain.shape, bool)
     flag[:, :, 5] = True
