@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from libs import gain_kernels
 from libs.calibration import AppliedTable, ApplyResult
+from libs.data_columns import add_data_column, ensure_data_column
 from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
 from libs.row_blocks import (
@@ -22,7 +23,7 @@ from libs.row_blocks import (
     write_block,
 )
 from libs.row_choice import RowChoice
-from libs.tables import CORR_NAMES, ensure_data_column, open_table
+from libs.tables import CORR_NAMES, open_table
 
 __all__ = ["apply_tables"]
 
@@ -106,7 +107,7 @@ def apply_tables(
             )
     rows = rows or RowChoice()
     if rows.everything:
-        _add_corrected_data(ms)
+        add_data_column(ms, "CORRECTED_DATA")  # every row is written presently
     else:
         ensure_data_column(ms, "CORRECTED_DATA", copy="DATA")
     before = after = total = 0
@@ -122,25 +123,6 @@ def apply_tables(
             before, after, total = before + found[0], after + found[1], total + found[2]
     share = max(total, 1)
     return ApplyResult(before / share, after / share, time.monotonic() - start)
-
-
-def _add_corrected_data(ms: Path) -> None:
-    """Add the column when missing, without filling it: every row is written presently."""
-    from casacore.tables import makecoldesc, makedminfo, maketabdesc
-
-    name = "CORRECTED_DATA"
-    with open_table(ms, write=True) as opened:
-        if name in opened.colnames():
-            return
-        description = opened.getcoldesc("DATA")
-        for key in ("dataManagerType", "dataManagerGroup"):
-            description.pop(key, None)
-        tabdesc = maketabdesc(makecoldesc(name, description))
-        info = makedminfo(tabdesc)
-        for entry in info.values():
-            entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
-            entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
-        opened.addcols(tabdesc, info)
 
 
 def _apply_block(

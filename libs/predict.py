@@ -15,13 +15,13 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from libs.data_columns import ensure_data_column
 from libs.errors import InputError
 from libs.geometry import ARCSEC_PER_RAD
 from libs.imager import open_image
 from libs.tables import (
     CORR_NAMES,
     PARALLEL_HANDS,
-    ensure_data_column,
     open_table,
     put_rows,
     read_rows,

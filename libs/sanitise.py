@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.data_columns import ensure_data_column
 from libs.tables import (
     CORR_NAMES,
     PARALLEL_HANDS,
     chunks,
     column_names,
-    ensure_data_column,
     open_table,
 )
 

@@ -24,7 +24,6 @@ __all__ = [
     "chunks",
     "column_names",
     "distinct",
-    "ensure_data_column",
     "flagged_fraction",
     "fsync_tree",
     "open_table",
@@ -514,49 +513,6 @@ def flagged_fraction(path: str | Path, *, without: Collection[int] = ()) -> floa
         flagged += int(flag.sum())
         total += flag.size
     return flagged / total if total else 1.0
-
-
-def ensure_data_column(
-    path: str | Path, name: str, *, copy: str = "", refill: bool = False
-) -> None:
-    """Add a column of visibilities such as MODEL_DATA, described like DATA, when missing.
-
-    Parameters
-    ----------
-    path : path
-        The measurement set.
-    name : str
-        The column to add.
-    copy : str
-        Column whose values it starts with; empty: zeros, so that a solve against a model that
-        was never filled fails instead of passing for a point source.
-    refill : bool
-        Fill the column also where it is there: one whose filling was cut short.
-    """
-    from casacore.tables import makecoldesc, makedminfo, maketabdesc
-
-    with open_table(path, write=True) as opened:
-        if name in opened.colnames():
-            if not refill:
-                return
-        else:
-            description = opened.getcoldesc("DATA")
-            for key in ("dataManagerType", "dataManagerGroup"):
-                description.pop(key, None)
-            tabdesc = maketabdesc(makecoldesc(name, description))
-            info = makedminfo(tabdesc)
-            for entry in info.values():
-                entry["TYPE"], entry["NAME"] = "TiledShapeStMan", f"Tiled{name}"
-                entry["SPEC"] = {"DEFAULTTILESHAPE": np.array([4, 64, 1024], dtype=np.int32)}
-            opened.addcols(tabdesc, info)
-    with open_table(path, write=True) as opened:
-        for _, rows in row_pieces(opened, ("DATA",)):
-            if copy:
-                values = read_rows(opened, (copy,), rows)[copy]
-            else:
-                shape = np.shape(opened.getcell("DATA", int(rows[0])))
-                values = np.zeros((len(rows), *shape), np.complex64)
-            write_rows(opened, rows, {name: values})
 
 
 def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> None:

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from libs.errors import InputError
 from libs.provenance import read_entries
-from libs.safe_files import replacing
 from libs.uvw import radec_to_lm
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, table, tag
+from reports.page import document, write_page
 from reports.records import Run, read_run
 from reports.style import (
     GRID,
@@ -31,7 +31,6 @@ from reports.style import (
     save_figure,
     styled,
 )
-from reports.stylesheet import STYLESHEET
 
 __all__ = ["field_map", "render_field", "write_field_report"]
 
@@ -69,13 +68,7 @@ def write_field_report(workdir: Path) -> Path:
         "field",
     )
     path = workdir / "report.html"
-    try:
-        with replacing(path) as beside:
-            beside.write_text(render_field(run, summary, drawing), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error})", "free space on the disk"
-        ) from error
+    write_page(path, render_field(run, summary, drawing))
     logger.info("report of %d sources written to %s", len(sources), path)
     return path
 
@@ -157,16 +150,10 @@ def render_field(run: Run, summary: Mapping[str, Any], drawing: Drawing) -> str:
     links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in sections)
     header = tag("header", tag("h1", f"Calibration of the field {run.workdir.name}"),
                  tag("p", _lead(summary)), class_="top")  # fmt: skip
-    page = join([header, tag("nav", tag("ul", links), aria_label="Sections"), tag("main", body)])
-    head = join(
-        [
-            Markup('<meta charset="utf-8">'),
-            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            tag("title", f"Field {run.workdir.name}"),
-            tag("style", Markup(STYLESHEET)),
-        ]
+    return document(
+        f"Field {run.workdir.name}",
+        [header, tag("nav", tag("ul", links), aria_label="Sections"), tag("main", body)],
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
 
 
 def _lead(summary: Mapping[str, Any]) -> str:

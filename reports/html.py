@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from libs.errors import InputError
-from libs.safe_files import replacing
 from reports.drawings import Drawing, draw_all
 from reports.html_parts import (
     Markup,
@@ -26,9 +24,9 @@ from reports.html_parts import (
     times,
 )
 from reports.html_rounds import decisions_table, round_section, step_anchor
+from reports.page import document, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
-from reports.stylesheet import STYLESHEET
 from reports.tables import FINAL_COLUMNS, STATES
 
 __all__ = ["render", "write_report"]
@@ -76,12 +74,7 @@ def write_report(
     run = read_run(workdir)
     drawings, problems = draw_all(run, progress, drawn, workers)
     path = run.workdir / "report.html"
-    try:
-        with replacing(path) as beside:
-            beside.write_text(render(run, drawings, problems), encoding="utf-8")
-    except OSError as error:
-        cause = f"{path} cannot be written ({error.strerror or error})"
-        raise InputError(cause, "free space, or make the work directory writable") from error
+    write_page(path, render(run, drawings, problems))
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path
 
@@ -111,24 +104,16 @@ def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] =
     shown = [(key, title, body) for key, title, body in sections if body]
     body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in shown)
     links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in shown)
-    page = join(
+    return document(
+        f"Self-calibration of {_subject(run)}",
         [
             tag("a", "Skip to the result", href="#result", class_="skip"),
             _header(run),
             tag("nav", tag("ul", links), aria_label="Sections"),
             tag("main", _notes(run, [*run.problems, *problems]) + body),
             _footer(run),
-        ]
+        ],
     )
-    head = join(
-        [
-            Markup('<meta charset="utf-8">'),
-            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            tag("title", f"Self-calibration of {_subject(run)}"),
-            tag("style", Markup(STYLESHEET)),
-        ]
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
 
 
 def _subject(run: Run) -> str:

@@ -16,14 +16,13 @@ from reports.html_parts import (
     badge,
     cell,
     figure,
-    join,
     listing,
     table,
     tag,
 )
 from reports.numbers import MISSING, format_number, format_quantity
+from reports.page import document, write_page
 from reports.records import STATISTICS, as_number
-from reports.stylesheet import STYLESHEET
 from reports.tables import write_csv
 
 __all__ = [
@@ -167,13 +166,7 @@ def write_targets_report(workdir: Path) -> Path:
             f"{workdir} holds no run of several targets ({error})", "run one with targets first"
         ) from error
     path = workdir / "report.html"
-    try:
-        with replacing(path) as beside:
-            beside.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error})", "free space on the disk"
-        ) from error
+    write_page(path, page)
     return path
 
 
@@ -193,22 +186,14 @@ def render_targets(workdir: Path, summary: Entry) -> str:
     overview = tag("section", tag("h2", "Targets"), _table(workdir, targets), id="targets")
     links = [tag("li", tag("a", "Targets", href="#targets"))]
     links += [tag("li", tag("a", label, href=f"#{label}")) for label in targets]
-    page = join(
+    return document(
+        f"Self-calibration of {len(targets)} targets in {workdir.name}",
         [
             header,
             tag("nav", tag("ul", *links), aria_label="Sections"),
             tag("main", _warnings(summary), overview, *sections),
-        ]
+        ],
     )
-    head = join(
-        [
-            Markup('<meta charset="utf-8">'),
-            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            tag("title", f"Self-calibration of {len(targets)} targets in {workdir.name}"),
-            tag("style", Markup(STYLESHEET)),
-        ]
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
 
 
 def _lead(counts: Mapping[str, int]) -> str:

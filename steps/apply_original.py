@@ -19,6 +19,7 @@ from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable
 from libs.caltable import full_spwmap
 from libs.caltable_writer import write_caltable
+from libs.data_columns import ensure_data_column
 from libs.errors import ConfigError, InputError
 from libs.ingest import resolve_inputs
 from libs.row_choice import RowChoice, choose_fields
@@ -225,7 +226,7 @@ def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
     if mark.exists() or "CORRECTED_DATA" not in tables.column_names(ms):
         mark.touch()
         tables.fsync_tree(mark)
-        tables.ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
+        ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
         mark.unlink()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from libs.calibration import AppliedTable, SolveOptions
 from libs.casa import CasaSession
+from libs.data_columns import ensure_data_column
 from libs.errors import SolveError, ToolError
 from libs.gaincal import (
     CasaSolver,
@@ -19,7 +20,7 @@ from libs.gaincal import (
     gaincal_arguments,
     spwmap_for,
 )
-from libs.tables import ensure_data_column, open_table, summarise
+from libs.tables import open_table, summarise
 from tests.libs.small_ms import make_ms
 
 MS, TABLE = Path("a.ms"), Path("p0.gcal")

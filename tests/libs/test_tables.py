@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from libs import tables
+from libs.data_columns import ensure_data_column
 from libs.errors import InputError
 from libs.tables import (
     chunks,
     column_names,
     distinct,
-    ensure_data_column,
     flagged_fraction,
     open_table,
     put_rows,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from libs.arrays import load_configuration
 from libs.calibration import SolveOptions
 from libs.caltable import read_caltable, read_solutions
+from libs.data_columns import ensure_data_column
 from libs.errors import InputError
 from libs.frequency_blocks import (
     block_centres,
@@ -30,7 +31,7 @@ from libs.holdout import choose_solve, held_out_coherence
 from libs.simulate import Observation, Simulation, Source, SpectralWindow, simulate
 from libs.simulated_gains import StationErrors, draw_gains
 from libs.solset import DIAGONAL, TEC_PHASE_HZ, from_gain_solutions
-from libs.tables import ensure_data_column, open_table
+from libs.tables import open_table
 from libs.tec import TecFit, reference_tec, search_range_tecu, solve_tec
 from libs.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks, with_tec
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from libs.data_columns import ensure_data_column
 from libs.errors import InputError
 from libs.sanitise import add_scratch_columns
-from libs.tables import column_names, ensure_data_column, open_table
+from libs.tables import column_names, open_table
 from libs.tiled_headers import guarded, mend_headers, save_headers, take_back
 from tests.libs.small_ms import make_ms
 
@@ -74,7 +75,7 @@ def test_a_column_half_added_is_taken_back(tmp_path: Path) -> None:
     before = column_names(ms)
     code = (
         "import os, signal, sys\n"
-        "from libs.tables import ensure_data_column\n"
+        "from libs.data_columns import ensure_data_column\n"
         "from libs.tiled_headers import guarded\n"
         "with guarded(sys.argv[1]):\n"
         "    ensure_data_column(sys.argv[1], 'CORRECTED_DATA', copy='DATA')\n"

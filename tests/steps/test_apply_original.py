@@ -15,6 +15,7 @@ import yaml
 
 from libs import flags, tables
 from libs.caltable_writer import write_caltable
+from libs.data_columns import ensure_data_column
 from libs.errors import ConfigError, InputError
 from libs.sanitise import add_scratch_columns
 from libs.solutions import GainSolutions
@@ -220,7 +221,7 @@ def target_run(folder: Path, original: Path) -> Path:
 
 def test_rows_of_other_fields_are_not_touched(tmp_path: Path) -> None:
     original = corrupted(tmp_path / "a.ms", **BOTH)
-    tables.ensure_data_column(original, "CORRECTED_DATA")
+    ensure_data_column(original, "CORRECTED_DATA")
     earlier, flagged = column(original, "CORRECTED_DATA") + 7, flags_of(original)
     flagged[2:4] = True
     with tables.open_table(original, write=True) as opened:
@@ -306,14 +307,14 @@ def test_a_column_that_a_kill_left_half_filled_is_filled(tmp_path: Path) -> None
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from libs import tables\n"
+        "from libs import data_columns\n"
         "from steps.apply_original import apply_to_original\n"
         "def killed(opened, rows, values):\n"
         "    for name, cells in values.items():\n"
         "        opened.putcol(name, 0 * cells, int(rows[0]), len(rows))\n"
         "    opened.flush()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "tables.write_rows = killed\n"
+        "data_columns.write_rows = killed\n"
         "list(apply_to_original(Path(sys.argv[1]), None))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(workdir)], check=False)

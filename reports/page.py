@@ -1,0 +1,43 @@
+"""The frame of every report's page, and its way to the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from libs.errors import InputError
+from libs.safe_files import replacing
+from reports.html_parts import Markup, join, tag
+from reports.stylesheet import STYLESHEET
+
+__all__ = ["document", "write_page"]
+
+
+def document(title: str, parts: Iterable[object]) -> str:
+    """Return a whole page with the reports' style; text among the parts is escaped."""
+    head = join(
+        [
+            Markup('<meta charset="utf-8">'),
+            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            tag("title", title),
+            tag("style", Markup(STYLESHEET)),
+        ]
+    )
+    page = join(parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, such that a reader sees the old one or the whole new one.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+    try:
+        with replacing(path) as beside:
+            beside.write_text(page, encoding="utf-8")
+    except OSError as error:
+        cause = f"{path} cannot be written ({error.strerror or error})"
+        raise InputError(cause, "free space, or make the work directory writable") from error
