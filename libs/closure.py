@@ -20,6 +20,7 @@ from scipy.special import exp1, ive
 
 from libs.closure_sets import independent_quadrangles, independent_triangles, pattern_sets
 from libs.errors import InputError
+from libs.geometry import SPEED_OF_LIGHT_M_S
 
 __all__ = [
     "BaselineVisibilities",
@@ -37,7 +38,6 @@ __all__ = [
     "time_blocks",
 ]
 
-SPEED_OF_LIGHT_M_S = 299792458.0
 _LOG_SNR = 4.0  # single integrations this good are averaged as logarithms
 
 Float = NDArray[np.float64]

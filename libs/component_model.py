@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from libs.closure import (
-    SPEED_OF_LIGHT_M_S,
     BaselineVisibilities,
     ClosureData,
     closure_quantities,
@@ -27,6 +26,7 @@ from libs.closure import (
 from libs.component_fit import Fitted, minimise
 from libs.component_problem import Components, FitProblem
 from libs.component_search import FitOptions, Search, TriedModel
+from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.uvw import lm_to_radec
 
 __all__ = [

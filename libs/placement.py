@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.closure import BaselineVisibilities, time_blocks
+from libs.geometry import SPEED_OF_LIGHT_M_S
 
 __all__ = ["Placement", "place_by_band"]
 
 Float = NDArray[np.float64]
 ModelVisibilities = Callable[[Float, Float], NDArray[np.complex128]]
 
-SPEED_OF_LIGHT_M_S = 299792458.0
 _ITERATIONS = 10
 _CONVERGED = 1e-3  # of the error
 _SIGNIFICANT = 3.0

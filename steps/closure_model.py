@@ -25,6 +25,7 @@ from libs.component_model import (
 )
 from libs.errors import InputError
 from libs.flux_scale import sharing_a_site
+from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.placement import place_by_band
 from libs.predict import fill_model_column
 from selfcal.context import Context
@@ -46,7 +47,6 @@ from steps.source_catalogue import (
 __all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
 
 ARCSEC = np.pi / 180 / 3600
-SPEED_OF_LIGHT_M_S = 299792458.0
 SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
 ROUNDED_RAD = 0.1
