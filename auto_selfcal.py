@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError, SelfcalError
+from libs.core.errors import ConfigError, SelfcalError
 from reports.drawer import Drawer
 from selfcal import __version__
 from selfcal.context import Context

@@ -24,9 +24,9 @@ from libs.arrays import load_configuration
 from libs.calibration import SolveOptions
 from libs.caltable import read_solutions
 from libs.casa import CasaSession
+from libs.core.process import cpu_seconds
 from libs.gaincal import CasaSolver
 from libs.gains import NativeSolver
-from libs.process import cpu_seconds
 
 __all__ = ["compare", "main"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from libs.geometry import frequency_slices
+from libs.core.geometry import frequency_slices
 from libs.image_align import compare, shift_plane
 from libs.image_statistics import ImageStatistics, dilate, grid_of, mad_std, measure_products
 from libs.imager import ImageProducts, ImagingOptions, open_image

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from libs import gain_kernels
 from libs.calibration import AppliedTable, ApplyResult
+from libs.core.errors import InputError
 from libs.data_columns import add_data_column, ensure_data_column
-from libs.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
 from libs.row_blocks import (
     RowBlock,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError, ToolError
+from libs.core.errors import InputError, ToolError
 from libs.tables import open_table
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.phase_reference import common_station, referred
 from libs.provenance import LEAST_COHERENCE, Entry, entries_of

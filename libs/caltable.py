@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.caltable_writer import FEEDS_KEYWORD, write_caltable
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.solutions import GainSolutions
 from libs.tables import antenna_labels, open_table
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from libs.errors import ToolError
-from libs.process import POLL_S, cpu_seconds, die_with_parent, kill_tree, tail
+from libs.core.errors import ToolError
+from libs.core.process import POLL_S, cpu_seconds, die_with_parent, kill_tree, tail
 
 __all__ = ["CasaSession", "casa_versions", "demo_data"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.solset import separation_rad
 
 __all__ = [

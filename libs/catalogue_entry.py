@@ -19,10 +19,10 @@ from libs.catalogue import (
     map_size_arcsec,
 )
 from libs.component_model import GaussianComponent
-from libs.errors import InputError
-from libs.geometry import ARCSEC_PER_RAD
+from libs.core.coordinates import radec_to_lm
+from libs.core.errors import InputError
+from libs.core.geometry import ARCSEC_PER_RAD
 from libs.solset import separation_rad
-from libs.uvw import radec_to_lm
 
 __all__ = ["LOTSS_BEAM_ARCSEC", "CatalogueEntry", "find_entry", "model_components", "read_entry"]
 

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from libs.errors import ConfigError, InputError
-from libs.safe_files import replacing
+from libs.core.errors import ConfigError, InputError
+from libs.core.files import replacing
 
 __all__ = ["SERVICES", "query_catalogue"]
 

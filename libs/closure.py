@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import exp1, ive
 
 from libs.closure_sets import independent_quadrangles, independent_triangles, pattern_sets
-from libs.errors import InputError
-from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.core.errors import InputError
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
 __all__ = [
     "BaselineVisibilities",

@@ -14,7 +14,7 @@ from libs.closure import (
     closure_quantities,
     time_blocks,
 )
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = ["ClosureAgreement", "agreement", "within_baselines"]
 

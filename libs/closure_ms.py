@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.closure import BaselineVisibilities, time_blocks
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import Chunk, MsSummary, chunks, open_table, summarise
 
 __all__ = ["hands_are_copies", "read_visibilities"]

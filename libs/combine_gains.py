@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_grid import regrid, union_grid, wrap_rad
 from libs.solset import Solset, blank, separation_rad
 

@@ -26,8 +26,8 @@ from libs.closure import (
 from libs.component_fit import Fitted, minimise
 from libs.component_problem import Components, FitProblem
 from libs.component_search import FitOptions, Search, TriedModel
-from libs.geometry import SPEED_OF_LIGHT_M_S
-from libs.uvw import lm_to_radec
+from libs.core.coordinates import lm_to_radec
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
 __all__ = [
     "ComponentModel",

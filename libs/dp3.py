@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.process import run_tool, which
 from libs.direction_gains import DirectionGains
-from libs.errors import ConfigError, InputError, ToolError
 from libs.gain_grid import regrid
 from libs.h5parm import write_h5parm
 from libs.ms_layout import read_layout
 from libs.phase_shift import ShiftOptions, ShiftPlan, plan_shift
-from libs.process import run_tool, which
 from libs.solset import Solset
 from libs.tables import fsync_tree, open_table
 

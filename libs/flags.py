@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import (
     RowFilter,
     chunks,

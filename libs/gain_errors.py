@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.solutions import GainSolutions
 from libs.tables import CHUNK_BYTES, CORR_NAMES, open_table
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from libs import gain_kernels
 from libs.calibration import AppliedTable, SolveOptions
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
 from libs.row_blocks import RowBlock, read_block, row_blocks, row_sets
 from libs.solution_intervals import Intervals, find_intervals

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.casa import CasaSession
-from libs.errors import ConfigError, SolveError, ToolError
+from libs.core.errors import ConfigError, SolveError, ToolError
 from libs.tables import flagged_fraction, fsync_tree, open_table, summarise
 
 __all__ = [

@@ -17,7 +17,7 @@ from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.caltable import normalise_amplitude
 from libs.caltable_writer import write_caltable
-from libs.errors import SolveError
+from libs.core.errors import SolveError
 from libs.gain_sums import NormalEquations, accumulate_batches
 from libs.solutions import GainSolutions
 from libs.tables import open_table

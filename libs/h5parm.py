@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.combine_gains import on_axes
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_grid import regrid, union_grid, wrap_rad
 from libs.h5parm_writer import (
     AXES,

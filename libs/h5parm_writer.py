@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.combine_gains import tec_to_phase
-from libs.errors import InputError
-from libs.safe_files import replacing
+from libs.core.errors import InputError
+from libs.core.files import replacing
 from libs.solset import DIAGONAL, SCALAR, Solset
 
 __all__ = ["AXES", "PART_OF", "REST", "SOLSET", "TEC", "WHOLE", "as_written", "write_h5parm"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.image_statistics import grid_of
 from libs.imager import open_image
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from libs.errors import ImageError, InputError
+from libs.core.errors import ImageError, InputError
 from libs.imager import ImageProducts, open_image, sky_position
 
 __all__ = [

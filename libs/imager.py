@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 
 __all__ = [
     "ImageProducts",

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from libs.casa import CasaSession
+from libs.core.errors import ConfigError, InputError, ToolError
 from libs.dead_feeds import flag_dead_feeds
-from libs.errors import ConfigError, InputError, ToolError
 from libs.gain_errors import corrupt_ms
 from libs.ms_view import own_every_file, read_view
 from libs.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise

@@ -13,8 +13,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from libs.errors import ConfigError, InputError
-from libs.geometry import good_size
+from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import good_size
 from libs.image_statistics import dilate, grid_of, mad_std
 from libs.imager import open_image, sky_position, write_image
 

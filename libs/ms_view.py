@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import open_table, tree_bytes
 
 __all__ = ["MsView", "own_every_file", "read_view"]

@@ -20,9 +20,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.direction_gains import DirectionGains, correlation_feeds
-from libs.errors import ConfigError, InputError
-from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.ms_layout import Layout, create_like, read_layout, read_rows
 from libs.tables import fsync_tree, open_table
 

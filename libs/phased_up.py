@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.combine_gains import combine
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.provenance import entries_of
 from libs.solset import Solset

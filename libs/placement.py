@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.closure import BaselineVisibilities, time_blocks
-from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
 __all__ = ["Placement", "place_by_band"]
 

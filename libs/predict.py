@@ -15,9 +15,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from libs.core.errors import InputError
+from libs.core.geometry import ARCSEC_PER_RAD
 from libs.data_columns import ensure_data_column
-from libs.errors import InputError
-from libs.geometry import ARCSEC_PER_RAD
 from libs.imager import open_image
 from libs.tables import (
     CORR_NAMES,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from libs import flags
 from libs.casa import CasaSession
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.tables import chunks, distinct, open_table, sample_baselines
 
 __all__ = [

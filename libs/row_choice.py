@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.tables import open_table
 
 __all__ = ["RowChoice", "choose_fields"]

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.combine_gains import combine
-from libs.errors import InputError
+from libs.core.errors import InputError
+from libs.core.files import locked
 from libs.h5parm import SOLSET, as_written, open_h5, read_h5parm, write_h5parm
 from libs.provenance import DATASET, Entry, entries_from, entries_of, rows_of, timestamp
-from libs.safe_files import locked
 from libs.solset import Solset, from_gain_solutions
 from libs.solutions import GainSolutions
 

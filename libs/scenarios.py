@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.arrays import AntennaArray, load_configuration, lofar_hba
-from libs.errors import ConfigError
+from libs.core.coordinates import transit_s
+from libs.core.errors import ConfigError
 from libs.simulate import (
     Observation,
     Simulation,
@@ -24,7 +25,6 @@ from libs.simulate import (
     TecScreen,
     simulate,
 )
-from libs.uvw import transit_s
 
 __all__ = ["SCENARIOS", "Scenario", "make_scenario", "scenario"]
 

@@ -14,6 +14,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from libs.arrays import AntennaArray
+from libs.core.coordinates import antenna_uvw
 from libs.gain_errors import corrupt_ms, divide_ms
 from libs.simulated_gains import (
     StationErrors,
@@ -26,7 +27,6 @@ from libs.simulated_ms import SpectralWindow, create_ms
 from libs.simulated_sky import TEC_PHASE_HZ, Source, sky_visibilities, source_table
 from libs.solutions import GainSolutions
 from libs.tables import open_table
-from libs.uvw import antenna_uvw
 
 __all__ = [
     "Observation",

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from libs.uvw import lm_to_radec
+from libs.core.coordinates import lm_to_radec
 
 __all__ = ["TEC_PHASE_HZ", "Source", "SourceTable", "sky_visibilities", "source_table"]
 

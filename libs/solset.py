@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.solutions import GainSolutions
 
 __all__ = [

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from libs.caltable_writer import write_caltable
 from libs.combine_gains import on_axes
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
 from libs.solset import Solset

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.combine_gains import combine, match_direction, nearest_within
-from libs.errors import InputError
+from libs.core.errors import InputError
+from libs.core.files import locked
 from libs.gain_grid import regrid, union_grid
 from libs.h5parm import as_written, read_h5parm, write_h5parm
 from libs.phase_reference import aligned, common_station
 from libs.provenance import DATASET, Entry, entries_of, rows_of
-from libs.safe_files import locked
 from libs.solset import Solset, blank, copy_stations
 
 __all__ = [

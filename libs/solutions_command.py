@@ -13,7 +13,7 @@ import numpy as np
 from astropy.coordinates import Angle
 
 from libs.best_solutions import Best, best
-from libs.errors import ConfigError, SelfcalError
+from libs.core.errors import ConfigError, SelfcalError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import Finding, check
 from libs.solution_export import export_caltable, gains_for

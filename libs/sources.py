@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from libs.casa import demo_data
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.ms_view import read_view
 from libs.row_choice import RowChoice, choose_fields
 from libs.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes

@@ -13,7 +13,7 @@ import numpy as np
 
 from libs import flags
 from libs.casa import CasaSession
-from libs.errors import ConfigError, InputError, ToolError
+from libs.core.errors import ConfigError, InputError, ToolError
 from libs.ms_view import own_every_file
 from libs.phase_shift import smearing_limits
 from libs.tables import MsSummary, chunks, column_names, fsync_tree, open_table, tree_bytes

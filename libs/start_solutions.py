@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from libs import gain_kernels
 from libs.best_solutions import Best, Choice, best
+from libs.core.errors import InputError
 from libs.direction_gains import DirectionGains, correlation_feeds
-from libs.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.ms_layout import read_layout
 from libs.provenance import entries_of

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from libs.catalogue import CatalogueComponent
 from libs.component_model import GaussianComponent, component_visibilities
+from libs.core.coordinates import radec_to_lm
+from libs.core.errors import InputError
+from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.direction_gains import DirectionGains, RowGains, correlation_feeds
-from libs.errors import InputError
-from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.ms_layout import Layout, create_like, read_layout, read_rows
 from libs.phase_shift import rotation
 from libs.predict import ModelImage, model_visibilities, read_model
 from libs.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
-from libs.uvw import radec_to_lm
 
 __all__ = ["SkyModel", "add_source", "components_model", "image_model", "subtract_sources"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = [
     "Chunk",

@@ -16,11 +16,11 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
 from libs.casa import casa_versions
-from libs.errors import ImageError, ToolError
-from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
+from libs.core.errors import ImageError, ToolError
+from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
+from libs.core.process import tail
 from libs.imager import ImageProducts, ImagingOptions, open_image, write_image
 from libs.predict import predict_model, read_model
-from libs.process import tail
 from libs.tables import chunks, open_table
 
 __all__ = ["PhaseCentre", "Tclean", "needs_w_projection", "tclean_arguments"]

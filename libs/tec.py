@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs import tec_kernels
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.solset import TEC_PHASE_HZ
 
 __all__ = ["LARGEST_TECU", "TecFit", "concatenate_fits", "reference_tec", "solve_tec"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import fsync_tree, open_table
 
 __all__ = ["guarded", "mend_headers", "save_headers", "take_back"]

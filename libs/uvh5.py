@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 
 __all__ = ["Uvh5Header", "group_parts", "is_uvh5", "read_header"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.arrays import AntennaArray
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.sanitise import sigma_of, spread_weight
 from libs.simulated_ms import SpectralWindow, create_ms
 from libs.tables import open_table

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 
 __all__ = ["match_windows", "parse_windows"]
 

@@ -16,9 +16,9 @@ import numpy as np
 from astropy.coordinates import Latitude, Longitude
 from astropy.io import fits
 
-from libs.errors import ImageError, ToolError
+from libs.core.errors import ImageError, ToolError
+from libs.core.process import run_tool, tail, which
 from libs.imager import ImageProducts, ImagingOptions, open_image, write_image
-from libs.process import run_tool, tail, which
 
 __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arguments"]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from libs.errors import InputError, SelfcalError
-from libs.process import die_with_parent
+from libs.core.errors import InputError, SelfcalError
+from libs.core.process import die_with_parent
 
 __all__ = ["Drawer", "main"]
 

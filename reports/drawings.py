@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from libs.caltable import read_solutions
-from libs.errors import SelfcalError
+from libs.core.errors import SelfcalError
 from libs.solutions import GainSolutions
 from libs.tables import column_names
 from reports.closure_figure import closure_figure, read_closures

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from libs.errors import InputError
+from libs.core.coordinates import radec_to_lm
+from libs.core.errors import InputError
 from libs.provenance import read_entries
-from libs.uvw import radec_to_lm
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, table, tag
 from reports.page import document, write_page

@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = ["Box", "View", "mask_box", "read_frame", "read_view"]
 

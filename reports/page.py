@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from libs.errors import InputError
-from libs.safe_files import replacing
+from libs.core.errors import InputError
+from libs.core.files import replacing
 from reports.html_parts import Markup, join, tag
 from reports.stylesheet import STYLESHEET
 

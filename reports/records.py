@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = ["AppliedRow", "GainRow", "ImageRow", "Run", "Setting", "StepRow", "read_run"]
 

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from libs.safe_files import replacing
+from libs.core.files import replacing
 from reports.numbers import (
     MINUS,
     MISSING,

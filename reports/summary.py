@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from libs.safe_files import replacing
+from libs.core.files import replacing
 from reports.records import Run, StepRow, read_run
 
 __all__ = ["build_summary", "write_summary"]

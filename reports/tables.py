@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from libs.core.files import replacing
 from libs.gain_rows import GAIN_COLUMNS, gains_rows
-from libs.safe_files import replacing
 from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
 

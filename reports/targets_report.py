@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from libs.errors import InputError
-from libs.safe_files import replacing
+from libs.core.errors import InputError
+from libs.core.files import replacing
 from reports.drawings import Drawing
 from reports.html_parts import (
     Markup,

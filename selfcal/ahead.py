@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
-from libs.process import die_with_parent
+from libs.core.process import die_with_parent
 
 __all__ = ["Ahead", "main"]
 

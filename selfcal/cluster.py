@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 
 __all__ = ["Outcome", "check_where", "run_all"]
 
@@ -176,7 +176,7 @@ def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str, str]:
 
 
 def _is_own(error: Exception) -> bool:
-    return type(error).__module__ == "libs.errors"
+    return type(error).__module__ == "libs.core.errors"
 
 
 def _outcome(index: int, item: Any, found: tuple[Any, str, str], attempts: int = 1) -> Outcome:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 
 __all__ = ["UNITS", "Option", "nearest", "unknown_name"]
 

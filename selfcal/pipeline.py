@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from libs.errors import ConfigError, SelfcalError
+from libs.core.errors import ConfigError, SelfcalError
 from selfcal import __version__
 from selfcal.context import Context
 from selfcal.options import unknown_name

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.options import Option, unknown_name
 
 __all__ = [

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from selfcal.step import StepResult, TableRef
 
 __all__ = ["COLUMNS", "Record", "State", "hold_workdir", "write_atomically"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.options import Option, unknown_name
 from selfcal.settings import Settings
 from selfcal.step import Step

@@ -69,7 +69,7 @@ def build_steps(names: Sequence[str]) -> list[Step]:
 
 
 def _check_order(steps: Sequence[Step]) -> None:
-    from libs.errors import ConfigError
+    from libs.core.errors import ConfigError
 
     seen: set[str] = set()
     for step in steps:

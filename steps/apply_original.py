@@ -19,8 +19,8 @@ from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable
 from libs.caltable import full_spwmap
 from libs.caltable_writer import write_caltable
+from libs.core.errors import ConfigError, InputError
 from libs.data_columns import ensure_data_column
-from libs.errors import ConfigError, InputError
 from libs.ingest import resolve_inputs
 from libs.row_choice import RowChoice, choose_fields
 from libs.solutions import GainSolutions

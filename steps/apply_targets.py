@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.sources import resolve_inputs
 from selfcal.state import hold_workdir
 from steps.apply_original import Application, apply_planned, plan_application

@@ -10,7 +10,7 @@ import numpy as np
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import ClosureAgreement
 from libs.component_model import GaussianComponent, component_visibilities
-from libs.errors import InputError
+from libs.core.errors import InputError
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
 from steps.closure_test import (

@@ -23,9 +23,9 @@ from libs.component_model import (
     component_visibilities,
     fit_visibilities,
 )
-from libs.errors import InputError
+from libs.core.errors import InputError
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.flux_scale import sharing_a_site
-from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.placement import place_by_band
 from libs.predict import fill_model_column
 from selfcal.context import Context

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from libs.casa import casa_versions
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 from libs.wsclean import WSClean
 
 __all__ = ["examine"]

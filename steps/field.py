@@ -24,7 +24,7 @@ from libs.catalogue import (
     with_components,
 )
 from libs.catalogue_query import SERVICES, query_catalogue
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.ingest import check_disk
 from libs.phase_shift import ShiftOptions, plan_shift
 from selfcal.context import Context

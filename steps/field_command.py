@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from libs.safe_files import replacing
+from libs.core.files import replacing
 from libs.solution_store import list_entries
 from selfcal.context import Context
 from selfcal.options import Option

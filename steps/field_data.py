@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from libs import dp3
+from libs.core.errors import ConfigError, InputError
+from libs.core.files import replacing
 from libs.direction_gains import DirectionGains
-from libs.errors import ConfigError, InputError
 from libs.h5parm import read_h5parm
 from libs.phase_shift import ShiftOptions, ShiftPlan, shift_data
 from libs.phased_up import write_spread
-from libs.safe_files import replacing
 from libs.tables import open_table
 from selfcal.options import Option
 from selfcal.state import write_atomically

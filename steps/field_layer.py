@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from libs.best_solutions import best
+from libs.core.errors import InputError, ToolError
+from libs.core.files import replacing
 from libs.direction_gains import DirectionGains
-from libs.errors import InputError, ToolError
-from libs.safe_files import replacing
 from libs.solution_store import list_entries, merge_into, write_with_entries
 from libs.subtract import SkyModel, image_model, subtract_sources
 from selfcal.cluster import Outcome, run_all

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.catalogue import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.cluster import check_where
 from selfcal.options import Option, unknown_name
 from selfcal.settings import (

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from libs.errors import ImageError
-from libs.geometry import frequency_slices
+from libs.core.errors import ImageError
+from libs.core.geometry import frequency_slices
 from libs.image_statistics import ImageStatistics, check_clean, measure_products
 from libs.imager import ImageProducts, ImagingOptions
 from libs.mask import write_disc

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from libs import geometry, mask
+from libs import mask
+from libs.core import geometry
 from libs.imager import ImagingOptions
 from selfcal.context import Context
 from selfcal.options import Option

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs import splitting, tables
-from libs.geometry import ARCSEC_PER_RAD
+from libs.core.geometry import ARCSEC_PER_RAD
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult

@@ -7,7 +7,7 @@ import numpy as np
 from libs import tables
 from libs.calibration import SolveOptions
 from libs.caltable import read_solutions
-from libs.errors import SolveError
+from libs.core.errors import SolveError
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from libs import mask, tables
-from libs.errors import InputError, SolveError
+from libs.core.errors import InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model

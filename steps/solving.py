@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.patch_gains import keep_coherent
 from libs.tables import summarise

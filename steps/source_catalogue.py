@@ -15,8 +15,8 @@ from libs.catalogue_query import SERVICES, query_catalogue
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import agreement
 from libs.component_model import ComponentModel, GaussianComponent, component_visibilities
-from libs.errors import InputError
-from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
+from libs.core.errors import InputError
+from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
 from selfcal.context import Context
 from selfcal.options import Option
 from steps.imaging import COHERENT_LEAST_M, auto_cell_arcsec

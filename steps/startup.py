@@ -12,8 +12,8 @@ from typing import Any
 
 from libs import ingest, tables
 from libs.best_solutions import Best
+from libs.core.errors import ConfigError, InputError
 from libs.direction_gains import DirectionGains
-from libs.errors import ConfigError, InputError
 from libs.run_solutions import start_from
 from libs.solutions_command import parse_direction
 from libs.start_solutions import StartLimits, correct_data, find_start, not_covered

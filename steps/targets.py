@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.ms_view import read_view
 from libs.sources import Source
 from libs.tables import open_table, stretches

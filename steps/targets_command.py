@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from libs.errors import ConfigError, SelfcalError, ToolError
+from libs.core.errors import ConfigError, SelfcalError, ToolError
+from libs.core.process import run_tool, tail
 from libs.ingest import resolve_inputs
-from libs.process import run_tool, tail
 from selfcal.cluster import Outcome, check_where, run_all
 from selfcal.progress import Progress
 from selfcal.settings import Settings, build_settings

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from libs.calibration import Solver
 from libs.casa import CasaSession, casa_versions
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
+from libs.core.process import which
 from libs.gaincal import CasaSolver
 from libs.gains import NativeSolver
 from libs.imager import Imager
-from libs.process import which
 from libs.tclean import Tclean
 from libs.wsclean import WSClean
 

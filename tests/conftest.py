@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from libs.casa import CasaSession
-from libs.process import which
+from libs.core.process import which
 
 # how long an example takes says nothing on a machine that others use too
 settings.register_profile("patient", deadline=None)

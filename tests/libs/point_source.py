@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from libs.casa import CasaSession, demo_data
-from libs.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
+from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.tables import open_table
 
 FLUX_JY = 2.5

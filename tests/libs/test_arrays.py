@@ -20,7 +20,7 @@ from libs.arrays import (
     read_configuration,
     utm_to_geodetic,
 )
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 
 def test_vla_a_has_27_dishes_up_to_36_km() -> None:

@@ -19,7 +19,7 @@ from libs.caltable import (
     read_solutions,
     write_caltable,
 )
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.solutions import GainSolutions
 
 

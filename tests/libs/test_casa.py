@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from libs.casa import CasaSession, casa_versions, demo_data
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 from tests.conftest import ROOT
 
 LINUX = sys.platform.startswith("linux")

@@ -25,7 +25,7 @@ from libs.catalogue import (
     with_components,
 )
 from libs.catalogue_query import query_catalogue
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 
 DEG = math.pi / 180
 

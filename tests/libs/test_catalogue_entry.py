@@ -10,7 +10,7 @@ import pytest
 
 from libs.catalogue import read_catalogue, with_components
 from libs.catalogue_entry import find_entry, model_components, read_entry
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 RA, DEC = math.radians(210.0), math.radians(52.0)
 HEAD = (

@@ -19,7 +19,7 @@ from libs import catalogue_query
 from libs.catalogue import read_catalogue
 from libs.catalogue_entry import find_entry
 from libs.catalogue_query import query_catalogue
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 
 class Service(BaseHTTPRequestHandler):

@@ -38,7 +38,7 @@ from libs.closure_coherence import (
     series_coherence,
     station_coherence,
 )
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 FEW = dict(list(LOFAR_STATIONS.items())[:6])
 TWO_POINTS = (Gaussian(1.0), Gaussian(0.4, 0.9, -0.5))

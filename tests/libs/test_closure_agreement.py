@@ -10,7 +10,7 @@ import pytest
 from benchmarks.closure_cases import LOFAR_STATIONS, Gaussian, simulate
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.judging import judge
 
 FEW = dict(list(LOFAR_STATIONS.items())[:7])

@@ -9,7 +9,7 @@ import pytest
 
 from libs.closure import closure_quantities
 from libs.closure_ms import read_visibilities
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import open_table
 from tests.libs.small_ms import make_ms
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from libs.combine_gains import BOTH, FIRST, SECOND, combine, inverse, tec_to_phase
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_grid import regrid, union_axis, wrap_rad
 from libs.h5parm import read_h5parm
 from libs.solset import TEC_PHASE_HZ, identity_like, separation_rad

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from libs import dp3
+from libs.core.errors import ConfigError, InputError, ToolError
 from libs.direction_gains import DirectionGains
 from libs.dp3 import PhaseUp, find_dp3, phase_up, prepare, shift_parset, unfit
-from libs.errors import ConfigError, InputError, ToolError
 from libs.gain_grid import regrid
 from libs.phase_shift import ShiftOptions, shift_data
 from libs.provenance import Entry

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs import flags
 from libs.casa import CasaSession
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.tables import open_table
 from tests.libs.small_ms import make_ms
 

@@ -14,7 +14,7 @@ from benchmarks.synthetic_ms import SyntheticMs, make_ms
 from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable, SolveOptions
 from libs.caltable import SpwGains, read_caltable, read_solutions
-from libs.errors import InputError, SolveError
+from libs.core.errors import InputError, SolveError
 from libs.gain_interp import interpolate_frequency, interpolate_time
 from libs.gain_sums import accumulate, accumulate_batches
 from libs.gains import NativeSolver

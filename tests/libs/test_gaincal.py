@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from libs.calibration import AppliedTable, SolveOptions
 from libs.casa import CasaSession
+from libs.core.errors import SolveError, ToolError
 from libs.data_columns import ensure_data_column
-from libs.errors import SolveError, ToolError
 from libs.gaincal import (
     CasaSolver,
     antenna_selections,

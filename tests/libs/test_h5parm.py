@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.gain_grid import regrid
 from libs.h5parm import as_written, read_h5parm, write_h5parm
 from libs.h5parm_check import check

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.image_align import compare, measure_shift, shift_plane
 from tests.libs.fake_images import CELL_ARCSEC, gaussian, write
 

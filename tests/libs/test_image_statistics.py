@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from libs.errors import ImageError, InputError
+from libs.core.errors import ImageError, InputError
 from libs.image_statistics import check_clean, dilate, grid_of, mad_std, measure
 from libs.imager import ImageProducts
 from tests.libs.fake_images import BEAM_ARCSEC, CELL_ARCSEC, gaussian, header, write

@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as hnp
 
 from libs import ingest, ms_view, sanitise
 from libs.casa import CasaSession
+from libs.core.errors import ConfigError, InputError
 from libs.dead_feeds import flag_dead_feeds
-from libs.errors import ConfigError, InputError
 from libs.tables import column_names, open_table, summarise
 from tests.libs.small_ms import make_ms, tree_hash
 

@@ -6,7 +6,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.imager import open_image, sky_position, write_masked_model
 from libs.mask import (
     MaskOptions,

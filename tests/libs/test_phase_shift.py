@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.arrays import AntennaArray
+from libs.core.coordinates import antenna_uvw
+from libs.core.errors import ConfigError, InputError
 from libs.direction_gains import DirectionGains
-from libs.errors import ConfigError, InputError
 from libs.phase_shift import (
     ShiftOptions,
     plan_shift,
@@ -27,7 +28,6 @@ from libs.simulate import Observation, Simulation, Source, SpectralWindow, Stati
 from libs.solset import from_gain_solutions
 from libs.solution_store import write_with_entries
 from libs.tables import open_table, tree_bytes
-from libs.uvw import antenna_uvw
 from tests.conftest import tree_hash
 
 DEG = 3600.0

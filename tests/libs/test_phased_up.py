@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.phased_up import spread_station, write_spread
 from libs.provenance import Entry
 from libs.solution_store import list_entries, write_with_entries

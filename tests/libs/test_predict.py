@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.errors import InputError
-from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.core.errors import InputError
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.predict import ModelImage, model_visibilities, predict_model, read_model
 from libs.tables import open_table
 from tests.libs import point_source

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from libs import flags, rflag
 from libs.casa import CasaSession
-from libs.errors import ConfigError, ToolError
+from libs.core.errors import ConfigError, ToolError
 from libs.rflag import RflagOptions, Sampling
 from libs.sanitise import add_scratch_columns
 from libs.tables import open_table

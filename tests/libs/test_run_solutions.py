@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from libs.best_solutions import best
-from libs.errors import InputError
+from libs.core.errors import InputError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.provenance import Entry, read_entries

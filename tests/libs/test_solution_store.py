@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from libs.best_solutions import best
-from libs.errors import InputError
+from libs.core.errors import InputError
+from libs.core.files import locked
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.provenance import Entry, read_entries
-from libs.safe_files import locked
 from libs.solution_store import combine_files, list_entries, merge_into, write_with_entries
 from libs.solutions_command import format_merge
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset

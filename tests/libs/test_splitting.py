@@ -10,7 +10,7 @@ import pytest
 
 from libs import splitting
 from libs.casa import CasaSession
-from libs.errors import ConfigError, InputError, ToolError
+from libs.core.errors import ConfigError, InputError, ToolError
 from libs.sanitise import add_scratch_columns
 from libs.splitting import SplitOptions, averaging, split_calibrated
 from libs.tables import open_table, summarise

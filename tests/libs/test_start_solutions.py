@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from libs.core.errors import InputError
 from libs.direction_gains import DirectionGains
-from libs.errors import InputError
 from libs.h5parm import write_h5parm
 from libs.provenance import Entry
 from libs.solset import Solset

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs import flags, statwt
 from libs.casa import CasaSession
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 from libs.sanitise import add_scratch_columns
 from libs.tables import open_table
 from tests.libs.small_ms import make_ms

@@ -10,8 +10,8 @@ import pytest
 from astropy.io import fits
 
 from libs.catalogue import CatalogueComponent
+from libs.core.errors import InputError
 from libs.direction_gains import DirectionGains
-from libs.errors import InputError
 from libs.phase_shift import ShiftOptions, shift_data
 from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
 from libs.solset import from_gain_solutions

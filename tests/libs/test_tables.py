@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from libs import tables
+from libs.core.errors import InputError
 from libs.data_columns import ensure_data_column
-from libs.errors import InputError
 from libs.tables import (
     chunks,
     column_names,

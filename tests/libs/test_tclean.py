@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 from libs.image_statistics import measure_products
 from libs.imager import ImagingOptions, open_image, write_image
 from libs.tables import open_table

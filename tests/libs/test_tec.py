@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from libs.arrays import load_configuration
 from libs.calibration import SolveOptions
 from libs.caltable import read_caltable, read_solutions
+from libs.core.errors import InputError
 from libs.data_columns import ensure_data_column
-from libs.errors import InputError
 from libs.frequency_blocks import (
     block_centres,
     channels_for_blocks,

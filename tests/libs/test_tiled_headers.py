@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from libs.core.errors import InputError
 from libs.data_columns import ensure_data_column
-from libs.errors import InputError
 from libs.sanitise import add_scratch_columns
 from libs.tables import column_names, open_table
 from libs.tiled_headers import guarded, mend_headers, save_headers, take_back

@@ -12,7 +12,7 @@ import pytest
 
 from libs import ingest, uvh5_ms
 from libs.casa import CasaSession
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.simulate import simulate
 from libs.simulated_sky import Source
 from libs.tables import open_table, summarise

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.window_match import match_windows, parse_windows
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.errors import ConfigError, ToolError
+from libs.core.errors import ConfigError, ToolError
 from libs.image_statistics import measure_products
 from libs.imager import ImagingOptions, open_image, write_image
 from libs.tables import open_table

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.drawer import Drawer
 from reports.drawings import draw_ahead, draw_all
 from reports.html import write_report

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auto_selfcal import command_report
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.field_report import field_map, write_field_report
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from libs.caltable import write_caltable
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.html import write_report
 from reports.html_parts import Markup, facts, join, tag, times
 from reports.records import read_run

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from matplotlib.patches import Ellipse
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.image_figures import (
     Panel,
     compare_images,

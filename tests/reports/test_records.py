@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.records import read_run
 from tests.reports.fake_run import STEP_COLUMNS, make_run, step_row, write_rows
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from reports.targets_report import (
     build_targets_summary,
     finish_targets,

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from selfcal.ahead import Ahead
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult

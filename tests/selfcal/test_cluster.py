@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.cluster import MAX_DEATHS, Outcome, check_where, run_all
 from tests.conftest import ROOT
 from tests.selfcal import pieces

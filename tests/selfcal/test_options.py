@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.options import UNITS, Option, nearest, unknown_name
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from selfcal import pipeline as pipeline_module
 from selfcal.pipeline import StepFailed
 from selfcal.state import State

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.settings import RUN_OPTIONS, build_settings, load_config, parse_assignments
 from steps import STEPS
 from tests.conftest import ROOT

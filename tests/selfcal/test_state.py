@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 from selfcal.state import COLUMNS, State, hold_workdir, merge_rows, write_atomically
 from selfcal.step import StepResult, TableRef
 from tests.conftest import ROOT

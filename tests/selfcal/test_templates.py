@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.settings import Settings, build_settings, parse_assignments
 from selfcal.templates import (
     TEMPLATE_DIR,

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from astropy.io import fits
 
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 from libs.h5parm import read_h5parm
 from libs.run_solutions import INPUT, accumulate_round, start_from
 from libs.simulate import Simulation

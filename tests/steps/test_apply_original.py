@@ -15,8 +15,8 @@ import yaml
 
 from libs import flags, tables
 from libs.caltable_writer import write_caltable
+from libs.core.errors import ConfigError, InputError
 from libs.data_columns import ensure_data_column
-from libs.errors import ConfigError, InputError
 from libs.sanitise import add_scratch_columns
 from libs.solutions import GainSolutions
 from selfcal.state import State

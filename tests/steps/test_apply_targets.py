@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from libs import flags, tables
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from steps.apply_original import VERSION
 from steps.apply_targets import apply_targets, has_targets
 from tests.steps.test_apply_original import column, contents, corrupted, flags_of, make_run

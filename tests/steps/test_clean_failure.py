@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.errors import ConfigError, ImageError
+from libs.core.errors import ConfigError, ImageError
 from libs.imager import ImageProducts, ImagingOptions, open_image
 from steps import build_steps
 from tests.steps.fake_tools import Looks, ScriptedImager, make_run

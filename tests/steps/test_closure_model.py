@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from libs.component_model import ComponentModel, GaussianComponent
-from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.tables import open_table
 from steps.closure_model import (
     ARCSEC,

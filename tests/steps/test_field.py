@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from benchmarks.field_compare import compare_runs
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
 from libs.scenarios import make_scenario, scenario

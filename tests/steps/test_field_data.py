@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from libs import dp3
 from libs.catalogue_entry import read_entry
-from libs.errors import ConfigError, InputError
+from libs.core.errors import ConfigError, InputError
 from libs.h5parm import read_h5parm
 from libs.phase_shift import ShiftOptions
 from libs.provenance import Entry

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from selfcal.templates import TEMPLATE_DIR
 from steps.instruments import dish_diameter_m, identify
 

@@ -15,10 +15,10 @@ from libs.arrays import lofar_hba
 from libs.catalogue_query import SERVICES
 from libs.closure_ms import read_visibilities
 from libs.component_model import GaussianComponent
-from libs.errors import InputError
+from libs.core.coordinates import lm_to_radec
+from libs.core.errors import InputError
 from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
 from libs.tables import open_table
-from libs.uvw import lm_to_radec
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from libs.casa import CasaSession
-from libs.errors import ConfigError, SelfcalError
+from libs.core.errors import ConfigError, SelfcalError
 from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check

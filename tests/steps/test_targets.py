@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from libs.sources import resolve_inputs
 from libs.tables import open_table
 from steps.targets import ALL, Execution, Target, find_targets, survey

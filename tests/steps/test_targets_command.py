@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import auto_selfcal
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 from reports.targets_report import finish_targets
 from selfcal.settings import build_settings
 from steps import STEPS, targets_command

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from libs.errors import ToolError
+from libs.core.errors import ToolError
 
 __all__ = ["POLL_S", "cpu_seconds", "die_with_parent", "kill_tree", "run_tool", "tail", "which"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from libs.errors import ConfigError
+from libs.core.errors import ConfigError
 
 __all__ = [
     "ARCSEC_PER_RAD",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = ["locked", "replacing"]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import ConfigError
-from libs.geometry import (
+from libs.core.errors import ConfigError
+from libs.core.geometry import (
     auto_cell_arcsec,
     coarse_field,
     frequency_slices,

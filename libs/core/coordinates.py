@@ -8,7 +8,7 @@ import erfa
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InputError
+from libs.core.errors import InputError
 
 __all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "transit_s"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from libs.errors import ToolError
-from libs.process import cpu_seconds, kill_tree, run_tool, tail, which
+from libs.core.errors import ToolError
+from libs.core.process import cpu_seconds, kill_tree, run_tool, tail, which
 from tests.conftest import ROOT
 
 
@@ -124,7 +124,7 @@ def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
 def test_a_program_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom libs.process import run_tool\n"
+        "import sys\nfrom pathlib import Path\nfrom libs.core.process import run_tool\n"
         "child = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'\n"
         f"run_tool([sys.executable, '-c', child], Path({str(log)!r}))"
     )
