@@ -23,7 +23,7 @@ from benchmarks.synthetic_ms import SyntheticMs, make_ms
 from libs.arrays import load_configuration
 from libs.calibration import SolveOptions
 from libs.caltable import read_solutions
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.process import cpu_seconds
 from libs.gaincal import CasaSolver
 from libs.gains import NativeSolver

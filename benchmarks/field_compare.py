@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.h5parm import read_h5parm
+from libs.ms.tables import open_table
 from libs.solution_store import list_entries
-from libs.tables import open_table
 
 __all__ = ["compare_runs"]
 

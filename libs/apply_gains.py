@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from libs import gain_kernels
 from libs.calibration import AppliedTable, ApplyResult
 from libs.core.errors import InputError
-from libs.data_columns import add_data_column, ensure_data_column
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import (
+from libs.ms.columns import add_data_column, ensure_data_column
+from libs.ms.row_blocks import (
     RowBlock,
     read_block,
     row_blocks,
     write_block,
 )
-from libs.row_choice import RowChoice
-from libs.tables import CORR_NAMES, open_table
+from libs.ms.selection import RowChoice
+from libs.ms.tables import CORR_NAMES, open_table
 
 __all__ = ["apply_tables"]
 

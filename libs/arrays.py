@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError, ToolError
-from libs.tables import open_table
+from libs.ms.tables import open_table
 
 __all__ = [
     "AntennaArray",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from libs.caltable_writer import FEEDS_KEYWORD, write_caltable
 from libs.core.errors import ConfigError, InputError
+from libs.ms.tables import antenna_labels, open_table
 from libs.solutions import GainSolutions
-from libs.tables import antenna_labels, open_table
 
 __all__ = [
     "CalTable",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.ms.tables import open_table
 from libs.solutions import GainSolutions
-from libs.tables import open_table
 
 __all__ = ["FEEDS_KEYWORD", "write_caltable"]
 

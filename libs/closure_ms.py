@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from libs.closure import BaselineVisibilities, time_blocks
 from libs.core.errors import InputError
-from libs.tables import Chunk, MsSummary, chunks, open_table, summarise
+from libs.ms.tables import Chunk, MsSummary, chunks, open_table, summarise
 
 __all__ = ["hands_are_copies", "read_visibilities"]
 

@@ -13,8 +13,8 @@ from libs.combine_gains import on_axes
 from libs.core.errors import InputError
 from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
+from libs.ms.tables import CORR_NAMES, open_table
 from libs.solset import DIAGONAL, Solset
-from libs.tables import CORR_NAMES, open_table
 
 __all__ = ["DirectionGains", "RowGains", "correlation_feeds"]
 

@@ -24,10 +24,10 @@ from libs.core.process import run_tool, which
 from libs.direction_gains import DirectionGains
 from libs.gain_grid import regrid
 from libs.h5parm import write_h5parm
-from libs.ms_layout import read_layout
+from libs.ms.layout import read_layout
+from libs.ms.tables import fsync_tree, open_table
 from libs.phase_shift import ShiftOptions, ShiftPlan, plan_shift
 from libs.solset import Solset
-from libs.tables import fsync_tree, open_table
 
 __all__ = [
     "INSTALL",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.tables import open_table
+from libs.ms.tables import open_table
 
 __all__ = ["flux_factor", "hold_flux_scale", "mean_pair_product", "sharing_a_site"]
 

@@ -17,9 +17,9 @@ from libs import gain_kernels
 from libs.calibration import AppliedTable, SolveOptions
 from libs.core.errors import InputError
 from libs.gain_interp import GainInterpolator, gains_for_rows
-from libs.row_blocks import RowBlock, read_block, row_blocks, row_sets
+from libs.ms.row_blocks import RowBlock, read_block, row_blocks, row_sets
+from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, RowFilter, antenna_labels, open_table
 from libs.solution_intervals import Intervals, find_intervals
-from libs.tables import CORR_NAMES, PARALLEL_HANDS, RowFilter, antenna_labels, open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
 

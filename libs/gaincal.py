@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.calibration import AppliedTable, ApplyResult, SolveOptions, SolveResult
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, SolveError, ToolError
-from libs.tables import flagged_fraction, fsync_tree, open_table, summarise
+from libs.ms.tables import flagged_fraction, fsync_tree, open_table, summarise
 
 __all__ = [
     "CasaSolver",

@@ -19,8 +19,8 @@ from libs.caltable import normalise_amplitude
 from libs.caltable_writer import write_caltable
 from libs.core.errors import SolveError
 from libs.gain_sums import NormalEquations, accumulate_batches
+from libs.ms.tables import open_table
 from libs.solutions import GainSolutions
-from libs.tables import open_table
 from libs.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.tec_table import TecSolutions, store_tec, tec_blocks
 

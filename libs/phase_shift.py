@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.direction_gains import DirectionGains, correlation_feeds
-from libs.ms_layout import Layout, create_like, read_layout, read_rows
-from libs.tables import fsync_tree, open_table
+from libs.ms.layout import Layout, create_like, read_layout, read_rows
+from libs.ms.tables import fsync_tree, open_table
 
 __all__ = [
     "ShiftOptions",

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
-from libs.data_columns import ensure_data_column
 from libs.imager import open_image
-from libs.tables import (
+from libs.ms.columns import ensure_data_column
+from libs.ms.tables import (
     CORR_NAMES,
     PARALLEL_HANDS,
     open_table,

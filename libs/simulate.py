@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from libs.arrays import AntennaArray
 from libs.core.coordinates import antenna_uvw
 from libs.gain_errors import corrupt_ms, divide_ms
+from libs.ms.create import SpectralWindow, create_ms
+from libs.ms.tables import open_table
 from libs.simulated_gains import (
     StationErrors,
     TecScreen,
@@ -23,10 +25,8 @@ from libs.simulated_gains import (
     screen_tec,
     station_factors,
 )
-from libs.simulated_ms import SpectralWindow, create_ms
 from libs.simulated_sky import TEC_PHASE_HZ, Source, sky_visibilities, source_table
 from libs.solutions import GainSolutions
-from libs.tables import open_table
 
 __all__ = [
     "Observation",

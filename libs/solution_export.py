@@ -13,9 +13,9 @@ from libs.combine_gains import on_axes
 from libs.core.errors import InputError
 from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
+from libs.ms.tables import CORR_NAMES, antenna_labels, open_table
 from libs.solset import Solset
 from libs.solutions import GainSolutions
-from libs.tables import CORR_NAMES, antenna_labels, open_table
 
 __all__ = ["export_caltable", "gains_for"]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from libs import tables
-from libs.tables import open_table, stretches
+from libs.ms import tables
+from libs.ms.tables import open_table, stretches
 
 __all__ = ["Intervals", "find_intervals", "integration_s"]
 
@@ -121,7 +121,7 @@ class Intervals:
         return np.asarray((row >= ends[0]) & (row < ends[1]))
 
     def of_rows(self, opened: Any, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the interval of rows of one of `libs.tables.stretches`, (nrow,)."""
+        """Return the interval of rows of one of `libs.ms.tables.stretches`, (nrow,)."""
         low = int(rows[0]) // tables.SLAB_ROWS * tables.SLAB_ROWS
         count = min(tables.SLAB_ROWS, opened.nrows() - low)
         return np.asarray(self.of_stretch(opened, low, count)[rows - low])

@@ -16,10 +16,10 @@ from libs.best_solutions import Best, best
 from libs.core.errors import ConfigError, SelfcalError
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import Finding, check
+from libs.ms.tiled_headers import take_back
 from libs.solution_export import export_caltable, gains_for
 from libs.solution_store import Listing, MergeReport, combine_files, list_entries, merge_into
 from libs.solutions import GainSolutions
-from libs.tiled_headers import take_back
 
 __all__ = ["Applier", "main", "parse_direction"]
 

@@ -20,11 +20,11 @@ from libs.best_solutions import Best, Choice, best
 from libs.core.errors import InputError
 from libs.direction_gains import DirectionGains, correlation_feeds
 from libs.h5parm import read_h5parm
-from libs.ms_layout import read_layout
+from libs.ms.layout import read_layout
+from libs.ms.row_blocks import RowBlock, read_block, row_blocks, write_block
+from libs.ms.tables import MsSummary, open_table
 from libs.provenance import entries_of
-from libs.row_blocks import RowBlock, read_block, row_blocks, write_block
 from libs.solset import Solset, separation_rad
-from libs.tables import MsSummary, open_table
 
 __all__ = ["Corrected", "StartLimits", "correct_data", "find_start", "not_covered"]
 

@@ -15,13 +15,13 @@ import numpy as np
 from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
-from libs.casa import casa_versions
+from libs.casa.session import casa_versions
 from libs.core.errors import ImageError, ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
 from libs.imager import ImageProducts, ImagingOptions, open_image, write_image
+from libs.ms.tables import chunks, open_table
 from libs.predict import predict_model, read_model
-from libs.tables import chunks, open_table
 
 __all__ = ["PhaseCentre", "Tclean", "needs_w_projection", "tclean_arguments"]
 
@@ -49,7 +49,7 @@ _FILE_ENDINGS = ("image", "residual", "model", "psf")
 
 
 class Session(Protocol):
-    """What is needed of libs.casa.CasaSession."""
+    """What is needed of libs.casa.session.CasaSession."""
 
     def run(
         self, task: str, *, log: Path | None = None, module: str = "casatasks", **kwargs: Any

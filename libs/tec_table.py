@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from libs.frequency_blocks import block_centres, channels_for_blocks
 from libs.gain_grid import wrap_rad
+from libs.ms.tables import open_table
 from libs.solset import Solset, tec_phase_rad
-from libs.tables import open_table
 
 __all__ = [
     "TecBlocks",

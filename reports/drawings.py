@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from libs.caltable import read_solutions
 from libs.core.errors import SelfcalError
+from libs.ms.tables import column_names
 from libs.solutions import GainSolutions
-from libs.tables import column_names
 from reports.closure_figure import closure_figure, read_closures
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
 from reports.held_out_figure import held_out_figure

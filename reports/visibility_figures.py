@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from libs.tables import (
+from libs.ms.tables import (
     CORR_NAMES,
     PARALLEL_HANDS,
     RowFilter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs import splitting
+from libs.ms import split
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, StepResult
@@ -54,6 +54,6 @@ class AmplitudeRound(GainRound):
         for ms in measurement_sets(context):
             target = ms.with_name(f"{ms.stem}.before_{self.name}.ms")
             context.progress.activity(f"split {target.name}")
-            splitting.split_calibrated(
+            split.split_calibrated(
                 ms, target, context.tools.session, log=context.workdir / "logs" / "split.log"
             )

@@ -14,19 +14,19 @@ from typing import Any
 
 import yaml
 
-from libs import flags, tables
 from libs.apply_gains import apply_tables
 from libs.calibration import AppliedTable
 from libs.caltable import full_spwmap
 from libs.caltable_writer import write_caltable
 from libs.core.errors import ConfigError, InputError
-from libs.data_columns import ensure_data_column
-from libs.ingest import resolve_inputs
-from libs.row_choice import RowChoice, choose_fields
+from libs.inputs.working_copy import resolve_inputs
+from libs.ms import flag_versions, tables
+from libs.ms.columns import ensure_data_column
+from libs.ms.selection import RowChoice, choose_fields
+from libs.ms.tables import MsSummary
+from libs.ms.tiled_headers import guarded, take_back
+from libs.ms.window_match import match_windows, parse_windows
 from libs.solutions import GainSolutions
-from libs.tables import MsSummary
-from libs.tiled_headers import guarded, take_back
-from libs.window_match import match_windows, parse_windows
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
@@ -216,10 +216,10 @@ def _fields_said(work: Application) -> str:
 
 def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
     """Save the flags, or put those of the rows back; make CORRECTED_DATA where it is missing."""
-    if flags.has_version(ms, VERSION):
-        flags.restore_version(ms, VERSION, where=rows)
+    if flag_versions.has_version(ms, VERSION):
+        flag_versions.restore_version(ms, VERSION, where=rows)
     else:
-        flags.save_version(ms, VERSION, comment)
+        flag_versions.save_version(ms, VERSION, comment)
     # rows that are not written keep what they have: a column that a kill left half filled must
     # not pass for one that was there before
     mark = ms.with_name(ms.name + ".filling")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError
-from libs.sources import resolve_inputs
+from libs.inputs.input_data import resolve_inputs
 from selfcal.state import hold_workdir
 from steps.apply_original import Application, apply_planned, plan_application
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import within_baselines
 from libs.closure_coherence import BaselineCoherence, baseline_coherence, station_coherence
@@ -26,6 +25,7 @@ from libs.component_model import (
 from libs.core.errors import InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.flux_scale import sharing_a_site
+from libs.ms import tables
 from libs.placement import place_by_band
 from libs.predict import fill_model_column
 from selfcal.context import Context

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.closure import BaselineVisibilities
 from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
 from libs.closure_ms import hands_are_copies, read_visibilities
 from libs.imager import open_image
+from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
 from steps.data_state import ensure_tables, fill_model, measurement_sets

@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from libs import flags, tables
 from libs.calibration import AppliedTable
 from libs.imager import ImagingOptions
-from libs.tiled_headers import mend_headers
+from libs.ms import flag_versions, tables
+from libs.ms.tiled_headers import mend_headers
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import TableRef
@@ -55,8 +55,8 @@ def base_version(context: Context) -> str:
     """Return the flag version every round starts from; save it when no step has yet."""
     version = str(context.metric("flag_version", INITIAL))
     for ms in measurement_sets(context):
-        if version == INITIAL and not flags.has_version(ms, version):
-            flags.save_version(ms, version, "flags of the input")
+        if version == INITIAL and not flag_versions.has_version(ms, version):
+            flag_versions.save_version(ms, version, "flags of the input")
     return version
 
 
@@ -104,7 +104,7 @@ def _tables_key(context: Context, refs: Sequence[TableRef], ms: Path) -> str:
 def restore_base_flags(context: Context, ms: Path) -> None:
     """Put FLAG back to the version every round starts from."""
     set_note(ms, tables="")
-    flags.restore_version(ms, base_version(context))
+    flag_versions.restore_version(ms, base_version(context))
 
 
 def column_in_use(refs: Sequence[TableRef]) -> str:

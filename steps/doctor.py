@@ -8,7 +8,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from libs.casa import casa_versions
+from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
 from libs.wsclean import WSClean
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.catalogue import (
     FieldSource,
     cross_match,
@@ -25,7 +24,8 @@ from libs.catalogue import (
 )
 from libs.catalogue_query import SERVICES, query_catalogue
 from libs.core.errors import InputError
-from libs.ingest import check_disk
+from libs.inputs.working_copy import check_disk
+from libs.ms import tables
 from libs.phase_shift import ShiftOptions, plan_shift
 from selfcal.context import Context
 from selfcal.settings import Settings

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs import flags, rflag, splitting, statwt, tables
+from libs.flagging import rflag
+from libs.ms import flag_versions, split, tables
+from libs.weights import statwt
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
@@ -51,14 +53,14 @@ class SaveInitFlags(Step):
         said: list[str] = []
         for ms in measurement_sets(context):
             set_note(ms, tables="", model="")
-            if flags.has_version(ms, INITIAL):
-                flags.restore_version(ms, INITIAL)
+            if flag_versions.has_version(ms, INITIAL):
+                flag_versions.restore_version(ms, INITIAL)
                 said.append(f"{ms.name}: flags restored")
             else:
-                flags.save_version(ms, INITIAL, "flags of the input")
+                flag_versions.save_version(ms, INITIAL, "flags of the input")
                 said.append(f"{ms.name}: flags saved ({tables.flagged_fraction(ms):.1%} flagged)")
             said.append(self._statwt(context, ms))
-            flags.save_version(ms, BASE, "flags every round starts from")
+            flag_versions.save_version(ms, BASE, "flags every round starts from")
         return StepResult(
             reason="; ".join(said),
             tables=context.tables,
@@ -68,8 +70,8 @@ class SaveInitFlags(Step):
 
     def _statwt(self, context: Context, ms: Any) -> str:
         if not context.options["statwt"]:
-            if flags.has_weights(ms, statwt.VERSION):
-                flags.restore_weights(ms, statwt.VERSION)
+            if flag_versions.has_weights(ms, statwt.VERSION):
+                flag_versions.restore_weights(ms, statwt.VERSION)
             return "weights as they came"
         context.progress.activity(f"weights of {ms.name}")
         return statwt.weigh(
@@ -115,7 +117,7 @@ class RflagInit(Step):
         if not changed:
             raise Skip("; ".join(said))
         for ms in measurement_sets(context):
-            flags.save_version(ms, self.name, "after RFI flagging of the raw data")
+            flag_versions.save_version(ms, self.name, "after RFI flagging of the raw data")
         return StepResult(
             reason="; ".join(said),
             tables=context.tables,
@@ -143,7 +145,7 @@ class RflagFinal(Step):
         for ms in measurement_sets(context):
             set_note(ms, tables="")
             # the flags of the calibrated state; an earlier start's are no good
-            flags.delete_version(ms, CALIBRATED)
+            flag_versions.delete_version(ms, CALIBRATED)
             outcome = rflag.run_rflag(
                 ms,
                 context.tools.session,
@@ -163,7 +165,7 @@ class RflagFinal(Step):
         image = judged_image(context, clean_folder(context, self.name), "rflag", context.tables)
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal_rflag.ms")
-            splitting.split_calibrated(
+            split.split_calibrated(
                 ms, target, context.tools.session, log=context.workdir / "logs" / "split.log"
             )
             products[f"split_rflag_{number}"] = context.relative(target)

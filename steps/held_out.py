@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.calibration import AppliedTable, SolveOptions
 from libs.frequency_blocks import channels_for_blocks, tec_distinguishable
 from libs.gain_sums import NormalEquations, accumulate
@@ -21,6 +20,7 @@ from libs.holdout import (
     choose_solve,
     held_out_coherence,
 )
+from libs.ms import tables
 from selfcal.context import Context
 
 __all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]

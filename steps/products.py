@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from libs import splitting, tables
 from libs.core.geometry import ARCSEC_PER_RAD
+from libs.ms import split, tables
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -70,7 +70,7 @@ class SplitTrial(Step):
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal.ms")
             context.progress.activity(f"split {target.name}")
-            time_s, width = splitting.averaging(
+            time_s, width = split.averaging(
                 tables.summarise(ms),
                 context.options["average_time"],
                 context.options["average_channels"],
@@ -78,14 +78,14 @@ class SplitTrial(Step):
                 / ARCSEC_PER_RAD,
                 context.options["smearing"],
             )  # fmt: skip
-            options = splitting.SplitOptions(
+            options = split.SplitOptions(
                 datacolumn="corrected" if context.tables else "data",
                 keepflags=context.options["keep_flagged"],
                 timebin_s=time_s,
                 width=width,
             )
             log = context.workdir / "logs" / "split.log"
-            made = splitting.split_calibrated(
+            made = split.split_calibrated(
                 ms, target, context.tools.session, options=options, log=log
             )
             name = "calibrated_ms" if number == 0 else f"calibrated_ms_{number}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from libs import tables
 from libs.calibration import SolveOptions
 from libs.caltable import read_solutions
 from libs.core.errors import SolveError
+from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult

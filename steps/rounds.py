@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from libs import mask, tables
+from libs import mask
 from libs.core.errors import InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge, judge_ladder, ladder_uvmax_m
+from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from libs import tables
 from libs.caltable import apply_spwmap, read_solutions
 from libs.h5parm import write_h5parm
+from libs.ms import tables
 from libs.run_solutions import INPUT, accumulate_round, start_from
 from libs.solset import Solset, from_gain_solutions
 from libs.solutions import GainSolutions, concatenate

@@ -14,8 +14,8 @@ from libs.calibration import AppliedTable, SolveOptions, SolveResult
 from libs.caltable import read_solutions, write_caltable
 from libs.core.errors import ConfigError
 from libs.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
+from libs.ms.tables import summarise
 from libs.patch_gains import keep_coherent
-from libs.tables import summarise
 from libs.tec_table import keep_tec, read_tec, store_tec
 from selfcal.context import Context
 from selfcal.step import Skip, TableRef

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs import ingest, tables
 from libs.best_solutions import Best
 from libs.core.errors import ConfigError, InputError
 from libs.direction_gains import DirectionGains
+from libs.inputs import working_copy
+from libs.ms import tables
 from libs.run_solutions import start_from
 from libs.solutions_command import parse_direction
 from libs.start_solutions import StartLimits, correct_data, find_start, not_covered
@@ -49,8 +50,8 @@ class Startup(Step):
 
     def identity(self, context: Context) -> Mapping[str, Any]:
         """Return what tells one input, and what it starts from, from another."""
-        sources = ingest.resolve_inputs(context.settings["vis"])
-        found: dict[str, Any] = {"input": [ingest.identity(source) for source in sources]}
+        sources = working_copy.resolve_inputs(context.settings["vis"])
+        found: dict[str, Any] = {"input": [working_copy.identity(source) for source in sources]}
         path = _start_path(context)
         if path is not None:
             found["start_from"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -62,20 +63,20 @@ class Startup(Step):
 
     def run(self, context: Context) -> StepResult:
         """Copy the selected data, column by column, beside the input."""
-        sources = ingest.resolve_inputs(context.settings["vis"])
+        sources = working_copy.resolve_inputs(context.settings["vis"])
         folders = ("data", "images", "tables", "plots", "logs")
         for name in folders:
             (context.workdir / name).mkdir(exist_ok=True)
         (context.workdir / "solutions.h5").unlink(missing_ok=True)
         chosen = [context.settings[name] for name in ("field", "spw")]
-        size = sum(ingest.copy_size_bytes(source, *chosen) for source in sources)
+        size = sum(working_copy.copy_size_bytes(source, *chosen) for source in sources)
         context.progress.activity(f"working copy of {size / GIB:.2f} GiB")
-        ingest.check_disk(context.workdir, int(size * context.options["disk_factor"]))
+        working_copy.check_disk(context.workdir, int(size * context.options["disk_factor"]))
         for old in (context.workdir / "data").iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         copies, used = [], []
         for source in sources:
-            copy = ingest.make_working_copy(
+            copy = working_copy.make_working_copy(
                 source,
                 context.workdir / "data" / f"{source.name}.ms",
                 field=context.settings["field"],
@@ -87,7 +88,7 @@ class Startup(Step):
                 progress=context.progress.activity,
             )
             summary = tables.summarise(copy.ms)
-            ingest.check_usable(summary, copy)
+            working_copy.check_usable(summary, copy)
             if len(summary.fields_used) > 1:
                 names = ", ".join(summary.field[number] for number in summary.fields_used)
                 raise ConfigError(
@@ -151,7 +152,7 @@ def _start_path(context: Context) -> Path | None:
 
 
 def begin(
-    context: Context, copies: list[ingest.WorkingCopy], used: list[tables.MsSummary]
+    context: Context, copies: list[working_copy.WorkingCopy], used: list[tables.MsSummary]
 ) -> Start | None:
     """Find the solutions to start from and correct the working copies with them.
 
@@ -206,7 +207,7 @@ def _said(found: Best, corrected: bool) -> str:
 
 def _describe(
     context: Context,
-    copies: list[ingest.WorkingCopy],
+    copies: list[working_copy.WorkingCopy],
     used: list[tables.MsSummary],
     start: Start | None = None,
 ) -> StepResult:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError
-from libs.ms_view import read_view
-from libs.sources import Source
-from libs.tables import open_table, stretches
-from libs.window_match import parse_windows
+from libs.inputs.input_data import Source
+from libs.ms.tables import open_table, stretches
+from libs.ms.view import read_view
+from libs.ms.window_match import parse_windows
 from selfcal.options import nearest
 from steps.instruments import identify
 

@@ -17,7 +17,7 @@ import yaml
 
 from libs.core.errors import ConfigError, SelfcalError, ToolError
 from libs.core.process import run_tool, tail
-from libs.ingest import resolve_inputs
+from libs.inputs.working_copy import resolve_inputs
 from selfcal.cluster import Outcome, check_where, run_all
 from selfcal.progress import Progress
 from selfcal.settings import Settings, build_settings

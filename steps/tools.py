@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.calibration import Solver
-from libs.casa import CasaSession, casa_versions
+from libs.casa.session import CasaSession, casa_versions
 from libs.core.errors import ConfigError
 from libs.core.process import which
 from libs.gaincal import CasaSolver

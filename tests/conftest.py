@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.process import which
 
 # how long an example takes says nothing on a machine that others use too
@@ -62,7 +62,7 @@ def wsclean() -> Path:
 @pytest.fixture(scope="session")
 def demo_ms(tmp_path_factory: pytest.TempPathFactory, session: CasaSession) -> Path:
     """Working copy of the demonstration: 3C 273 with known gain errors. Read only."""
-    from libs.ingest import make_working_copy, resolve_inputs
+    from libs.inputs.working_copy import make_working_copy, resolve_inputs
 
     (source,) = resolve_inputs("demo:3c273")
     target = tmp_path_factory.mktemp("demo") / "3c273.ms"

@@ -70,7 +70,7 @@ def test_casa_is_imported_in_the_child_process_only() -> None:
         name(path)
         for path in SOURCES
         for module in imported(path)
-        if module.split(".")[0] in {"casatools", "casatasks"} and path.name != "casa_worker.py"
+        if module.split(".")[0] in {"casatools", "casatasks"} and path.name != "worker.py"
     ]
     assert not wrong
 

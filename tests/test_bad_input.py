@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from selfcal.state import State, hold_workdir
 from tests.conftest import ROOT, tree_hash
 from tests.libs.small_ms import make_ms

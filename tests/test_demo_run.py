@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from libs import h5parm_check
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from selfcal.settings import load_config
 from selfcal.state import State
 from tests import demo

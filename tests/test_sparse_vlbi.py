@@ -16,8 +16,8 @@ from libs.arrays import AntennaArray
 from libs.image_align import measure_shift, shift_plane
 from libs.image_statistics import grid_of
 from libs.imager import open_image
+from libs.ms.tables import open_table
 from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
-from libs.tables import open_table
 from tests.conftest import ROOT
 from tests.demo import environment
 

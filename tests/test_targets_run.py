@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from libs import tables
+from libs.ms import tables
 from tests.conftest import ROOT
 from tests.two_targets import FIELDS, FieldMade, make_fields_ms
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from libs.casa import CasaSession, demo_data
+from libs.casa.session import CasaSession, demo_data
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
-from libs.tables import open_table
+from libs.ms.tables import open_table
 
 FLUX_JY = 2.5
 CELL_ARCSEC = 0.4

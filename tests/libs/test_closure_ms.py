@@ -10,7 +10,7 @@ import pytest
 from libs.closure import closure_quantities
 from libs.closure_ms import read_visibilities
 from libs.core.errors import InputError
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms
 
 

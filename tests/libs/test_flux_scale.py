@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from libs.caltable import read_solutions
 from libs.caltable_writer import write_caltable
 from libs.flux_scale import flux_factor, hold_flux_scale, mean_pair_product, sharing_a_site
+from libs.ms.tables import open_table
 from libs.solutions import GainSolutions
-from libs.tables import open_table
 from tests.libs.small_ms import TIME0_S, make_ms
 
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.calibration import AppliedTable, SolveOptions
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.errors import SolveError, ToolError
-from libs.data_columns import ensure_data_column
 from libs.gaincal import (
     CasaSolver,
     antenna_selections,
@@ -20,7 +19,8 @@ from libs.gaincal import (
     gaincal_arguments,
     spwmap_for,
 )
-from libs.tables import open_table, summarise
+from libs.ms.columns import ensure_data_column
+from libs.ms.tables import open_table, summarise
 from tests.libs.small_ms import make_ms
 
 MS, TABLE = Path("a.ms"), Path("p0.gcal")

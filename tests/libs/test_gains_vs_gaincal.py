@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.synthetic_ms import make_ms
 from libs.calibration import AppliedTable, SolveOptions
 from libs.caltable import CalTable, read_caltable
-from libs.casa import CasaSession, demo_data
+from libs.casa.session import CasaSession, demo_data
 from libs.gain_sums import NormalEquations, accumulate
 from libs.gaincal import applycal_arguments, gaincal_arguments
 from libs.gains import NativeSolver, fit_normal_equations, reference_phases

@@ -350,7 +350,7 @@ def lofar_ms(shared_data, tmp_path_factory) -> Path:
 
 def dp3_applies(ms: Path, h5parm: Path, tmp_path: Path, *steps: str, table: str = "out.ms"):
     """Return the data DP3 makes with the given applycal corrections, and its flags."""
-    from libs.tables import open_table
+    from libs.ms.tables import open_table
 
     out = tmp_path / table
     words = [f"msin={ms}", f"msout={out}", f"steps=[{','.join(s.split(':')[0] for s in steps)}]"]
@@ -376,7 +376,7 @@ class Data:
     """The visibilities of a small measurement set and where each row stands."""
 
     def __init__(self, ms: Path) -> None:
-        from libs.tables import open_table
+        from libs.ms.tables import open_table
 
         with open_table(ms) as opened:
             self.vis, self.flag = opened.getcol("DATA"), opened.getcol("FLAG")
@@ -455,7 +455,7 @@ def test_wsclean_facets_take_the_whole_phase(wsclean, tmp_path) -> None:
     """A point source behind TECs, phases and amplitudes comes out as bright as it is."""
     from astropy.io import fits
 
-    from libs.tables import open_table
+    from libs.ms.tables import open_table
     from tests.libs.small_ms import make_ms
 
     ms = make_ms(tmp_path / "a.ms", antennas=7, times=12, channels=4)
@@ -529,7 +529,7 @@ def test_dp3_picks_one_of_several_directions(lofar_ms, tmp_path) -> None:
         capture_output=True,
         check=True,
     )
-    from libs.tables import open_table
+    from libs.ms.tables import open_table
 
     with open_table(tmp_path / "o.ms") as opened:
         got, flag = opened.getcol("DATA"), opened.getcol("FLAG")

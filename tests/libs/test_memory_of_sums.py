@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic_ms import make_ms, ring_array
-from libs import tables
 from libs.apply_gains import apply_tables
 from libs.calibration import SolveOptions
 from libs.gain_sums import accumulate_batches
+from libs.ms import tables
 
 ANTENNAS, SHORT, LONG = 20, 40, 200
 

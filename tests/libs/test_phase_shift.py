@@ -17,6 +17,7 @@ from libs.arrays import AntennaArray
 from libs.core.coordinates import antenna_uvw
 from libs.core.errors import ConfigError, InputError
 from libs.direction_gains import DirectionGains
+from libs.ms.tables import open_table, tree_bytes
 from libs.phase_shift import (
     ShiftOptions,
     plan_shift,
@@ -27,7 +28,6 @@ from libs.phase_shift import (
 from libs.simulate import Observation, Simulation, Source, SpectralWindow, StationErrors, simulate
 from libs.solset import from_gain_solutions
 from libs.solution_store import write_with_entries
-from libs.tables import open_table, tree_bytes
 from tests.conftest import tree_hash
 
 DEG = 3600.0

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from libs.core.errors import InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.ms.tables import open_table
 from libs.predict import ModelImage, model_visibilities, predict_model, read_model
-from libs.tables import open_table
 from tests.libs import point_source
 from tests.libs.fake_images import CELL_ARCSEC, write
 

@@ -19,10 +19,11 @@ from scipy.special import j1
 
 import libs.simulate as simulate_module
 from libs.arrays import AntennaArray, load_configuration
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.coordinates import antenna_uvw, lm_to_radec, radec_to_lm, transit_s
 from libs.core.errors import ConfigError, InputError
 from libs.core.process import run_tool
+from libs.ms.tables import open_table, summarise
 from libs.scenarios import SCENARIOS, make_scenario, scenario
 from libs.simulate import (
     Observation,
@@ -36,7 +37,6 @@ from libs.simulate import (
 )
 from libs.simulated_gains import draw_gains, random_walk
 from libs.simulated_sky import TEC_PHASE_HZ, sky_visibilities, source_table
-from libs.tables import open_table, summarise
 
 ARCSEC = math.pi / 180 / 3600
 FREQUENCY = np.array([4.9e9, 5.1e9])

@@ -10,8 +10,8 @@ import pytest
 from libs.calibration import AppliedTable
 from libs.gaincal import CasaSolver
 from libs.h5parm import read_h5parm, write_h5parm
+from libs.ms.tables import open_table, summarise
 from libs.solution_export import export_caltable
-from libs.tables import open_table, summarise
 from tests.libs.solset_examples import flagged, solset
 
 

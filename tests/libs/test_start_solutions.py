@@ -11,11 +11,11 @@ import pytest
 from libs.core.errors import InputError
 from libs.direction_gains import DirectionGains
 from libs.h5parm import write_h5parm
+from libs.ms.tables import open_table, summarise
 from libs.provenance import Entry
 from libs.solset import Solset
 from libs.solution_store import write_with_entries
 from libs.start_solutions import StartLimits, correct_data, find_start, not_covered
-from libs.tables import open_table, summarise
 from tests.libs.small_ms import make_ms
 from tests.libs.solset_examples import STATIONS, flagged, solset
 

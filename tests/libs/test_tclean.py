@@ -11,7 +11,7 @@ from astropy.io import fits
 from libs.core.errors import ToolError
 from libs.image_statistics import measure_products
 from libs.imager import ImagingOptions, open_image, write_image
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from libs.tclean import PhaseCentre, Tclean, needs_w_projection, tclean_arguments
 from tests.libs import point_source
 

@@ -16,7 +16,6 @@ from libs.arrays import load_configuration
 from libs.calibration import SolveOptions
 from libs.caltable import read_caltable, read_solutions
 from libs.core.errors import InputError
-from libs.data_columns import ensure_data_column
 from libs.frequency_blocks import (
     block_centres,
     channels_for_blocks,
@@ -28,10 +27,11 @@ from libs.gain_sums import NormalEquations
 from libs.gains import NativeSolver
 from libs.h5parm import read_h5parm, write_h5parm
 from libs.holdout import choose_solve, held_out_coherence
+from libs.ms.columns import ensure_data_column
+from libs.ms.tables import open_table
 from libs.simulate import Observation, Simulation, Source, SpectralWindow, simulate
 from libs.simulated_gains import StationErrors, draw_gains
 from libs.solset import DIAGONAL, TEC_PHASE_HZ, from_gain_solutions
-from libs.tables import open_table
 from libs.tec import TecFit, reference_tec, search_range_tecu, solve_tec
 from libs.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks, with_tec
 

@@ -10,7 +10,7 @@ import pytest
 from libs.core.errors import ConfigError, ToolError
 from libs.image_statistics import measure_products
 from libs.imager import ImagingOptions, open_image, write_image
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from libs.wsclean import WSClean, image_arguments, parse_version, predict_arguments
 from tests.libs import point_source
 from tests.libs.fake_images import gaussian, header

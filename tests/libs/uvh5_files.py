@@ -11,9 +11,9 @@ from unittest import mock
 import numpy as np
 
 from libs.arrays import AntennaArray, local_to_itrf
+from libs.ms.create import SpectralWindow
 from libs.simulate import Observation, simulate
 from libs.simulated_gains import StationErrors
-from libs.simulated_ms import SpectralWindow
 from libs.simulated_sky import Source
 
 CENTRE_DEG = (202.7845, 30.5092)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.data_columns import ensure_data_column
-from libs.tables import open_table
+from libs.ms.columns import ensure_data_column
+from libs.ms.tables import open_table
 from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
 from tests.libs.small_ms import make_ms
 from tests.reports.test_gain_figures import ink

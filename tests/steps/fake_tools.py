@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from libs import tables
 from libs.gains import NativeSolver
 from libs.imager import ImageProducts, ImagingOptions
-from libs.ingest import WorkingCopy
-from libs.sanitise import Repairs, add_scratch_columns
+from libs.inputs.working_copy import WorkingCopy
+from libs.ms import tables
+from libs.ms.sanitise import Repairs, add_scratch_columns
 from selfcal.context import Context
 from selfcal.pipeline import Pipeline
 from selfcal.progress import Progress

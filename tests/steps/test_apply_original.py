@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
-from libs import flags, tables
 from libs.caltable_writer import write_caltable
 from libs.core.errors import ConfigError, InputError
-from libs.data_columns import ensure_data_column
-from libs.sanitise import add_scratch_columns
+from libs.ms import flag_versions, tables
+from libs.ms.columns import ensure_data_column
+from libs.ms.sanitise import add_scratch_columns
 from libs.solutions import GainSolutions
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
@@ -115,7 +115,7 @@ def test_the_solutions_are_applied_and_the_flags_saved(tmp_path: Path) -> None:
     assert after[3].all() and after.mean() > flag.mean(), "what has no solution is flagged"
     with tables.open_table(original) as opened:
         np.testing.assert_allclose(np.abs(opened.getcol("DATA")), 1, atol=1e-6)
-    flags.restore_version(original, VERSION)
+    flag_versions.restore_version(original, VERSION)
     np.testing.assert_array_equal(flags_of(original), flag)
 
 
@@ -127,7 +127,7 @@ def test_applying_twice_flags_no_more(tmp_path: Path) -> None:
     list(apply_to_original(workdir, str(original)))
     np.testing.assert_array_equal(flags_of(original), once)
     assert error_of(original) < 1e-5
-    flags.restore_version(original, VERSION)
+    flag_versions.restore_version(original, VERSION)
     assert not flags_of(original).any(), "the version is that from before the first time"
 
 
@@ -196,7 +196,7 @@ def test_solutions_of_an_h5parm(tmp_path: Path) -> None:
     original = corrupted(tmp_path / "a.ms")
     assert apply_solutions(original, gains()).startswith(f"{original}: applied")
     assert error_of(original) < 1e-5
-    assert flags.has_version(original, VERSION)
+    assert flag_versions.has_version(original, VERSION)
     assert not list(tmp_path.glob("tmp*")), "nothing is left behind"
 
 
@@ -269,7 +269,7 @@ def test_a_field_that_is_not_there_is_told_before_anything_is_written(tmp_path: 
         list(apply_to_original(workdir, None, "target,3C48"))
     with pytest.raises(ConfigError, match="no field Target"):
         apply_solutions(original, gains(), "Target")
-    assert contents(original) == before and not flags.has_version(original, VERSION)
+    assert contents(original) == before and not flag_versions.has_version(original, VERSION)
 
 
 def test_flags_of_other_fields_set_since_stay(tmp_path: Path) -> None:

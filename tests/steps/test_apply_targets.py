@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs import flags, tables
 from libs.core.errors import ConfigError, InputError
+from libs.ms import flag_versions, tables
 from steps.apply_original import VERSION
 from steps.apply_targets import apply_targets, has_targets
 from tests.steps.test_apply_original import column, contents, corrupted, flags_of, make_run
@@ -54,10 +54,10 @@ def test_each_target_goes_to_its_own_rows(tmp_path: Path, original: Path) -> Non
     np.testing.assert_array_equal(corrected[:10], column(original, "DATA")[:10])
     assert not flag[:20].any() and flag[20:].mean() == pytest.approx(0.4)
     np.testing.assert_allclose(corrected[10:][~flag[10:]], 1, atol=1e-5)
-    assert flags.versions(original) == {VERSION: "before the solutions of one"}
+    assert flag_versions.versions(original) == {VERSION: "before the solutions of one"}
     list(apply_targets(workdir, str(original)))
     np.testing.assert_array_equal(flags_of(original), flag)
-    flags.restore_version(original, VERSION)
+    flag_versions.restore_version(original, VERSION)
     np.testing.assert_array_equal(flags_of(original), before)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from libs.component_model import ComponentModel, GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
-from libs.tables import open_table
+from libs.ms.tables import open_table
 from steps.closure_model import (
     ARCSEC,
     InitialModel,

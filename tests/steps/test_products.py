@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.casa import CasaSession
-from libs.tables import open_table, summarise
+from libs.casa.session import CasaSession
+from libs.ms.tables import open_table, summarise
 from tests.steps.fake_tools import Looks, make_run
 
 NAMES = ("startup", "test_image", "select_refant", "p0", "split_trial_1")

@@ -17,8 +17,8 @@ from libs.closure_ms import read_visibilities
 from libs.component_model import GaussianComponent
 from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
+from libs.ms.tables import open_table
 from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
-from libs.tables import open_table
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.casa import CasaSession
+from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, SelfcalError
 from libs.gain_grid import regrid
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
+from libs.ms.sanitise import add_scratch_columns
+from libs.ms.tables import open_table, summarise
 from libs.provenance import Entry, read_entries
 from libs.run_solutions import INPUT, read_rounds
-from libs.sanitise import add_scratch_columns
 from libs.solset import Solset
 from libs.solution_store import write_with_entries
-from libs.tables import open_table, summarise
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
 from steps.apply_original import apply_to_original

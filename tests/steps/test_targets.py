@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from libs.core.errors import ConfigError
-from libs.sources import resolve_inputs
-from libs.tables import open_table
+from libs.inputs.input_data import resolve_inputs
+from libs.ms.tables import open_table
 from steps.targets import ALL, Execution, Target, find_targets, survey
 from tests.libs.small_ms import make_ms
 

@@ -9,19 +9,19 @@ import h5py
 import numpy as np
 import pytest
 
-from libs import tables
 from libs.arrays import load_configuration
 from libs.best_solutions import best
 from libs.calibration import AppliedTable
 from libs.gains import NativeSolver
 from libs.h5parm import read_h5parm
 from libs.h5parm_check import check
-from libs.ingest import WorkingCopy
+from libs.inputs.working_copy import WorkingCopy
+from libs.ms import tables
+from libs.ms.create import SpectralWindow
+from libs.ms.sanitise import Repairs, add_scratch_columns
 from libs.run_solutions import read_rounds
-from libs.sanitise import Repairs, add_scratch_columns
 from libs.simulate import Observation, simulate
 from libs.simulated_gains import StationErrors
-from libs.simulated_ms import SpectralWindow
 from libs.simulated_sky import Source
 from libs.solution_export import export_caltable
 from libs.solution_store import merge_into

@@ -1,0 +1,1 @@
+"""CASA's tasks, run in a child process."""

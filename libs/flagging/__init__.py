@@ -1,0 +1,1 @@
+"""Flags for interference and dead feeds."""

@@ -1,0 +1,1 @@
+"""From what the user names to the working copy of a run."""

@@ -1,0 +1,513 @@
+"""From what the user names to a working copy that every step may write.
+
+The user's data are opened through a view (:mod:`libs.ms.view`) and stay byte for byte as they
+were; the copy is made beside its place and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs.casa.session import CasaSession
+from libs.core.errors import ConfigError, InputError, ToolError
+from libs.flagging.dead_feeds import flag_dead_feeds
+from libs.gain_errors import corrupt_ms
+from libs.inputs.input_data import (
+    Source,
+    copy_size_bytes,
+    identity,
+    resolve_inputs,
+    summarise_source,
+)
+from libs.inputs.uvh5_to_ms import convert
+from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
+from libs.ms.tables import (
+    SLAB_ROWS,
+    MsSummary,
+    chunks,
+    distinct,
+    fsync_tree,
+    open_table,
+    stamp_spacing_s,
+    tree_bytes,
+)
+from libs.ms.tiled_headers import save_headers
+from libs.ms.view import own_every_file, read_view
+from libs.solutions import GainSolutions
+
+__all__ = [
+    "Source",
+    "WorkingCopy",
+    "check_disk",
+    "check_usable",
+    "copy_size_bytes",
+    "identity",
+    "load_truth",
+    "make_working_copy",
+    "mstransform_options",
+    "resolve_inputs",
+    "summarise_source",
+]
+
+logger = logging.getLogger(__name__)
+
+MINIMUM_ANTENNAS = 3  # two antennas' gains cannot be told from their one baseline
+LARGEST_MOSAIC_DEG = 5.0
+
+
+@dataclass(frozen=True)
+class WorkingCopy:
+    """A working copy and what was done to make it.
+
+    Attributes
+    ----------
+    ms : Path
+        DATA as taken from the input, MODEL_DATA of 1 Jy, CORRECTED_DATA = DATA.
+    datacolumn : str
+        Column of the input its DATA comes from, ``"DATA"`` or ``"CORRECTED_DATA"``.
+    repairs : Repairs
+        Bad values found and flagged.
+    notes : tuple of str
+        Everything repaired or worth knowing, in words.
+    truth, untouched : Path or None
+        Of a demonstration with known gain errors: the gains (:func:`load_truth`), and a
+        measurement set of the data without the errors.
+    size_bytes : int
+    seconds : float
+    """
+
+    ms: Path
+    datacolumn: str
+    repairs: Repairs
+    notes: tuple[str, ...]
+    truth: Path | None
+    untouched: Path | None
+    size_bytes: int
+    seconds: float
+
+
+def check_disk(folder: str | Path, need_bytes: int) -> None:
+    """Check that a folder can be written and its disk has room.
+
+    Parameters
+    ----------
+    folder : path
+        Need not exist yet.
+    need_bytes : int
+
+    Raises
+    ------
+    InputError
+        Not writable, or less free than needed; both sizes are named.
+    """
+    folder = Path(folder).absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{there} cannot be written ({error.strerror or error})",
+            "choose another workdir or change its permissions",
+        ) from error
+    free = shutil.disk_usage(there).free
+    if free < need_bytes:
+        raise InputError(
+            f"the working copy needs {_size(need_bytes)} on the disk of {there}, "
+            f"where {_size(free)} are free",
+            "free some space, choose another workdir, or select fewer fields or spws",
+        )
+
+
+def _size(count_bytes: int) -> str:
+    size = float(count_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def mstransform_options(
+    vis: Path, outputvis: Path, *, field: str, spw: str, datacolumn: str, correlation: str = ""
+) -> dict[str, Any]:
+    """Return the arguments of mstransform for a working copy.
+
+    Parameters
+    ----------
+    vis, outputvis : Path
+    field, spw : str
+        Selections in CASA's syntax; empty means all.
+    datacolumn : str
+        ``"data"`` or ``"corrected"``: what becomes DATA.
+    correlation : str
+        Correlations kept; empty means all.
+    """
+    return {
+        "vis": str(vis),
+        "outputvis": str(outputvis),
+        "field": field,
+        "spw": spw,
+        "datacolumn": datacolumn,
+        "correlation": correlation,
+        # Autocorrelations hold no phases and only mislead statistics of weights and flags.
+        "taql": "ANTENNA1 != ANTENNA2",
+        "keepflags": True,
+        "reindex": True,
+    }
+
+
+def make_working_copy(
+    source: Source,
+    target_ms: Path,
+    *,
+    field: str = "",
+    spw: str = "",
+    datacolumn: str = "auto",
+    phase_centre_rad: tuple[float, float] | None = None,
+    session: CasaSession,
+    log: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> WorkingCopy:
+    """Make the working copy of one source.
+
+    Parameters
+    ----------
+    source : Source
+        From :func:`resolve_inputs`.
+    target_ms : Path
+        Where it goes; an older one there, with its flag versions and weights, is replaced once
+        the new one is whole.
+    field, spw : str
+        Selections in CASA's syntax; empty means all (or the demonstration's own field).
+    datacolumn : str
+        ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA; ``"data"`` or
+        ``"corrected"`` insist.
+    phase_centre_rad : (float, float), optional
+        ICRS direction to which uvh5 data without a phase centre are phased.
+    session : CasaSession
+    log : Path, optional
+        Log of the CASA tasks.
+    progress : callable, optional
+        Told in a few words what is going on.
+
+    Raises
+    ------
+    ConfigError
+        ``datacolumn`` is none of the three; a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
+    InputError
+        Nothing is selected, or the input is broken.
+    ToolError
+        A CASA task failed.
+    """
+    start = time.monotonic()
+    tell = progress or (lambda text: logger.info("%s", text))
+    target_ms = Path(target_ms).absolute()
+    part = target_ms.with_name(target_ms.name + ".part")
+    scratch = target_ms.with_name(f".{target_ms.stem}.scratch")
+    target_ms.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in (part, scratch):
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        input_ms, said = source.path, list[str]()
+        if source.kind == "uvfits":
+            tell(f"importing {source.path.name}")
+            input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log)
+        elif source.kind == "uvh5":
+            input_ms = scratch / f"{source.name}.ms"
+            said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
+        hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
+        with read_view(input_ms, scratch) as view:
+            column, notes = _choose_column(view.path, datacolumn)
+            quantised = _is_quantised(view.path)
+            tell(f"copying {source.name}")
+            selection = {"field": field or source.field, "spw": spw, "correlation": hands}
+            notes += [f"cross hands are empty: {hands} kept"] if hands else []
+            options = mstransform_options(view.path, part, datacolumn=column, **selection)
+            _transform(source, view.path, options, session, log)
+            own_every_file(part)
+            notes += _check_one_target(part, source)
+            _remove_stand_ins(part, view.replaced)
+            notes = [*said, *view.notes, *notes]
+        tell(f"checking the values of {source.name}")
+        renamed = name_antennas(part, from_stations=source.kind == "uvfits")
+        notes += [f"antennas renamed: {', '.join(renamed)}"] if renamed else []
+        repairs = sanitise(part, quantised=quantised)
+        notes += [*repairs.lines(), *flag_dead_feeds(part)]
+        notes += _note_interval(part)
+        truth, untouched = _corrupt(source, part, target_ms)
+        tell(f"adding model and corrected columns to {source.name}")
+        add_scratch_columns(part)
+        _rename(part, target_ms)
+    finally:
+        for leftover in (part, scratch, Path(f"{part}.flagversions")):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return WorkingCopy(
+        ms=target_ms,
+        datacolumn="CORRECTED_DATA" if column == "corrected" else "DATA",
+        repairs=repairs,
+        notes=tuple(notes),
+        truth=truth,
+        untouched=untouched,
+        size_bytes=tree_bytes(target_ms),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path | None) -> Path:
+    """Import a UVFITS file into a scratch measurement set."""
+    session.run(
+        "importuvfits",
+        log=log,
+        fitsfile=str(source.path),
+        vis=str(target),
+        antnamescheme="new",
+    )
+    if not (target / "table.dat").exists():
+        raise ToolError(f"importuvfits made nothing of {source.vis}", f"see {session.log_dir}")
+    return target
+
+
+def _hands_with_data(ms: Path) -> str:
+    """Return the parallel hands where the cross hands are empty throughout, else nothing.
+
+    UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
+    which one hand is flagged.
+    """
+    with open_table(f"{ms}::POLARIZATION") as opened:
+        types = [list(opened.getcell("CORR_TYPE", row)) for row in range(opened.nrows())]
+    if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
+        return ""
+    for chunk in chunks(ms, ["DATA", "FLAG"]):
+        cross = np.nan_to_num(chunk["DATA"][:, :, 1:3])
+        if np.any((cross != 0) & ~chunk["FLAG"][:, :, 1:3]):
+            return ""
+    return "RR,LL" if types[0][0] == 5 else "XX,YY"
+
+
+def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
+    """Return "data" or "corrected", and why when it is not plain."""
+    if datacolumn not in ("auto", "data", "corrected"):
+        raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
+    with open_table(view) as opened:
+        present = opened.colnames()
+        filled = "CORRECTED_DATA" in present and _has_values(opened, "CORRECTED_DATA")
+    if datacolumn == "corrected":
+        if not filled:
+            raise InputError(
+                "datacolumn = 'corrected', but "
+                f"{view.name.removeprefix('view_')} has no filled CORRECTED_DATA",
+                "use datacolumn = 'data', or apply its calibration first",
+            )
+        return "corrected", []
+    if datacolumn == "data" or not filled:
+        if "DATA" not in present:
+            raise InputError("the input has no DATA column", "use datacolumn = 'corrected'")
+        empty = datacolumn == "auto" and "CORRECTED_DATA" in present
+        return "data", ["CORRECTED_DATA of the input is empty; DATA is used"] if empty else []
+    return "corrected", ["CORRECTED_DATA of the input is used"]
+
+
+def _is_quantised(view: Path) -> bool:
+    """Tell whether visibilities are stored by Dysco, which compresses them to a few bits."""
+    with open_table(view) as opened:
+        managers = opened.getdminfo().values()
+    return any(
+        manager["TYPE"] == "DyscoStMan" and {"DATA", "CORRECTED_DATA"} & set(manager["COLUMNS"])
+        for manager in managers
+    )
+
+
+def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
+    """Tell a filled column from one that was only created, by rows spread over the table."""
+    rows = np.unique(np.linspace(0, opened.nrows() - 1, samples).astype(int))
+    cells = [opened.getcell(name, int(row)) for row in rows if opened.iscelldefined(name, int(row))]
+    return any(np.any(np.nan_to_num(cell) != 0) for cell in cells)
+
+
+def _transform(
+    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
+) -> None:
+    """Run mstransform; an empty selection is told with what there is to select."""
+    _check_channels(view, options["spw"])
+    try:
+        session.run("mstransform", log=log, **options)
+    except ToolError as error:
+        if re.search(r"Expression|MSSelection|No match|zero rows", error.cause):
+            why = error.cause.split("RuntimeError: ")[-1].splitlines()[0]
+            raise _nothing_selected(source, view, options, why) from error
+        raise
+    with open_table(options["outputvis"]) as made:
+        rows = made.nrows()
+    if not rows:
+        raise _nothing_selected(source, view, options, "no rows")
+
+
+def _check_channels(view: Path, spw: str) -> None:
+    """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
+    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
+        channels = windows.getcol("NUM_CHAN")
+    for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
+        highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
+        if int(window) < len(channels) and highest >= channels[int(window)]:
+            raise InputError(
+                f"spw = {spw!r} names channel {highest} of window {window}, "
+                f"which has {channels[int(window)]}",
+                f"use channels 0 to {channels[int(window)] - 1}",
+            )
+
+
+def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: str) -> InputError:
+    with open_table(f"{view}::FIELD") as fields:
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(fields.getcol("NAME")[:20]))
+    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
+        spws = windows.nrows()
+    chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
+    return InputError(
+        f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
+        f"its fields are {known}; its spws 0 to {spws - 1}",
+    )
+
+
+def _check_one_target(part: Path, source: Source) -> list[str]:
+    """Refuse fields too far apart to be one target; several close ones are noted."""
+    with open_table(part) as opened:
+        used = distinct(opened, "FIELD_ID")
+    if used.size < 2:
+        return []
+    with open_table(f"{part}::FIELD") as fields:
+        names = fields.getcol("NAME")
+        directions = np.array([fields.getcell("PHASE_DIR", int(i))[0] for i in used])
+    ra, dec = directions.T
+    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    apart_deg = np.rad2deg(np.arccos(np.clip((vectors @ vectors.T).min(), -1, 1)))
+    listed = ", ".join(names[i] for i in used)
+    if apart_deg > LARGEST_MOSAIC_DEG:
+        raise InputError(
+            f"{source.vis} has fields up to {apart_deg:.0f} deg apart ({listed})",
+            "choose the one to calibrate with field",
+        )
+    return [f"{used.size} fields are calibrated together: {listed}"]
+
+
+def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:
+    """Remove from the copy the empty tables that stood in for missing subtables."""
+    with open_table(ms, write=True) as opened:
+        for name in names:
+            if name in opened.keywordnames():
+                opened.removekeyword(name)
+    for name in names:
+        shutil.rmtree(ms / name, ignore_errors=True)
+
+
+def _note_interval(ms: Path) -> list[str]:
+    """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
+    with open_table(ms) as opened:
+        some = min(opened.nrows(), SLAB_ROWS)
+        said = float(np.median(opened.getcol("INTERVAL", 0, some)))
+        spacing = stamp_spacing_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
+    if not spacing:
+        return []
+    if 0.5 < said / spacing < 2:
+        return []
+    return [f"INTERVAL says {said:.3g} s, time stamps are {spacing:.3g} s apart: TIME is used"]
+
+
+def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
+    """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
+    if source.demo is None or source.demo.corruption_seed is None:
+        return None, None
+    untouched = target_ms.with_name(f"{target_ms.stem}_untouched.ms")
+    aside = untouched.with_name(untouched.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(part, aside)
+    add_scratch_columns(aside)
+    _rename(aside, untouched)
+    gains = corrupt_ms(part, seed=source.demo.corruption_seed)
+    truth = target_ms.with_name(f"{target_ms.stem}_truth.npz")
+    written = truth.with_name(f".{truth.name}")
+    with written.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            time_s=gains.time_s, interval_s=gains.interval_s, frequency_hz=gains.frequency_hz,
+            spw=gains.spw, antenna=np.array(gains.antenna), position_m=gains.position_m,
+            polarization=np.array(gains.polarization), gain=gains.gain, flag=gains.flag,
+            snr=gains.snr,
+        )  # fmt: skip
+    written.replace(truth)
+    return truth, untouched
+
+
+def load_truth(path: str | Path) -> GainSolutions:
+    """Read the known gain errors of a demonstration."""
+    with np.load(path) as held:
+        values = dict(held)
+    values["antenna"] = tuple(str(name) for name in values["antenna"])
+    values["polarization"] = tuple(str(name) for name in values["polarization"])
+    return GainSolutions(**values)
+
+
+def _rename(part: Path, target_ms: Path) -> None:
+    """Put a finished copy in its place; what belonged to an older one goes."""
+    fsync_tree(part)
+    shutil.rmtree(target_ms, ignore_errors=True)
+    for suffix in ("flagversions", "weightversions", "headers"):
+        shutil.rmtree(f"{target_ms}.{suffix}", ignore_errors=True)
+    part.rename(target_ms)
+    save_headers(target_ms)
+
+
+def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
+    """Check that a working copy can be self-calibrated at all.
+
+    Parameters
+    ----------
+    summary : MsSummary
+        Of the working copy.
+    copy : WorkingCopy, optional
+        Tells weights that were bad in the input from flags that were set.
+
+    Raises
+    ------
+    InputError
+        No rows, no usable weights, all flagged, or fewer than three antennas.
+    """
+    name = summary.path.name
+    if summary.rows == 0:
+        raise InputError(f"{name} has no rows", "check field and spw")
+    if copy is not None and copy.repairs.unusable_weights:
+        raise InputError(
+            f"all weights of {name} are zero, negative or not finite",
+            "set them in the input, e.g. with the CASA task initweights (wtmode='nyq')",
+        )
+    if summary.flagged_fraction >= 1.0:
+        lost = copy.repairs.not_finite + copy.repairs.exactly_zero if copy else 0
+        how = f" ({lost} of them because they are NaN or zero)" if lost else ""
+        raise InputError(
+            f"all visibilities of {name} are flagged{how}",
+            "select another field or spw, or restore earlier flags of the input",
+        )
+    if not summary.weights_positive:
+        raise InputError(
+            f"no unflagged visibility of {name} has a positive weight",
+            "set weights in the input, e.g. with the CASA task initweights (wtmode='nyq')",
+        )
+    count = len(summary.antennas_used)
+    if count < MINIMUM_ANTENNAS:
+        baselines = "one baseline" if count == 2 else "no baseline"
+        raise InputError(
+            f"{name} has {baselines} with unflagged data ({count} antennas of "
+            f"{len(summary.antenna)}); self-calibration needs {MINIMUM_ANTENNAS}",
+            "use data of an array, or unflag antennas in the input",
+        )

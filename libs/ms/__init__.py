@@ -1,0 +1,1 @@
+"""Measurement sets: subtables, rows, columns, flags and copies."""

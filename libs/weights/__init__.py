@@ -1,0 +1,1 @@
+"""Weights of visibilities, from their scatter."""
