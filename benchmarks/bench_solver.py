@@ -21,12 +21,12 @@ import numpy as np
 
 from benchmarks.synthetic_ms import SyntheticMs, make_ms
 from libs.arrays import load_configuration
-from libs.calibration import SolveOptions
-from libs.caltable import read_solutions
 from libs.casa.session import CasaSession
 from libs.core.process import cpu_seconds
-from libs.gaincal import CasaSolver
-from libs.gains import NativeSolver
+from libs.gains.caltable import read_solutions
+from libs.gains.casa_solver import CasaSolver
+from libs.gains.native import NativeSolver
+from libs.gains.solver import SolveOptions
 
 __all__ = ["compare", "main"]
 

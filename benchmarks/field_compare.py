@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.h5parm import read_h5parm
+from libs.h5parm.global_table import list_entries
+from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
-from libs.solution_store import list_entries
 
 __all__ = ["compare_runs"]
 

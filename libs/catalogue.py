@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import InputError
-from libs.solset import separation_rad
+from libs.h5parm.solset import separation_rad
 
 __all__ = [
     "CALIBRATOR_RADIUS_DEG",

@@ -22,7 +22,7 @@ from libs.component_model import GaussianComponent
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
-from libs.solset import separation_rad
+from libs.h5parm.solset import separation_rad
 
 __all__ = ["LOTSS_BEAM_ARCSEC", "CatalogueEntry", "find_entry", "model_components", "read_entry"]
 

@@ -21,13 +21,13 @@ import numpy as np
 
 from libs.core.errors import ConfigError, InputError, ToolError
 from libs.core.process import run_tool, which
-from libs.direction_gains import DirectionGains
-from libs.gain_grid import regrid
-from libs.h5parm import write_h5parm
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.reader import write_h5parm
+from libs.h5parm.regrid import regrid
+from libs.h5parm.solset import Solset
 from libs.ms.layout import read_layout
 from libs.ms.tables import fsync_tree, open_table
 from libs.phase_shift import ShiftOptions, ShiftPlan, plan_shift
-from libs.solset import Solset
 
 __all__ = [
     "INSTALL",

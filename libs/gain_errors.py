@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.gains.gain_solutions import GainSolutions
 from libs.ms.tables import CHUNK_BYTES, CORR_NAMES, open_table
-from libs.solutions import GainSolutions
 
 __all__ = ["corrupt_ms", "divide_ms"]
 

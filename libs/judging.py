@@ -83,7 +83,7 @@ def judge(
         The round changed amplitudes: the flux scale is watched.
     expected_flux : float
         By what factor the amplitudes themselves say the flux changes in a naturally weighted
-        image (`libs.flux_scale.flux_factor`); what lies between 1 and that is no drift.
+        image (`libs.gains.flux_scale.flux_factor`); what lies between 1 and that is no drift.
     flux_known : bool
         Stations of known amplitudes fix the flux scale of the new image (`hold_flux_scale`):
         neither its flux nor its noise in Jy is compared with that of the best.

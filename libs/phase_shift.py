@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
-from libs.direction_gains import DirectionGains, correlation_feeds
+from libs.h5parm.direction_gains import DirectionGains, correlation_feeds
 from libs.ms.layout import Layout, create_like, read_layout, read_rows
 from libs.ms.tables import fsync_tree, open_table
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from libs.arrays import AntennaArray
 from libs.core.coordinates import antenna_uvw
 from libs.gain_errors import corrupt_ms, divide_ms
+from libs.gains.gain_solutions import GainSolutions
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.tables import open_table
 from libs.simulated_gains import (
@@ -26,7 +27,6 @@ from libs.simulated_gains import (
     station_factors,
 )
 from libs.simulated_sky import TEC_PHASE_HZ, Source, sky_visibilities, source_table
-from libs.solutions import GainSolutions
 
 __all__ = [
     "Observation",

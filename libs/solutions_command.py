@@ -12,14 +12,14 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle
 
-from libs.best_solutions import Best, best
 from libs.core.errors import ConfigError, SelfcalError
-from libs.h5parm import read_h5parm
-from libs.h5parm_check import Finding, check
+from libs.gains.gain_solutions import GainSolutions
+from libs.h5parm.check import Finding, check
+from libs.h5parm.export import export_caltable, gains_for
+from libs.h5parm.global_table import Listing, MergeReport, combine_files, list_entries, merge_into
+from libs.h5parm.nearest import Best, best
+from libs.h5parm.reader import read_h5parm
 from libs.ms.tiled_headers import take_back
-from libs.solution_export import export_caltable, gains_for
-from libs.solution_store import Listing, MergeReport, combine_files, list_entries, merge_into
-from libs.solutions import GainSolutions
 
 __all__ = ["Applier", "main", "parse_direction"]
 

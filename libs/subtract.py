@@ -18,7 +18,7 @@ from libs.component_model import GaussianComponent, component_visibilities
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
-from libs.direction_gains import DirectionGains, RowGains, correlation_feeds
+from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.ms.layout import Layout, create_like, read_layout, read_rows
 from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
 from libs.phase_shift import rotation

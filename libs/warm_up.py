@@ -10,14 +10,14 @@ import time
 import numba
 import numpy as np
 
-from libs import gain_kernels
 from libs.closure import BaselineVisibilities, closure_quantities
 from libs.closure_coherence import baseline_coherence, station_coherence
 from libs.component_model import FitOptions, fit_components
-from libs.gain_sums import NormalEquations
-from libs.gains import reference_phases, solve_gains
-from libs.holdout import choose_solve, held_out_coherence
-from libs.tec import solve_tec
+from libs.gains import kernels
+from libs.gains.native import reference_phases, solve_gains
+from libs.gains.normal_equations import NormalEquations
+from libs.gains.tec import solve_tec
+from libs.heldout.choose import choose_solve, held_out_coherence
 
 __all__ = ["warm_up"]
 
@@ -47,12 +47,12 @@ def _data() -> None:
     gain, solved = np.ones((1, 1, nant, 2), complex), np.ones((1, 1, nant, 2), bool)
     sums = np.zeros((1, 1, nrow, 2), complex), np.zeros((1, 1, nrow, 2))
     threads = numba.get_num_threads()
-    gain_kernels.accumulate(
+    kernels.accumulate(
         vis, vis, flag, np.zeros(nrow, bool), sigma, True, one, two, slot, np.zeros(nrow),
         np.zeros(nchan, np.int64), hands, gain, solved, row, nant, False, threads, *sums,
         np.zeros((threads, 1, 1, 2)),
     )  # fmt: skip
-    gain_kernels.apply_gains(
+    kernels.apply_gains(
         vis, flag, np.empty((0, 0, 0), np.float32), one, two, row, gain, solved, hands, hands,
         True, np.empty_like(vis),
     )  # fmt: skip

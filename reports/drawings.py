@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from libs.caltable import read_solutions
 from libs.core.errors import SelfcalError
+from libs.gains.caltable import read_solutions
+from libs.gains.gain_solutions import GainSolutions
 from libs.ms.tables import column_names
-from libs.solutions import GainSolutions
 from reports.closure_figure import closure_figure, read_closures
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
 from reports.held_out_figure import held_out_figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
-from libs.provenance import read_entries
+from libs.h5parm.provenance import read_entries
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, table, tag
 from reports.page import document, write_page

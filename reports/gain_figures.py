@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from libs.solutions import GainSolutions
+from libs.gains.gain_solutions import GainSolutions
 from reports.style import INK, MUTED, PALETTE, REJECTED, format_number, new_figure, styled
 from reports.time_axis import TimeAxis, make_time_axis
 

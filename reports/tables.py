@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
-from libs.gain_rows import GAIN_COLUMNS, gains_rows
+from libs.gains.table_rows import GAIN_COLUMNS, gains_rows
 from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 
-from libs.apply_gains import apply_tables
-from libs.calibration import AppliedTable
-from libs.caltable import full_spwmap
-from libs.caltable_writer import write_caltable
 from libs.core.errors import ConfigError, InputError
+from libs.gains.apply import apply_tables
+from libs.gains.caltable import full_spwmap
+from libs.gains.caltable_writer import write_caltable
+from libs.gains.gain_solutions import GainSolutions
+from libs.gains.solver import AppliedTable
 from libs.inputs.working_copy import resolve_inputs
 from libs.ms import flag_versions, tables
 from libs.ms.columns import ensure_data_column
@@ -26,7 +27,6 @@ from libs.ms.selection import RowChoice, choose_fields
 from libs.ms.tables import MsSummary
 from libs.ms.tiled_headers import guarded, take_back
 from libs.ms.window_match import match_windows, parse_windows
-from libs.solutions import GainSolutions
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 

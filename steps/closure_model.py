@@ -24,7 +24,7 @@ from libs.component_model import (
 )
 from libs.core.errors import InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
-from libs.flux_scale import sharing_a_site
+from libs.gains.flux_scale import sharing_a_site
 from libs.ms import tables
 from libs.placement import place_by_band
 from libs.predict import fill_model_column

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from libs.calibration import AppliedTable
+from libs.gains.solver import AppliedTable
 from libs.imager import ImagingOptions
 from libs.ms import flag_versions, tables
 from libs.ms.tiled_headers import mend_headers

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from libs.core.files import replacing
-from libs.solution_store import list_entries
+from libs.h5parm.global_table import list_entries
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.pipeline import Pipeline, StepFailed, settings_record

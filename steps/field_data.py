@@ -13,11 +13,11 @@ import numpy as np
 from libs import dp3
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import replacing
-from libs.direction_gains import DirectionGains
-from libs.h5parm import read_h5parm
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.reader import read_h5parm
+from libs.h5parm.superstation import write_spread
 from libs.ms.tables import open_table
 from libs.phase_shift import ShiftOptions, ShiftPlan, shift_data
-from libs.phased_up import write_spread
 from selfcal.options import Option
 from selfcal.state import write_atomically
 

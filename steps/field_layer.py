@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from libs.best_solutions import best
 from libs.core.errors import InputError, ToolError
 from libs.core.files import replacing
-from libs.direction_gains import DirectionGains
-from libs.solution_store import list_entries, merge_into, write_with_entries
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
+from libs.h5parm.nearest import best
 from libs.subtract import SkyModel, image_model, subtract_sources
 from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context

@@ -22,12 +22,12 @@ from libs.core.errors import InputError, ToolError
 from libs.core.files import replacing
 from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
 from libs.core.process import run_tool, tail
-from libs.direction_gains import DirectionGains
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.start import StartLimits, find_start
 from libs.imager import write_masked_model
 from libs.mask import MaskOptions, make_mask
 from libs.ms import tables
 from libs.phase_shift import ShiftOptions, smearing_limits
-from libs.start_solutions import StartLimits, find_start
 from libs.subtract import SkyModel, add_source, image_model
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings

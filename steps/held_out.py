@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from libs.calibration import AppliedTable, SolveOptions
-from libs.frequency_blocks import channels_for_blocks, tec_distinguishable
-from libs.gain_sums import NormalEquations, accumulate
-from libs.holdout import (
+from libs.gains.frequency_blocks import channels_for_blocks, tec_distinguishable
+from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.solver import AppliedTable, SolveOptions
+from libs.heldout.choose import (
     ADVANTAGE,
     Candidate,
     HeldOutChoice,

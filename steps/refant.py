@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from libs.calibration import SolveOptions
-from libs.caltable import read_solutions
 from libs.core.errors import SolveError
+from libs.gains.caltable import read_solutions
+from libs.gains.solver import SolveOptions
 from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option

@@ -12,7 +12,7 @@ import numpy as np
 
 from libs import mask
 from libs.core.errors import InputError, SolveError
-from libs.gain_rows import gains_rows
+from libs.gains.table_rows import gains_rows
 from libs.image_align import compare
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge, judge_ladder, ladder_uvmax_m

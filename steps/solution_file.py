@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from libs.caltable import apply_spwmap, read_solutions
-from libs.h5parm import write_h5parm
+from libs.gains.caltable import apply_spwmap, read_solutions
+from libs.gains.gain_solutions import GainSolutions, concatenate
+from libs.gains.tec_table import read_tec, with_tec
+from libs.h5parm.reader import write_h5parm
+from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
+from libs.h5parm.solset import Solset, from_gain_solutions
 from libs.ms import tables
-from libs.run_solutions import INPUT, accumulate_round, start_from
-from libs.solset import Solset, from_gain_solutions
-from libs.solutions import GainSolutions, concatenate
-from libs.tec_table import read_tec, with_tec
 from selfcal.context import Context
 from selfcal.step import TableRef
 

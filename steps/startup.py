@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs.best_solutions import Best
 from libs.core.errors import ConfigError, InputError
-from libs.direction_gains import DirectionGains
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.nearest import Best
+from libs.h5parm.run_rounds import start_from
+from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms import tables
-from libs.run_solutions import start_from
 from libs.solutions_command import parse_direction
-from libs.start_solutions import StartLimits, correct_data, find_start, not_covered
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult

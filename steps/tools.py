@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.calibration import Solver
 from libs.casa.session import CasaSession, casa_versions
 from libs.core.errors import ConfigError
 from libs.core.process import which
-from libs.gaincal import CasaSolver
-from libs.gains import NativeSolver
+from libs.gains.casa_solver import CasaSolver
+from libs.gains.native import NativeSolver
+from libs.gains.solver import Solver
 from libs.imager import Imager
 from libs.tclean import Tclean
 from libs.wsclean import WSClean

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from libs import h5parm_check
+from libs.h5parm.reader import check
 from libs.ms.tables import open_table
 from selfcal.settings import load_config
 from selfcal.state import State
@@ -76,7 +76,7 @@ def test_the_outputs_are_there(finished: demo.Run) -> None:
 
 
 def test_the_h5parm_conforms(finished: demo.Run) -> None:
-    assert not h5parm_check.check(finished.workdir / "solutions.h5")
+    assert not check.check(finished.workdir / "solutions.h5")
 
 
 def test_the_same_command_again_reuses_every_step(finished: demo.Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.gain_sums import NormalEquations
+from libs.gains.normal_equations import NormalEquations
 
 INTEGRATION_S = 10.0
 

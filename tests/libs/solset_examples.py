@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from libs.solset import FULL_JONES, Solset, neutral_amplitude
+from libs.h5parm.solset import FULL_JONES, Solset, neutral_amplitude
 
 STATIONS = ("CS001HBA0", "DE601HBA", "DE602HBA", "UK608HBA")
 

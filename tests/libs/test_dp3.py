@@ -14,15 +14,15 @@ import pytest
 
 from libs import dp3
 from libs.core.errors import ConfigError, InputError, ToolError
-from libs.direction_gains import DirectionGains
 from libs.dp3 import PhaseUp, find_dp3, phase_up, prepare, shift_parset, unfit
-from libs.gain_grid import regrid
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.global_table import write_with_entries
+from libs.h5parm.provenance import Entry
+from libs.h5parm.regrid import regrid
+from libs.h5parm.solset import from_gain_solutions
 from libs.ms.tables import open_table
 from libs.phase_shift import ShiftOptions, shift_data
-from libs.provenance import Entry
 from libs.simulate import Simulation, StationErrors, simulate
-from libs.solset import from_gain_solutions
-from libs.solution_store import write_with_entries
 from tests.conftest import tree_hash
 from tests.libs.test_phase_shift import SKY, observe, place
 

@@ -11,12 +11,12 @@ from casacore.tables import table
 from numpy.typing import NDArray
 
 from benchmarks.synthetic_ms import make_ms
-from libs.calibration import AppliedTable, SolveOptions
-from libs.caltable import CalTable, read_caltable
 from libs.casa.session import CasaSession, demo_data
-from libs.gain_sums import NormalEquations, accumulate
-from libs.gaincal import applycal_arguments, gaincal_arguments
-from libs.gains import NativeSolver, fit_normal_equations, reference_phases
+from libs.gains.caltable import CalTable, read_caltable
+from libs.gains.casa_solver import applycal_arguments, gaincal_arguments
+from libs.gains.native import NativeSolver, fit_normal_equations, reference_phases
+from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.solver import AppliedTable, SolveOptions
 
 pytestmark = pytest.mark.tools
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic_ms import make_ms, ring_array
-from libs.apply_gains import apply_tables
-from libs.calibration import SolveOptions
-from libs.gain_sums import accumulate_batches
+from libs.gains.apply import apply_tables
+from libs.gains.normal_equations import accumulate_batches
+from libs.gains.solver import SolveOptions
 from libs.ms import tables
 
 ANTENNAS, SHORT, LONG = 20, 40, 200

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from libs.arrays import AntennaArray
 from libs.core.coordinates import antenna_uvw
 from libs.core.errors import ConfigError, InputError
-from libs.direction_gains import DirectionGains
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.global_table import write_with_entries
+from libs.h5parm.solset import from_gain_solutions
 from libs.ms.tables import open_table, tree_bytes
 from libs.phase_shift import (
     ShiftOptions,
@@ -26,8 +28,6 @@ from libs.phase_shift import (
     smearing_limits,
 )
 from libs.simulate import Observation, Simulation, Source, SpectralWindow, StationErrors, simulate
-from libs.solset import from_gain_solutions
-from libs.solution_store import write_with_entries
 from tests.conftest import tree_hash
 
 DEG = 3600.0

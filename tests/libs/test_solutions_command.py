@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.h5parm import read_h5parm, write_h5parm
-from libs.provenance import Entry
-from libs.solution_store import write_with_entries
+from libs.h5parm.global_table import write_with_entries
+from libs.h5parm.provenance import Entry
+from libs.h5parm.reader import read_h5parm, write_h5parm
 from libs.solutions_command import main, parse_direction
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
@@ -128,7 +128,7 @@ def test_errors_are_one_line_and_an_exit_code(words, code, text, capsys, tmp_pat
 def test_export_and_apply(shared_data, tmp_path, capsys) -> None:
     import tarfile
 
-    from libs.caltable import read_solutions
+    from libs.gains.caltable import read_solutions
 
     archive = shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz"
     with tarfile.open(archive) as tar:

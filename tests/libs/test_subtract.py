@@ -11,11 +11,11 @@ from astropy.io import fits
 
 from libs.catalogue import CatalogueComponent
 from libs.core.errors import InputError
-from libs.direction_gains import DirectionGains
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.global_table import merge_into, write_with_entries
+from libs.h5parm.solset import from_gain_solutions
 from libs.phase_shift import ShiftOptions, shift_data
 from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
-from libs.solset import from_gain_solutions
-from libs.solution_store import merge_into, write_with_entries
 from libs.subtract import SkyModel, add_source, components_model, image_model, subtract_sources
 from tests.conftest import tree_hash
 from tests.libs.test_phase_shift import DEG, column, observe

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.synthetic_ms import make_ms
-from libs import gain_kernels, warm_up
-from libs.calibration import SolveOptions
-from libs.gains import NativeSolver
+from libs import warm_up
+from libs.gains import kernels
+from libs.gains.native import NativeSolver
+from libs.gains.solver import SolveOptions
 
 
 def test_kernels_that_see_visibilities_are_those_that_a_solve_calls(tmp_path: Path) -> None:
     warm_up._data()
-    kernels = (gain_kernels.accumulate, gain_kernels.apply_gains)
-    compiled = [list(kernel.signatures) for kernel in kernels]
+    used = (kernels.accumulate, kernels.apply_gains)
+    compiled = [list(kernel.signatures) for kernel in used]
     ms = make_ms(tmp_path / "a.ms", integrations=4, spws=2).path
     solver = NativeSolver()
     first = solver.solve(ms, tmp_path / "p.G", SolveOptions(solint="int", refant=("ea01",)))
     options = SolveOptions(solint="inf", calmode="ap", refant=("ea01",))
     second = solver.solve(ms, tmp_path / "ap.G", options, [first.applied])
     solver.apply(ms, [first.applied, second.applied])
-    assert [list(kernel.signatures) for kernel in kernels] == compiled
+    assert [list(kernel.signatures) for kernel in used] == compiled

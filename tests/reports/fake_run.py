@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from scipy import ndimage
 
-from libs.solutions import GainSolutions
+from libs.gains.gain_solutions import GainSolutions
 
 CELL_ARCSEC = 0.05
 BEAM_ARCSEC = (0.4, 0.25, 30.0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.caltable import write_caltable
 from libs.core.errors import InputError
+from libs.gains.caltable import write_caltable
 from reports.html import write_report
 from reports.html_parts import Markup, facts, join, tag, times
 from reports.records import read_run

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from libs.gains import NativeSolver
+from libs.gains.native import NativeSolver
 from libs.imager import ImageProducts, ImagingOptions
 from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables

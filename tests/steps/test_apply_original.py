@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import yaml
 
-from libs.caltable_writer import write_caltable
 from libs.core.errors import ConfigError, InputError
+from libs.gains.caltable_writer import write_caltable
+from libs.gains.gain_solutions import GainSolutions
 from libs.ms import flag_versions, tables
 from libs.ms.columns import ensure_data_column
 from libs.ms.sanitise import add_scratch_columns
-from libs.solutions import GainSolutions
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
 from steps.apply_original import VERSION, apply_solutions, apply_to_original

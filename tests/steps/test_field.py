@@ -18,12 +18,12 @@ import yaml
 
 from benchmarks.field_compare import compare_runs
 from libs.core.errors import ConfigError, InputError
-from libs.h5parm import read_h5parm
-from libs.h5parm_check import check
+from libs.h5parm.check import check
+from libs.h5parm.global_table import list_entries, write_with_entries
+from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
 from libs.scenarios import make_scenario, scenario
 from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
-from libs.solution_store import list_entries, write_with_entries
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
 from steps import field_again, field_layer, field_source

@@ -15,12 +15,12 @@ from astropy.io import fits
 from libs import dp3
 from libs.catalogue_entry import read_entry
 from libs.core.errors import ConfigError, InputError
-from libs.h5parm import read_h5parm
+from libs.h5parm.global_table import list_entries, write_with_entries
+from libs.h5parm.provenance import Entry
+from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
 from libs.phase_shift import ShiftOptions
-from libs.provenance import Entry
 from libs.simulate import Simulation, simulate
-from libs.solution_store import list_entries, write_with_entries
 from selfcal.settings import load_config
 from steps import field_source
 from steps.field_command import command_field

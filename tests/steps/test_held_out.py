@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.calibration import SolveOptions
-from libs.holdout import Candidate, HeldOutChoice, HeldOutCoherence, Score
+from libs.gains.solver import SolveOptions
+from libs.heldout.choose import Candidate, HeldOutChoice, HeldOutCoherence, Score
 from steps import held_out
 from steps.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
 from steps.solving import Solved, _coherence_metrics

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.caltable import read_solutions
-from libs.gains import NativeSolver
-from libs.h5parm_check import check
+from libs.gains.caltable import read_solutions
+from libs.gains.native import NativeSolver
+from libs.h5parm.check import check
 from libs.ms import tables
 from selfcal.context import Context
 from selfcal.pipeline import StepFailed

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.h5parm_check import check
-from libs.run_solutions import read_rounds
+from libs.h5parm.check import check
+from libs.h5parm.run_rounds import read_rounds
 from selfcal.step import TableRef
 from steps.solution_file import solutions_of, write_solutions
 from tests.steps.fake_tools import Looks, make_run

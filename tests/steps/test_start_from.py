@@ -14,22 +14,22 @@ import pytest
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, SelfcalError
-from libs.gain_grid import regrid
-from libs.h5parm import read_h5parm
-from libs.h5parm_check import check
+from libs.h5parm.check import check
+from libs.h5parm.global_table import write_with_entries
+from libs.h5parm.provenance import Entry, read_entries
+from libs.h5parm.reader import read_h5parm
+from libs.h5parm.regrid import regrid
+from libs.h5parm.run_rounds import INPUT, read_rounds
+from libs.h5parm.solset import Solset
 from libs.ms.sanitise import add_scratch_columns
 from libs.ms.tables import open_table, summarise
-from libs.provenance import Entry, read_entries
-from libs.run_solutions import INPUT, read_rounds
-from libs.solset import Solset
-from libs.solution_store import write_with_entries
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
 from steps.apply_original import apply_to_original
 from steps.startup import Startup
+from tests.libs.h5parm.test_start import corrupt
 from tests.libs.small_ms import make_ms, tree_hash
 from tests.libs.solset_examples import flagged, solset
-from tests.libs.test_start_solutions import corrupt
 from tests.steps.fake_tools import Looks, make_run
 
 pytestmark = pytest.mark.tools  # CASA makes the working copy

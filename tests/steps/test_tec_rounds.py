@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from libs.arrays import load_configuration
-from libs.best_solutions import best
-from libs.calibration import AppliedTable
-from libs.gains import NativeSolver
-from libs.h5parm import read_h5parm
-from libs.h5parm_check import check
+from libs.gains.native import NativeSolver
+from libs.gains.solver import AppliedTable
+from libs.h5parm.check import check
+from libs.h5parm.export import export_caltable
+from libs.h5parm.global_table import merge_into
+from libs.h5parm.nearest import best
+from libs.h5parm.reader import read_h5parm
+from libs.h5parm.run_rounds import read_rounds
 from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.create import SpectralWindow
 from libs.ms.sanitise import Repairs, add_scratch_columns
-from libs.run_solutions import read_rounds
 from libs.simulate import Observation, simulate
 from libs.simulated_gains import StationErrors
 from libs.simulated_sky import Source
-from libs.solution_export import export_caltable
-from libs.solution_store import merge_into
 from selfcal.context import Context
 from selfcal.step import StepResult
 from steps.startup import _describe

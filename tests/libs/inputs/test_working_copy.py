@@ -260,11 +260,11 @@ def test_links_inside_a_copy_become_files(tmp_path: Path) -> None:
     (copy / "sub").mkdir(parents=True)
     (copy / "sub" / "soft").symlink_to(tmp_path / "original")
     os.link(tmp_path / "original", copy / "hard")
-    assert view.own_every_file(copy) == 2
+    assert ms_view.own_every_file(copy) == 2
     for name in ("sub/soft", "hard"):
         (copy / name).write_text("changed")
     assert (tmp_path / "original").read_text() == "data"
-    assert view.own_every_file(copy) == 0
+    assert ms_view.own_every_file(copy) == 0
 
 
 # bad values

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from libs.gains.intervals import find_intervals
 from libs.ms import tables
 from libs.ms.row_blocks import read_block, row_blocks, row_sets
-from libs.solution_intervals import find_intervals
 
 STRETCH = 7  # rows held at once, so that tables of tens of rows are large
 Rows = dict[str, NDArray[Any]]

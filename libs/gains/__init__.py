@@ -1,0 +1,1 @@
+"""Station gains: solved for, interpolated, applied, and stored in CASA's tables."""

@@ -1,0 +1,265 @@
+"""CASA gain tables written from gains in memory, as gaincal lays them out."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.core.errors import InputError
+from libs.gains.gain_solutions import GainSolutions
+from libs.ms.tables import open_table
+
+__all__ = ["FEEDS_KEYWORD", "write_caltable"]
+
+# Feeds of the gains; CASA's own tables do not say, and then the data set is asked.
+FEEDS_KEYWORD = "FeedNames"
+
+
+def write_caltable(
+    path: str | Path,
+    solutions: GainSolutions,
+    ms: str | Path,
+    *,
+    kept: NDArray[np.bool_] | None = None,
+    scan: NDArray[np.int64] | None = None,
+    field: NDArray[np.int64] | None = None,
+    observation: NDArray[np.int64] | None = None,
+    refant: NDArray[np.int64] | None = None,
+) -> None:
+    """Write a gain table that CASA applies; it replaces an older one only when complete.
+
+    More than one frequency block in any spw makes a B Jones table, in which a gain common to
+    both feeds stands for each, else G, or T for one common gain.
+
+    Parameters
+    ----------
+    path : path
+    solutions : GainSolutions
+        Flagged gains are stored flagged.
+    ms : path
+        The data set the solutions belong to; antennas, fields and spectral windows are its own.
+    kept : (ntime, nfreq) bool, optional
+        Solutions to write; default all. gaincal writes no rows for an interval without any
+        solution, and CASA then interpolates across it.
+    scan, field, observation : (ntime,) int64, optional
+        Of each interval; default those of the nearest rows of the data.
+    refant : (ntime, nfreq) int64, optional
+        Id of the reference antenna, -1 for none.
+
+    Raises
+    ------
+    InputError
+        The antennas are not those of the data set.
+    """
+    path, ms = Path(path), Path(ms)
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    if scan is None or field is None or observation is None:
+        found = _nearest_rows(ms, solutions.time_s)
+        scan = found["SCAN_NUMBER"] if scan is None else scan
+        field = found["FIELD_ID"] if field is None else field
+        observation = found["OBSERVATION_ID"] if observation is None else observation
+    solutions = _two_feeds(solutions, ms)
+    _write_main(part, solutions, ms, kept, scan, field, observation, refant)
+    _write_subtables(part, solutions, ms)
+    _replace(part, path)
+
+
+def _two_feeds(solutions: GainSolutions, ms: Path) -> GainSolutions:
+    """CASA wants two gains in G and B tables.
+
+    A gain common to both feeds in several blocks of a spectral window, which T tables cannot
+    hold, is written for each; for data of a single correlation the second gain is flagged.
+    """
+    if _kind(solutions).startswith("T") or len(solutions.polarization) == 2:
+        return solutions
+    if solutions.polarization == ("I",):
+        return replace(
+            solutions, polarization=_feed_names(ms), gain=solutions.gain.repeat(2, axis=3),
+            flag=solutions.flag.repeat(2, axis=3), snr=solutions.snr.repeat(2, axis=3),
+        )  # fmt: skip
+    partner = {"R": "L", "L": "R", "X": "Y", "Y": "X"}.get(solutions.polarization[0], "Y")
+
+    def padded(values: NDArray[Any], empty: Any) -> NDArray[Any]:
+        return np.concatenate([values, np.full_like(values, empty)], axis=3)
+
+    return replace(
+        solutions, polarization=(solutions.polarization[0], partner),
+        gain=padded(solutions.gain, 1), flag=padded(solutions.flag, True),
+        snr=padded(solutions.snr, 0),
+    )  # fmt: skip
+
+
+def _feed_names(ms: Path) -> tuple[str, str]:
+    """Names of the two feeds, by the first correlation: RR to LL are 5 to 8."""
+    with open_table(f"{ms}::POLARIZATION") as pols:
+        circular = pols.getcell("CORR_TYPE", 0)[0] in (5, 6, 7, 8)
+    return ("R", "L") if circular else ("X", "Y")
+
+
+def _replace(part: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    part.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _nearest_rows(ms: Path, time_s: NDArray[np.float64]) -> dict[str, NDArray[np.int64]]:
+    """Scan, field and observation of the row of the data nearest to each time."""
+    names = ("SCAN_NUMBER", "FIELD_ID", "OBSERVATION_ID")
+    with open_table(ms) as opened:
+        times, first = np.unique(opened.getcol("TIME"), return_index=True)
+        after = np.clip(np.searchsorted(times, time_s), 0, len(times) - 1)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(time_s - times[before] < times[after] - time_s, before, after)
+        return {name: opened.getcol(name)[first[nearest]].astype(np.int64) for name in names}
+
+
+def _kind(solutions: GainSolutions) -> str:
+    if len(np.unique(solutions.spw)) < len(solutions.spw):
+        return "B Jones"
+    return "T Jones" if solutions.polarization == ("I",) else "G Jones"
+
+
+_TABLE_COLUMNS = (
+    ("TIME", 0.0, "double"), ("FIELD_ID", 0, "int"), ("SPECTRAL_WINDOW_ID", 0, "int"),
+    ("ANTENNA1", 0, "int"), ("ANTENNA2", 0, "int"), ("INTERVAL", 0.0, "double"),
+    ("SCAN_NUMBER", 0, "int"), ("OBSERVATION_ID", 0, "int"), ("CPARAM", 0j, "complex"),
+    ("PARAMERR", 0.0, "float"), ("FLAG", False, "boolean"), ("SNR", 0.0, "float"),
+    ("WEIGHT", 0.0, "float"),
+)  # fmt: skip
+
+
+def _create_main(part: Path) -> Any:
+    from casacore.tables import makearrcoldesc, makescacoldesc, maketabdesc, table
+
+    columns = []
+    for name, value, kind in _TABLE_COLUMNS:
+        if name in ("CPARAM", "PARAMERR", "FLAG", "SNR", "WEIGHT"):
+            columns.append(makearrcoldesc(name, value, ndim=-1, valuetype=kind))
+        else:
+            columns.append(makescacoldesc(name, value, valuetype=kind))
+    return table(str(part), maketabdesc(columns), nrow=0, readonly=False, ack=False)
+
+
+def _write_main(
+    part: Path,
+    solutions: GainSolutions,
+    ms: Path,
+    kept: NDArray[np.bool_] | None,
+    scan: NDArray[np.int64],
+    field: NDArray[np.int64],
+    observation: NDArray[np.int64],
+    refant: NDArray[np.int64] | None,
+) -> None:
+    ntime, _, nant, _ = solutions.shape
+    opened = _create_main(part)
+    kind = _kind(solutions)
+    opened.putinfo({"type": "Calibration", "subType": kind, "readme": ""})
+    opened.putkeywords(
+        {
+            "ParType": "Complex", "MSName": ms.name, "VisCal": kind, "PolBasis": "unknown",
+            "CASA_Version": "6.7.0-31",
+        }
+    )  # fmt: skip
+    opened.putkeyword(FEEDS_KEYWORD, list(solutions.polarization))
+    opened.putcolkeywords(
+        "TIME", {"QuantumUnits": ["s"], "MEASINFO": {"type": "epoch", "Ref": "UTC"}}
+    )
+    opened.putcolkeywords("INTERVAL", {"QuantumUnits": ["s"]})
+    pick = np.ones(solutions.shape[:2], bool) if kept is None else kept
+    for spw in np.unique(solutions.spw):
+        blocks = np.flatnonzero(solutions.spw == spw)
+        times = np.flatnonzero(pick[:, blocks].any(axis=1))
+        if not len(times):
+            continue
+        start, count = opened.nrows(), len(times) * nant
+        opened.addrows(count)
+        reference = np.full(ntime, -1) if refant is None else refant[:, blocks[0]]
+        by_time = {
+            "TIME": solutions.time_s, "INTERVAL": solutions.interval_s, "SCAN_NUMBER": scan,
+            "FIELD_ID": field, "OBSERVATION_ID": observation, "ANTENNA2": reference,
+        }  # fmt: skip
+        for name, values in by_time.items():
+            column = np.repeat(values[times], nant)
+            real = name in ("TIME", "INTERVAL")
+            opened.putcol(name, column if real else column.astype(np.int32), start, count)
+        opened.putcol(
+            "ANTENNA1", np.tile(np.arange(nant, dtype=np.int32), len(times)), start, count
+        )
+        opened.putcol("SPECTRAL_WINDOW_ID", np.full(count, spw, np.int32), start, count)
+        _put_cells(opened, solutions, np.ix_(times, blocks), start)
+    opened.close()
+
+
+def _put_cells(opened: Any, solutions: GainSolutions, where: Any, start: int) -> None:
+    """Write the array columns of one spw, one row for each time and antenna."""
+
+    def rows(values: NDArray[Any]) -> NDArray[Any]:
+        moved = np.moveaxis(values[where], 2, 1)  # time, antenna, channel, pol
+        return np.ascontiguousarray(moved.reshape(-1, *moved.shape[2:]))
+
+    snr = rows(solutions.snr).astype(np.float32)
+    gain = rows(solutions.gain).astype(np.complex64)
+    error = np.divide(np.abs(gain), snr, out=np.zeros_like(snr), where=snr > 0)
+    opened.putcol("CPARAM", gain, start, len(gain))
+    opened.putcol("PARAMERR", error, start, len(gain))
+    opened.putcol("FLAG", rows(solutions.flag), start, len(gain))
+    opened.putcol("SNR", snr, start, len(gain))
+
+
+def _write_subtables(part: Path, solutions: GainSolutions, ms: Path) -> None:
+    from casacore.tables import default_ms_subtable, table
+
+    with open_table(ms) as opened:
+        have = set(opened.getkeywords())
+    main = table(str(part), readonly=False, ack=False)
+    with open_table(f"{ms}::ANTENNA") as antennas:
+        if antennas.nrows() != len(solutions.antenna):
+            raise InputError(
+                f"the solutions have {len(solutions.antenna)} antennas, {ms} {antennas.nrows()}",
+                "name the data set they were solved on",
+            )
+    for name in ("OBSERVATION", "ANTENNA", "FIELD"):
+        if name not in have:
+            continue
+        with open_table(f"{ms}::{name}") as source:
+            source.copy(str(part / name), deep=True, valuecopy=True).close()
+        with open_table(part / name) as copied:
+            main.putkeyword(name, copied)
+    for name in ("SPECTRAL_WINDOW", "HISTORY"):
+        default_ms_subtable(name, str(part / name)).close()
+    _fill_spectral_windows(part / "SPECTRAL_WINDOW", solutions, ms)
+    for name in ("SPECTRAL_WINDOW", "HISTORY"):
+        with open_table(part / name) as made:
+            main.putkeyword(name, made)
+    main.close()
+
+
+def _fill_spectral_windows(path: Path, solutions: GainSolutions, ms: Path) -> None:
+    """One row for each spw of the data, its channels collapsed into the solutions' blocks."""
+    plain = ("REF_FREQUENCY", "MEAS_FREQ_REF", "NAME", "NET_SIDEBAND", "IF_CONV_CHAIN",
+             "FREQ_GROUP", "FREQ_GROUP_NAME", "TOTAL_BANDWIDTH")  # fmt: skip
+    with open_table(f"{ms}::SPECTRAL_WINDOW") as source, open_table(path, write=True) as target:
+        target.addrows(source.nrows())
+        names = set(source.colnames())
+        for spw in range(source.nrows()):
+            for name in plain:
+                if name in names:
+                    target.putcell(name, spw, source.getcell(name, spw))
+            frequency = np.atleast_1d(source.getcell("CHAN_FREQ", spw))
+            mine = solutions.spw == spw
+            centre = solutions.frequency_hz[mine] if mine.any() else np.array([frequency.mean()])
+            width = float(np.abs(source.getcell("CHAN_WIDTH", spw)).sum()) / len(centre)
+            target.putcell("NUM_CHAN", spw, len(centre))
+            target.putcell("CHAN_FREQ", spw, centre)
+            for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
+                target.putcell(name, spw, np.full(len(centre), width))
+            target.putcell("FLAG_ROW", spw, not mine.any())

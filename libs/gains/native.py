@@ -1,0 +1,445 @@
+"""The native gain solver: alternating direction solves of the normal equations of the data."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.core.errors import SolveError
+from libs.gains import kernels
+from libs.gains.apply import apply_tables
+from libs.gains.caltable import normalise_amplitude
+from libs.gains.caltable_writer import write_caltable
+from libs.gains.gain_solutions import GainSolutions
+from libs.gains.normal_equations import NormalEquations, accumulate_batches
+from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
+from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
+from libs.gains.tec_table import TecSolutions, store_tec, tec_blocks
+from libs.ms.tables import open_table
+
+__all__ = [
+    "GainFit",
+    "NativeSolver",
+    "fit_normal_equations",
+    "refant_choices",
+    "reference_phases",
+    "solve_gains",
+]
+
+logger = logging.getLogger(__name__)
+
+_MODE = {"p": kernels.PHASE, "a": kernels.AMPLITUDE, "ap": kernels.BOTH}
+MAX_ITERATIONS = 400
+TOLERANCE = 1e-7  # relative change of the gains in one averaged step
+STUDENT_FREEDOM = 4.0
+
+
+@dataclass(frozen=True)
+class GainFit:
+    """Gains solved from normal equations.
+
+    Attributes
+    ----------
+    gain : (ntime, nfreq, nant, ngain) complex128
+        1 where not solved; their common phase is arbitrary until referenced. For ``calmode="p"``
+        of unit amplitude only after `reference_phases`.
+    flag : (ntime, nfreq, nant, ngain) bool
+        Too few baselines or too low an SNR.
+    snr : (ntime, nfreq, nant, ngain) float64
+        0 where there is no solution at all.
+    attempted : (ntime, nfreq) bool
+        Whether any antenna had baselines enough.
+    chi2 : (ntime, nfreq) float64
+        Sum of weight |residual|^2 of the averaged visibilities.
+    samples : (ntime, nfreq) int64
+        Averaged visibilities that took part.
+    """
+
+    gain: NDArray[np.complex128]
+    flag: NDArray[np.bool_]
+    snr: NDArray[np.float64]
+    attempted: NDArray[np.bool_]
+    chi2: NDArray[np.float64]
+    samples: NDArray[np.int64]
+
+
+def solve_gains(
+    vis: NDArray[np.complex128],
+    weight: NDArray[np.float64],
+    antenna1: NDArray[np.int64],
+    antenna2: NDArray[np.int64],
+    nant: int,
+    *,
+    calmode: Literal["p", "a", "ap"] = "p",
+    gaintype: Literal["G", "T"] = "G",
+    combine_blocks: bool = False,
+    minblperant: int = 4,
+    minsnr: float = 3.0,
+    robust: bool = False,
+    guess_from: Sequence[int] = (),
+    baseline_mask: NDArray[np.bool_] | None = None,
+) -> GainFit:
+    """Solve V_pq = g_p conj(g_q) M_pq for the antenna gains.
+
+    The sums are divided into averaged visibilities V / M. Phase-only solves keep the phase of
+    those and move their squared amplitude into the weight, amplitude-only solves keep the
+    amplitude. The fit is then made for complex gains in all modes, as gaincal does, by StEFCal
+    (Salvini & Wijnholds 2014, A&A 571, A97). SNR is |g| / err with err^2 = 2 chi2 / (dof h),
+    h the sum of weight |g_q|^2 over the antenna's baselines, dof = 2 (visibilities - gains) and
+    chi2 over both polarizations: gaincal's definition, which scales with the scatter of the data
+    and not with the scale of the weights.
+
+    Parameters
+    ----------
+    vis : (ntime, nblock, nbl, npol) complex128
+        Sum of w V conj(M).
+    weight : (ntime, nblock, nbl, npol) float64
+        Sum of w |M|^2; 0 where there are no data.
+    antenna1, antenna2 : (nbl,) int64
+        Antennas p and q of each baseline; p != q.
+    nant : int
+    calmode, gaintype, minblperant, minsnr, robust
+        As in `libs.gains.solver.SolveOptions`.
+    combine_blocks : bool
+        One gain for all blocks instead of one for each.
+    guess_from : sequence of int
+        Antennas whose baselines give the first guess, in order of preference.
+    baseline_mask : (nbl,) bool, optional
+        Baselines that take part; default all.
+
+    Returns
+    -------
+    GainFit
+        ngain is 1 for ``"T"``, else npol; nfreq 1 with ``combine_blocks``, else nblock.
+    """
+    ntime, nblock, nbl, npol = vis.shape
+    nfreq, ngain = (1 if combine_blocks else nblock), (1 if gaintype == "T" else npol)
+    shape = (ntime, nfreq, nant, ngain)
+    gain, solved, snr = np.ones(shape, np.complex128), np.zeros(shape, bool), np.zeros(shape)
+    chi2, samples = np.zeros(shape[:2]), np.zeros(shape[:2], np.int64)
+    converged = np.zeros(shape[:2], bool)
+    mask = np.ones(nbl, bool) if baseline_mask is None else np.asarray(baseline_mask, bool)
+    order = list(dict.fromkeys([*guess_from, *range(nant)]))
+    kernels.solve_kernel(
+        vis, weight, mask, np.asarray(antenna1, np.int64), np.asarray(antenna2, np.int64),
+        np.array(order, np.int64), _MODE[calmode], ngain == 1 and npol >= 1, combine_blocks,
+        minblperant, STUDENT_FREEDOM if robust else 0.0, MAX_ITERATIONS, TOLERANCE,
+        gain, solved, snr, chi2, samples, converged,
+    )  # fmt: skip
+    if not converged.all():
+        logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
+    attempted = np.asarray(solved.any(axis=(2, 3)), bool)
+    # gaincal flags what does not exceed minsnr
+    flag = np.ones(shape, bool)
+    flag[solved & (snr > minsnr)] = False
+    return GainFit(
+        np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
+    )
+
+
+def fit_normal_equations(
+    sums: NormalEquations,
+    options: SolveOptions,
+    *,
+    guess_from: Sequence[int] = (),
+    baseline_mask: NDArray[np.bool_] | None = None,
+) -> GainFit:
+    """Solve accumulated normal equations as the options say; see `solve_gains`."""
+    return solve_gains(
+        sums.vis, sums.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
+        calmode=options.calmode, gaintype=options.gaintype,
+        combine_blocks="spw" in options.combine, minblperant=options.minblperant,
+        minsnr=options.minsnr, robust=options.robust, guess_from=guess_from,
+        baseline_mask=baseline_mask,
+    )  # fmt: skip
+
+
+def fit_tec(sums: NormalEquations, options: SolveOptions) -> TecFit:
+    """Solve accumulated normal equations for TECs; see `libs.gains.tec.solve_tec`.
+
+    Raises
+    ------
+    InputError
+        The sums have too few frequency blocks.
+    """
+    return solve_tec(
+        sums.vis, sums.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
+        sums.frequency_hz, with_phase=options.solution == "tec+phase",
+        gaintype=options.gaintype, minblperant=options.minblperant, minsnr=options.minsnr,
+    )  # fmt: skip
+
+
+def gains_of_tec(fit: TecFit, frequency_hz: NDArray[np.float64]) -> GainFit:
+    """Return the gains that TECs make at frequencies; chi2 and samples are those of the band."""
+    gain = fit.gain(frequency_hz)
+    flag = np.broadcast_to(fit.flag[:, None], gain.shape)
+    shape = (len(fit.chi2), len(frequency_hz))
+    return GainFit(
+        gain, flag.copy(), fit.snr(frequency_hz),
+        np.broadcast_to(fit.attempted[:, None], shape),
+        np.broadcast_to(fit.chi2[:, None], shape),
+        np.broadcast_to(fit.samples[:, None], shape),
+    )  # fmt: skip
+
+
+def refant_choices(
+    refants: Sequence[int],
+    position_m: NDArray[np.float64],
+    flag: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Return every antenna in order of preference as reference.
+
+    First those named, then the rest by distance from the last one named. Without any name the
+    antenna with most good solutions stands first.
+
+    Parameters
+    ----------
+    refants : sequence of int
+    position_m : (nant, 3) float64
+    flag : (ntime, nfreq, nant, npol) bool
+    """
+    named = list(dict.fromkeys(refants)) or [int(np.argmax((~flag).sum(axis=(0, 1, 3))))]
+    distance = np.linalg.norm(position_m - position_m[named[-1]], axis=1)
+    distance[named] = np.inf
+    rest = [int(ant) for ant in np.argsort(distance, kind="stable") if ant not in named]
+    return np.array(named + rest, np.int64)
+
+
+def reference_phases(
+    gain: NDArray[np.complex128],
+    flag: NDArray[np.bool_],
+    choices: NDArray[np.int64],
+    calmode: Literal["p", "a", "ap"],
+    kept: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_], NDArray[np.int64]]:
+    """Reference the phases of solutions in order of time, and make them what calmode says.
+
+    The first available antenna of the list is the reference of each interval. When it changes
+    hands the new one's phase is held where it was, so that phases are continuous; the old one
+    may later return at another phase than zero (gaincal's refantmode ``flex``). An antenna is
+    available when all its polarizations are unflagged in this interval and the one before; an
+    interval without any is flagged.
+
+    Parameters
+    ----------
+    gain, flag : (ntime, nfreq, nant, npol)
+    choices : (nant,) int64
+        See `refant_choices`.
+    calmode : str
+        ``"p"``: amplitudes become 1; ``"a"``: phases become 0.
+    kept : (ntime, nfreq) bool, optional
+        Intervals that count; the others are no break of the reference. Default all.
+
+    Returns
+    -------
+    gain, flag : (ntime, nfreq, nant, npol)
+    used : (ntime, nfreq) int64
+        Reference antenna of each interval, -1 for none.
+    """
+    gain, flag = gain.copy(), flag.copy()
+    ntime, nfreq, _, npol = gain.shape
+    # A second polarization that is absent throughout (single-correlation data) has no say.
+    dead = flag[..., -1].all(axis=(0, 2))
+    npol_used = np.where(dead & (npol > 1), npol - 1, npol).astype(np.int64)
+    order = np.insert(choices, 1, choices[0]).astype(np.int64)
+    used = np.empty((ntime, nfreq), np.int64)
+    everything = np.ones((ntime, nfreq), bool)
+    kernels.reference_kernel(
+        gain, flag, everything if kept is None else kept, order, npol_used, used
+    )
+    size = np.abs(gain)
+    if calmode == "p":
+        gain = np.where(size > 0, gain / np.where(size > 0, size, 1), 1)
+    elif calmode == "a":
+        gain = np.where(size > 0, size, 1).astype(np.complex128)
+    gain[flag] = 1
+    return gain, flag, used
+
+
+def _antenna_ids(names: Sequence[str], antenna: Sequence[str]) -> list[int]:
+    """Ids of the named antennas; names the data lack are passed over with a warning."""
+    known = {name: index for index, name in reversed(list(enumerate(antenna)))}
+    missing = [name for name in names if name not in known]
+    if missing:
+        logger.warning("reference antennas not in the data: %s", ", ".join(missing))
+    return [known[name] for name in names if name in known]
+
+
+def _store_tec(
+    table: Path,
+    fit: TecFit,
+    rows: NDArray[np.bool_],
+    used: NDArray[np.int64],
+    solutions: GainSolutions,
+) -> None:
+    """Keep the TECs of the intervals written beside the gains they make."""
+    tec, phase = reference_tec(fit.tec_tecu[rows], fit.phase_rad[rows], used)
+    middle = fit.snr(np.array([fit.centre_hz]))[rows, 0]
+    weight = np.where(solutions.flag[:, 0], 0, middle**2)
+    store_tec(table, TecSolutions(solutions.time_s, tec, phase, weight))
+
+
+def _concatenate(fits: Sequence[GainFit]) -> GainFit:
+    names = ("gain", "flag", "snr", "attempted", "chi2", "samples")
+    return GainFit(**{n: np.concatenate([getattr(fit, n) for fit in fits]) for n in names})
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What a batch of normal equations says about its intervals, without the sums."""
+
+    time_s: NDArray[np.float64]
+    interval_s: NDArray[np.float64]
+    scan: NDArray[np.int64]
+    field: NDArray[np.int64]
+    observation: NDArray[np.int64]
+
+
+class NativeSolver:
+    """Solves and applies gains in this process; the protocol of `libs.gains.solver.Solver`.
+
+    Parameters
+    ----------
+    corr_dep_flags : bool
+        See `libs.gains.normal_equations.accumulate_batches`.
+    channels_per_block : int, optional
+        Frequency blocks of so many channels, written as a B Jones table; default one solution
+        for each spw.
+    """
+
+    name = "native"
+
+    def __init__(
+        self, *, corr_dep_flags: bool = False, channels_per_block: int | None = None
+    ) -> None:
+        self.corr_dep_flags = corr_dep_flags
+        self.channels_per_block = channels_per_block
+
+    def solve(
+        self,
+        ms: Path,
+        table: Path,
+        options: SolveOptions,
+        prior: Sequence[AppliedTable] = (),
+    ) -> SolveResult:
+        """Solve DATA against MODEL_DATA with ``prior`` applied beforehand; write ``table``.
+
+        Raises
+        ------
+        SolveError
+            No interval gave a solution.
+        InputError
+            The data lack a needed column.
+        """
+        start = time.monotonic()
+        fits: list[GainFit] = []
+        tecs: list[TecFit] = []
+        blocks = None if options.solution == "gain" else tec_blocks(ms, options.channels_per_block)
+        size = options.channels_per_block or self.channels_per_block
+        axes: list[_Axis] = []
+        used_spw: NDArray[np.bool_] = np.zeros(0, bool)
+        for sums in accumulate_batches(
+            ms, options, prior, channels_per_block=blocks.solved_channels if blocks else size,
+            corr_dep_flags=self.corr_dep_flags,
+        ):  # fmt: skip
+            if blocks:
+                tecs.append(fit_tec(sums, options))
+                fits.append(gains_of_tec(tecs[-1], blocks.frequency_hz))
+            else:
+                refants = _antenna_ids(options.refant, sums.antenna)
+                fits.append(fit_normal_equations(sums, options, guess_from=refants))
+            axes.append(
+                _Axis(sums.time_s, sums.interval_s, sums.scan, sums.field, sums.observation)
+            )
+            present = np.asarray((sums.weight > 0).any(axis=(0, 2, 3)), bool)
+            used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
+            # copies: views would keep the sums of a batch while the next one is made
+            facts = replace(sums, vis=sums.vis[:0].copy(), weight=sums.weight[:0].copy())
+            del sums
+        if blocks:
+            facts = replace(facts, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
+        solutions, kept, used, axis = self._finish(fits, axes, facts, used_spw, options, ms)
+        write_caltable(
+            table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
+            observation=axis.observation, refant=used,
+        )  # fmt: skip
+        if tecs:
+            rows = np.concatenate([fit.attempted.any(axis=1) for fit in fits])
+            _store_tec(table, concatenate_fits(tecs), rows, used[:, 0], solutions)
+        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
+            count = windows.nrows()
+        one_spw = "spw" in options.combine and not blocks
+        spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
+        good = ~solutions.flag[kept]
+        return SolveResult(
+            table=Path(table),
+            applied=AppliedTable(Path(table), spwmap),
+            flagged_fraction=float(1 - good.mean()),
+            median_snr=float(np.median(solutions.snr[kept][good])) if good.any() else 0.0,
+            seconds=time.monotonic() - start,
+        )
+
+    def _finish(
+        self,
+        fits: Sequence[GainFit],
+        axes: Sequence[_Axis],
+        facts: NormalEquations,
+        used_spw: NDArray[np.bool_],
+        options: SolveOptions,
+        ms: Path,
+    ) -> tuple[GainSolutions, NDArray[np.bool_], NDArray[np.int64], _Axis]:
+        """Join the batches, drop intervals without data, reference and normalise."""
+        fit = _concatenate(fits)
+        if not fit.attempted.any():
+            raise SolveError(
+                f"no solution interval of {ms} has an antenna with {options.minblperant} baselines",
+                "check flags, weights and the model, or lower minblperant",
+            )
+        names = ("time_s", "interval_s", "scan", "field", "observation")
+        rows = fit.attempted.any(axis=1)
+        axis = _Axis(*(np.concatenate([getattr(a, name) for a in axes])[rows] for name in names))
+        kept = fit.attempted[rows]
+        choices = refant_choices(
+            _antenna_ids(options.refant, facts.antenna), facts.position_m, fit.flag[rows]
+        )
+        gain, flag, used = reference_phases(
+            fit.gain[rows], fit.flag[rows], choices, options.calmode, kept
+        )
+        if "spw" in options.combine and options.solution == "gain":
+            spw = facts.spw[used_spw][:1]
+            frequency = np.array([facts.frequency_hz[used_spw].mean()])
+        else:
+            spw, frequency = facts.spw, facts.frequency_hz
+        if flag[kept].all():
+            raise SolveError(
+                f"every solution of {ms} is below an SNR of {options.minsnr:g} or without a "
+                "reference antenna",
+                "use a longer solution interval or combine spectral windows",
+            )
+        solutions = GainSolutions(
+            axis.time_s, axis.interval_s, frequency, spw, facts.antenna, facts.position_m,
+            ("I",) if options.gaintype == "T" else facts.polarization,
+            gain, flag, np.where(flag, 0, fit.snr[rows]),
+        )  # fmt: skip
+        if options.solnorm:
+            solutions, factor = normalise_amplitude(solutions)
+            logger.info("amplitudes divided by %s", np.array2string(factor, precision=4))
+        return solutions, kept, used, axis
+
+    def apply(
+        self,
+        ms: Path,
+        tables: Sequence[AppliedTable],
+        *,
+        calwt: bool = False,
+        flag_unsolved: bool = True,
+    ) -> ApplyResult:
+        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
+        return apply_tables(ms, tables, calwt=calwt, flag_unsolved=flag_unsolved)

@@ -1,0 +1,1 @@
+"""Solutions in h5parm files: read, written, combined, compared, kept with their origin."""

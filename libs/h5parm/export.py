@@ -1,0 +1,117 @@
+"""h5parm solutions as a CASA gain table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.core.errors import InputError
+from libs.gains.caltable_writer import write_caltable
+from libs.gains.gain_solutions import GainSolutions
+from libs.h5parm.combine import on_axes
+from libs.h5parm.reader import read_h5parm
+from libs.h5parm.regrid import regrid
+from libs.h5parm.solset import Solset
+from libs.ms.tables import CORR_NAMES, antenna_labels, open_table
+
+__all__ = ["export_caltable", "gains_for"]
+
+
+def export_caltable(
+    h5parm: Path,
+    ms: Path,
+    table: Path,
+    direction: str | None = None,
+    *,
+    soltabs: Sequence[str] | None = None,
+) -> GainSolutions:
+    """Write the solutions of one direction as a CASA gain table for a measurement set.
+
+    Parameters
+    ----------
+    h5parm : Path
+    ms : Path
+        The data the table is to be applied to.
+    table : Path
+        Replaced if it exists.
+    direction : str, optional
+        Needed when the h5parm has several.
+    soltabs : sequence of str, optional
+        Soltabs to use, as in `libs.h5parm.reader.read_h5parm`.
+
+    Returns
+    -------
+    GainSolutions
+        What was written: G, or B where the h5parm has several frequencies in a spectral
+        window.
+
+    Raises
+    ------
+    InputError
+        Jones matrices, an unknown direction, or no antenna in common with the data.
+    """
+    gains = gains_for(read_h5parm(h5parm, soltabs), ms, direction)
+    write_caltable(table, gains, ms)
+    return gains
+
+
+def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSolutions:
+    """Return solutions on the antennas and spectral windows of a measurement set.
+
+    Antennas without solutions are flagged. A spectral window takes the frequencies of
+    ``solset`` that lie in it, or the solution interpolated to its centre.
+
+    Raises
+    ------
+    InputError
+        As `export_caltable`.
+    """
+    with open_table(f"{ms}::ANTENNA") as antennas:
+        position = antennas.getcol("POSITION")
+        names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
+    if not set(names) & set(solset.antenna):
+        raise InputError(
+            f"{ms} and the solutions have no antenna in common", "name the data they are for"
+        )
+    with open_table(f"{ms}::POLARIZATION") as polarizations:
+        first = CORR_NAMES.get(int(polarizations.getcell("CORR_TYPE", 0)[0]), "")
+    feeds = ("R", "L") if first.startswith(("R", "L")) else ("X", "Y")
+    frequency_hz, spw = _blocks(solset.frequency_hz, ms)
+    unique_hz, place = np.unique(frequency_hz, return_inverse=True)
+    gains = on_axes(regrid(solset, solset.time_s, unique_hz), names, position)
+    one = gains.to_gain_solutions(direction, polarization=feeds)
+    return GainSolutions(
+        time_s=one.time_s,
+        interval_s=one.interval_s,
+        frequency_hz=frequency_hz,
+        spw=spw,
+        antenna=names,
+        position_m=position,
+        polarization=one.polarization,
+        gain=one.gain[:, place],
+        flag=one.flag[:, place],
+        snr=one.snr[:, place],
+    )
+
+
+def _blocks(
+    solved_hz: NDArray[np.float64], ms: Path
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Frequencies of the table's blocks and the spectral window of each."""
+    blocks: list[float] = []
+    windows: list[int] = []
+    with open_table(f"{ms}::SPECTRAL_WINDOW") as rows:
+        for spw in range(rows.nrows()):
+            channel_hz = np.atleast_1d(rows.getcell("CHAN_FREQ", spw))
+            edge_hz = np.abs(np.atleast_1d(rows.getcell("CHAN_WIDTH", spw))).max() / 2
+            inside = solved_hz[
+                (solved_hz >= channel_hz.min() - edge_hz)
+                & (solved_hz <= channel_hz.max() + edge_hz)
+            ]
+            own = inside if len(inside) > 1 else np.array([channel_hz.mean()])
+            blocks.extend(own)
+            windows.extend([spw] * len(own))
+    return np.array(blocks), np.array(windows, dtype=np.int64)

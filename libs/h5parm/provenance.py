@@ -1,0 +1,219 @@
+"""Where each station's solutions in each direction come from, kept inside the h5parm."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.h5parm.reader import open_h5, solset_name
+from libs.h5parm.solset import Solset
+
+__all__ = [
+    "DATASET",
+    "LEAST_COHERENCE",
+    "Entry",
+    "digests",
+    "entries_from",
+    "entries_of",
+    "read_entries",
+    "rows_of",
+    "timestamp",
+]
+
+DATASET = "provenance"
+LEAST_COHERENCE = 0.5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The origin of one station's solutions in one direction.
+
+    Attributes
+    ----------
+    direction, station : str
+        What the entry is about.
+    source : str
+        The source on whose visibilities they were solved.
+    run : str
+        The run that made them (its work directory or file).
+    refined_from : str
+        The earlier direction whose solutions were corrected for before, or empty.
+    coherence : float
+        Coherence of the solutions, 0 to 1; NaN when it was not measured.
+    date : str
+        UTC, ISO 8601, when they were made.
+    input : str
+        The file they were read from, or that was refined.
+    digest : str
+        SHA-256 of the solutions where they were made.
+    content : str
+        SHA-256 of the solutions as this file holds them (perhaps on another grid).
+    """
+
+    direction: str
+    station: str
+    source: str = ""
+    run: str = ""
+    refined_from: str = ""
+    coherence: float = float("nan")
+    date: str = ""
+    input: str = ""
+    digest: str = ""
+    content: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(direction, station)."""
+        return self.direction, self.station
+
+    @property
+    def usable(self) -> bool:
+        """False where the coherence was measured and is below ``LEAST_COHERENCE``."""
+        return not self.coherence < LEAST_COHERENCE
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Return a time (Unix seconds; now when None) as UTC, to the millisecond."""
+    zone = datetime.UTC
+    when = (
+        datetime.datetime.now(zone)
+        if seconds is None
+        else datetime.datetime.fromtimestamp(seconds, zone)
+    )
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def digests(solset: Solset) -> list[list[str]]:
+    """Return the SHA-256 of each station's solutions in each direction.
+
+    Weights count as the file holds them (float32), so that writing and reading change nothing.
+
+    Returns
+    -------
+    list of lists of str
+        By antenna and direction.
+    """
+    axes = [np.ascontiguousarray(a, dtype="<f8") for a in (solset.time_s, solset.frequency_hz)]
+    result = []
+    for i in range(len(solset.antenna)):
+        # One antenna at a time, its directions first: each is hashed as one piece of memory.
+        weight, phase, amplitude = (
+            np.ascontiguousarray(np.moveaxis(array[:, :, i], 2, 0))
+            for array in (solset.weight, solset.phase_rad, solset.amplitude)
+        )
+        row = []
+        for j, place in enumerate(solset.direction_rad):
+            good = weight[j] > 0
+            hasher = hashlib.sha256()
+            for array in (
+                *axes,
+                np.ascontiguousarray(place, dtype="<f8"),
+                np.where(good, phase[j], 0.0),
+                np.where(good, amplitude[j], 0.0),
+                np.minimum(weight[j], 1e30).astype("<f4"),
+            ):
+                hasher.update(array.data)
+            if solset.tec_tecu is not None:
+                hasher.update(np.ascontiguousarray(solset.tec_tecu[:, i, j]).data)
+            row.append(hasher.hexdigest())
+        result.append(row)
+    return result
+
+
+def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDArray[Any]:
+    """Return the provenance table of a file that will hold ``solset``.
+
+    Parameters
+    ----------
+    solset : Solset
+        As it will be written (`libs.h5parm.reader.as_written`).
+    entries : sequence of Entry
+        Those without solutions in ``solset`` are left out.
+    made_here : bool
+        The solutions are new with this file, not copies of those the entries speak of.
+
+    Returns
+    -------
+    structured array
+        Sorted by direction and station.
+    """
+    good, hashes = solset.good_fraction, digests(solset)
+    ordered = []
+    for entry in sorted(entries, key=lambda entry: entry.key):
+        if entry.direction not in solset.direction or entry.station not in solset.antenna:
+            continue
+        j, i = solset.direction.index(entry.direction), solset.antenna.index(entry.station)
+        if good[i, j]:
+            content = hashes[i][j]
+            origin = content if made_here else entry.digest
+            ordered.append(replace(entry, content=content, digest=origin))
+    columns: dict[str, NDArray[Any]] = {}
+    for field in fields(Entry):
+        values = [getattr(entry, field.name) for entry in ordered]
+        if field.name == "coherence":
+            columns[field.name] = np.array(values, dtype="<f8")
+        else:
+            texts = [str(value).encode() for value in values]
+            width = max([16, *(len(text) + 1 for text in texts)])
+            columns[field.name] = np.array(texts, dtype=f"S{width}")
+    rows = np.zeros(len(ordered), dtype=[(name, col.dtype) for name, col in columns.items()])
+    for name, column in columns.items():
+        rows[name] = column
+    return rows
+
+
+def entries_from(rows: NDArray[Any]) -> list[Entry]:
+    """Return the entries of a provenance table."""
+    known = [field.name for field in fields(Entry)]
+    return [
+        Entry(**{name: _value(row[name]) for name in known if name in row.dtype.names})
+        for row in rows
+    ]
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Return the provenance a file holds; an empty list when it holds none."""
+    with open_h5(path) as file:
+        node = file[solset_name(file, path)].get(DATASET)
+        return entries_from(node[()]) if isinstance(node, h5py.Dataset) else []
+
+
+def entries_of(path: Path, solset: Solset) -> dict[tuple[str, str], Entry]:
+    """Return an entry for each station and direction that has solutions.
+
+    What the file says of itself is used; a file without provenance (or whose solutions were
+    changed by another program) is its own origin, dated by its modification time.
+
+    Parameters
+    ----------
+    path : Path
+        Where ``solset`` was read from.
+    solset : Solset
+    """
+    known = {entry.key: entry for entry in read_entries(path)}
+    changed_at = timestamp(path.stat().st_mtime)
+    result = {}
+    good, hashes = solset.good_fraction, digests(solset)
+    for j, direction in enumerate(solset.direction):
+        for i, station in enumerate(solset.antenna):
+            if not good[i, j]:
+                continue
+            key = (direction, station)
+            entry = known.get(key, Entry(direction, station, source=direction, run=path.name))
+            content = hashes[i][j]
+            if entry.content != content:
+                entry = replace(entry, date=changed_at, digest=content, content=content)
+            result[key] = entry if entry.input else replace(entry, input=str(path))
+    return result
+
+
+def _value(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else float(value)

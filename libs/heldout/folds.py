@@ -1,0 +1,252 @@
+"""Solves that leave baselines out, fold by fold, and what they predict for those.
+
+Baselines are held out in turn, a share of each antenna's, so that every antenna is solved in
+every fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.gains.frequency_blocks import merge_blocks, spw_groups
+from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
+from libs.gains.native import MAX_ITERATIONS, refant_choices, reference_phases
+from libs.gains.normal_equations import NormalEquations
+from libs.gains.tec import solve_tec
+from libs.heldout import kernels
+
+__all__ = ["FOLDS", "Candidate", "FoldFits", "folds_of", "solve_without"]
+
+FOLDS = 8
+# Gains are told by the noise of the data; solutions need not be much better than that.
+TOLERANCE = 1e-5
+MOST_GAIN_BYTES = 48 * 1024**2
+_MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to solve.
+
+    Attributes
+    ----------
+    solint_s : float
+        Interval; the length of an integration for each on its own, inf for one a scan.
+    combine_scan, combine_spw : bool
+        One solution for all scans, for all spectral windows.
+    gaintype : str
+        ``T`` or ``G``.
+    calmode : str
+        ``p``, ``a`` or ``ap``.
+    solution : str
+        ``gain``, ``tec`` or ``tec+phase``; the latter two are for the whole band.
+    channels_per_block : int
+        Width of the frequency blocks of the sums; 0: one block each spectral window.
+    """
+
+    solint_s: float
+    combine_scan: bool = False
+    combine_spw: bool = True
+    gaintype: Literal["G", "T"] = "T"
+    calmode: Literal["p", "a", "ap"] = "p"
+    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    channels_per_block: int = 0
+
+    def __str__(self) -> str:
+        length = "scan" if np.isinf(self.solint_s) else f"{self.solint_s:.4g} s"
+        length = "all scans" if self.combine_scan else length
+        spw = "spws combined" if self.combine_spw else "each spw"
+        if self.channels_per_block:
+            spw = f"each {self.channels_per_block} channels"
+        if self.solution != "gain":
+            spw = self.solution.upper().replace("+PHASE", " and phase")
+        return f"{self.calmode} {self.gaintype} {length}, {spw}"
+
+
+def folds_of(
+    antenna1: NDArray[np.int64], antenna2: NDArray[np.int64], folds: int = FOLDS
+) -> NDArray[np.int64]:
+    """Return the fold in which each baseline is held out.
+
+    Baseline (p, q) belongs to fold (p + q) mod n: each antenna then loses in each fold the same
+    share of its baselines, one in n, within less than two baselines.
+    """
+    return np.asarray((antenna1 + antenna2) % folds, dtype=np.int64)
+
+
+def _longer(sums: NormalEquations, candidate: Candidate) -> NormalEquations:
+    if candidate.combine_scan:
+        return sums.binned(np.inf, combine_scan=True)
+    # a hair less than a whole number of integrations still holds that many
+    return sums.binned(candidate.solint_s * 0.999)
+
+
+@dataclass(frozen=True)
+class FoldFits:
+    """Solves of some folds, each without the baselines it holds out.
+
+    Attributes
+    ----------
+    time_s : (nlong,) float64
+        Of the intervals solved for.
+    held_out : (nbl,) int64
+        Which of the folds here holds a baseline out, -1 for none of them.
+    place : (nblock,) int64
+        The frequency of the gains that belongs to each block of the sums.
+    gain : (nfold, nlong, nfreq, nant, ngain) complex128
+    good : same shape, bool
+    chi2 : float
+        Of all the solves.
+    freedom : int
+        Its degrees of freedom.
+    """
+
+    time_s: NDArray[np.float64]
+    held_out: NDArray[np.int64]
+    place: NDArray[np.int64]
+    gain: NDArray[np.complex128]
+    good: NDArray[np.bool_]
+    chi2: float
+    freedom: int
+
+    def _between(
+        self, wanted_s: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Intervals before and after each time, and its place between; edges hold the nearest."""
+        last = len(self.time_s) - 1
+        right = np.clip(np.searchsorted(self.time_s, wanted_s), min(1, last), last)
+        left = np.maximum(right - 1, 0)
+        span = self.time_s[right] - self.time_s[left]
+        share = np.clip((wanted_s - self.time_s[left]) / np.where(span > 0, span, 1), 0, 1)
+        return left, right, np.where(span > 0, share, 0.0)
+
+    def predict(self, sums: NormalEquations) -> tuple[float, float, int]:
+        """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many there are."""
+        ntime = len(sums.time_s)
+        fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
+        kernels.predict_folds(
+            sums.vis, sums.weight, *self._between(sums.time_s), self.gain, self.good, self.place,
+            self.held_out, sums.antenna1, sums.antenna2, fall, power, count,
+        )  # fmt: skip
+        return float(fall.sum()), float(power.sum()), int(count.sum())
+
+    def project(self, sums: NormalEquations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(nbl,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+        shape = (len(sums.time_s), len(sums.antenna1))
+        inner, norm = np.zeros(shape), np.zeros(shape)
+        kernels.project_folds(
+            sums.vis, sums.weight, *self._between(sums.time_s), self.gain, self.good, self.place,
+            self.held_out, sums.antenna1, sums.antenna2, inner, norm,
+        )  # fmt: skip
+        return inner.sum(axis=0), norm.sum(axis=0)
+
+
+def solve_without(
+    sums: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    folds: int = FOLDS,
+) -> Iterator[FoldFits]:
+    """Solve once for each fold, without its baselines, as many folds at a time as memory allows.
+
+    Parameters
+    ----------
+    sums : NormalEquations
+        At the shortest interval.
+    candidate : Candidate
+    refants : sequence of int
+        Antennas in order of preference, to reference the phases to.
+    minblperant : int
+        Fewest baselines of an antenna.
+    folds : int
+    """
+    longer = _longer(sums, candidate)
+    fold = folds_of(sums.antenna1, sums.antenna2, folds)
+    shape = _gain_shape(longer, candidate)
+    step = max(1, int(MOST_GAIN_BYTES // (24 * np.prod(shape))))
+    for low in range(0, folds, step):
+        number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
+        size = min(step, folds - low)
+        solve = _gain_folds if candidate.solution == "gain" else _tec_folds
+        yield solve(longer, candidate, refants, minblperant, number, size)
+
+
+def _gain_shape(longer: NormalEquations, candidate: Candidate) -> tuple[int, int, int, int]:
+    """(nlong, nfreq, nant, ngain) of the gains of one fold."""
+    ngain = len(longer.polarization) if candidate.gaintype == "G" else 1
+    blocks = 1 if candidate.combine_spw else len(longer.spw)
+    return len(longer.time_s), blocks, len(longer.antenna), ngain
+
+
+def _gain_folds(
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    held_out: NDArray[np.int64],
+    folds: int,
+) -> FoldFits:
+    """Gains of each fold, referenced."""
+    place = np.arange(len(longer.spw)) if candidate.channels_per_block else spw_groups(longer.spw)
+    blocks = merge_blocks(longer, place)
+    shape = (folds, *_gain_shape(blocks, candidate))
+    gain, solved = np.ones(shape, np.complex128), np.zeros(shape, bool)
+    chi2, samples = np.zeros(shape[:3]), np.zeros(shape[:3], np.int64)
+    order = np.array(list(dict.fromkeys([*refants, *range(shape[3])])), np.int64)
+    kernels.solve_folds(
+        blocks.vis, blocks.weight, held_out, blocks.antenna1, blocks.antenna2, order,
+        _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
+        MAX_ITERATIONS, TOLERANCE, gain, solved, chi2, samples,
+    )  # fmt: skip
+    freedom = 2 * (int(samples.sum()) - int(solved.sum()))
+    if candidate.combine_spw:
+        place = np.zeros_like(place)
+    _reference(gain, solved, longer, candidate, refants)
+    return FoldFits(longer.time_s, held_out, place, gain, solved, float(chi2.sum()), freedom)
+
+
+def _tec_folds(
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    held_out: NDArray[np.int64],
+    folds: int,
+) -> FoldFits:
+    """Gains that the TECs of each fold make of the blocks, referenced."""
+    gains, goods = [], []
+    chi2, freedom = 0.0, 0
+    for number in range(folds):
+        tec = solve_tec(
+            longer.vis, longer.weight, longer.antenna1, longer.antenna2, len(longer.antenna),
+            longer.frequency_hz, with_phase=candidate.solution == "tec+phase",
+            gaintype=candidate.gaintype, minblperant=minblperant, minsnr=0.0,
+            baseline_mask=held_out != number,
+        )  # fmt: skip
+        gains.append(tec.gain(longer.frequency_hz))
+        goods.append(np.broadcast_to(~tec.flag[:, None], gains[-1].shape))
+        # of two components of a residual only that in quadrature is in a TEC's chi2
+        chi2, freedom = chi2 + float(tec.chi2.sum()), freedom + int(tec.freedom.sum())
+    gain, good = np.stack(gains), np.stack(goods)
+    _reference(gain, good, longer, candidate, refants)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+
+
+def _reference(
+    gain: NDArray[np.complex128],
+    good: NDArray[np.bool_],
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+) -> None:
+    """Reference the phases of every fold in place, so that they can be interpolated."""
+    for one, known in zip(gain, good, strict=True):
+        choices = refant_choices(list(refants), longer.position_m, ~known)
+        one[:], flag, _ = reference_phases(one, ~known, choices, candidate.calmode)
+        known[:] = ~flag
