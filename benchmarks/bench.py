@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.running import ROOT, Finished, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.core.errors import SelfcalError
-from libs.scenarios import SCENARIOS, make_scenario, scenario
+from libs.simulation.scenarios import SCENARIOS, make_scenario, scenario
 from selfcal.settings import load_config
 
 __all__ = ["CASES", "Result", "main", "run_case", "table"]

@@ -24,9 +24,9 @@ from benchmarks.closure_cases import (
     noise_case,
     read_uvfits,
 )
-from libs.closure import BaselineVisibilities, closure_quantities
-from libs.closure_coherence import baseline_coherence, station_coherence
-from libs.component_model import ComponentModel, FitOptions, fit_components
+from libs.closure.coherence import baseline_coherence, station_coherence
+from libs.closure.formation import BaselineVisibilities, closure_quantities
+from libs.closure.model import ComponentModel, FitOptions, fit_components
 
 T = TypeVar("T")
 

@@ -27,14 +27,14 @@ import yaml
 from benchmarks.field_compare import compare_runs
 from benchmarks.field_workers import Watch, place, run_watched
 from benchmarks.running import ROOT
+from libs.directions.phase_shift import ShiftOptions, shift_data
 from libs.h5parm.global_table import list_entries
 from libs.h5parm.reader import read_h5parm
-from libs.imager import open_image
+from libs.imaging.interface import open_image
 from libs.ms.layout import read_layout
 from libs.ms.tables import open_table
-from libs.phase_shift import ShiftOptions, shift_data
-from libs.scenarios import make_scenario, scenario
-from libs.simulate import Simulation
+from libs.simulation.observation import Simulation
+from libs.simulation.scenarios import make_scenario, scenario
 from steps.field_list import read_sources
 
 TARGET = 1.3

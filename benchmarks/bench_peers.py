@@ -26,7 +26,7 @@ from benchmarks.bench import RESULTS
 from benchmarks.running import ROOT, Finished, run_command, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.ms.tables import open_table
-from libs.scenarios import make_scenario
+from libs.simulation.scenarios import make_scenario
 
 __all__ = ["Row", "main"]
 

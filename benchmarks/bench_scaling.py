@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.bench import RESULTS
 from benchmarks.running import run_selfcal
-from libs.scenarios import make_scenario, scenario
+from libs.simulation.scenarios import make_scenario, scenario
 
 __all__ = ["Point", "main", "points"]
 

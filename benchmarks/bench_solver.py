@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.synthetic_ms import SyntheticMs, make_ms
-from libs.arrays import load_configuration
 from libs.casa.session import CasaSession
 from libs.core.process import cpu_seconds
 from libs.gains.caltable import read_solutions
 from libs.gains.casa_solver import CasaSolver
 from libs.gains.native import NativeSolver
 from libs.gains.solver import SolveOptions
+from libs.simulation.array_configurations import load_configuration
 
 __all__ = ["compare", "main"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.closure import BaselineVisibilities
+from libs.closure.formation import BaselineVisibilities
 
 ARCSEC = np.pi / 180 / 3600
 LIGHT_M_S = 299792458.0

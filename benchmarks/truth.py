@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from libs.core.geometry import frequency_slices
-from libs.image_align import compare, shift_plane
-from libs.image_statistics import ImageStatistics, dilate, grid_of, mad_std, measure_products
-from libs.imager import ImageProducts, ImagingOptions, open_image
-from libs.wsclean import WSClean
+from libs.imaging.align import compare, shift_plane
+from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
+from libs.imaging.statistics import ImageStatistics, dilate, grid_of, mad_std, measure_products
+from libs.imaging.wsclean import WSClean
 from reports.records import Run, read_run
 
 __all__ = ["Judged", "compare_with_truth", "image_alike", "judged_options"]

@@ -10,9 +10,9 @@ import time
 import numba
 import numpy as np
 
-from libs.closure import BaselineVisibilities, closure_quantities
-from libs.closure_coherence import baseline_coherence, station_coherence
-from libs.component_model import FitOptions, fit_components
+from libs.closure.coherence import baseline_coherence, station_coherence
+from libs.closure.formation import BaselineVisibilities, closure_quantities
+from libs.closure.model import FitOptions, fit_components
 from libs.gains import kernels
 from libs.gains.native import reference_phases, solve_gains
 from libs.gains.normal_equations import NormalEquations

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from libs.image_statistics import mad_std
+from libs.imaging.statistics import mad_std
 from reports.image_panels import (
     ColourScale,
     colour_bar,

@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from libs.image_statistics import mad_std
+from libs.imaging.statistics import mad_std
 from reports.image_view import Box, View, read_view
 from reports.style import INK, new_figure, prefixed
 

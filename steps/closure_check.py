@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from libs.closure import BaselineVisibilities
-from libs.closure_agreement import ClosureAgreement
-from libs.component_model import GaussianComponent, component_visibilities
+from libs.closure.agreement import ClosureAgreement
+from libs.closure.formation import BaselineVisibilities
+from libs.closure.model import GaussianComponent, component_visibilities
 from libs.core.errors import InputError
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult

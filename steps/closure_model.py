@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from libs.closure import BaselineVisibilities
-from libs.closure_agreement import within_baselines
-from libs.closure_coherence import BaselineCoherence, baseline_coherence, station_coherence
-from libs.closure_ms import read_visibilities
-from libs.component_model import (
+from libs.closure.agreement import within_baselines
+from libs.closure.astrometry import place_by_band
+from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.formation import BaselineVisibilities
+from libs.closure.model import (
     ComponentModel,
     FitOptions,
     GaussianComponent,
     component_visibilities,
     fit_visibilities,
 )
+from libs.closure.read import read_visibilities
 from libs.core.errors import InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
+from libs.imaging.predict import fill_model_column
 from libs.ms import tables
-from libs.placement import place_by_band
-from libs.predict import fill_model_column
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.state import write_atomically

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from libs.closure import BaselineVisibilities
-from libs.closure_agreement import ClosureAgreement, agreement, within_baselines
-from libs.closure_ms import hands_are_copies, read_visibilities
-from libs.imager import open_image
+from libs.closure.agreement import ClosureAgreement, agreement, within_baselines
+from libs.closure.formation import BaselineVisibilities
+from libs.closure.read import hands_are_copies, read_visibilities
+from libs.imaging.interface import open_image
 from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from libs.gains.solver import AppliedTable
-from libs.imager import ImagingOptions
+from libs.imaging.interface import ImagingOptions
 from libs.ms import flag_versions, tables
 from libs.ms.tiled_headers import mend_headers
 from selfcal.context import Context

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
-from libs.wsclean import WSClean
+from libs.imaging.wsclean import WSClean
 
 __all__ = ["examine"]
 

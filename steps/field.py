@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from libs.catalogue import (
+from libs.catalogues.query import SERVICES, query_catalogue
+from libs.catalogues.source_list import (
     FieldSource,
     cross_match,
     make_layers,
@@ -22,11 +23,10 @@ from libs.catalogue import (
     select_sources,
     with_components,
 )
-from libs.catalogue_query import SERVICES, query_catalogue
 from libs.core.errors import InputError
+from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
 from libs.ms import tables
-from libs.phase_shift import ShiftOptions, plan_shift
 from selfcal.context import Context
 from selfcal.settings import Settings
 from selfcal.state import write_atomically

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.ms import tables
 from libs.ms.data_power import typical_power
-from libs.phase_shift import ShiftOptions, plan_shift
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult

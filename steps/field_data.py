@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from libs import dp3
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import replacing
+from libs.directions import dp3
+from libs.directions.phase_shift import ShiftOptions, ShiftPlan, shift_data
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.superstation import write_spread
 from libs.ms.tables import open_table
-from libs.phase_shift import ShiftOptions, ShiftPlan, shift_data
 from selfcal.options import Option
 from selfcal.state import write_atomically
 
@@ -67,7 +67,7 @@ def make_data(
     settings : mapping
         The field's: ``prepare``, ``phase_up``, ``tool_stall``.
     ms, target, options, gains
-        As in `libs.phase_shift.shift_data`.
+        As in `libs.directions.phase_shift.shift_data`.
     threads : int
 
     Returns

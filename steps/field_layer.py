@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from libs.core.errors import InputError, ToolError
 from libs.core.files import replacing
+from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
 from libs.h5parm.nearest import best
-from libs.subtract import SkyModel, image_model, subtract_sources
 from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context
 from selfcal.state import write_atomically

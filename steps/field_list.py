@@ -9,8 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from libs.catalogue import FieldSource
-from libs.catalogue_entry import find_entry
+from libs.catalogues.entry import find_entry
+from libs.catalogues.source_list import FieldSource
 from selfcal.state import write_atomically
 
 __all__ = ["read_sources", "result_file", "source_row", "write_sources_csv"]

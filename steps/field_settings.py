@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from libs.catalogue import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
+from libs.catalogues.source_list import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
 from libs.core.errors import ConfigError
 from selfcal.cluster import check_where
 from selfcal.options import Option, unknown_name

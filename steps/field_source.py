@@ -22,13 +22,13 @@ from libs.core.errors import InputError, ToolError
 from libs.core.files import replacing
 from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
 from libs.core.process import run_tool, tail
+from libs.directions.phase_shift import ShiftOptions, smearing_limits
+from libs.directions.subtract import SkyModel, add_source, image_model
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.start import StartLimits, find_start
-from libs.imager import write_masked_model
-from libs.mask import MaskOptions, make_mask
+from libs.imaging.interface import write_masked_model
+from libs.imaging.masks import MaskOptions, make_mask
 from libs.ms import tables
-from libs.phase_shift import ShiftOptions, smearing_limits
-from libs.subtract import SkyModel, add_source, image_model
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
@@ -71,7 +71,7 @@ class SourceTask:
     identity : str
         Tells these data and this table from others.
     entry : str
-        What the catalogue says of it, as `libs.catalogue_entry.CatalogueEntry.as_json`; empty:
+        What the catalogue says of it, as `libs.catalogues.entry.CatalogueEntry.as_json`; empty:
         only where it is.
     taken_with : str
         Table of the solutions with which it was taken from ``vis``, where it was.

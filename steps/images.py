@@ -12,9 +12,9 @@ import numpy as np
 
 from libs.core.errors import ImageError
 from libs.core.geometry import frequency_slices
-from libs.image_statistics import ImageStatistics, check_clean, measure_products
-from libs.imager import ImageProducts, ImagingOptions
-from libs.mask import write_disc
+from libs.imaging.interface import ImageProducts, ImagingOptions
+from libs.imaging.masks import write_disc
+from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import StepResult, TableRef

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from libs import mask
 from libs.core import geometry
-from libs.imager import ImagingOptions
+from libs.imaging import masks
+from libs.imaging.interface import ImagingOptions
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -79,10 +79,10 @@ class FovImage(Step):
             threads=context.settings["threads"],
         )
         image = make_image(context, options)
-        found = mask.find_sources(image.products.image, nsigma=context.options["sigma_source"])
+        found = masks.find_sources(image.products.image, nsigma=context.options["sigma_source"])
         cell, size = _grid_of_config(context)
         cell = cell or auto_cell_arcsec(context)
-        choice = mask.smallest_square_holding(
+        choice = masks.smallest_square_holding(
             found,
             image.products.image,
             cell,

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from libs import mask
 from libs.core.errors import InputError, SolveError
 from libs.gains.table_rows import gains_rows
-from libs.image_align import compare
-from libs.imager import open_image, write_masked_model
-from libs.judging import Limits, judge, judge_ladder, ladder_uvmax_m
+from libs.imaging import masks
+from libs.imaging.align import compare
+from libs.imaging.interface import open_image, write_masked_model
+from libs.imaging.judging import Limits, judge, judge_ladder, ladder_uvmax_m
 from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
@@ -238,10 +238,10 @@ class GainRound(Step):
             fill_component_model(context, context.workdir / components)
             origin = context.metric("model_origin", "closures")
             return None, f"model of {origin}", None
-        made = mask.make_mask(
+        made = masks.make_mask(
             context.workdir / best.products["image"],
             folder / f"mask{suffix}.fits",
-            mask.MaskOptions(
+            masks.MaskOptions(
                 sigma=self._sigma_mask(context),
                 floor=context.options["sigma_mask_floor"],
                 dilate_beams=context.options["mask_dilation"],

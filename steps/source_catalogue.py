@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from libs.catalogue import read_catalogue, with_components
-from libs.catalogue_entry import CatalogueEntry, find_entry, model_components, read_entry
-from libs.catalogue_query import SERVICES, query_catalogue
-from libs.closure import BaselineVisibilities
-from libs.closure_agreement import agreement
-from libs.component_model import ComponentModel, GaussianComponent, component_visibilities
+from libs.catalogues.entry import CatalogueEntry, find_entry, model_components, read_entry
+from libs.catalogues.query import SERVICES, query_catalogue
+from libs.catalogues.source_list import read_catalogue, with_components
+from libs.closure.agreement import agreement
+from libs.closure.formation import BaselineVisibilities
+from libs.closure.model import ComponentModel, GaussianComponent, component_visibilities
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
 from selfcal.context import Context
@@ -102,7 +102,7 @@ def describe(context: Context, entry: CatalogueEntry | None) -> str:
 def map_grid(context: Context, entry: CatalogueEntry | None, coherent_m: float) -> dict[str, Any]:
     """Return metrics: the map's width, and its grid where nothing else has chosen one.
 
-    The width is that of `libs.catalogue_entry.find_entry`, else the option ``map_size``. The
+    The width is that of `libs.catalogues.entry.find_entry`, else the option ``map_size``. The
     first images, of the baselines at which the source is coherent, may have beams nearly as wide:
     the grid then has some `LEAST_BEAMS` of them, without which CLEAN finds neither the noise nor
     the source's edge. A size in the config, or one that an image of the field has chosen, stays.
@@ -178,7 +178,7 @@ def closure_chi2(
     """Return the reduced chi2 of closures for the catalogue's Gaussians and for a point.
 
     Where a point does better, the source has compact structure that the survey's beam hides.
-    Of closure phases and log closure amplitudes together (`libs.closure_agreement.agreement`).
+    Of closure phases and log closure amplitudes together (`libs.closure.agreement.agreement`).
     A model is taken to be at least 1e-3 of its flux on any baseline: below that, data differ
     from it in whatever else they hold.
 

@@ -12,9 +12,9 @@ from libs.core.process import which
 from libs.gains.casa_solver import CasaSolver
 from libs.gains.native import NativeSolver
 from libs.gains.solver import Solver
-from libs.imager import Imager
-from libs.tclean import Tclean
-from libs.wsclean import WSClean
+from libs.imaging.interface import Imager
+from libs.imaging.tclean import Tclean
+from libs.imaging.wsclean import WSClean
 
 __all__ = ["Tools", "make_tools"]
 

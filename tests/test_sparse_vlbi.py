@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.arrays import AntennaArray
-from libs.image_align import measure_shift, shift_plane
-from libs.image_statistics import grid_of
-from libs.imager import open_image
+from libs.imaging.align import measure_shift, shift_plane
+from libs.imaging.interface import open_image
+from libs.imaging.statistics import grid_of
 from libs.ms.tables import open_table
-from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
+from libs.simulation.array_configurations import AntennaArray
+from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
 from tests.conftest import ROOT
 from tests.demo import environment
 

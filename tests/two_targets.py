@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from libs.arrays import load_configuration
 from libs.ms.create import create_ms
 from libs.ms.tables import open_table
-from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
+from libs.simulation.array_configurations import load_configuration
+from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
 
 ARRAY = load_configuration("vla.a").thinned(20)
 WINDOWS = (SpectralWindow(5.0e9, 64e6, 4), SpectralWindow(9.0e9, 64e6, 4))  # C and X

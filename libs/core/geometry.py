@@ -205,7 +205,7 @@ def frequency_slices(
     Returns
     -------
     channels_out, nterms : int
-        For :class:`libs.imager.ImagingOptions`.
+        For :class:`libs.imaging.interface.ImagingOptions`.
 
     Raises
     ------

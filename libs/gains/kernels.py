@@ -1,7 +1,8 @@
 """Compiled inner loops of the gain solver: sums over visibilities, the solve, the application.
 
 Everything here works on plain arrays; libs.gains.normal_equations, libs.gains.native and
-libs.gains.apply say what they mean. Compiled code is cached on disk, so that only the first run ever waits for it.
+libs.gains.apply say what they mean. Compiled code is cached on disk, so that only the first run
+ever waits for it.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def accumulate(
 
     Each thread takes its own baselines, so that no two threads write to one place. The arrays
     are those of `libs.gains.normal_equations.NormalEquations` and of one block of rows of the
-    data; ``gains`` (ntime, nchan or 1, nant, npol) are applied to the data first, `gain_row` being the time
-    index of each row, empty when there are none. ``time_sum`` is (threads, ninterval, nblock, 2):
-    sums of weight x time and of weight.
+    data; ``gains`` (ntime, nchan or 1, nant, npol) are applied to the data first, `gain_row` being
+    the time index of each row, empty when there are none. ``time_sum`` is (threads, ninterval,
+    nblock, 2): sums of weight x time and of weight.
     """
     nrow, nchan, ncorr = data.shape
     with_gains = gain_row.size > 0

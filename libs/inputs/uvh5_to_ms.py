@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.arrays import AntennaArray
 from libs.core.errors import ConfigError, InputError
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
 from libs.ms.tables import open_table
+from libs.simulation.array_configurations import AntennaArray
 
 __all__ = ["convert"]
 

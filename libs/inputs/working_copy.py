@@ -21,7 +21,6 @@ import numpy as np
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
 from libs.flagging.dead_feeds import flag_dead_feeds
-from libs.gain_errors import corrupt_ms
 from libs.gains.gain_solutions import GainSolutions
 from libs.inputs.input_data import (
     Source,
@@ -44,6 +43,7 @@ from libs.ms.tables import (
 )
 from libs.ms.tiled_headers import save_headers
 from libs.ms.view import own_every_file, read_view
+from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
     "Source",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.arrays import AntennaArray
 from libs.ms.tables import CORR_NAMES, open_table
+from libs.simulation.array_configurations import AntennaArray
 
 __all__ = ["SpectralWindow", "create_ms"]
 

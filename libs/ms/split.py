@@ -13,10 +13,10 @@ import numpy as np
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
+from libs.directions.phase_shift import smearing_limits
 from libs.ms import flag_versions
 from libs.ms.tables import MsSummary, chunks, column_names, fsync_tree, open_table, tree_bytes
 from libs.ms.view import own_every_file
-from libs.phase_shift import smearing_limits
 
 __all__ = ["SplitOptions", "SplitResult", "averaging", "split_calibrated", "split_kwargs"]
 
@@ -102,7 +102,8 @@ def averaging(
     radius_rad : float
         Distance of the edge of the map from the phase centre.
     loss : float
-        Of the amplitude there, on the longest baseline; see `libs.phase_shift.smearing_limits`.
+        Of the amplitude there, on the longest baseline; see
+        `libs.directions.phase_shift.smearing_limits`.
 
     Returns
     -------

@@ -10,11 +10,11 @@ from unittest import mock
 
 import numpy as np
 
-from libs.arrays import AntennaArray, local_to_itrf
 from libs.ms.create import SpectralWindow
-from libs.simulate import Observation, simulate
-from libs.simulated_gains import StationErrors
-from libs.simulated_sky import Source
+from libs.simulation.array_configurations import AntennaArray, local_to_itrf
+from libs.simulation.gains import StationErrors
+from libs.simulation.observation import Observation, simulate
+from libs.simulation.sky import Source
 
 CENTRE_DEG = (202.7845, 30.5092)
 START_S = 60647 * 86400.0 + 62950.0

@@ -14,7 +14,7 @@ from libs.core.errors import ToolError
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
 from libs.h5parm.solset import Solset, from_gain_solutions
-from libs.simulate import Simulation
+from libs.simulation.observation import Simulation
 from selfcal.state import State
 from selfcal.step import StepResult
 from steps.field_source import SourceTask

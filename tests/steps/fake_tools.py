@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from libs.gains.native import NativeSolver
-from libs.imager import ImageProducts, ImagingOptions
+from libs.imaging.interface import ImageProducts, ImagingOptions
 from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.sanitise import Repairs, add_scratch_columns

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from libs.simulate import Simulation
+from libs.simulation.observation import Simulation
 from steps import field_source
 from steps.field_source import SourceTask
 from tests.steps.fake_source_run import FakeRun

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from libs.core.errors import ConfigError, ImageError
-from libs.imager import ImageProducts, ImagingOptions, open_image
+from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
 from steps import build_steps
 from tests.steps.fake_tools import Looks, ScriptedImager, make_run
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.component_model import ComponentModel, GaussianComponent
+from libs.closure.model import ComponentModel, GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.ms.tables import open_table
 from steps.closure_model import (

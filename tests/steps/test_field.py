@@ -22,8 +22,8 @@ from libs.h5parm.check import check
 from libs.h5parm.global_table import list_entries, write_with_entries
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
-from libs.scenarios import make_scenario, scenario
-from libs.simulate import Simulation, Source, StationErrors, TecScreen, simulate
+from libs.simulation.observation import Simulation, Source, StationErrors, TecScreen, simulate
+from libs.simulation.scenarios import make_scenario, scenario
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
 from steps import field_again, field_layer, field_source
@@ -33,7 +33,7 @@ from steps.field_list import read_sources
 from steps.field_settings import load_field_settings, source_settings
 from steps.field_source import SourceTask
 from tests.conftest import ROOT, tree_hash
-from tests.libs.test_phase_shift import DEG, observe
+from tests.libs.directions.test_phase_shift import DEG, observe
 from tests.steps import fake_worker
 from tests.steps.fake_source_run import FakeRun, point_model
 

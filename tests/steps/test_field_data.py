@@ -12,15 +12,15 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from libs import dp3
-from libs.catalogue_entry import read_entry
+from libs.catalogues.entry import read_entry
 from libs.core.errors import ConfigError, InputError
+from libs.directions import dp3
+from libs.directions.phase_shift import ShiftOptions
 from libs.h5parm.global_table import list_entries, write_with_entries
 from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
-from libs.phase_shift import ShiftOptions
-from libs.simulate import Simulation, simulate
+from libs.simulation.observation import Simulation, simulate
 from selfcal.settings import load_config
 from steps import field_source
 from steps.field_command import command_field
@@ -28,9 +28,9 @@ from steps.field_data import check_prepare, give_to_members, make_data
 from steps.field_list import source_row
 from steps.field_settings import load_field_settings
 from steps.field_source import _own_models
+from tests.libs.catalogues.test_source_list import source as catalogue_source
+from tests.libs.directions.test_phase_shift import SKY, observe, place
 from tests.libs.solset_examples import solset
-from tests.libs.test_catalogue import source as catalogue_source
-from tests.libs.test_phase_shift import SKY, observe, place
 from tests.steps.fake_source_run import FakeRun, point_model
 from tests.steps.test_field import ERRORS, write_config
 from tests.steps.test_field import SKY as FIELD_SKY

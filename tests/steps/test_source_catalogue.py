@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.arrays import lofar_hba
-from libs.catalogue_query import SERVICES
-from libs.closure_ms import read_visibilities
-from libs.component_model import GaussianComponent
+from libs.catalogues.query import SERVICES
+from libs.closure.model import GaussianComponent
+from libs.closure.read import read_visibilities
 from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
 from libs.ms.tables import open_table
-from libs.simulate import Observation, Source, SpectralWindow, StationErrors, simulate
+from libs.simulation.array_configurations import lofar_hba
+from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model

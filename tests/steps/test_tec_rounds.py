@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from libs.arrays import load_configuration
 from libs.gains.native import NativeSolver
 from libs.gains.solver import AppliedTable
 from libs.h5parm.check import check
@@ -22,9 +21,10 @@ from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.create import SpectralWindow
 from libs.ms.sanitise import Repairs, add_scratch_columns
-from libs.simulate import Observation, simulate
-from libs.simulated_gains import StationErrors
-from libs.simulated_sky import Source
+from libs.simulation.array_configurations import load_configuration
+from libs.simulation.gains import StationErrors
+from libs.simulation.observation import Observation, simulate
+from libs.simulation.sky import Source
 from selfcal.context import Context
 from selfcal.step import StepResult
 from steps.startup import _describe

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from libs.arrays import load_configuration
 from libs.core.errors import InputError
 from libs.gains.caltable import read_caltable, read_solutions
 from libs.gains.frequency_blocks import (
@@ -32,8 +31,9 @@ from libs.h5parm.solset import DIAGONAL, TEC_PHASE_HZ, from_gain_solutions
 from libs.heldout.choose import choose_solve, held_out_coherence
 from libs.ms.columns import ensure_data_column
 from libs.ms.tables import open_table
-from libs.simulate import Observation, Simulation, Source, SpectralWindow, simulate
-from libs.simulated_gains import StationErrors, draw_gains
+from libs.simulation.array_configurations import load_configuration
+from libs.simulation.gains import StationErrors, draw_gains
+from libs.simulation.observation import Observation, Simulation, Source, SpectralWindow, simulate
 
 BAND_HZ = np.linspace(121e6, 167e6, 12)
 FIELD_RAD = (0.1, 0.5)

@@ -16,8 +16,8 @@ from libs.inputs import uvh5_to_ms, working_copy
 from libs.inputs.uvh5_header import group_parts, read_header
 from libs.inputs.uvh5_to_ms import convert
 from libs.ms.tables import open_table, summarise
-from libs.simulate import simulate
-from libs.simulated_sky import Source
+from libs.simulation.observation import simulate
+from libs.simulation.sky import Source
 from tests.libs.small_ms import make_ms, tree_hash
 from tests.libs.uvh5_files import CENTRE_DEG, observe, simulated_ms, write_uvh5
 

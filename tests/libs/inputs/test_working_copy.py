@@ -538,7 +538,7 @@ def test_a_killed_copy_leaves_the_old_one_and_the_next_start_replaces_it(
 
 @pytest.mark.tools
 def test_the_demonstration_with_known_errors(tmp_path: Path, session: CasaSession) -> None:
-    from libs.gain_errors import divide_ms
+    from libs.simulation.corrupt import divide_ms
 
     (source,) = working_copy.resolve_inputs("demo:3c273")
     copy = working_copy.make_working_copy(source, tmp_path / "3c273.ms", session=session)

@@ -10,8 +10,8 @@ import pytest
 
 from libs.ms.data_power import typical_power
 from libs.ms.tables import open_table
-from libs.simulate import simulate
-from tests.libs.test_phase_shift import observe
+from libs.simulation.observation import simulate
+from tests.libs.directions.test_phase_shift import observe
 
 
 def test_the_power_of_noise(tmp_path: Path) -> None:

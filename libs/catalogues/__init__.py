@@ -1,0 +1,1 @@
+"""Source catalogues: queried, read, and searched for one source."""

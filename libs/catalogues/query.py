@@ -1,0 +1,84 @@
+"""LBCS, LoTSS and FIRST asked by position over the network, kept in a file for the next time."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from libs.core.errors import ConfigError, InputError
+from libs.core.files import replacing
+
+__all__ = ["SERVICES", "query_catalogue"]
+
+log = logging.getLogger(__name__)
+
+SERVICES = {
+    "lbcs": "https://vo.astron.nl/lbcs/lobos/cone/scs.xml",
+    "lotss": "https://vo.astron.nl/lotss_dr2/q/src_cone/scs.xml",
+    "first": "https://vizier.cds.unistra.fr/viz-bin/conesearch/VIII/92/first14",
+}
+"""Cone searches of the Virtual Observatory, at ASTRON and at CDS."""
+
+
+def query_catalogue(
+    name: str, ra_rad: float, dec_rad: float, radius_deg: float, folder: Path
+) -> Path:
+    """Return a VOTable of a catalogue's sources around a position.
+
+    Parameters
+    ----------
+    name : str
+        ``lbcs``, ``lotss`` or ``first``.
+    ra_rad, dec_rad : float
+        J2000.
+    radius_deg : float
+    folder : Path
+        Where answers are kept; one for the same question is used without any network.
+
+    Returns
+    -------
+    Path
+        For `libs.catalogues.source_list.read_catalogue`.
+
+    Raises
+    ------
+    ConfigError
+        No such catalogue; pyvo is not installed.
+    InputError
+        No network, or the service does not answer.
+    """
+    if name not in SERVICES:
+        raise ConfigError(f"no catalogue {name}", f"choose one of {', '.join(SERVICES)}")
+    from math import degrees
+
+    ra_deg, dec_deg = degrees(ra_rad) % 360, degrees(dec_rad)
+    kept = folder / f"{name}_{ra_deg:.4f}{dec_deg:+.4f}_{radius_deg:.3f}deg.vot"
+    if kept.exists():
+        log.info("%s: answer of an earlier query used", kept.name)
+        return kept
+    table = _ask(SERVICES[name], (ra_deg, dec_deg), radius_deg, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(kept) as beside:
+        table.write(beside, format="votable", overwrite=True)
+    return kept
+
+
+def _ask(url: str, place_deg: tuple[float, float], radius_deg: float, name: str) -> Any:
+    try:
+        pyvo = importlib.import_module("pyvo")
+    except ImportError as error:
+        raise ConfigError(
+            "the package pyvo is not installed",
+            "pip install pyvo, or give the catalogue as a file",
+        ) from error
+    try:
+        service = pyvo.dal.SCSService(url)
+        # 3: every column; by default some services leave the shapes out
+        return service.search(pos=place_deg, radius=radius_deg, verbosity=3).to_table()
+    except (OSError, pyvo.dal.DALAccessError) as error:  # failed requests are OSErrors
+        raise InputError(
+            f"{name} did not answer at {url} ({' '.join(str(error).split())[:200]})",
+            "check the network, or give the catalogue as a file",
+        ) from error

@@ -1,0 +1,1 @@
+"""Closure phases and amplitudes, and models of the sky fitted to them."""

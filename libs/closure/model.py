@@ -1,0 +1,530 @@
+"""Source models of up to six elliptical Gaussians, fitted to closure quantities.
+
+Phase errors of stations cannot touch such a model, so it is a start for self-calibration that
+no badly phased image can give. Closures fix neither the total flux nor the position: the flux
+comes from the shortest baselines or from the caller, the brightest component goes where the
+caller says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from libs.closure.fit import Fitted, minimise
+from libs.closure.formation import (
+    BaselineVisibilities,
+    ClosureData,
+    closure_quantities,
+)
+from libs.closure.problem import Components, FitProblem
+from libs.closure.search import FitOptions, Search, TriedModel
+from libs.core.coordinates import lm_to_radec
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
+
+__all__ = [
+    "ComponentModel",
+    "FitOptions",
+    "GaussianComponent",
+    "TriedModel",
+    "TwoComponents",
+    "component_visibilities",
+    "fit_components",
+    "fit_visibilities",
+]
+
+log = logging.getLogger(__name__)
+
+Float = NDArray[np.float64]
+_FWHM = float(np.sqrt(8 * np.log(2)))
+_RAD_ARCSEC = 180 * 3600 / np.pi
+_PARTIAL = 0.5  # a partial model must explain half of what a point leaves
+
+
+@dataclass(frozen=True)
+class GaussianComponent:
+    """An elliptical Gaussian and its errors (1 sigma); axes are full widths at half maximum.
+
+    Attributes
+    ----------
+    flux_jy, flux_err_jy : float
+        The error is that of the share of the total, whose scale closures do not fix.
+    l_rad, m_rad, l_err_rad, m_err_rad : float
+        Offsets east and north; errors relative to the brightest component, whose own are 0.
+    major_rad, minor_rad, pa_rad : float
+        Position angle of the major axis from north to east, 0 to pi. 0 for points.
+    major_err_rad, minor_err_rad, pa_err_rad : float
+        For an unresolved axis the error is the largest width that the data allow.
+    point : bool
+        Whether it was fitted as a point.
+    """
+
+    flux_jy: float
+    l_rad: float
+    m_rad: float
+    major_rad: float
+    minor_rad: float
+    pa_rad: float
+    flux_err_jy: float = 0.0
+    l_err_rad: float = 0.0
+    m_err_rad: float = 0.0
+    major_err_rad: float = 0.0
+    minor_err_rad: float = 0.0
+    pa_err_rad: float = 0.0
+    point: bool = False
+
+    def visibility(self, u: Float, v: Float) -> NDArray[np.complex128]:
+        """Visibility at (u, v), wavelengths.
+
+        ``S exp(-(pi theta q)^2 / (4 ln 2)) exp(2 pi i (u l + v m))`` for a full width theta
+        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4). The sign is the
+        one of the UVW column, as CASA and WSClean predict: u, v, w point from the second
+        station to the first.
+        """
+        along = (u * np.sin(self.pa_rad) + v * np.cos(self.pa_rad)) * self.major_rad
+        across = (u * np.cos(self.pa_rad) - v * np.sin(self.pa_rad)) * self.minor_rad
+        envelope = np.exp(-(np.pi**2) * (along**2 + across**2) / (4 * np.log(2)))
+        phase = np.exp(2j * np.pi * (u * self.l_rad + v * self.m_rad))
+        return np.asarray(self.flux_jy * envelope * phase)
+
+
+@dataclass(frozen=True)
+class TwoComponents:
+    """The answer for two components, whatever the best model is.
+
+    ``bic_gain`` is by how much two components lower BIC below the best single one.
+    """
+
+    components: tuple[GaussianComponent, ...]
+    reduced_chi2: float
+    bic_gain: float
+    accepted: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class ComponentModel:
+    """The best model found, its quality and everything tried on the way.
+
+    Attributes
+    ----------
+    components : tuple of GaussianComponent
+        Brightest first. Present even when not accepted.
+    chi2_phase, chi2_amplitude, reduced_chi2 : float
+        Of closure phases, log closure amplitudes (covariances included), and of both.
+    n_phase : float
+        Effective number of closure phases: those of pure noise do not count.
+    n_amplitude, n_parameters : int
+    detection_sigma, detection_limit : float
+        Agreement of the closure phases with the model, in standard deviations of pure noise;
+        and what noise exceeds with the probability ``false_alarm``, after the same fit.
+    ladder : tuple of TriedModel
+    accepted : bool
+        Whether to start from it: it is no noise and it either describes the data or beats
+        every simpler model.
+    partial : bool
+        It beats the simpler models but does not describe the data fully.
+    reason : str
+        Why, in one line.
+    two_component : TwoComponents or None
+        None when only one component was allowed.
+    flux_origin : str
+        Where the total flux comes from.
+    seconds : float
+    """
+
+    components: tuple[GaussianComponent, ...]
+    chi2_phase: float
+    chi2_amplitude: float
+    reduced_chi2: float
+    n_phase: float
+    n_amplitude: int
+    n_parameters: int
+    detection_sigma: float
+    detection_limit: float
+    ladder: tuple[TriedModel, ...]
+    accepted: bool
+    partial: bool
+    reason: str
+    two_component: TwoComponents | None
+    flux_origin: str
+    seconds: float
+
+    @property
+    def total_flux_jy(self) -> float:
+        """Sum over components."""
+        return sum(c.flux_jy for c in self.components)
+
+    def predict(self, uvw_m: Float, frequency_hz: float | Float) -> NDArray[np.complex128]:
+        """Visibilities of the model.
+
+        Parameters
+        ----------
+        uvw_m : (..., 3)
+            Baseline coordinates, m, sense of the UVW column.
+        frequency_hz : float or (nfreq,)
+
+        Returns
+        -------
+        (...) or (..., nfreq) complex128
+            Jy. The spectrum is flat.
+        """
+        return component_visibilities(self.components, uvw_m, frequency_hz)
+
+    def as_arrays(self) -> dict[str, Float]:
+        """Every value and error of the components by field name, (ncomponent,) each."""
+        names = [n for n in GaussianComponent.__dataclass_fields__ if n != "point"]
+        return {n: np.array([getattr(c, n) for c in self.components]) for n in names}
+
+    def to_source_list(
+        self, path: str | Path, ra_rad: float, dec_rad: float, reference_hz: float
+    ) -> Path:
+        """Write the text source list that WSClean and DP3 read; offsets are from (RA, Dec)."""
+        columns = "Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI"
+        frequency = f"ReferenceFrequency='{reference_hz:.6f}'"
+        lines = [f"Format = {columns}, {frequency}, MajorAxis, MinorAxis, Orientation"]
+        for n, c in enumerate(self.components):
+            ra, dec = lm_to_radec(c.l_rad, c.m_rad, ra_rad, dec_rad)
+            shape = ",,"
+            if c.major_rad > 0:
+                shape = (
+                    f"{c.major_rad * _RAD_ARCSEC:.6g},{c.minor_rad * _RAD_ARCSEC:.6g},"
+                    f"{np.rad2deg(c.pa_rad):.4f}"
+                )
+            kind = "GAUSSIAN" if c.major_rad > 0 else "POINT"
+            lines.append(
+                f"s{n},{kind},{_sexagesimal(ra * 12 / np.pi, ':')},"
+                f"{_sexagesimal(np.rad2deg(dec), '.', sign=True)},{c.flux_jy:.8g},[0],false,"
+                f"{reference_hz:.6f},{shape}"
+            )
+        path = Path(path)
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+
+def component_visibilities(
+    components: Sequence[GaussianComponent], uvw_m: Float, frequency_hz: float | Float
+) -> NDArray[np.complex128]:
+    """Visibilities of components; see `ComponentModel.predict`."""
+    scale = np.asarray(frequency_hz) / SPEED_OF_LIGHT_M_S
+    u = np.multiply.outer(uvw_m[..., 0], scale)
+    v = np.multiply.outer(uvw_m[..., 1], scale)
+    total = np.zeros(u.shape, np.complex128)
+    for component in components:
+        total += component.visibility(u, v)
+    return total
+
+
+def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
+    """hh:mm:ss.sssssss or [+-]dd.mm.ss.sssssss: seven decimals serve VLBI at millimetres."""
+    digits = round(abs(value) * 3600 * 10**7)
+    whole, rest = divmod(digits, 3600 * 10**7)
+    minutes, seconds = divmod(rest, 60 * 10**7)
+    lead = ("-" if value < 0 else "+") if sign else ""
+    second = f"{seconds // 10**7:02d}.{seconds % 10**7:07d}"
+    return f"{lead}{whole:02d}{separator}{minutes:02d}{separator}{second}"
+
+
+def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
+    """Agreement of closure phases with the model in standard deviations of pure noise, and limit.
+
+    For phases of noise ``sum 2 cos(difference) / s^2`` has mean 0 and variance ``sum 2 / s^4``.
+    A fit of p parameters raises it; the limit grows as in BIC: ``z^2 = z_fa^2 + p ln(n)``.
+    """
+    variance = problem.private + (problem.load**2).sum(axis=1)
+    differences = _model_closures(problem, model) - problem.phase
+    weight = 2 / variance
+    noise = np.sqrt((weight**2).sum() / 2)
+    sigma = float((weight * np.cos(differences)).sum() / max(noise, 1e-300))
+    n_parameters = len(model.free()[0])
+    limit = ndtri(false_alarm) ** 2 + n_parameters * np.log(max(problem.n_phase, 2))
+    return sigma, float(np.sqrt(limit))
+
+
+def _model_visibilities(problem: FitProblem, model: Components) -> NDArray[np.complex128]:
+    total = np.zeros(len(problem.u), np.complex128)
+    u, v = problem.u, problem.v
+    for log_flux, x, y, a, b, c in model.table():
+        exponent = log_flux - 2 * np.pi**2 * (a * u * u + 2 * b * u * v + c * v * v)
+        total += np.exp(exponent + 2j * np.pi * (u * x + v * y))
+    return total
+
+
+def _model_closures(problem: FitProblem, model: Components) -> Float:
+    angle = np.angle(_model_visibilities(problem, model))[problem.triangle]
+    return np.asarray(angle[:, 0] + angle[:, 1] - angle[:, 2])
+
+
+def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, str]:
+    """Jy of component 0 from the amplitudes on the shortest fifth of the usable baselines."""
+    good = problem.log_weight > 0
+    if not good.any():
+        return 1.0, "unknown: no amplitude is good enough, component 1 set to 1 Jy"
+    length = np.hypot(problem.u, problem.v)
+    short = good & (length <= np.quantile(length[good], 0.2))
+    ratio = problem.log_amplitude[short] - np.log(
+        np.abs(_model_visibilities(problem, model)[short])
+    )
+    return float(np.exp(np.median(ratio))), "amplitudes of the shortest baselines"
+
+
+def _covariance(fitted: Fitted, scale: float) -> Float:
+    """(6 ncomp, 6 ncomp) covariance of ln flux, l, m and sky covariance; 0 for fixed values."""
+    component, kind = fitted.model.free()
+    full = np.zeros((6 * len(fitted.model),) * 2)
+    if len(component):
+        size = np.sqrt(np.maximum(np.diag(fitted.normal), 1e-30))
+        scaled = fitted.normal / np.outer(size, size)
+        inverse = np.linalg.pinv(scaled, hermitian=True, rcond=1e-12) / np.outer(size, size)
+        place = 6 * component + kind
+        inverse[np.diag_indices_from(inverse)] = np.maximum(np.diag(inverse), 0.0)
+        full[np.ix_(place, place)] = inverse * scale
+    return full
+
+
+def _ellipse(shape: Float) -> Float:
+    """(major variance, minor variance, position angle) of (C_ll, C_lm, C_mm)."""
+    xx, xy, yy = shape
+    mean, half = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    angle = 0.5 * np.arctan2(2 * xy, yy - xx) % np.pi
+    return np.array([mean + half, max(mean - half, 0.0), angle])
+
+
+def _ellipse_errors(shape: Float, covariance: Float) -> Float:
+    """Errors of `_ellipse`, from its derivatives."""
+    xx, xy, yy = shape
+    d, half = 0.5 * (xx - yy), np.hypot(0.5 * (xx - yy), xy)
+    if half < 1e-12 * max(xx + yy, 1e-300):
+        error = float(np.sqrt(max(np.trace(covariance) / 2, 0.0)))
+        return np.array([error, error, np.pi / 2])
+    slope = np.array([0.5 * d, xy, -0.5 * d]) / half
+    mean = np.array([0.5, 0.0, 0.5])
+    turn = np.array([xy / 2, -d, -xy / 2]) / (2 * half**2)
+    rows = np.stack([mean + slope, mean - slope, turn])
+    errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", rows, covariance, rows), 0.0))
+    errors[2] = min(errors[2], np.pi / 2)
+    return np.asarray(errors)
+
+
+def _components(
+    fitted: Fitted,
+    unit_rad: float,
+    scale: float,
+    total_jy: float,
+    centre_rad: tuple[float, float],
+) -> tuple[GaussianComponent, ...]:
+    """Values and errors in physical units, brightest first; it must be component 0."""
+    model = fitted.model
+    covariance = _covariance(fitted, scale)
+    share = np.exp(model.log_flux - model.log_flux.max())
+    share /= share.sum()
+    # d S_k / S_k = d ln r_k - sum_j share_j d ln r_j, at a fixed total.
+    turn = np.eye(len(share)) - share[None, :]
+    flux_error = share * np.sqrt(np.maximum(np.diag(turn @ covariance[::6, ::6] @ turn.T), 0.0))
+    result = []
+    for k in np.argsort(-model.log_flux, kind="stable"):
+        own = covariance[6 * k : 6 * k + 6, 6 * k : 6 * k + 6]
+        major2, minor2, pa = _ellipse(model.covariance[k])
+        error = _ellipse_errors(model.covariance[k], own[3:, 3:])
+        axes = _FWHM * unit_rad * np.sqrt([major2, minor2])
+        axes_error = _FWHM * unit_rad * (np.sqrt([major2 + error[0], minor2 + error[1]])) - axes
+        point = not model.extended[k]
+        result.append(
+            GaussianComponent(
+                float(total_jy * share[k]),
+                float(model.position[k, 0] * unit_rad + centre_rad[0]),
+                float(model.position[k, 1] * unit_rad + centre_rad[1]),
+                0.0 if point else float(axes[0]),
+                0.0 if point else float(axes[1]),
+                0.0 if point else float(pa),
+                float(total_jy * flux_error[k]),
+                float(unit_rad * np.sqrt(own[1, 1])),
+                float(unit_rad * np.sqrt(own[2, 2])),
+                0.0 if point else float(axes_error[0]),
+                0.0 if point else float(axes_error[1]),
+                0.0 if point else float(error[2]),
+                bool(point),
+            )
+        )
+    return tuple(result)
+
+
+@dataclass(frozen=True)
+class _Final:
+    """A model refitted to all data with the brightest component as the reference."""
+
+    fitted: Fitted
+    components: tuple[GaussianComponent, ...]
+    reduced_chi2: float
+    flux_origin: str
+
+
+def _finish(
+    search: Search, tried: TriedModel, total_jy: float, centre: tuple[float, float]
+) -> _Final:
+    assert tried.fitted is not None
+    problem = search.everything
+    model = search.rescale(tried.fitted.model, search.problem, problem)
+    model = model.referred_to(int(np.argmax(model.log_flux)))
+    fitted = minimise(problem, model, tolerance=0.02, iterations=15)
+    brightest = int(np.argmax(fitted.model.log_flux))
+    if brightest:  # two of nearly the same flux
+        fitted = minimise(problem, fitted.model.referred_to(brightest), iterations=5)
+    freedom = max(problem.n_data - len(fitted.model.free()[0]), 1)
+    reduced = fitted.chi2 / freedom
+    origin = "given"
+    if total_jy <= 0:
+        scale, origin = _flux_scale(problem, fitted.model)
+        total_jy = scale * float(np.exp(fitted.model.log_flux).sum())
+    components = _components(fitted, problem.unit_rad, max(1.0, reduced), total_jy, centre)
+    return _Final(fitted, components, reduced, origin)
+
+
+def _two(
+    search: Search,
+    rungs: list[TriedModel],
+    detected: bool,
+    total_jy: float,
+    centre: tuple[float, float],
+) -> TwoComponents | None:
+    """The two-component answer the long-baseline strategy asks for."""
+    if len(rungs) < 2:
+        return None
+    final = _finish(search, rungs[1], total_jy, centre)
+    gain = search.bic(rungs[0]) - search.bic(rungs[1])
+    needed, limit = search.options.min_bic_gain, search.options.chi2_limit
+    if not detected:
+        reason = "closure phases are noise"
+    elif gain < needed:
+        reason = f"one component is enough: BIC gain {gain:.1f}, needed {needed:g}"
+    elif final.reduced_chi2 > limit:
+        reason = f"BIC gain {gain:.1f}, but reduced chi2 {final.reduced_chi2:.2f} > {limit:g}"
+    else:
+        reason = f"BIC gain {gain:.1f}, reduced chi2 {final.reduced_chi2:.2f}"
+        return TwoComponents(final.components, final.reduced_chi2, gain, True, reason)
+    return TwoComponents(final.components, final.reduced_chi2, gain, False, reason)
+
+
+def _verdict(
+    name: str,
+    detection: tuple[float, float],
+    reduced: float,
+    point_chi2: float,
+    gain: float,
+    options: FitOptions,
+) -> tuple[bool, bool, str]:
+    """(accepted, partial, reason); ``point_chi2`` is reduced, ``gain`` the fall of BIC."""
+    sigma, limit = detection
+    if sigma <= limit:
+        rate = f"needed at a false-alarm rate of {options.false_alarm:g}"
+        return False, False, f"closure phases are noise: {sigma:.1f} sigma, {limit:.1f} {rate}"
+    if reduced <= options.chi2_limit:
+        return True, False, f"{name}: reduced chi2 {reduced:.2f}"
+    point = f"that of a point is {point_chi2:.2f}"
+    if gain >= options.min_bic_gain and reduced <= _PARTIAL * point_chi2:
+        reason = f"{name}: reduced chi2 {reduced:.2f} is not a full description, but {point}"
+        return True, True, reason
+    return False, False, f"no model fits: {name} has reduced chi2 {reduced:.2f}, {point}"
+
+
+def _choose(search: Search, rungs: list[TriedModel]) -> TriedModel:
+    """The last rung that beat the one before it by enough."""
+    best = rungs[0]
+    for rung in rungs[1:]:
+        if search.bic(best) - search.bic(rung) < search.options.min_bic_gain:
+            break
+        best = rung
+    return best
+
+
+def fit_components(
+    data: ClosureData,
+    options: FitOptions | None = None,
+    *,
+    total_flux_jy: float = 0.0,
+    centre_rad: tuple[float, float] = (0.0, 0.0),
+) -> ComponentModel:
+    """Fit Gaussian components to closure quantities, adding them while BIC says so.
+
+    Parameters
+    ----------
+    data : ClosureData
+        From `libs.closure.formation.closure_quantities`.
+    options : FitOptions, optional
+    total_flux_jy : float
+        Total flux; 0: from the amplitudes of the shortest baselines.
+    centre_rad : tuple of float
+        (l, m) at which to put the brightest component, rad.
+
+    Returns
+    -------
+    ComponentModel
+        With ``accepted`` false when the data are noise or no model fits; it is never raised.
+    """
+    search = Search(data, options or FitOptions())
+    try:
+        model = _climb(search, total_flux_jy, centre_rad)
+    finally:
+        search.pool.shutdown()
+    log.info("closure model: %s", model.reason)
+    return model
+
+
+def fit_visibilities(
+    data: BaselineVisibilities, interval_s: float, options: FitOptions | None = None
+) -> ComponentModel:
+    """Fit Gaussian components to the closure quantities of ``data`` averaged over ``interval_s``.
+
+    See `libs.closure.formation.closure_quantities`, which raises what this does, and
+    `fit_components`.
+    """
+    return fit_components(closure_quantities(data, interval_s), options)
+
+
+def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:
+    """Climb the ladder and judge what was found."""
+    options, started = search.options, time.perf_counter()
+    rungs = search.climb()
+    best, point = _choose(search, rungs), search.tried[0]
+    final = _finish(search, best, total_jy, centre)
+    # Two looks at the noise, so each has half of the false-alarm rate.
+    looks = [
+        _detection(search.everything, model, options.false_alarm / 2)
+        for model in (Components.single(), final.fitted.model)
+    ]
+    detection = max(looks, key=lambda look: look[0] - look[1])
+    detected = detection[0] > detection[1]
+    if not detected:  # what was fitted to noise is of no use to anyone
+        best, final = point, _finish(search, point, total_jy, centre)
+    accepted, partial, reason = _verdict(
+        best.name,
+        detection,
+        final.reduced_chi2,
+        point.reduced_chi2,
+        search.bic(point) - search.bic(best),
+        options,
+    )
+    return ComponentModel(
+        final.components,
+        final.fitted.chi2_phase,
+        final.fitted.chi2_amplitude,
+        final.reduced_chi2,
+        search.everything.n_phase,
+        search.everything.n_amplitude,
+        best.n_parameters,
+        *detection,
+        tuple(replace(t, bic=search.bic(t), taken=t is best) for t in search.tried),
+        accepted,
+        partial,
+        reason,
+        _two(search, rungs, detected, total_jy, centre),
+        final.flux_origin,
+        time.perf_counter() - started,
+    )

@@ -1,0 +1,320 @@
+"""DP3 for a source's small data set: corrected, phase-shifted, averaged, core stations added up.
+
+The same as `libs.directions.phase_shift` makes, by the program that LOFAR's own pipelines use; and
+the one thing that is not in there: a superstation of the core (https://dp3.readthedocs.io, the
+steps applycal, phaseshifter, averager, stationadder, filter and preflagger).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.process import run_tool, which
+from libs.directions.phase_shift import ShiftOptions, ShiftPlan, plan_shift
+from libs.h5parm.direction_gains import DirectionGains
+from libs.h5parm.reader import write_h5parm
+from libs.h5parm.regrid import regrid
+from libs.h5parm.solset import Solset
+from libs.ms.layout import read_layout
+from libs.ms.tables import fsync_tree, open_table
+
+__all__ = [
+    "INSTALL",
+    "SUPERSTATION",
+    "PhaseUp",
+    "find_dp3",
+    "phase_up",
+    "prepare",
+    "shift_parset",
+    "unfit",
+]
+
+log = logging.getLogger(__name__)
+
+SUPERSTATION = "ST001"
+INSTALL = "pip install '.[lofar]', or put DP3 on the PATH"
+# 24 bytes each; a longer table is thinned out in time, by whole integrations
+_MOST_GAINS = 20_000_000
+_FILLED = 1.1  # rows after DP3 has filled gaps, over rows before
+_STORAGE = {"scalarflags": "false", "antennacompression": "false", "uvwcompression": "false"}
+
+
+@dataclass(frozen=True)
+class PhaseUp:
+    """Stations added up to one.
+
+    Attributes
+    ----------
+    station : str
+        Its name.
+    pattern : str
+        Glob of the members.
+    members : tuple of str
+    """
+
+    station: str
+    pattern: str
+    members: tuple[str, ...]
+
+
+def find_dp3() -> Path | None:
+    """Return DP3: on the PATH, or beside this Python, where pip puts it; None when missing."""
+    beside = Path(sys.executable).with_name("DP3.py")
+    return which("DP3") or which("DP3.py") or (beside if beside.exists() else None)
+
+
+def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
+    """Return which antennas of a measurement set a pattern adds up.
+
+    Raises
+    ------
+    InputError
+        Fewer than two match, nothing else is left, or the new name is taken.
+    """
+    with open_table(f"{ms}::ANTENNA") as antennas:
+        names = [str(name).strip() for name in antennas.getcol("NAME")]
+    members = tuple(name for name in names if fnmatch.fnmatchcase(name, pattern))
+    if station in names:
+        raise InputError(f"{ms} has a station {station} already", "leave phase_up empty")
+    if len(members) < 2 or len(members) == len(names):
+        raise InputError(
+            f"{len(members)} of {len(names)} stations of {ms} match {pattern}",
+            "set phase_up to a pattern of the core stations, such as CS*",
+        )
+    return PhaseUp(station, pattern, members)
+
+
+def unfit(ms: Path) -> str:
+    """Return why DP3 should not prepare these data; empty: it can.
+
+    It takes one spectral window of four correlations and one field, in order of time, and fills
+    gaps between scans with flagged rows.
+    """
+    with open_table(ms) as opened:
+        columns = {name: np.asarray(opened.getcol(name))
+                   for name in ("TIME", "FIELD_ID", "DATA_DESC_ID", "INTERVAL")}  # fmt: skip
+    for name, words in (("DATA_DESC_ID", "spectral windows"), ("FIELD_ID", "fields")):
+        if len(np.unique(columns[name])) > 1:
+            return f"several {words}"
+    correlations = len(read_layout(ms).corr_types[int(columns["DATA_DESC_ID"][0])])
+    if correlations != 4:
+        return f"{correlations} correlation(s) in place of 4"
+    if (np.diff(columns["TIME"]) < 0).any():
+        return "rows that are not in order of time"
+    times = np.unique(columns["TIME"])
+    interval = float(np.median(columns["INTERVAL"]))
+    if len(times) > 1:
+        spacing = float(np.median(np.diff(times)))
+        if not math.isclose(spacing, interval, rel_tol=1e-3):
+            return f"an INTERVAL of {interval:g} s for a spacing of {spacing:g} s"
+        if (times[-1] - times[0]) / spacing + 1 > _FILLED * len(times):
+            return "gaps between scans"
+    return ""
+
+
+def shift_parset(
+    ms: Path,
+    target: Path,
+    options: ShiftOptions,
+    *,
+    steps: tuple[int, int] = (1, 1),
+    gains: Path | None = None,
+    added: PhaseUp | None = None,
+    threads: int = 1,
+) -> dict[str, str]:
+    """Return DP3's parameters for a small data set.
+
+    Parameters
+    ----------
+    ms, target : Path
+    options : ShiftOptions
+        ``average_s`` and ``average_hz`` are not looked at: ``steps`` says how many.
+    steps : (int, int)
+        Integrations and channels averaged.
+    gains : Path, optional
+        h5parm with phase000 and amplitude000 of one direction.
+    added : PhaseUp, optional
+    threads : int
+    """
+    ra, dec = (math.degrees(angle) for angle in options.direction_rad)
+    made: dict[str, dict[str, str]] = {}
+    for name, soltab in (("phases", "phase000"), ("amplitudes", "amplitude000")):
+        if gains is not None:
+            made[name] = {
+                "type": "applycal", "parmdb": str(gains), "correction": soltab,
+                "interpolation": "nearest", "missingantennabehavior": "flag",
+                "updateweights": "true",
+            }  # fmt: skip
+    centre = f"[{ra % 360:.10f}deg,{dec:.10f}deg]"
+    made["shift"] = {"type": "phaseshifter", "phasecenter": centre}
+    made["average"] = {"type": "averager", "timestep": str(steps[0]), "freqstep": str(steps[1])}
+    if added is not None:
+        members = ",".join(added.members)
+        made["add"] = {"type": "stationadder", "stations": f"{{{added.station}:[{members}]}}"}
+        made["drop"] = {"type": "filter", "baseline": f"!{added.pattern}&&*", "remove": "true"}
+    if options.uvmin_m > 0:
+        made["short"] = {"type": "preflagger", "uvmmin": f"{options.uvmin_m:g}"}
+    return {
+        "msin": str(ms), "msin.datacolumn": options.column, "msout": str(target),
+        **{f"msout.{name}": value for name, value in _STORAGE.items()},
+        "numthreads": str(threads), "steps": f"[{','.join(made)}]",
+        **{f"{step}.{name}": value for step, keys in made.items() for name, value in keys.items()},
+    }  # fmt: skip
+
+
+def prepare(
+    ms: Path,
+    target: Path,
+    options: ShiftOptions,
+    gains: DirectionGains | None = None,
+    *,
+    added: PhaseUp | None = None,
+    threads: int = 1,
+    stall_s: float = 600.0,
+) -> ShiftPlan:
+    """Make a small data set with DP3, as `libs.directions.phase_shift.shift_data` does without.
+
+    Parameters
+    ----------
+    ms : Path
+        Never written.
+    target : Path
+        Replaced when it exists; appears whole or not at all. Parset and log are beside it.
+    options : ShiftOptions
+    gains : DirectionGains, optional
+        Divided out first; what has none is flagged.
+    added : PhaseUp, optional
+    threads : int
+    stall_s : float
+        DP3 silent and idle for this long is killed.
+
+    Returns
+    -------
+    ShiftPlan
+        Rows and size are those made.
+
+    Raises
+    ------
+    ConfigError
+        DP3 is not installed.
+    InputError
+        DP3 does not take these data.
+    ToolError
+        It failed.
+    """
+    program = find_dp3()
+    if program is None:
+        raise ConfigError("DP3 is not installed", INSTALL)
+    why = unfit(Path(ms))
+    if why:
+        raise InputError(f"{ms} has {why}, which DP3 does not take", "set prepare to native")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    plan = plan_shift(ms, options)
+    table = None
+    if gains is not None:
+        table = target.with_name(f"{target.stem}.gains.h5")
+        write_h5parm(table, _on_grid(gains, ms))
+    parset = target.with_name(f"{target.stem}.parset")
+    lines = shift_parset(
+        ms, part, options, steps=_steps(ms, plan), gains=table, added=added, threads=threads
+    )
+    parset.write_text("".join(f"{name} = {value}\n" for name, value in lines.items()))
+    run_tool(
+        [program, parset], target.with_name(f"{target.stem}.dp3.log"), cwd=target.parent,
+        env=_environment(target.parent), stall_s=stall_s,
+    )  # fmt: skip
+    if not part.is_dir():
+        raise ToolError(f"DP3 made no {target.name}", f"see {target.stem}.dp3.log")
+    _true_last(part, Path(ms))
+    rows = _name_field(part, options.field)
+    fsync_tree(part)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    if table:
+        table.unlink()
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return replace(plan, rows=rows, size_bytes=size)
+
+
+def _steps(ms: Path, plan: ShiftPlan) -> tuple[int, int]:
+    """Integrations and channels that a plan averages."""
+    with open_table(ms) as opened:
+        times = np.unique(opened.getcol("TIME"))
+        spw = int(opened.getcell("DATA_DESC_ID", 0))
+    spacing = float(np.median(np.diff(times))) if len(times) > 1 else plan.integration_s
+    return max(1, round(plan.integration_s / spacing)), plan.widths[read_layout(ms).spw_of[spw]]
+
+
+def _true_last(part: Path, ms: Path) -> None:
+    """Give the last average the time and length of the integrations that are in it.
+
+    DP3 gives it the length of the others, also where the data end within it.
+    """
+    with open_table(ms) as opened:
+        last = int(np.argmax(opened.getcol("TIME")))
+        end = float(opened.getcell("TIME", last) + 0.5 * opened.getcell("INTERVAL", last))
+    with open_table(part, write=True) as opened:
+        time, length = opened.getcol("TIME"), opened.getcol("INTERVAL")
+        latest = time == time.max()
+        surplus = np.where(latest, time + 0.5 * length - end, 0.0)
+        surplus[surplus < 1e-3 * length] = 0.0
+        if not surplus.any():
+            return
+        for name, change in (("TIME", 0.5), ("TIME_CENTROID", 0.5), ("INTERVAL", 1.0)):
+            opened.putcol(name, opened.getcol(name) - change * surplus)
+        exposure = opened.getcol("EXPOSURE")
+        opened.putcol("EXPOSURE", np.minimum(exposure, length - surplus))
+
+
+def _on_grid(gains: DirectionGains, ms: Path) -> Solset:
+    """Return gains at the data's own times and channels.
+
+    DP3 takes the nearest solution, or interpolates phases across their wraps; on the data's
+    own grid neither happens.
+    """
+    solset = gains.solset
+    with open_table(ms) as opened:
+        times = np.unique(opened.getcol("TIME"))
+        ddid = int(opened.getcell("DATA_DESC_ID", 0))
+    layout = read_layout(ms)
+    channels = solset.frequency_hz
+    if len(channels) > 1 or solset.tec_tecu is not None:
+        channels = np.sort(layout.frequency_hz[layout.spw_of[ddid]])
+    cells = len(times) * len(channels) * len(solset.antenna) * 2
+    there = regrid(solset, times[:: max(1, math.ceil(cells / _MOST_GAINS))], channels)
+    return replace(there, phase_rad=there.total_phase_rad, tec_tecu=None)
+
+
+def _name_field(ms: Path, name: str) -> int:
+    """Give the field its name; return the number of rows."""
+    if name:
+        with open_table(f"{ms}::FIELD", write=True) as fields:
+            fields.putcell("NAME", 0, name)
+    with open_table(ms) as opened:
+        return int(opened.nrows())
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    """Variables DP3 needs: one thread in BLAS, and measures data, which new stations ask for.
+
+    A casarc of the user's own wins; otherwise the data are those of the package casadata.
+    """
+    if os.environ.get("CASARCFILES"):
+        return {"OPENBLAS_NUM_THREADS": "1"}
+    import casadata
+
+    casarc = folder / "casarc"
+    casarc.write_text(f"measures.directory: {casadata.datapath}\n")
+    return {"OPENBLAS_NUM_THREADS": "1", "CASARCFILES": str(casarc)}

@@ -1,0 +1,1 @@
+"""Imagers behind one interface, and what is measured on images."""

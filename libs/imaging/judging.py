@@ -1,0 +1,246 @@
+"""Whether a round of self-calibration made the image better, worse or left it alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Limits", "Verdict", "judge", "judge_ladder", "ladder_uvmax_m"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse is still accepted, as fractions of the best image's values.
+
+    Attributes
+    ----------
+    snr_gain : float
+        Of SNR, asked of a round that takes the place of another; 0: none is asked.
+    snr_loss : float
+        Of SNR and near-field SNR. Noise makes both waver from image to image.
+    rms_rise : float
+        Of the residual's noise, unless SNR gained more than that.
+    beam_growth : float
+        Of the beam area: flagging of long baselines betrays itself there (5 % is what ALMA's
+        and the VLA's pipelines allow).
+    flux_loss : float
+        Of the total flux, where it exceeds three times the errors of both fluxes.
+    flux_warning : float
+        A change of the total flux beyond twice its error to be said loudly.
+    flux_drift : float
+        Of the total flux in an amplitude round that gains less SNR than that: cycle by cycle
+        such rounds would drain it.
+    closure_rise : float
+        Of the reduced chi2 of the closure quantities, where it is known.
+    closure_fall : float
+        A fall of that chi2 by so much is a better image whatever became of its flux.
+    """
+
+    snr_gain: float = 0.0
+    snr_loss: float = 0.01
+    rms_rise: float = 0.05
+    beam_growth: float = 0.05
+    flux_loss: float = 0.1
+    flux_warning: float = 0.03
+    flux_drift: float = 0.003
+    closure_rise: float = 0.05
+    closure_fall: float = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement: ``accepted``, why in one line, and warnings that hold either way."""
+
+    accepted: bool
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+def _change(new: float, old: float) -> float:
+    return (new - old) / abs(old) if old else 0.0
+
+
+def judge(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits = Limits(),
+    *,
+    amplitude: bool = False,
+    expected_flux: float = 1.0,
+    flux_known: bool = False,
+    closure_chi2: tuple[float, float] | None = None,
+) -> Verdict:
+    """Compare a round's image with the best so far; both made with the same parameters.
+
+    Parameters
+    ----------
+    new, best : mapping
+        Image statistics: ``snr``, ``near_field_snr``, ``dynamic_range``, ``rms_jy_beam``,
+        ``beam_area_arcsec2``, ``total_flux_jy``, ``flux_error_jy``, ``peak_jy_beam``.
+    limits : Limits
+    amplitude : bool
+        The round changed amplitudes: the flux scale is watched.
+    expected_flux : float
+        By what factor the amplitudes themselves say the flux changes in a naturally weighted
+        image (`libs.gains.flux_scale.flux_factor`); what lies between 1 and that is no drift.
+    flux_known : bool
+        Stations of known amplitudes fix the flux scale of the new image (`hold_flux_scale`):
+        neither its flux nor its noise in Jy is compared with that of the best.
+    closure_chi2 : (float, float), optional
+        Reduced chi2 of the new and of the best image's model against the closure quantities of
+        the data (`libs.closure.agreement`). Station gains cannot touch these, so an image that
+        agrees worse is taken back, and one that agrees better need not keep the flux, nor the
+        noise in Jy and around the source, that wrong amplitudes gave the best one: its SNR and
+        dynamic range must not fall. What is below 1 all agrees.
+
+    Returns
+    -------
+    Verdict
+    """
+    unknown = [name for name in _COMPARED if not math.isfinite(new[name])]
+    if unknown:
+        return Verdict(False, f"the image has no {', '.join(unknown)}")
+    change = {name: _change(new[name], best[name]) for name in _COMPARED}
+    summary = (
+        f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
+        f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
+    )
+    faults, closer = [], False
+    if closure_chi2 is not None:
+        said = "closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
+        closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
+        closer = closure < -limits.closure_fall
+        if not closure <= limits.closure_rise:
+            faults.append(said.replace("chi2", "chi2 rose"))
+        summary += f", {said}"
+    faults += _image_faults(new, best, change, limits, closer=closer)
+    if not closer and not flux_known:
+        faults += _noise_faults(change, limits)
+    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux)
+    if not closer and not flux_known:
+        faults += found
+    if flux_known:
+        warnings = ()
+    if faults:
+        return Verdict(False, "; ".join(faults) + f" ({summary})", warnings)
+    return Verdict(True, summary, warnings)
+
+
+def _image_faults(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    change: Mapping[str, float],
+    limits: Limits,
+    *,
+    closer: bool,
+) -> list[str]:
+    """What is worse whatever the unit of the image; ``closer``: it agrees better with closures."""
+    faults = []
+    for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
+        if change[name] < -limits.snr_loss and not (closer and name == "near_field_snr"):
+            faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
+    if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
+        faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
+    if change["dynamic_range"] < -limits.snr_loss:
+        faults.append(
+            f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
+        )
+    if change["beam_area_arcsec2"] > limits.beam_growth:
+        faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
+    return faults
+
+
+def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
+    """Noise in Jy that rose by more than the SNR."""
+    rms = change["rms_jy_beam"]
+    return [f"rms rose {rms:+.1%}"] if rms > limits.rms_rise and change["snr"] < rms else []
+
+
+def _flux_faults(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits,
+    change: Mapping[str, float],
+    amplitude: bool,
+    expected_flux: float,
+) -> tuple[list[str], tuple[str, ...]]:
+    """What is wrong with the flux, and what is to be said loudly of it."""
+    faults: list[str] = []
+    warnings: tuple[str, ...] = ()
+    # a mask on a poor image holds artefacts too: what goes with them is within the flux's error
+    error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
+    lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
+    flux = change["total_flux_jy"]
+    if flux < -limits.flux_loss and lost_jy > 3 * error_jy:
+        faults.append(f"total flux fell {flux:+.1%}")
+    drift = _outside(flux, expected_flux - 1)
+    if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
+        faults.append(f"total flux changed {flux:+.1%} for that little SNR")
+    if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
+        warnings = (f"the amplitude round changed the total flux by {flux:+.1%}",)
+    return faults, warnings
+
+
+def _outside(change: float, explained: float) -> float:
+    """By how much a change lies outside the range from nothing to what is explained."""
+    return max(change - max(explained, 0.0), min(explained, 0.0) - change, 0.0)
+
+
+_COMPARED = (
+    "snr", "near_field_snr", "dynamic_range", "rms_jy_beam", "beam_area_arcsec2",
+    "total_flux_jy", "peak_jy_beam",
+)  # fmt: skip
+
+
+def ladder_uvmax_m(
+    coherent_m: float, bottom_m: float, top_m: float, rung: int, rungs: int
+) -> float:
+    """Return the longest baseline of a rung, m.
+
+    The ladder climbs by equal factors from the maximum coherent baseline (at least ``bottom_m``)
+    to ``top_m``; where closure phases are coherent beyond that, every rung has all of it.
+    """
+    top_m = max(top_m, coherent_m)
+    start = min(max(coherent_m, bottom_m), top_m)
+    share = min(rung, rungs - 1) / (rungs - 1)
+    return float(start * (top_m / start) ** share)
+
+
+def judge_ladder(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    limits: Limits,
+    coherent: float,
+    min_coherent: float,
+) -> Verdict:
+    """Judge a rung of the ladder, whose image has another resolution than the best so far.
+
+    It goes on while solutions are coherent on the stations imaged and the total flux does not
+    fall significantly: peak and noise cannot be compared across resolutions.
+
+    Parameters
+    ----------
+    new, best : mapping
+        Image statistics, as in `judge`.
+    limits : Limits
+    coherent : float
+        Fraction of the stations whose solutions are coherent.
+    min_coherent : float
+        Least fraction accepted.
+    """
+    lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
+    error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
+    change = _change(new["total_flux_jy"], best["total_flux_jy"])
+    faults = []
+    if coherent < min_coherent:
+        faults.append(f"solutions are coherent on {coherent:.0%} of the stations only")
+    if change < -limits.flux_loss and lost_jy > 3 * error_jy:
+        faults.append(f"total flux fell {change:+.1%}")
+    summary = (
+        f"SNR {new['snr']:.4g}, flux {change:+.1%}, {coherent:.0%} of the stations coherent,"
+        f" beam {math.sqrt(new['beam_area_arcsec2']):.3g} arcsec"
+    )
+    if faults:
+        return Verdict(False, "; ".join(faults) + f" ({summary})")
+    return Verdict(True, summary)

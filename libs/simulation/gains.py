@@ -1,0 +1,227 @@
+"""Station errors drawn from a seed: phase walks, TEC, a TEC screen, amplitudes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.simulation.sky import ARCSEC_RAD, TEC_PHASE_HZ, Source
+
+__all__ = [
+    "StationErrors",
+    "TecScreen",
+    "draw_gains",
+    "random_walk",
+    "screen_tec",
+    "station_factors",
+]
+
+
+@dataclass(frozen=True)
+class TecScreen:
+    """A thin layer of free electrons that drifts over the array.
+
+    Attributes
+    ----------
+    rms_tecu : float
+        Standard deviation of the layer's TEC.
+    height_km : float
+        Its distance along the line of sight.
+    largest_km, smallest_km : float
+        Range of the wavelengths present; power goes as wavelength to the power 5/3
+        (Kolmogorov's structure function).
+    wind_m_s : float
+        Speed of the frozen layer.
+    modes : int
+        Number of plane waves it is made of.
+    """
+
+    rms_tecu: float
+    height_km: float = 300.0
+    largest_km: float = 400.0
+    smallest_km: float = 8.0
+    wind_m_s: float = 100.0
+    modes: int = 60
+
+
+@dataclass(frozen=True)
+class StationErrors:
+    """How the stations corrupt the visibilities; every default is none at all.
+
+    Attributes
+    ----------
+    phase_walk_deg, phase_walk_s : float
+        Random walk of each station's phase, alike for both polarizations and all
+        frequencies: rms of the change within ``phase_walk_s`` seconds.
+    walk_restarts : bool
+        Whether the phase walks start from 0 again at each scan, as after a look at a phase
+        calibrator; else they go on through the gaps.
+    phase_offset_deg : float
+        rms of each station's constant phase, alike for both polarizations.
+    pol_offset_deg : float
+        rms of a constant phase of each station and polarization.
+    tec_walk_tecu, tec_walk_s, tec_offset_tecu : float
+        The same walk and offset for the TEC above each station; phase goes as 1 / frequency.
+    amp_offset : float
+        rms of the constant log amplitude of each station and polarization.
+    amp_slow, amp_slow_s : float
+        rms and correlation time of slow log-amplitude changes.
+    screen : TecScreen, optional
+        TEC that differs by direction.
+    scale : tuple of (pattern, factor)
+        Factors on all errors of stations whose name matches the shell pattern; the first
+        match counts. E.g. ``(("CS*", 0.1), ("*", 1.0))``.
+    """
+
+    phase_walk_deg: float = 0.0
+    phase_walk_s: float = 600.0
+    walk_restarts: bool = False
+    phase_offset_deg: float = 0.0
+    pol_offset_deg: float = 0.0
+    tec_walk_tecu: float = 0.0
+    tec_walk_s: float = 600.0
+    tec_offset_tecu: float = 0.0
+    amp_offset: float = 0.0
+    amp_slow: float = 0.0
+    amp_slow_s: float = 3600.0
+    screen: TecScreen | None = None
+    scale: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def dispersive(self) -> bool:
+        """Whether the direction-independent phases depend on frequency."""
+        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0
+
+
+def station_factors(
+    names: Sequence[str], scale: tuple[tuple[str, float], ...]
+) -> NDArray[np.float64]:
+    """Return the factor of each station: that of the first pattern it matches, else 1."""
+    return np.array(
+        [
+            next((factor for pattern, factor in scale if fnmatchcase(name, pattern)), 1.0)
+            for name in names
+        ]
+    )
+
+
+def random_walk(
+    rng: np.random.Generator, time_s: NDArray[np.float64], rms: float, within_s: float, count: int
+) -> NDArray[np.float64]:
+    """Return ``count`` random walks from 0 at the first time, (ntime, count).
+
+    The rms change between two times is ``rms * sqrt(elapsed / within_s)``, gaps included.
+    """
+    steps = rng.standard_normal((len(time_s), count))
+    elapsed = np.diff(time_s, prepend=time_s[:1])
+    return np.asarray(np.cumsum(steps * (rms * np.sqrt(elapsed / within_s))[:, None], axis=0))
+
+
+def _slow_variation(
+    rng: np.random.Generator, time_s: NDArray[np.float64], rms: float, scale_s: float, count: int
+) -> NDArray[np.float64]:
+    """Return ``count`` stationary Gaussian processes with an exponential autocorrelation."""
+    steps = rng.standard_normal((len(time_s), count))
+    keep = np.exp(-np.diff(time_s, prepend=time_s[:1]) / scale_s)
+    value = np.empty_like(steps)
+    value[0] = steps[0]
+    for i in range(1, len(time_s)):
+        value[i] = keep[i] * value[i - 1] + math.sqrt(1.0 - keep[i] ** 2) * steps[i]
+    return rms * value
+
+
+def draw_gains(
+    errors: StationErrors,
+    seed: int,
+    names: Sequence[str],
+    time_s: NDArray[np.float64],
+    frequency_hz: NDArray[np.float64],
+    scan: NDArray[np.int32],
+    npol: int = 2,
+) -> NDArray[np.complex128]:
+    """Draw the direction-independent gains.
+
+    Each kind of error has its own stream of random numbers, so that switching one on leaves
+    the others as they were.
+
+    Log amplitudes have a mean of 0 over the stations at every time: a common factor is a flux
+    scale, which no self-calibration can know.
+
+    Returns
+    -------
+    (ntime, nfreq, nant, npol) complex128
+    """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(6)]
+    nant = len(names)
+    factor = station_factors(names, errors.scale)
+    phase = random_walk(
+        streams[0], time_s, math.radians(errors.phase_walk_deg), errors.phase_walk_s, nant
+    )
+    if errors.walk_restarts:
+        starts, which = np.unique(scan, return_index=True, return_inverse=True)[1:]
+        phase = phase - phase[starts][which]
+    phase = phase + math.radians(errors.phase_offset_deg) * streams[1].standard_normal(nant)
+    tec = random_walk(streams[2], time_s, errors.tec_walk_tecu, errors.tec_walk_s, nant)
+    tec = (tec + errors.tec_offset_tecu * streams[2].standard_normal(nant)) * factor
+    pol = math.radians(errors.pol_offset_deg) * streams[3].standard_normal((nant, npol))
+    log_amp = errors.amp_offset * streams[4].standard_normal((nant, npol)) * factor[:, None]
+    slow = _slow_variation(streams[5], time_s, errors.amp_slow, errors.amp_slow_s, nant * npol)
+    log_amp = log_amp + slow.reshape(-1, nant, npol) * factor[:, None]
+    log_amp = log_amp - log_amp.mean(axis=1, keepdims=True)
+    total = (phase * factor)[:, :, None] + pol * factor[:, None]
+    exponent = (log_amp + 1j * total)[:, None] + 1j * TEC_PHASE_HZ * (
+        tec[:, None, :, None] / frequency_hz[None, :, None, None]
+    )
+    return np.asarray(np.exp(exponent))
+
+
+def screen_tec(
+    screen: TecScreen,
+    seed: int,
+    antenna_uv_m: NDArray[np.float64],
+    time_s: NDArray[np.float64],
+    sky: Sequence[Source],
+) -> NDArray[np.float64]:
+    """Return the screen's TEC on each line of sight.
+
+    The screen is flat and at right angles to the direction of the phase centre, so the line of
+    sight from a station to a source pierces it at the station's (u, v) plus height x (l, m).
+    It turns with the Earth but for its wind, so (u, v) are those of one time.
+
+    Parameters
+    ----------
+    screen : TecScreen
+    seed : int
+    antenna_uv_m : (nant, 2) float64
+        u and v of each station in the middle of the observation, m.
+    time_s : (ntime,) float64
+    sky : sequence of Source
+
+    Returns
+    -------
+    (ntime, nsource, nant) float64
+        TECU.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    # wavelengths evenly spread in their logarithm: power per mode is k^(-11/3) k dk ~ k^(-5/3)
+    wavelength_m = 1e3 * np.exp(
+        rng.uniform(math.log(screen.smallest_km), math.log(screen.largest_km), screen.modes)
+    )
+    power = wavelength_m ** (5.0 / 3.0)
+    amplitude = screen.rms_tecu * np.sqrt(2.0 * power / power.sum())
+    angle = rng.uniform(0.0, 2.0 * math.pi, screen.modes)
+    phase = rng.uniform(0.0, 2.0 * math.pi, screen.modes)
+    wave = 2.0 * math.pi / wavelength_m * np.stack([np.cos(angle), np.sin(angle)])
+    drift = screen.wind_m_s * (time_s - time_s[0])
+    offset = np.array([(s.l_arcsec, s.m_arcsec) for s in sky]) * ARCSEC_RAD
+    offset = offset * screen.height_km * 1e3
+    pierce = offset[:, None] + antenna_uv_m[None, :]
+    tec = np.empty((len(time_s), *pierce.shape[:2]))
+    for t in range(len(time_s)):
+        tec[t] = np.sin((pierce + np.array([drift[t], 0.0])) @ wave + phase) @ amplitude
+    return tec

@@ -1,0 +1,354 @@
+"""Named simulations that benchmarks and tests share: small data, realistic arrays and errors.
+
+Noise per visibility follows from system equivalent flux densities of about 310 Jy (VLA at
+5 GHz), 2800 Jy (ALMA, 230 GHz) and 1500 Jy (a remote LOFAR HBA station; an international one
+half of that), with channels and integrations as averaged for self-calibration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.core.coordinates import transit_s
+from libs.core.errors import ConfigError
+from libs.simulation.array_configurations import AntennaArray, load_configuration, lofar_hba
+from libs.simulation.observation import (
+    Observation,
+    Simulation,
+    Source,
+    SpectralWindow,
+    StationErrors,
+    TecScreen,
+    simulate,
+)
+
+__all__ = ["SCENARIOS", "Scenario", "make_scenario", "scenario"]
+
+_DAY_MJD = 58849.0  # 2020-01-01: long in every table of earth orientation
+_DISTANT_LOFAR = (("ST001", 0.25), ("RS*", 1.0), ("*", 0.5))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One simulation, as data.
+
+    Attributes
+    ----------
+    name, title : str
+        ``title`` says in a few words what is simulated.
+    array : callable
+        Returns the antennas; called when the data are made, since it reads files.
+    direction_deg : (float, float)
+        J2000 phase centre; observed symmetrically about its transit.
+    spws : tuple of SpectralWindow
+    correlations : tuple of str
+    integration_s, gap_s : float
+    integrations, scans : int
+        Integrations in a scan, number of scans.
+    noise_jy : float
+        Of the real part of one visibility.
+    sky : tuple of Source
+    errors : StationErrors
+    noise_scale : tuple of (pattern, factor)
+    cell_arcsec : float
+        A pixel that samples the beam 4 to 5 times.
+    imsize : int
+        Pixels that hold the sky, except for a field, where they hold one source.
+    seed : int
+    """
+
+    name: str
+    title: str
+    array: Callable[[], AntennaArray]
+    direction_deg: tuple[float, float]
+    spws: tuple[SpectralWindow, ...]
+    correlations: tuple[str, ...]
+    integration_s: float
+    integrations: int
+    scans: int
+    gap_s: float
+    noise_jy: float
+    sky: tuple[Source, ...]
+    errors: StationErrors
+    cell_arcsec: float
+    imsize: int
+    noise_scale: tuple[tuple[str, float], ...] = ()
+    seed: int = 20
+
+    def observation(self, scale: float = 1.0, antennas: int | None = None) -> Observation:
+        """Return what is observed, with ``scale`` times the integrations in each scan.
+
+        Parameters
+        ----------
+        scale : float
+            Factor on the rows.
+        antennas : int, optional
+            At most so many antennas, spread over the whole array.
+        """
+        array = self.array()
+        if antennas is not None:
+            array = array.thinned(antennas)
+        scan_s = max(2, round(self.integrations * scale)) * self.integration_s
+        total_s = self.scans * scan_s + (self.scans - 1) * self.gap_s
+        transit = transit_s(array.position_m, math.radians(self.direction_deg[0]), _DAY_MJD)
+        return Observation(
+            array=array,
+            direction_deg=self.direction_deg,
+            start_s=transit - 0.5 * total_s,
+            integration_s=self.integration_s,
+            scan_s=scan_s,
+            scans=self.scans,
+            gap_s=self.gap_s,
+            spws=self.spws,
+            correlations=self.correlations,
+            noise_jy=self.noise_jy,
+            noise_scale=self.noise_scale,
+            field=self.name,
+        )
+
+
+def _vla_a() -> AntennaArray:
+    return load_configuration("vla.a")
+
+
+def _alma() -> AntennaArray:
+    return load_configuration("alma.cycle8.6")
+
+
+_VLA_5GHZ = Scenario(
+    name="vla_a_5ghz",
+    title="VLA-A 5 GHz, 100 mJy in three components, 60 deg per 10 min",
+    array=_vla_a,
+    direction_deg=(123.4, 32.5),
+    spws=(SpectralWindow(4.9e9, 128e6, 8), SpectralWindow(5.1e9, 128e6, 8)),
+    correlations=("RR", "LL"),
+    integration_s=12.0,
+    integrations=32,
+    scans=4,
+    gap_s=5400.0,
+    noise_jy=0.017,
+    sky=(
+        Source(0.060, 0.0, 0.0, spectral_index=-0.2),
+        Source(0.025, 3.0, 2.0, 0.6, 0.3, 40.0, spectral_index=-0.7),
+        Source(0.015, -4.0, -1.5, 1.2, 0.8, 110.0, spectral_index=-0.7),
+    ),
+    errors=StationErrors(
+        phase_walk_deg=60.0, phase_walk_s=600.0, walk_restarts=True, phase_offset_deg=15.0
+    ),
+    cell_arcsec=0.08,
+    imsize=256,
+)
+
+_VLA_8GHZ = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vla_a_8ghz",
+    title="VLA-A 8.4 GHz, 0.63 Jy core and jet, 120 deg per 10 min, 2 per cent in amplitude",
+    direction_deg=(201.7, 21.3),
+    spws=(SpectralWindow(8.3e9, 128e6, 8), SpectralWindow(8.5e9, 128e6, 8)),
+    sky=(
+        Source(0.45, 0.0, 0.0, 0.03, 0.02, 60.0),
+        Source(0.10, 0.8, 0.5, 0.30, 0.12, 58.0, spectral_index=-0.7),
+        Source(0.05, 1.6, 1.1, 0.40, 0.25, 50.0, spectral_index=-0.7),
+        Source(0.03, 2.8, 1.7, 0.80, 0.50, 70.0, spectral_index=-0.7),
+    ),
+    errors=StationErrors(phase_walk_deg=120.0, phase_walk_s=600.0, amp_offset=0.02),
+    cell_arcsec=0.05,
+    seed=21,
+)
+
+_ALMA = Scenario(
+    name="alma_230ghz",
+    title="ALMA 230 GHz, 0.8 arcsec disc with a point, 60 deg per 5 min, 5 per cent in amplitude",
+    array=_alma,
+    direction_deg=(165.5, -34.7),
+    spws=(SpectralWindow(229e9, 1.875e9, 4), SpectralWindow(231e9, 1.875e9, 4)),
+    correlations=("XX", "YY"),
+    integration_s=6.0,
+    integrations=18,
+    scans=3,
+    gap_s=2400.0,
+    noise_jy=0.036,
+    sky=(
+        Source(0.20, 0.0, 0.0, 0.8, 0.6, 30.0, shape="disc", spectral_index=2.2),
+        Source(0.05, 0.15, -0.05, spectral_index=2.0),
+    ),
+    errors=StationErrors(
+        phase_walk_deg=60.0, phase_walk_s=300.0, amp_offset=0.05, amp_slow=0.02, amp_slow_s=3600.0
+    ),
+    cell_arcsec=0.02,
+    imsize=256,
+    seed=22,
+)
+
+_VLA_3MJY = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vla_a_3mjy",
+    title="VLA-A 5 GHz, 3 mJy, 60 deg per 10 min",
+    noise_jy=0.020,
+    sky=(Source(0.003, 0.4, -0.3),),
+    seed=23,
+)
+
+_NOISE_ONLY = dataclasses.replace(
+    _VLA_3MJY, name="noise_only", title="VLA-A 5 GHz, noise without a source", sky=(), seed=24
+)
+
+_LOFAR = Scenario(
+    name="lofar_hba",
+    title="LOFAR HBA with international stations, core plus component, 300 deg per 10 min",
+    array=lofar_hba,
+    direction_deg=(212.8, 52.2),
+    spws=(SpectralWindow(144e6, 48e6, 16),),
+    correlations=("XX", "XY", "YX", "YY"),
+    # one scan: DP3 fills gaps between scans with flagged rows
+    integration_s=16.0,
+    integrations=216,
+    scans=1,
+    gap_s=0.0,
+    noise_jy=0.15,
+    noise_scale=(("ST001", 0.1), ("RS*", 1.0), ("*", 0.5)),
+    sky=(
+        Source(0.6, 0.0, 0.0, 0.1, 0.05, 20.0, spectral_index=-0.3, name="core"),
+        Source(0.3, 1.6, 0.7, 0.40, 0.20, 65.0, spectral_index=-0.8, name="component"),
+    ),
+    errors=StationErrors(phase_walk_deg=300.0, phase_walk_s=600.0, amp_offset=0.05),
+    cell_arcsec=0.04,
+    imsize=256,
+    seed=25,
+)
+
+_LOFAR_TEC = dataclasses.replace(
+    _LOFAR,
+    name="lofar_tec",
+    title="LOFAR HBA, core plus component, 0.09 TECU (300 deg at 144 MHz) per 10 min",
+    errors=StationErrors(tec_walk_tecu=0.0893, tec_walk_s=600.0, amp_offset=0.05),
+    seed=26,
+)
+
+_LOFAR_TWO = dataclasses.replace(
+    _LOFAR,
+    name="lofar_two_5arcsec",
+    title="LOFAR HBA, two components 5 arcsec apart, 300 deg per 10 min",
+    sky=(
+        Source(0.40, 0.0, 0.0, 0.2, 0.15, 30.0, spectral_index=-0.7, name="east"),
+        Source(0.30, -4.0, 3.0, 0.25, 0.2, 120.0, spectral_index=-0.7, name="west"),
+    ),
+    seed=27,
+)
+
+_LOFAR_RESOLVED = dataclasses.replace(
+    _LOFAR,
+    name="lofar_intl_noise",
+    title="LOFAR HBA, 2 Jy that the international baselines resolve out, 300 deg per 10 min",
+    sky=(Source(2.0, 0.0, 0.0, 4.0, 3.2, 45.0, spectral_index=-0.8, name="blob"),),
+    # some 16 beams of the 120 km that show the source
+    cell_arcsec=0.16,
+    imsize=512,
+    seed=28,
+)
+
+# l, m in degrees: three calibrators, each with two fainter neighbours within 0.3 deg
+_FIELD_SKY = tuple(
+    Source(flux, 3600.0 * l_deg, 3600.0 * m_deg, size, 0.7 * size, pa, name=name)
+    for name, flux, l_deg, m_deg, size, pa in (
+        ("cal1", 0.50, 0.05, 0.42, 0.15, 20.0),
+        ("cal2", 0.40, 0.38, -0.24, 0.20, 75.0),
+        ("cal3", 0.32, -0.40, -0.18, 0.10, 130.0),
+        ("faint1", 0.10, -0.15, 0.50, 0.20, 10.0),
+        ("faint2", 0.09, 0.26, 0.30, 0.15, 50.0),
+        ("faint3", 0.08, 0.50, -0.05, 0.20, 95.0),
+        ("faint4", 0.075, 0.18, -0.40, 0.10, 140.0),
+        ("faint5", 0.07, -0.52, 0.04, 0.25, 160.0),
+        ("faint6", 0.06, -0.24, -0.38, 0.15, 35.0),
+    )
+)
+
+_LOFAR_FIELD = dataclasses.replace(
+    _LOFAR,
+    name="lofar_field",
+    title="LOFAR HBA, field of 3 calibrators and 6 fainter sources behind a TEC screen",
+    # a narrow band, over which one phase serves for a station's TEC
+    spws=(SpectralWindow(144e6, 4e6, 16),),
+    noise_jy=0.6,
+    noise_scale=_DISTANT_LOFAR,
+    sky=_FIELD_SKY,
+    errors=StationErrors(
+        screen=TecScreen(rms_tecu=0.1, height_km=250.0, wind_m_s=20.0), phase_offset_deg=40.0
+    ),
+    seed=29,
+)
+
+SCENARIOS: dict[str, Scenario] = {
+    each.name: each
+    for each in (
+        _VLA_5GHZ,
+        _VLA_8GHZ,
+        _ALMA,
+        _VLA_3MJY,
+        _NOISE_ONLY,
+        _LOFAR,
+        _LOFAR_TEC,
+        _LOFAR_TWO,
+        _LOFAR_RESOLVED,
+        _LOFAR_FIELD,
+    )
+}
+
+
+def scenario(name: str) -> Scenario:
+    """Return a scenario by name.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    if name not in SCENARIOS:
+        raise ConfigError(f"no scenario {name}", f"choose one of {', '.join(SCENARIOS)}")
+    return SCENARIOS[name]
+
+
+def make_scenario(
+    name: str | Scenario,
+    path: str | Path,
+    scale: float = 1.0,
+    *,
+    antennas: int | None = None,
+    seed: int | None = None,
+    perfect: bool = True,
+) -> Simulation:
+    """Make the measurement set of a scenario.
+
+    Parameters
+    ----------
+    name : str or Scenario
+        A name of ``SCENARIOS``, or a scenario changed with ``dataclasses.replace``.
+    path : path
+        Measurement set to make; an existing one is replaced.
+    scale : float
+        Factor on the number of integrations, thus on the rows.
+    antennas : int, optional
+        At most so many antennas.
+    seed : int, optional
+        Another draw than the scenario's own.
+    perfect : bool
+        Whether the data with the true gains divided out are made beside it.
+
+    Raises
+    ------
+    ConfigError
+        There is no scenario of that name.
+    """
+    chosen = scenario(name) if isinstance(name, str) else name
+    return simulate(
+        path,
+        chosen.observation(scale, antennas),
+        chosen.sky,
+        chosen.errors,
+        seed=chosen.seed if seed is None else seed,
+        perfect=perfect,
+    )
