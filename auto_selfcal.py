@@ -126,7 +126,7 @@ def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[st
 
 def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
     """Run, list or plan every target, each as a run of its own."""
-    from steps.targets_command import plan_targets, run_targets
+    from steps.commands.targets import plan_targets, run_targets
 
     _, config, assignments = _given(arguments)
     tasks = plan_targets(arguments, {**config, **assignments}, settings)
@@ -308,7 +308,7 @@ def command_report(argv: Sequence[str]) -> int:
     from reports.field_report import write_field_report
     from reports.html import write_report
     from reports.targets_report import write_targets_report
-    from steps.apply_targets import has_targets
+    from steps.commands.apply_targets import has_targets
 
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py report", description=command_report.__doc__
@@ -324,7 +324,7 @@ def command_report(argv: Sequence[str]) -> int:
 
 def command_doctor(argv: Sequence[str]) -> int:
     """``doctor``: what is installed, which imager is used, free disk."""
-    from steps.doctor import examine
+    from steps.commands.doctor import examine
 
     argparse.ArgumentParser(
         prog="auto_selfcal.py doctor", description=command_doctor.__doc__
@@ -336,8 +336,8 @@ def command_doctor(argv: Sequence[str]) -> int:
 
 def command_apply(argv: Sequence[str]) -> int:
     """``apply WORKDIR [--to MS] [--field NAME]``: apply the final tables to the original data."""
-    from steps.apply_original import apply_to_original
-    from steps.apply_targets import apply_targets, has_targets
+    from steps.commands.apply_original import apply_to_original
+    from steps.commands.apply_targets import apply_targets, has_targets
 
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py apply", description=command_apply.__doc__
@@ -357,15 +357,15 @@ def command_apply(argv: Sequence[str]) -> int:
 def command_field(argv: Sequence[str]) -> int:
     """``field CONFIG``: calibrate the sources of a LOFAR field, layer by layer."""
     from reports.field_report import write_field_report
-    from steps import field_command
+    from steps.commands import field
 
-    return field_command.command_field(list(argv), write_field_report)
+    return field.command_field(list(argv), write_field_report)
 
 
 def command_solutions(argv: Sequence[str]) -> int:
     """``solutions list|check|best|apply|combine|merge|export``: work with h5parms."""
-    from libs.solutions_command import main as solutions_main
-    from steps.apply_original import apply_solutions
+    from steps.commands.apply_original import apply_solutions
+    from steps.commands.solutions import main as solutions_main
 
     return solutions_main(list(argv), applier=apply_solutions)
 

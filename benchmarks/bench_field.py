@@ -35,7 +35,7 @@ from libs.ms.layout import read_layout
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation
 from libs.simulation.scenarios import make_scenario, scenario
-from steps.field_list import read_sources
+from steps.field.field_list import read_sources
 
 TARGET = 1.3
 _PIXELS, _CELL_ARCSEC = 256, 0.05

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from steps.field_source import running_step
+from steps.field.field_source import running_step
 
 __all__ = ["Watch", "place", "run_watched"]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from selfcal.options import unknown_name
 from selfcal.step import Step
-from steps.amplitude_round import AmplitudeRound
 from steps.closure_check import ClosureCheck
 from steps.closure_model import ClosureStats, InitialModel
 from steps.flagging import RflagFinal, RflagInit, SaveInitFlags
 from steps.imaging import FovImage, TestImage
 from steps.products import ReportResults, SplitTrial
 from steps.refant import SelectRefant
-from steps.rounds import PhaseRound
+from steps.rounds.amplitude_round import AmplitudeRound
+from steps.rounds.rounds import PhaseRound
 from steps.startup import Startup
 
 __all__ = ["STANDARD", "STEPS", "build_steps"]

@@ -13,13 +13,13 @@ from libs.closure.model import GaussianComponent, component_visibilities
 from libs.core.errors import InputError
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
-from steps.closure_test import (
+from steps.images import best_result
+from steps.rounds.closure_judging import (
     CLOSURE_OPTIONS,
     compared,
     image_visibilities,
     read_closing,
 )
-from steps.images import best_result
 
 __all__ = ["ClosureCheck"]
 

@@ -17,10 +17,10 @@ from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms import tables
-from libs.solutions_command import parse_direction
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
+from steps.commands.solutions import parse_direction
 from steps.instruments import identify
 
 __all__ = ["Startup"]

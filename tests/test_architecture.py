@@ -111,7 +111,7 @@ def test_the_registry_is_an_explicit_dict_of_steps() -> None:
 def test_rounds_differ_by_options_only() -> None:
     assert STEPS["p0"] is STEPS["p1"] is STEPS["p2"]
     assert STEPS["ap1"] is STEPS["ap2"]
-    source = (ROOT / "steps" / "rounds.py").read_text()
+    source = (ROOT / "steps" / "rounds" / "rounds.py").read_text()
     for word in ("'p0'", '"p0"', '"p1"', '"ap1"', '"bright"', '"faint"'):
         assert word not in source, f"rounds.py knows {word}"
 

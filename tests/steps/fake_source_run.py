@@ -17,7 +17,7 @@ from libs.h5parm.solset import Solset, from_gain_solutions
 from libs.simulation.observation import Simulation
 from selfcal.state import State
 from selfcal.step import StepResult
-from steps.field_source import SourceTask
+from steps.field.field_source import SourceTask
 
 PIXELS, CELL_DEG = 64, 1e-5
 
@@ -43,7 +43,7 @@ def point_model(path: Path, flux_jy: float, direction_rad: tuple[float, float]) 
 
 
 class FakeRun:
-    """Takes the place of `steps.field_source._run`.
+    """Takes the place of `steps.field.field_source._run`.
 
     Parameters
     ----------

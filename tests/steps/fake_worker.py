@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from libs.simulation.observation import Simulation
-from steps import field_source
-from steps.field_source import SourceTask
+from steps.field import field_source
+from steps.field.field_source import SourceTask
 from tests.steps.fake_source_run import FakeRun
 
 VICTIM = "cal2"
@@ -30,7 +30,7 @@ def workers(folder: Path, name: str) -> list[int]:
 
 
 def calibrate(task: SourceTask) -> dict[str, Any]:
-    """As `steps.field_source.calibrate_source`, with a fake run amid which a worker dies."""
+    """As `steps.field.field_source.calibrate_source`, with a fake run amid which a worker dies."""
     folder = Path(task.folder).parents[2]
     solve = FakeRun(pickle.loads((folder / "made.pickle").read_bytes()))
 

@@ -32,12 +32,12 @@ from libs.ms import tables
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
-from steps.field_data import give_to_members, make_data
-from steps.field_settings import source_settings, threads_of
+from steps.field.field_data import give_to_members, make_data
+from steps.field.field_settings import source_settings, threads_of
 
 __all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "running_step"]
 
-_COMMAND = Path(__file__).resolve().parent.parent / "auto_selfcal.py"
+_COMMAND = Path(__file__).resolve().parents[2] / "auto_selfcal.py"
 _LOCK_WAIT_S = 60.0
 # However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
 _LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 195.3125e3

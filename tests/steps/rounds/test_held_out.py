@@ -11,9 +11,9 @@ import pytest
 
 from libs.gains.solver import SolveOptions
 from libs.heldout.choose import Candidate, HeldOutChoice, HeldOutCoherence, Score
-from steps import held_out
-from steps.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
-from steps.solving import Solved, _coherence_metrics
+from steps.rounds import held_out
+from steps.rounds.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
+from steps.rounds.solving import Solved, _coherence_metrics
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:

@@ -11,7 +11,7 @@ import pytest
 from libs.core.errors import ConfigError
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.tables import open_table
-from steps.targets import ALL, Execution, Target, find_targets, survey
+from steps.targets.plan import ALL, Execution, Target, find_targets, survey
 from tests.libs.small_ms import make_ms
 
 C1, C2, X1 = 5e9, 6e9, 9e9

@@ -10,7 +10,7 @@ import pytest
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm, write_h5parm
-from libs.solutions_command import main, parse_direction
+from steps.commands.solutions import main, parse_direction
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 

@@ -22,7 +22,6 @@ from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
 from selfcal.templates import choose_template
 from steps.closure_model import fill_component_model
-from steps.closure_test import image_agreement
 from steps.data_state import (
     ensure_tables,
     fill_model,
@@ -40,9 +39,9 @@ from steps.images import (
     model_files,
 )
 from steps.imaging import measured_for_rules
-from steps.round_options import ROUND_OPTIONS
-from steps.solution_file import solutions_of, write_solutions
-from steps.solving import (
+from steps.rounds.closure_judging import image_agreement
+from steps.rounds.round_options import ROUND_OPTIONS
+from steps.rounds.solving import (
     Solved,
     adaptive,
     renew_tables,
@@ -50,6 +49,7 @@ from steps.solving import (
     solve_metrics,
     solve_round,
 )
+from steps.solution_file import solutions_of, write_solutions
 
 __all__ = ["GainRound", "PhaseRound"]
 

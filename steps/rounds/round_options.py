@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from selfcal.options import Option
-from steps.closure_test import CLOSURE_OPTIONS
 from steps.images import IMAGING_OPTIONS
+from steps.rounds.closure_judging import CLOSURE_OPTIONS
 
 __all__ = ["ROUND_OPTIONS"]
 

@@ -20,7 +20,7 @@ from selfcal.settings import (
 )
 from selfcal.templates import TEMPLATE_DIR, check_settings
 from steps import STEPS, build_steps
-from steps.field_data import PREPARE_OPTIONS, check_prepare
+from steps.field.field_data import PREPARE_OPTIONS, check_prepare
 
 __all__ = ["FIELD_OPTIONS", "FLUX", "load_field_settings", "source_settings", "threads_of"]
 

@@ -13,17 +13,18 @@ import auto_selfcal
 from libs.core.errors import ConfigError
 from reports.targets_report import finish_targets
 from selfcal.settings import build_settings
-from steps import STEPS, targets_command
-from steps.targets_command import TargetsFailed, plan_targets, run_targets
+from steps import STEPS
+from steps.commands import targets
+from steps.commands.targets import TargetsFailed, plan_targets, run_targets
 from tests.libs.small_ms import make_ms
 
 STEP_NAMES = ["startup", "test_image", "p0"]
-FAKE = Path(__file__).with_name("fake_target_run.py")
+FAKE = Path(__file__).resolve().parents[1] / "fake_target_run.py"
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(targets_command, "_COMMAND", FAKE)
+    monkeypatch.setattr(targets, "_COMMAND", FAKE)
     monkeypatch.chdir(tmp_path)
     make_ms(tmp_path / "a.ms", fields=("A 1", "B", "C"), scans=3)
     return {"vis": "a.ms", "workdir": "work", "targets": "all", "steps": STEP_NAMES,

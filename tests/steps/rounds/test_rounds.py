@@ -16,7 +16,7 @@ from libs.ms import tables
 from selfcal.context import Context
 from selfcal.pipeline import StepFailed
 from selfcal.step import StepResult
-from steps.solving import renew_tables
+from steps.rounds.solving import renew_tables
 from tests.steps import fake_tools
 from tests.steps.fake_tools import LIST, Looks, make_run
 

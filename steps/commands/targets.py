@@ -23,7 +23,7 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings, build_settings
 from selfcal.state import hold_workdir, write_atomically
 from steps import STEPS
-from steps.targets import Target, find_targets, survey
+from steps.targets.plan import Target, find_targets, survey
 
 __all__ = [
     "TargetTask",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 FOLDER = "targets"
-_COMMAND = Path(__file__).resolve().parent.parent / "auto_selfcal.py"
+_COMMAND = Path(__file__).resolve().parents[2] / "auto_selfcal.py"
 # a worker that died a moment ago takes its run with it, but not at once
 _LOCK_WAIT_S = 60.0
 _SHOW_EVERY_S = 0.5

@@ -7,8 +7,8 @@ from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, StepResult
 from steps.data_state import ensure_tables, measurement_sets
-from steps.round_options import ROUND_OPTIONS
-from steps.rounds import GainRound
+from steps.rounds.round_options import ROUND_OPTIONS
+from steps.rounds.rounds import GainRound
 
 __all__ = ["AmplitudeRound"]
 

@@ -26,12 +26,12 @@ from libs.simulation.observation import Simulation, Source, StationErrors, TecSc
 from libs.simulation.scenarios import make_scenario, scenario
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
-from steps import field_again, field_layer, field_source
-from steps.field_again import worth_another_look
-from steps.field_command import command_field
-from steps.field_list import read_sources
-from steps.field_settings import load_field_settings, source_settings
-from steps.field_source import SourceTask
+from steps.commands.field import command_field
+from steps.field import field_again, field_layer, field_source
+from steps.field.field_again import worth_another_look
+from steps.field.field_list import read_sources
+from steps.field.field_settings import load_field_settings, source_settings
+from steps.field.field_source import SourceTask
 from tests.conftest import ROOT, tree_hash
 from tests.libs.directions.test_phase_shift import DEG, observe
 from tests.steps import fake_worker
@@ -457,7 +457,7 @@ _QUICK = {
     "subtract_snr": 1.0,
 }  # fmt: skip
 _MAIN = (
-    "import sys\nfrom steps.field_command import command_field\n"
+    "import sys\nfrom steps.commands.field import command_field\n"
     "if __name__ == '__main__':\n    sys.exit(command_field(sys.argv[1:]))\n"
 )
 

@@ -19,9 +19,9 @@ from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
-from steps.field_list import read_sources, result_file, write_sources_csv
-from steps.field_settings import threads_of
-from steps.field_source import (
+from steps.field.field_list import read_sources, result_file, write_sources_csv
+from steps.field.field_settings import threads_of
+from steps.field.field_source import (
     SourceTask,
     calibrate_source,
     data_identity,

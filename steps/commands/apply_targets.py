@@ -13,7 +13,7 @@ import yaml
 from libs.core.errors import ConfigError
 from libs.inputs.input_data import resolve_inputs
 from selfcal.state import hold_workdir
-from steps.apply_original import Application, apply_planned, plan_application
+from steps.commands.apply_original import Application, apply_planned, plan_application
 
 __all__ = ["apply_targets", "has_targets"]
 
@@ -42,7 +42,7 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
     Raises
     ------
     ConfigError
-        A field is given, no target has solutions, or as `steps.apply_original`.
+        A field is given, no target has solutions, or as `steps.commands.apply_original`.
     """
     if field:
         raise ConfigError(

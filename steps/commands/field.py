@@ -20,9 +20,9 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings, parse_assignments
 from selfcal.state import State, hold_workdir, write_atomically
 from selfcal.step import Step, StepResult
-from steps.field import field_steps
-from steps.field_list import read_sources
-from steps.field_settings import FIELD_OPTIONS, load_field_settings
+from steps.field.field_list import read_sources
+from steps.field.field_settings import FIELD_OPTIONS, load_field_settings
+from steps.field.plan import field_steps
 
 __all__ = ["command_field", "write_field_summary"]
 

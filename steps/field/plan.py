@@ -31,11 +31,11 @@ from selfcal.context import Context
 from selfcal.settings import Settings
 from selfcal.state import write_atomically
 from selfcal.step import Step, StepResult
-from steps.field_again import LayerAgain
-from steps.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
-from steps.field_list import source_row, write_sources_csv
-from steps.field_settings import FLUX
-from steps.field_source import averaging, data_identity
+from steps.field.field_again import LayerAgain
+from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
+from steps.field.field_list import source_row, write_sources_csv
+from steps.field.field_settings import FLUX
+from steps.field.field_source import averaging, data_identity
 
 __all__ = ["FieldStartup", "field_steps"]
 

@@ -21,9 +21,9 @@ from libs.ms.data_power import typical_power
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult
-from steps.field_layer import LayerSources, confusion, make_task
-from steps.field_list import read_sources, result_file, write_sources_csv
-from steps.field_source import SourceTask, averaging
+from steps.field.field_layer import LayerSources, confusion, make_task
+from steps.field.field_list import read_sources, result_file, write_sources_csv
+from steps.field.field_source import SourceTask, averaging
 
 __all__ = ["LayerAgain", "worth_another_look"]
 

@@ -20,7 +20,7 @@ from libs.ms.tables import summarise
 from selfcal.context import Context
 from selfcal.step import Skip, TableRef
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
-from steps.held_out import HeldOut, ask_held_out, chosen_options, curve
+from steps.rounds.held_out import HeldOut, ask_held_out, chosen_options, curve
 
 __all__ = ["Solved", "adaptive", "renew_tables", "set_by_user", "solve_metrics", "solve_round"]
 

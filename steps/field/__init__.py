@@ -1,0 +1,1 @@
+"""The calibration of a field: many sources, layer by layer."""
