@@ -20,11 +20,14 @@ from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.pipeline import Pipeline, PlannedStep, StepFailed, settings_record
 from selfcal.progress import Progress
-from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
+from selfcal.settings import Settings, parse_assignments
 from selfcal.state import State, hold_workdir, write_atomically
 from selfcal.step import Step, StepResult
-from selfcal.templates import TEMPLATE_DIR, check_settings
+from selfcal.template_check import check_settings
+from selfcal.template_files import TEMPLATE_DIR
 from steps import STANDARD, STEPS, build_steps
+from steps.imaging import MEASURES
+from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 
 ROOT = Path(__file__).resolve().parent
 log = logging.getLogger("selfcal")
@@ -93,7 +96,8 @@ def command_run(argv: Sequence[str]) -> int:
     settings = _settings(arguments)
     steps = build_steps(settings["steps"] or STANDARD)
     names = {step.name for step in steps}
-    check_settings(settings, steps, [kind(n) for n, kind in STEPS.items() if n not in names])
+    others = [kind(name) for name, kind in STEPS.items() if name not in names]
+    check_settings(settings, steps, others, measures=MEASURES)
     workdir = settings.workdir
     if settings["targets"]:
         return _run_targets(arguments, settings, steps)
@@ -111,7 +115,7 @@ def command_run(argv: Sequence[str]) -> int:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     path, config, assignments = _given(arguments)
-    return build_settings(config, path, assignments, list(STEPS))
+    return run_settings(config, path, assignments)
 
 
 def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -121,7 +125,7 @@ def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[st
     for name in ("workdir", "cluster"):
         if getattr(arguments, name):
             assignments[name] = getattr(arguments, name)
-    return path, load_config(path), assignments
+    return path, load_run_config(path), assignments
 
 
 def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:

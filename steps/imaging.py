@@ -11,7 +11,7 @@ from libs.imaging.interface import ImagingOptions
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
-from selfcal.templates import choose_template
+from selfcal.template_choice import choose_template
 from steps.data_state import ensure_tables, measurement_sets
 from steps.images import (
     IMAGING_OPTIONS,
@@ -21,9 +21,18 @@ from steps.images import (
     imaging_options,
     make_image,
 )
-from steps.instruments import dish_diameter_m
+from steps.instruments import SETUP, dish_diameter_m
 
-__all__ = ["FovImage", "TestImage", "measured_for_rules"]
+__all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
+
+MEASURES = (
+    Option("total_flux_jy", "flux", "0Jy", "total flux of the image"),
+    Option("snr", "float", 0.0, "peak of the image over the noise of the residual"),
+    Option("max_coherent_km", "float", 0.0, "longest baseline with coherent closure phases"),
+    Option("station_coherent_fraction", "float", 0.0, "part of the stations that are coherent"),
+    *SETUP,
+)
+"""What the rules of selection.yaml may ask for: the names of `measured_for_rules`."""
 
 VERY_FAINT_JY = 0.005
 COHERENT_LEAST_M = 80e3

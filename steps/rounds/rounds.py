@@ -20,7 +20,7 @@ from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
-from selfcal.templates import choose_template
+from selfcal.template_choice import choose_template
 from steps.closure_model import fill_component_model
 from steps.data_state import (
     ensure_tables,

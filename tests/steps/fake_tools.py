@@ -18,10 +18,10 @@ from libs.ms.sanitise import Repairs, add_scratch_columns
 from selfcal.context import Context
 from selfcal.pipeline import Pipeline
 from selfcal.progress import Progress
-from selfcal.settings import build_settings
 from selfcal.state import State
 from selfcal.step import Step, StepResult
-from steps import STEPS, build_steps
+from steps import build_steps
+from steps.run_options import run_settings
 from steps.startup import Startup, _describe
 from steps.tools import Tools
 from tests.libs.fake_images import gaussian, write
@@ -131,7 +131,7 @@ def make_run(
         "vis": "made up", "rounds": "template", "imsize": 256, "cell": "0.5arcsec",
         "overrides": {"ap1": {"split_before": False}}, "threads": 1, **(config or {}),
     }  # fmt: skip
-    settings = build_settings(values, None, assignments or {}, list(STEPS))
+    settings = run_settings(values, None, assignments or {})
     imager = ScriptedImager(script)
     tools = Tools(NoCasa(), imager, NativeSolver(corr_dep_flags=True))  # type: ignore[arg-type]
     context = Context(settings, workdir, tools, Progress(quiet=True))

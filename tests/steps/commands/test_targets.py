@@ -12,10 +12,9 @@ import yaml
 import auto_selfcal
 from libs.core.errors import ConfigError
 from reports.targets_report import finish_targets
-from selfcal.settings import build_settings
-from steps import STEPS
 from steps.commands import targets
 from steps.commands.targets import TargetsFailed, plan_targets, run_targets
+from steps.run_options import run_settings
 from tests.libs.small_ms import make_ms
 
 STEP_NAMES = ["startup", "test_image", "p0"]
@@ -33,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def tasks_of(config: dict[str, Any], *words: str) -> tuple[list[Any], Any]:
     arguments = auto_selfcal._run_parser().parse_args(words)
-    settings = build_settings(config, None, {}, list(STEPS))
+    settings = run_settings(config, None, {})
     return plan_targets(arguments, config, settings), settings
 
 
