@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from libs.h5parm.reader import check
+from libs.h5parm import check
 from libs.ms.tables import open_table
 from selfcal.state import State
 from steps.run_options import load_run_config
