@@ -28,6 +28,7 @@ from selfcal.template_files import TEMPLATE_DIR
 from steps import STANDARD, STEPS, build_steps
 from steps.imaging import MEASURES
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
+from steps.tools import TOOL_MODULES, make_tools
 
 ROOT = Path(__file__).resolve().parent
 log = logging.getLogger("selfcal")
@@ -194,7 +195,7 @@ def _pipeline(
         if drawer and step.name == last_round:
             drawer.rounds_over()
 
-    return Pipeline(steps, context, state, setup=setup, after=after)
+    return Pipeline(steps, context, state, setup=setup, after=after, tool_modules=TOOL_MODULES)
 
 
 def _show_plan(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
@@ -220,7 +221,6 @@ def _plan(arguments: argparse.Namespace, pipeline: Pipeline) -> list[PlannedStep
 def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
     from reports.tables import final_table
     from steps.data_state import mend_working_copies
-    from steps.tools import make_tools
 
     workdir = settings.workdir
     progress = Progress(quiet=settings["quiet"])

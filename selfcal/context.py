@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfcal.ahead import Ahead
-from selfcal.progress import Progress
-from selfcal.settings import Settings
-from selfcal.step import StepResult, TableRef
+
+if TYPE_CHECKING:  # a step's digest covers what it imports, not how progress is shown
+    from selfcal.progress import Progress
+    from selfcal.settings import Settings
+    from selfcal.step import StepResult, TableRef
 
 __all__ = ["Clock", "Context"]
 

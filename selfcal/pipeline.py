@@ -7,13 +7,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError, SelfcalError
-from selfcal import __version__
+from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
 from selfcal.options import unknown_name
 from selfcal.state import Record, State, merge_rows, write_atomically
@@ -23,7 +22,6 @@ from selfcal.templates import Resolved, resolve_options
 __all__ = ["Pipeline", "PlannedStep", "StepFailed"]
 
 log = logging.getLogger(__name__)
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 class StepFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error
@@ -39,17 +37,6 @@ class PlannedStep:
     why: str
 
 
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """Return the version and a digest of the code, so that changed code reuses nothing."""
-    digest = hashlib.sha256()
-    for folder in ("selfcal", "libs", "steps", "templates"):
-        for path in sorted((_ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".yaml"):
-                digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
-
-
 class Pipeline:
     """An ordered list of steps run in a work directory.
 
@@ -62,6 +49,9 @@ class Pipeline:
         ``(context) -> (instrument, band)``: what templates differ by, asked before each step.
     after : callable, optional
         ``(context, step, result)``: called when a step's row is written.
+    tool_modules : mapping of str to sequence of str, optional
+        Attribute of the tools -> the modules that may stand behind it, whose code counts as that
+        of the steps that ask for it.
     """
 
     def __init__(
@@ -72,6 +62,7 @@ class Pipeline:
         *,
         setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
         after: Callable[[Context, Step, StepResult], None] | None = None,
+        tool_modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         names = [step.name for step in steps]
         twice = {name for name in names if names.count(name) > 1}
@@ -84,6 +75,7 @@ class Pipeline:
         self.state = state
         self.setup = setup
         self.after = after
+        self.tool_modules = dict(tool_modules or {})
 
     # -- what to do ---------------------------------------------------------------------------
 
@@ -164,7 +156,7 @@ class Pipeline:
             "settings": {name: self.context.settings[name] for name in step.uses},
             "identity": dict(step.identity(self.context)) if previous is None else {},
             "files": {str(path): _stamp(path) for path in step.files(resolved.values)},
-            "code": code_version(),
+            "code": step_version(type(step).__module__, self.tool_modules),
             "before": previous.fingerprint if previous else "",
         }
         text = json.dumps(content, sort_keys=True, default=str)

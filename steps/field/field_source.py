@@ -29,7 +29,7 @@ from libs.h5parm.start import StartLimits, find_start
 from libs.imaging.interface import write_masked_model
 from libs.imaging.masks import MaskOptions, make_mask
 from libs.ms import tables
-from selfcal.pipeline import code_version
+from selfcal.code_version import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
 from steps.field.field_data import give_to_members, make_data

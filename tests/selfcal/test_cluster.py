@@ -191,12 +191,12 @@ def test_an_outcome_says_whether_it_is_good() -> None:
     assert not Outcome(0, "x", error="no").ok
 
 
-class OwnKind(SelfcalError):
+class OwnKindError(SelfcalError):
     """An error of the family that another module defines."""
 
 
 def raise_own_kind(item: object) -> None:
-    raise OwnKind("no data", "get some")
+    raise OwnKindError("no data", "get some")
 
 
 def test_an_error_of_the_family_is_told_in_its_own_words_wherever_it_is_defined() -> None:
