@@ -30,7 +30,7 @@ from steps.imaging import MEASURES
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 from steps.tools import TOOL_MODULES, make_tools
 
-ROOT = Path(__file__).resolve().parent
+DEMONSTRATION = TEMPLATE_DIR / "demonstration.py"
 log = logging.getLogger("selfcal")
 
 
@@ -71,7 +71,8 @@ def _run_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("config", nargs="?", help="config file, Python or YAML (default: config.py beside this)")
+    add("config", nargs="?", help="config file, Python or YAML (default: config.py in this folder,"
+        " else the demonstration)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="change a setting (imager=tclean) or a step's parameter (p1.solint=30s)")  # fmt: skip
     add("--workdir", help="work directory")
@@ -152,9 +153,13 @@ def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Seque
 
 
 def _default_config() -> Path:
-    """Return config.py beside this file; for an installed copy, that of the current folder."""
-    beside = ROOT / "config.py"
-    return beside if beside.exists() else Path("config.py")
+    """Return config.py of the current folder; where there is none, the demonstration's."""
+    here = Path("config.py")
+    if here.exists():
+        return here
+    shipped = DEMONSTRATION.resolve()  # in a checkout a link to its config.py
+    print(f"no config.py in this folder: the demonstration is run, {shipped}", file=sys.stderr)
+    return shipped
 
 
 def _start_logging(workdir: Path, quiet: bool) -> None:
