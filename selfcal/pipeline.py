@@ -151,7 +151,7 @@ class Pipeline:
             "step": step.name,
             "class": type(step).__name__,
             "options": dict(resolved.values),
-            "by_user": sorted(n for n, o in resolved.origin.items() if not _by_rule(o)),
+            "by_user": sorted(name for name, o in resolved.origin.items() if o.by_user),
             "absent": resolved.absent,
             "settings": {name: self.context.settings[name] for name in step.uses},
             "identity": dict(step.identity(self.context)) if previous is None else {},
@@ -220,7 +220,7 @@ class Pipeline:
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
-        settings = {**resolved.values, "origin": dict(resolved.origin)}
+        settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
         record = self.state.append(step.name, fingerprint, result, seconds, settings)
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
@@ -272,11 +272,6 @@ class Pipeline:
 def _stamp(path: Path) -> list[int]:
     """Size and time of a file; nothing where it is not there."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
-
-
-def _by_rule(origin: str) -> bool:
-    """Whether a value comes from a default or a template, not from the user."""
-    return origin.startswith(("default", "templates/"))
 
 
 def _summary(result: StepResult) -> str:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from selfcal.options import Option, unknown_name
+from selfcal.origin import DEFAULT, Layer, Origin
 from selfcal.settings import Settings
 from selfcal.step import Step
 from selfcal.template_files import TEMPLATE_DIR, read_template, template_names
@@ -52,7 +53,7 @@ class Resolved:
     """A step's options: values in the unit of their kind, and where each came from."""
 
     values: Mapping[str, Any]
-    origin: Mapping[str, str]
+    origin: Mapping[str, Origin]
     absent: bool = False
 
     def __getitem__(self, name: str) -> Any:
@@ -75,23 +76,25 @@ def resolve_options(
         A parameter that the step does not have, or a value of the wrong type or unit.
     """
     known = {option.name: option for option in step.options}
-    layers: list[tuple[str, Mapping[str, Any]]] = []
+    layers: list[tuple[Origin, Mapping[str, Any]]] = []
     base = read_template("base", folder).get("steps", {})
-    layers.append(("templates/base.yaml", base.get(step.name, {})))
+    layers.append((Origin(Layer.TEMPLATE, "templates/base.yaml"), base.get(step.name, {})))
     absent = False
     if step.from_template and template:
         sections = load_template(template, instrument, band, folder)
         absent = step.name not in sections
-        layers.append((f"templates/{template}.yaml", sections.get(step.name, {})))
+        source = Origin(Layer.TEMPLATE, f"templates/{template}.yaml")
+        layers.append((source, sections.get(step.name, {})))
     shared = settings["global_parameters"]
-    layers.append(("global_parameters", {n: v for n, v in shared.items() if n in known}))
+    own = {name: value for name, value in shared.items() if name in known}
+    layers.append((Origin(Layer.USER, "global_parameters"), own))
     values = {name: option.parse(option.default, step.name) for name, option in known.items()}
-    origin = dict.fromkeys(known, "default")
+    origin = dict.fromkeys(known, DEFAULT)
     for source, layer in layers:
         for name, raw in layer.items():
             _set(step, known, values, origin, name, raw, source)
-    for name, (raw, source) in settings.step_overrides.get(step.name, {}).items():
-        _set(step, known, values, origin, name, raw, source)
+    for name, (raw, given) in settings.step_overrides.get(step.name, {}).items():
+        _set(step, known, values, origin, name, raw, Origin(Layer.USER, given))
     return Resolved(MappingProxyType(values), MappingProxyType(origin), absent)
 
 
@@ -99,10 +102,10 @@ def _set(
     step: Step,
     known: Mapping[str, Option],
     values: dict[str, Any],
-    origin: dict[str, str],
+    origin: dict[str, Origin],
     name: str,
     raw: Any,
-    source: str,
+    source: Origin,
 ) -> None:
     if name not in known:
         raise unknown_name(f"parameter of {step.name} in {source}", name, list(known))

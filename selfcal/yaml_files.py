@@ -39,17 +39,21 @@ class _TextLoader(_Loader):
     YAML 1.1, which PyYAML reads, takes On for true, 1:30 for 90 and 010 for 8.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {"<": [_MERGE]}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "<": [_MERGE]
+    }
 
 
 class _ValueLoader(_Loader):
     """Knows true, false, null and numbers as JSON writes them; everything else is text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {"<": [_MERGE]}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "<": [_MERGE]
+    }
 
 
 # << that is no key is text like any other
-_Loader.add_constructor(_MERGE[0], lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor(_MERGE[0], lambda loader, node: node.value)
 
 for _tag, _pattern in (
     ("null", "null|~|"),

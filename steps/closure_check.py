@@ -31,6 +31,7 @@ class ClosureCheck(Step):
     agrees with them out of one that does not: an independent test of the result.
     """
 
+    needs = ("test_image",)
     uses = ("imager", "threads")
     options = CLOSURE_OPTIONS
 

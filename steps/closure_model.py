@@ -147,6 +147,7 @@ class InitialModel(Step):
     Station phases spoil neither.
     """
 
+    needs = ("test_image",)
     uses = ("threads",)
     options = (
         *CLOSURE_OPTIONS,

@@ -26,6 +26,7 @@ __all__ = ["ReportResults", "SplitTrial"]
 class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
+    needs = ("test_image",)
     uses = ("imager", "threads")
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),

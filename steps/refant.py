@@ -20,6 +20,7 @@ __all__ = ["SelectRefant"]
 class SelectRefant(Step):
     """Order the antennas by how well they solve; the whole list goes to the solver."""
 
+    needs = ("test_image",)
     uses = ("refant", "solver")
     options = (
         Option("solint", "time", "inf", "interval of the test solve", words=("int", "inf")),

@@ -102,6 +102,7 @@ def _closer(metrics: Mapping[str, Any]) -> float:
 class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
+    needs = ("test_image",)
     uses = ("imager", "solver", "template", "rounds", "threads")
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True

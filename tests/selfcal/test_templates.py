@@ -149,7 +149,7 @@ def test_emerlin_solves_bright_sources_on_longer_intervals_than_the_vla() -> Non
     vla = resolve_options(step, settings_of(), "bright", "vla", "L")
     emerlin = resolve_options(step, settings_of(), "bright", "emerlin", "L")
     assert emerlin["solint"] > vla["solint"]
-    assert emerlin.origin["solint"] == "templates/bright.yaml"
+    assert str(emerlin.origin["solint"]) == "templates/bright.yaml"
 
 
 def test_layers_from_default_to_set() -> None:
@@ -158,11 +158,20 @@ def test_layers_from_default_to_set() -> None:
     settings = run_settings(config, None, {"p1.robust": 2})
     found = resolve_options(step, settings, "bright", "vla", "L")
     assert (found["niter"], found["minsnr"], found["robust"]) == (7, 9.0, 2.0)
-    assert found.origin["niter"] == "global_parameters"
-    assert found.origin["minsnr"] == "config: overrides"
-    assert found.origin["robust"] == "--set"
-    assert found.origin["solint"] == "templates/bright.yaml"
-    assert found.origin["uvmin"] == "default"
+    assert str(found.origin["niter"]) == "global_parameters"
+    assert str(found.origin["minsnr"]) == "config: overrides"
+    assert str(found.origin["robust"]) == "--set"
+    assert str(found.origin["solint"]) == "templates/bright.yaml"
+    assert str(found.origin["uvmin"]) == "default"
+    by_user = {name for name, origin in found.origin.items() if origin.by_user}
+    assert by_user == {"niter", "minsnr", "robust"}
+
+
+def test_a_config_whose_name_begins_like_a_template_is_the_users_all_the_same() -> None:
+    (step,) = (s for s in build_steps(list(STEPS)) if s.name == "p1")
+    for name in ("default.py", "defaults_2.yaml"):
+        settings = run_settings({"overrides": {"p1": {"minsnr": 9}}}, Path(name))
+        assert resolve_options(step, settings, "", "", "").origin["minsnr"].by_user, name
 
 
 # -- new templates without Python ---------------------------------------------------------------
