@@ -23,10 +23,10 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     """Return a table's gains for every spectral window of its data."""
     ms = context.workdir / "data" / ref.ms
     gains = read_solutions(context.workdir / ref.path, ms)
-    summary = tables.summarise(ms)
     if not ref.spwmap:
         return gains
-    return apply_spwmap(gains, ref.spwmap, [float(f.mean()) for f in summary.frequency_hz])
+    frequencies = [float(f.mean()) for f in tables.summarise(ms).frequency_hz]
+    return apply_spwmap(gains, ref.spwmap, frequencies)
 
 
 def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solset:
