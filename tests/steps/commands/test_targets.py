@@ -68,8 +68,8 @@ def test_what_the_command_line_says_goes_to_every_run(
         folder = tmp_path / "work/targets" / label
         assert json.loads((folder / "asked.json").read_text()) == ["--from=p0", "--restart"]
         written = yaml.safe_load((folder / "config.yaml").read_text())
-        assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": 3}}
-        assert written["global_parameters"] == {"niter": 9} and written["cell"] == "2arcsec"
+        assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": "3"}}
+        assert written["global_parameters"] == {"niter": "9"} and written["cell"] == "2arcsec"
 
 
 def test_a_target_that_fails_is_named_and_the_others_go_on(
