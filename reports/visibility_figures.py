@@ -18,15 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from libs.ms.tables import (
-    CORR_NAMES,
-    PARALLEL_HANDS,
-    RowFilter,
-    chunks,
-    column_names,
-    distinct,
-    open_table,
-)
+from libs.ms.rows import RowFilter, chunks, distinct
+from libs.ms.subtables import Subtables
+from libs.ms.tables import column_names, open_table
 from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
 
 __all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
@@ -133,19 +127,11 @@ def _points_of(
 
 def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
     """Return the mean frequency of each spw and the parallel hands of each data description."""
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        frequency = [
-            float(np.mean(windows.getcell("CHAN_FREQ", i))) for i in range(windows.nrows())
-        ]
-    with open_table(f"{ms}::POLARIZATION") as setups:
-        hands = []
-        for row in range(setups.nrows()):
-            names = [CORR_NAMES.get(int(code), "") for code in setups.getcell("CORR_TYPE", row)]
-            chosen = [i for i, name in enumerate(names) if name in PARALLEL_HANDS]
-            hands.append(chosen or list(range(len(names))))
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        setup_of = descriptions.getcol("POLARIZATION_ID")
-    return frequency, [hands[int(setup)] for setup in setup_of]
+    found = Subtables(ms)
+    hands = [
+        list(setup.parallel) or list(range(len(setup.correlations))) for setup in found.setup_of
+    ]
+    return [window.mean_hz for window in found.windows], hands
 
 
 def _sampling(ms: Path, max_rows: int) -> RowFilter | str:

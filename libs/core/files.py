@@ -14,7 +14,7 @@ from pathlib import Path
 
 from libs.core.errors import InputError
 
-__all__ = ["locked", "replacing"]
+__all__ = ["fsync_tree", "locked", "replacing", "tree_bytes"]
 
 _POLL_S = 0.05
 
@@ -114,3 +114,27 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the size of a file or folder on disk, bytes."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(
+        os.lstat(Path(folder) / name).st_size
+        for folder, _, files in os.walk(path)
+        for name in files
+    )
+
+
+def fsync_tree(path: Path) -> None:
+    """Make sure that a file or folder is on the disk before its row in a record says so."""
+    targets = [path]
+    for folder, _, files in os.walk(path):
+        targets += [Path(folder), *(Path(folder) / name for name in files)]
+    for target in targets:
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

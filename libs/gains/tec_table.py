@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from libs.gains.frequency_blocks import block_centres, channels_for_blocks
 from libs.h5parm.regrid import wrap_rad
 from libs.h5parm.solset import Solset, tec_phase_rad
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = [
@@ -77,10 +78,8 @@ def used_channels(ms: Path) -> dict[int, NDArray[np.float64]]:
     """Return the channels, Hz, of each spectral window with rows, in the order of their ids."""
     with open_table(ms) as opened:
         used = np.unique(opened.getcol("DATA_DESC_ID"))
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spws = np.unique(descriptions.getcol("SPECTRAL_WINDOW_ID")[used])
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        return {int(spw): np.asarray(windows.getcell("CHAN_FREQ", spw)) for spw in spws}
+    found = Subtables(ms)
+    return {int(spw): found.windows[spw].frequency_hz for spw in np.unique(found.spw_of[used])}
 
 
 def tec_blocks(ms: Path, channels_per_block: int = 0) -> TecBlocks:

@@ -22,9 +22,10 @@ from libs.h5parm.nearest import Best, Choice, best
 from libs.h5parm.provenance import entries_of
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.solset import Solset, separation_rad
-from libs.ms.layout import read_layout
-from libs.ms.row_blocks import RowBlock, read_block, row_blocks, write_block
-from libs.ms.tables import MsSummary, open_table
+from libs.ms.create import read_layout
+from libs.ms.rows import RowBlock, read_block, row_blocks, write_block
+from libs.ms.summary import MsSummary
+from libs.ms.tables import open_table
 
 __all__ = ["Corrected", "StartLimits", "correct_data", "find_start", "not_covered"]
 

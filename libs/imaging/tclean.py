@@ -21,7 +21,8 @@ from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
 from libs.imaging.predict import predict_model, read_model
-from libs.ms.tables import chunks, open_table
+from libs.ms.rows import chunks
+from libs.ms.subtables import Subtables
 
 __all__ = ["PhaseCentre", "Tclean", "needs_w_projection", "tclean_arguments"]
 
@@ -429,30 +430,21 @@ def _fresh_scratch(options: ImagingOptions) -> Path:
 
 def _phase_centre(options: ImagingOptions) -> PhaseCentre:
     """Read the phase centre of the field imaged from the first measurement set."""
-    with open_table(f"{options.vis[0]}::FIELD") as fields:
-        if options.field_id >= fields.nrows():
-            raise ToolError(
-                f"{options.vis[0]} has no field {options.field_id}", "correct the field"
-            )
-        ra, dec = np.degrees(np.asarray(fields.getcell("PHASE_DIR", options.field_id))[0])
-        record = fields.getcolkeyword("PHASE_DIR", "MEASINFO")
-        frame = record.get("Ref", "J2000")
-        if "VarRefCol" in record:
-            code = fields.getcell(record["VarRefCol"], options.field_id)
-            names = dict(zip(record["TabRefCodes"], record["TabRefTypes"], strict=True))
-            frame = names.get(code, "J2000") if not isinstance(code, str) else code
-    return PhaseCentre(str(frame), float(ra), float(dec))
+    fields = Subtables(options.vis[0]).fields
+    if options.field_id >= len(fields):
+        raise ToolError(f"{options.vis[0]} has no field {options.field_id}", "correct the field")
+    field = fields[options.field_id]
+    ra, dec = np.degrees(field.direction_rad)
+    return PhaseCentre(field.frame, float(ra), float(dec))
 
 
 def _channels(options: ImagingOptions) -> int:
     """Return the number of channels of all spectral windows in use."""
-    count = 0
-    for ms in options.vis:
-        with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-            used = set(descriptions.getcol("SPECTRAL_WINDOW_ID"))
-        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-            count = max(count, sum(int(windows.getcell("NUM_CHAN", spw)) for spw in used))
-    return count
+    found = map(Subtables, options.vis)
+    return max(
+        (sum(one.windows[spw].channels for spw in np.unique(one.spw_of)) for one in found),
+        default=0,
+    )
 
 
 def _longest_w(options: ImagingOptions) -> tuple[float, float]:
@@ -461,9 +453,7 @@ def _longest_w(options: ImagingOptions) -> tuple[float, float]:
     for ms in options.vis:
         for chunk in chunks(ms, ("UVW",), where=f"FIELD_ID == {options.field_id}"):
             longest = max(longest, float(np.abs(chunk["UVW"][:, 2]).max(initial=0.0)))
-        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-            for spw in range(windows.nrows()):
-                highest = max(highest, float(np.max(windows.getcell("CHAN_FREQ", spw))))
+        highest = max(highest, *(float(hz.max()) for hz in Subtables(ms).channel_hz))
     return longest, highest
 
 

@@ -15,11 +15,14 @@ import numpy as np
 
 from libs.casa.session import demo_data
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import tree_bytes
 from libs.inputs.uvh5_header import group_parts, is_uvh5, read_header
-from libs.ms.selection import RowChoice, choose_fields
-from libs.ms.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes
+from libs.ms.rows import row_pieces
+from libs.ms.selection import RowChoice, choose_fields, parse_windows
+from libs.ms.subtables import Subtables
+from libs.ms.summary import MsSummary, summarise
+from libs.ms.tables import open_table
 from libs.ms.view import read_view
-from libs.ms.window_match import parse_windows
 
 __all__ = [
     "DEMOS",
@@ -356,8 +359,7 @@ def _selected(view: Path, field: str, spw: str) -> RowChoice:
             with suppress(ConfigError):
                 fields = choose_fields(view, field)
     if spw:
-        with open_table(f"{view}::DATA_DESCRIPTION") as opened:
-            spw_of = opened.getcol("SPECTRAL_WINDOW_ID").tolist()
+        spw_of = Subtables(view).spw_of.tolist()
         with suppress(ConfigError):
             windows = parse_windows(spw, 1 + max(spw_of))
             descriptions = frozenset(i for i, window in enumerate(spw_of) if window in windows)

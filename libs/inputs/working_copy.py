@@ -20,6 +20,7 @@ import numpy as np
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
 from libs.gains.gain_solutions import GainSolutions
 from libs.inputs.input_data import (
@@ -30,17 +31,12 @@ from libs.inputs.input_data import (
     summarise_source,
 )
 from libs.inputs.uvh5_to_ms import convert
+from libs.ms.integration import read_integration_time_s
+from libs.ms.rows import SLAB_ROWS, chunks, distinct
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
-from libs.ms.tables import (
-    SLAB_ROWS,
-    MsSummary,
-    chunks,
-    distinct,
-    fsync_tree,
-    open_table,
-    stamp_spacing_s,
-    tree_bytes,
-)
+from libs.ms.subtables import Subtables, remove_subtables
+from libs.ms.summary import MsSummary
+from libs.ms.tables import open_table
 from libs.ms.tiled_headers import save_headers
 from libs.ms.view import own_every_file, read_view
 from libs.simulation.corrupt import corrupt_ms
@@ -238,7 +234,7 @@ def make_working_copy(
             _transform(source, view.path, options, session, log)
             own_every_file(part)
             notes += _check_one_target(part, source)
-            _remove_stand_ins(part, view.replaced)
+            remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")
@@ -285,8 +281,7 @@ def _hands_with_data(ms: Path) -> str:
     UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
     which one hand is flagged.
     """
-    with open_table(f"{ms}::POLARIZATION") as opened:
-        types = [list(opened.getcell("CORR_TYPE", row)) for row in range(opened.nrows())]
+    types = [setup.codes.tolist() for setup in Subtables(ms).setups]
     if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
         return ""
     for chunk in chunks(ms, ["DATA", "FLAG"]):
@@ -356,8 +351,7 @@ def _transform(
 
 def _check_channels(view: Path, spw: str) -> None:
     """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        channels = windows.getcol("NUM_CHAN")
+    channels = [window.channels for window in Subtables(view).windows]
     for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
         highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
         if int(window) < len(channels) and highest >= channels[int(window)]:
@@ -369,10 +363,9 @@ def _check_channels(view: Path, spw: str) -> None:
 
 
 def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: str) -> InputError:
-    with open_table(f"{view}::FIELD") as fields:
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(fields.getcol("NAME")[:20]))
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        spws = windows.nrows()
+    found = Subtables(view)
+    known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
+    spws = len(found.windows)
     chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
     return InputError(
         f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
@@ -386,13 +379,11 @@ def _check_one_target(part: Path, source: Source) -> list[str]:
         used = distinct(opened, "FIELD_ID")
     if used.size < 2:
         return []
-    with open_table(f"{part}::FIELD") as fields:
-        names = fields.getcol("NAME")
-        directions = np.array([fields.getcell("PHASE_DIR", int(i))[0] for i in used])
-    ra, dec = directions.T
+    fields = Subtables(part).fields
+    ra, dec = np.array([fields[i].direction_rad for i in used]).T
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     apart_deg = np.rad2deg(np.arccos(np.clip((vectors @ vectors.T).min(), -1, 1)))
-    listed = ", ".join(names[i] for i in used)
+    listed = ", ".join(fields[i].name for i in used)
     if apart_deg > LARGEST_MOSAIC_DEG:
         raise InputError(
             f"{source.vis} has fields up to {apart_deg:.0f} deg apart ({listed})",
@@ -401,22 +392,12 @@ def _check_one_target(part: Path, source: Source) -> list[str]:
     return [f"{used.size} fields are calibrated together: {listed}"]
 
 
-def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:
-    """Remove from the copy the empty tables that stood in for missing subtables."""
-    with open_table(ms, write=True) as opened:
-        for name in names:
-            if name in opened.keywordnames():
-                opened.removekeyword(name)
-    for name in names:
-        shutil.rmtree(ms / name, ignore_errors=True)
-
-
 def _note_interval(ms: Path) -> list[str]:
     """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
     with open_table(ms) as opened:
         some = min(opened.nrows(), SLAB_ROWS)
         said = float(np.median(opened.getcol("INTERVAL", 0, some)))
-        spacing = stamp_spacing_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
+        spacing = read_integration_time_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
     if not spacing:
         return []
     if 0.5 < said / spacing < 2:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from libs.core.coordinates import antenna_uvw
 from libs.gains.gain_solutions import GainSolutions
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.tables import open_table
-from libs.simulation.array_configurations import AntennaArray
 from libs.simulation.corrupt import corrupt_ms, divide_ms
 from libs.simulation.gains import (
     StationErrors,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from libs.directions.phase_shift import ShiftOptions, plan_shift
-from libs.ms import tables
 from libs.ms.data_power import typical_power
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult
@@ -117,7 +117,7 @@ class LayerAgain(LayerSources):
 
     def _noise(self, context: Context, ms: Path, task: SourceTask) -> float:
         """|V|^2 of what is left, as averaged for a source."""
-        summary = tables.summarise(ms)
+        summary = summarise(ms)
         plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *averaging(task, summary)))
         averaged = max(1.0, plan.integration_s / summary.integration_s) * min(plan.widths)
         return typical_power(ms, uvmin_m=context.settings["uvmin"]) / averaged

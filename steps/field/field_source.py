@@ -28,7 +28,7 @@ from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.start import StartLimits, find_start
 from libs.imaging.interface import write_masked_model
 from libs.imaging.masks import MaskOptions, make_mask
-from libs.ms import tables
+from libs.ms.summary import MsSummary, summarise
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
 from selfcal.state import State, hold_workdir, write_atomically
@@ -179,7 +179,7 @@ def _wait_until_free(run: Path) -> None:
 # -- the small data -------------------------------------------------------------------------------
 
 
-def averaging(task: SourceTask, summary: tables.MsSummary) -> tuple[float, float]:
+def averaging(task: SourceTask, summary: MsSummary) -> tuple[float, float]:
     """Return integration (s) and channel width (Hz) of a source's data; 0: as they are."""
     settings = task.settings
     seconds, hertz = smearing_limits(
@@ -209,7 +209,7 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
         made.unlink()
     notes = _write_best(task)
     for ms, target in zip(task.vis, targets, strict=True):
-        summary = tables.summarise(ms)
+        summary = summarise(ms)
         seconds, hertz = averaging(task, summary)
         gains = None
         if (folder / "best.h5").exists():
@@ -329,7 +329,7 @@ def _grid(task: SourceTask, data: list[Path]) -> tuple[int, float]:
     """Pixels and pixel size (arcsec) of the source's map."""
     cell = task.settings["cell"]
     if cell == "auto":
-        summaries = [tables.summarise(ms) for ms in data]
+        summaries = [summarise(ms) for ms in data]
         longest = max(summary.longest_baseline_m for summary in summaries)
         highest = max(summary.max_frequency_hz for summary in summaries)
         cell = auto_cell_arcsec(longest, highest)

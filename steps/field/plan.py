@@ -26,7 +26,7 @@ from libs.catalogues.source_list import (
 from libs.core.errors import InputError
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
-from libs.ms import tables
+from libs.ms.summary import MsSummary, summarise
 from selfcal.context import Context
 from selfcal.settings import Settings
 from selfcal.state import write_atomically
@@ -71,7 +71,7 @@ class FieldStartup(Step):
         settings = context.settings
         vis = [Path(name).absolute() for name in settings["vis"]]
         for ms in vis:
-            tables.summarise(ms)
+            summarise(ms)
         lists = [*settings["sources"], settings["lbcs"], settings["components"]]
         stamps = {
             name: [Path(name).stat().st_size, Path(name).stat().st_mtime_ns]
@@ -83,7 +83,7 @@ class FieldStartup(Step):
     def run(self, context: Context) -> StepResult:
         """Write sources.json and sources.csv."""
         vis = [Path(name).absolute() for name in context.settings["vis"]]
-        summaries = [tables.summarise(ms) for ms in vis]
+        summaries = [summarise(ms) for ms in vis]
         centre = tuple(float(angle) for angle in summaries[0].direction_rad)
         for summary in summaries[1:]:
             if not np.allclose(summary.direction_rad, centre, atol=1e-6):
@@ -154,7 +154,7 @@ class FieldStartup(Step):
     def _sizes(
         self,
         context: Context,
-        summaries: Sequence[tables.MsSummary],
+        summaries: Sequence[MsSummary],
         layers: Sequence[Sequence[FieldSource]],
     ) -> tuple[int, int]:
         """Bytes of all small data, and of disk needed in all: runs copy and image them."""

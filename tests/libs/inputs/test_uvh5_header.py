@@ -15,7 +15,8 @@ from libs.core.errors import ConfigError, InputError
 from libs.inputs import uvh5_to_ms, working_copy
 from libs.inputs.uvh5_header import group_parts, read_header
 from libs.inputs.uvh5_to_ms import convert
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from libs.simulation.observation import simulate
 from libs.simulation.sky import Source
 from tests.libs.small_ms import make_ms, tree_hash

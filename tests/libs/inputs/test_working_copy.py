@@ -21,7 +21,8 @@ from libs.flagging.dead_feeds import flag_dead_feeds
 from libs.inputs import working_copy
 from libs.ms import sanitise
 from libs.ms import view as ms_view
-from libs.ms.tables import column_names, open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import column_names, open_table
 from tests.libs.small_ms import make_ms, tree_hash
 
 

@@ -22,8 +22,10 @@ from libs.casa.session import CasaSession
 from libs.core.coordinates import antenna_uvw, lm_to_radec, radec_to_lm, transit_s
 from libs.core.errors import ConfigError, InputError
 from libs.core.process import run_tool
-from libs.ms.tables import open_table, summarise
-from libs.simulation.array_configurations import AntennaArray, load_configuration
+from libs.ms.antennas import AntennaArray
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
+from libs.simulation.array_configurations import load_configuration
 from libs.simulation.gains import draw_gains, random_walk
 from libs.simulation.observation import (
     Observation,
