@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.ms.rows import RowFilter, chunks, distinct
 from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names, open_table
@@ -25,7 +26,6 @@ from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
 
 __all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
 
-LIGHT_M_S = 299_792_458.0
 CHUNK_BYTES = 48 * 1024**2
 MAX_ROWS = 2_000_000
 BINS = (150, 111)  # along uv distance, along amplitude or phase (odd: 0 deg is a middle)
@@ -120,7 +120,7 @@ def _points_of(
         number = good.sum(axis=1)
         mean = np.where(good, data, 0).sum(axis=1) / np.maximum(number, 1)
         wavelengths = np.hypot(chunk["UVW"][cross, 0], chunk["UVW"][cross, 1])
-        wavelengths = wavelengths * frequency_hz[chunk.spw] / LIGHT_M_S
+        wavelengths = wavelengths * frequency_hz[chunk.spw] / SPEED_OF_LIGHT_M_S
         used = number > 0
         yield np.broadcast_to(wavelengths[:, None], mean.shape)[used], mean[used]
 

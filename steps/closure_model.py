@@ -15,22 +15,17 @@ from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import (
-    ComponentModel,
-    FitOptions,
-    GaussianComponent,
-    component_visibilities,
-    fit_visibilities,
-)
+from libs.closure.model import ComponentModel, FitOptions, fit_visibilities
 from libs.closure.read import read_visibilities
 from libs.core.errors import InputError
+from libs.core.files import write_atomically
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.predict import fill_model_column
 from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.options import Option
-from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
 from steps.data_state import ensure_tables, measurement_sets, set_note
 from steps.source_catalogue import (

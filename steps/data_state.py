@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
 from libs.imaging.interface import ImagingOptions
 from libs.ms import flag_versions, tables
 from libs.ms.summary import flagged_fraction
 from libs.ms.tiled_headers import mend_headers
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import TableRef
 
 __all__ = [

@@ -14,8 +14,9 @@ from libs.catalogues.query import SERVICES, query_catalogue
 from libs.catalogues.source_list import read_catalogue, with_components
 from libs.closure.agreement import agreement
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import ComponentModel, GaussianComponent, component_visibilities
+from libs.closure.model import ComponentModel
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
 from selfcal.context import Context
 from selfcal.options import Option

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
-from libs.h5parm.solset import separation_rad
 
 __all__ = [
     "CALIBRATOR_RADIUS_DEG",

@@ -35,12 +35,10 @@ __all__ = [
     "plan_shift",
     "rotation",
     "shift_data",
-    "smearing_limits",
 ]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
-_EARTH_RATE_RAD_S = 7.292115e-5
 _CARRIED = ("ARRAY_ID", "FEED1", "FEED2", "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID")
 _ROW_BYTES = 140  # of a row beside its visibilities
 
@@ -121,34 +119,6 @@ def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
     toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
     east = np.array([-math.sin(ra), math.cos(ra), 0.0])
     return np.stack([east, np.cross(toward, east), toward])
-
-
-def smearing_limits(
-    baseline_m: float, frequency_hz: float, radius_rad: float, loss: float = 0.02
-) -> tuple[float, float]:
-    """Return the integration (s) and channel width (Hz) that lose a given amplitude at an edge.
-
-    A fringe that turns by 2 x within an average loses x^2 / 6 of its amplitude (sinc x); half
-    of the loss is left to each of time and frequency. The fringe turns with frequency by
-    2 pi B theta / c, with time at most by 2 pi B theta omega_E / lambda (Bridle & Schwab 1999,
-    ASP 180, 371).
-
-    Parameters
-    ----------
-    baseline_m : float
-        The longest.
-    frequency_hz : float
-        The highest.
-    radius_rad : float
-        Distance of the map's edge from the phase centre.
-    loss : float
-        Of the amplitude there on the longest baseline.
-    """
-    half_turn = math.sqrt(3.0 * loss) / math.pi
-    delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S
-    if delay_s <= 0:
-        return math.inf, math.inf
-    return half_turn / (delay_s * frequency_hz * _EARTH_RATE_RAD_S), half_turn / delay_s
 
 
 # -- plan -----------------------------------------------------------------------------------------

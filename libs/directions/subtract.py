@@ -14,10 +14,10 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from libs.catalogues.source_list import CatalogueComponent
-from libs.closure.model import GaussianComponent, component_visibilities
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.core.files import fsync_tree
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds

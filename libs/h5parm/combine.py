@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad, wrap_rad
 from libs.core.errors import InputError
-from libs.h5parm.regrid import regrid, union_grid, wrap_rad
-from libs.h5parm.solset import Solset, blank, separation_rad
+from libs.h5parm.regrid import regrid, union_grid
+from libs.h5parm.solset import Solset, blank
 
 __all__ = [
     "BOTH",

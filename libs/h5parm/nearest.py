@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.phase_reference import common_station, referred
 from libs.h5parm.provenance import LEAST_COHERENCE, Entry, entries_of
 from libs.h5parm.reader import read_h5parm
-from libs.h5parm.solset import Solset, blank, copy_stations, separation_rad
+from libs.h5parm.solset import Solset, blank, copy_stations
 
 __all__ = ["Best", "Choice", "best"]
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 from libs.gains import kernels
 from libs.h5parm.direction_gains import DirectionGains, correlation_feeds
 from libs.h5parm.nearest import Best, Choice, best
 from libs.h5parm.provenance import entries_of
 from libs.h5parm.reader import read_h5parm
-from libs.h5parm.solset import Solset, separation_rad
+from libs.h5parm.solset import Solset
 from libs.ms.create import read_layout
 from libs.ms.rows import RowBlock, read_block, row_blocks, write_block
 from libs.ms.summary import MsSummary

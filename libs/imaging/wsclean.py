@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shutil
 import subprocess
@@ -11,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import Latitude, Longitude
 from astropy.io import fits
 
+from libs.core.angles import direction_text
 from libs.core.errors import ImageError, ToolError
 from libs.core.process import run_tool, tail, which
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
@@ -111,11 +111,9 @@ def _number(value: float) -> str:
     return np.format_float_positional(float(f"{value:.10g}"), trim="-")
 
 
-def _sexagesimal(ra_deg: float, dec_deg: float) -> tuple[str, str]:
+def _position(ra_deg: float, dec_deg: float) -> tuple[str, str]:
     """Write a position as WSClean reads it, e.g. ``12h29m06.6997s``, ``+02d03m08.598s``."""
-    ra = Longitude(ra_deg, u.deg).to_string(unit=u.hourangle, sep="hms", precision=7, pad=True)
-    dec = Latitude(dec_deg, u.deg).to_string(sep="dms", precision=6, pad=True, alwayssign=True)
-    return str(ra), str(dec)
+    return direction_text(math.radians(ra_deg), math.radians(dec_deg), ("hms", "dms"), (7, 6))
 
 
 def _threads(options: ImagingOptions) -> int:
@@ -132,7 +130,7 @@ def _common(options: ImagingOptions, version: Version, scratch: Path) -> list[st
     words += _gridder(version, options)
     if options.phase_centre_deg is not None:
         # Prediction needs it too: it does not heed the shift in the header of the model image.
-        words += ["-shift", *_sexagesimal(*options.phase_centre_deg)]
+        words += ["-shift", *_position(*options.phase_centre_deg)]
     if options.channels_out > 1:
         words += ["-channels-out", str(options.channels_out)]
     return words

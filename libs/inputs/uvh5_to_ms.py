@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import DAY_S, MJD_ZERO_JD
 from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 INSTALL = "pip install '.[ata]', or pip install pyuvdata"
 BLOCK_BYTES = 64 * 1024**2  # of visibilities, weights and flags read at once
 _BYTES = 8 + 4 + 1
-_DAY_S = 86400.0
 # AIPS memo 117, table 10: codes of the STOKES axis, which uvh5 shares
 _HANDS = {-1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY", -7: "XY", -8: "YX"}
 _ORDERS = (("XX", "XY", "YX", "YY"), ("RR", "RL", "LR", "LL"), ("XX", "YY"), ("RR", "LL"))
@@ -333,7 +333,7 @@ def _look_up(table: dict[int, int], numbers: NDArray[np.integer[Any]]) -> NDArra
 
 
 def _mjd_s(jd: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((jd - 2400000.5) * _DAY_S, dtype=np.float64)
+    return np.asarray((jd - MJD_ZERO_JD) * DAY_S, dtype=np.float64)
 
 
 def _find_scans(parts: list[_Part]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
 from libs.core.files import fsync_tree, tree_bytes
-from libs.directions.phase_shift import smearing_limits
+from libs.core.geometry import smearing_limits
 from libs.ms import flag_versions
 from libs.ms.rows import chunks
 from libs.ms.summary import MsSummary

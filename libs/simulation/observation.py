@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.coordinates import antenna_uvw
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.antennas import AntennaArray
@@ -26,7 +27,7 @@ from libs.simulation.gains import (
     screen_tec,
     station_factors,
 )
-from libs.simulation.sky import TEC_PHASE_HZ, Source, sky_visibilities, source_table
+from libs.simulation.sky import Source, sky_visibilities, source_table
 
 __all__ = [
     "Observation",

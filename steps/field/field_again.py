@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.ms.data_power import typical_power
 from libs.ms.summary import summarise
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv

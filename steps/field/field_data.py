@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError, InputError
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.directions import dp3
 from libs.directions.phase_shift import ShiftOptions, ShiftPlan, shift_data
 from libs.h5parm.direction_gains import DirectionGains
@@ -19,7 +19,6 @@ from libs.h5parm.reader import read_h5parm
 from libs.h5parm.superstation import write_spread
 from libs.ms.subtables import Subtables
 from selfcal.options import Option
-from selfcal.state import write_atomically
 
 __all__ = ["PREPARE_OPTIONS", "check_prepare", "give_to_members", "make_data"]
 

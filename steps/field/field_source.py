@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 
 from libs.core.errors import InputError, ToolError
-from libs.core.files import replacing
-from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
+from libs.core.files import replacing, write_atomically
+from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size, smearing_limits
 from libs.core.process import run_tool, tail
-from libs.directions.phase_shift import ShiftOptions, smearing_limits
+from libs.directions.phase_shift import ShiftOptions
 from libs.directions.subtract import SkyModel, add_source, image_model
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.start import StartLimits, find_start
@@ -31,7 +31,7 @@ from libs.imaging.masks import MaskOptions, make_mask
 from libs.ms.summary import MsSummary, summarise
 from selfcal.pipeline import code_version
 from selfcal.settings import Settings
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.state import State, hold_workdir
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
 

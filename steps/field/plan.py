@@ -24,12 +24,12 @@ from libs.catalogues.source_list import (
     with_components,
 )
 from libs.core.errors import InputError
+from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
 from libs.ms.summary import MsSummary, summarise
 from selfcal.context import Context
 from selfcal.settings import Settings
-from selfcal.state import write_atomically
 from selfcal.step import Step, StepResult
 from steps.field.field_again import LayerAgain
 from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task

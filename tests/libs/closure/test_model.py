@@ -25,8 +25,9 @@ from benchmarks.closure_cases import (
 )
 from libs.closure.fit import gradient_map, minimise, objective
 from libs.closure.formation import closure_quantities
-from libs.closure.model import ComponentModel, FitOptions, GaussianComponent, fit_components
+from libs.closure.model import ComponentModel, FitOptions, fit_components
 from libs.closure.problem import Components, FitProblem
+from libs.core.gaussian import GaussianComponent
 
 EXACT = FitOptions(phase_floor_rad=0.0, amplitude_floor=0.0)
 FEW = dict(list(LOFAR_STATIONS.items())[:7])

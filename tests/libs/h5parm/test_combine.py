@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from libs.core.angles import TEC_PHASE_HZ, separation_rad, wrap_rad
 from libs.core.errors import InputError
 from libs.h5parm.combine import BOTH, FIRST, SECOND, combine, inverse, tec_to_phase
 from libs.h5parm.reader import read_h5parm
-from libs.h5parm.regrid import regrid, union_axis, wrap_rad
-from libs.h5parm.solset import TEC_PHASE_HZ, identity_like, separation_rad
+from libs.h5parm.regrid import regrid, union_axis
+from libs.h5parm.solset import identity_like
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 SHAPE = (3, 2, 4, 1, 2)

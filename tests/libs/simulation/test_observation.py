@@ -19,6 +19,7 @@ from scipy.special import j1
 
 import libs.simulation.observation as simulate_module
 from libs.casa.session import CasaSession
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.coordinates import antenna_uvw, lm_to_radec, radec_to_lm, transit_s
 from libs.core.errors import ConfigError, InputError
 from libs.core.process import run_tool
@@ -38,7 +39,7 @@ from libs.simulation.observation import (
     simulate,
 )
 from libs.simulation.scenarios import SCENARIOS, make_scenario, scenario
-from libs.simulation.sky import TEC_PHASE_HZ, sky_visibilities, source_table
+from libs.simulation.sky import sky_visibilities, source_table
 
 ARCSEC = math.pi / 180 / 3600
 FREQUENCY = np.array([4.9e9, 5.1e9])
