@@ -34,7 +34,7 @@ from reports.image_view import Box, View, read_frame
 from reports.records import Run, StepRow, as_number
 from reports.style import format_number, format_quantity, save_figure
 from reports.summary_figure import summary_figure
-from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
+from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
 
 __all__ = ["Drawing", "comparable_steps", "draw_ahead", "draw_all", "draw_round"]
 
@@ -336,7 +336,7 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Amplitude and phase of the channel-averaged, unflagged visibilities against uv "
             "distance, before and after; shades count the points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
-            "visibilities", "", lambda: visibility_figure(accumulate(sources)),
+            "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names, open_table
 from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
 
-__all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
+__all__ = ["VisibilityDensity", "VisibilitySource", "visibility_density", "visibility_figure"]
 
 CHUNK_BYTES = 48 * 1024**2
 MAX_ROWS = 2_000_000
@@ -175,7 +175,7 @@ def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, 
     return longest, float(np.percentile(np.concatenate(sample), 99.7)) * 1.12
 
 
-def accumulate(
+def visibility_density(
     sources: Sequence[VisibilitySource], *, max_rows: int = MAX_ROWS
 ) -> list[VisibilityDensity]:
     """Bin the visibilities of several columns on the same grids.
@@ -283,7 +283,7 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     Parameters
     ----------
     densities : sequence of VisibilityDensity
-        From :func:`accumulate`; all share axes and colour scale.
+        From :func:`visibility_density`; all share axes and colour scale.
     title : str
         Heading.
 

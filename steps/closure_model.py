@@ -48,7 +48,7 @@ ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
-CLOSURE_OPTIONS = (
+CLOSURE_READ_OPTIONS = (
     Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
     Option("interval", "time", "60s", "averaging of the bispectra, short for the source's changes",
            minimum=0),
@@ -71,7 +71,7 @@ class ClosureStats(Step):
     """Closure-phase statistic of each station, maximum coherent baseline, size of the map."""
 
     uses = ("imsize", "cell")
-    options = (*CLOSURE_OPTIONS, *CATALOGUE_OPTIONS)
+    options = (*CLOSURE_READ_OPTIONS, *CATALOGUE_OPTIONS)
 
     def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
         """Return the lists of sources."""
@@ -144,7 +144,7 @@ class InitialModel(Step):
 
     uses = ("threads",)
     options = (
-        *CLOSURE_OPTIONS,
+        *CLOSURE_READ_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"
                " auto: by the catalogue and the closures",
                choices=("auto", "catalogue", "closures")),

@@ -13,7 +13,7 @@ from typing import Any
 from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
 from libs.h5parm.direction_gains import DirectionGains
-from libs.h5parm.nearest import Best
+from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
@@ -198,7 +198,7 @@ def begin(
     return Start(target, _said(found, corrected), "; ".join(warnings), corrected, stations)
 
 
-def _said(found: Best, corrected: bool) -> str:
+def _said(found: NearestSolutions, corrected: bool) -> str:
     """Where the solutions come from, and which stations have none."""
     text = "corrected" if corrected else "corrected beforehand"
     text += f" with the solutions of {', '.join(found.directions)}"

@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from libs.closure.fit import Fitted, minimise
-from libs.closure.formation import (
-    BaselineVisibilities,
-    ClosureData,
-    closure_quantities,
-)
+from libs.closure.formation import BaselineVisibilities
 from libs.closure.problem import Components, FitProblem
 from libs.closure.search import FitOptions, Search, TriedModel
+from libs.closure.statistics import ClosureData, closure_quantities
 from libs.core.angles import direction_text
 from libs.core.coordinates import lm_to_radec
 from libs.core.gaussian import GaussianComponent, component_visibilities

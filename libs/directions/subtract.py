@@ -13,12 +13,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from libs.catalogues.source_list import CatalogueComponent
-from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.core.files import fsync_tree
-from libs.core.gaussian import GaussianComponent, component_visibilities
-from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
@@ -27,7 +24,7 @@ from libs.ms.rows import read_column
 from libs.ms.subtables import CORR_NAMES, PARALLEL_HANDS
 from libs.ms.tables import open_table
 
-__all__ = ["SkyModel", "add_source", "components_model", "image_model", "subtract_sources"]
+__all__ = ["SkyModel", "add_source", "image_model", "subtract_sources"]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
@@ -95,29 +92,6 @@ def _across_frequency(models: Sequence[Path]) -> ModelImage:
         frequency / middle - 1.0, cube.reshape(len(planes), -1), degree
     )
     return replace(planes[0], terms=terms.reshape(-1, *cube.shape[1:]), frequency_hz=middle)
-
-
-def components_model(
-    components: Sequence[CatalogueComponent], direction_rad: tuple[float, float]
-) -> Predict:
-    """Return a prediction from Gaussians of a catalogue, about a direction."""
-    gaussians = []
-    for one in components:
-        east, north = radec_to_lm(one.ra_rad, one.dec_rad, *direction_rad)
-        gaussians.append(
-            GaussianComponent(
-                flux_jy=one.flux_jy, l_rad=east, m_rad=north,
-                major_rad=one.major_arcsec / ARCSEC_PER_RAD,
-                minor_rad=one.minor_arcsec / ARCSEC_PER_RAD, pa_rad=np.deg2rad(one.pa_deg),
-            )
-        )  # fmt: skip
-
-    def predict(
-        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
-    ) -> NDArray[np.complex128]:
-        return component_visibilities(gaussians, uvw_m, frequency_hz)
-
-    return predict
 
 
 def subtract_sources(

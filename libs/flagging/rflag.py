@@ -32,7 +32,7 @@ __all__ = [
     "measure_sampling",
     "robust_outliers",
     "run_rflag",
-    "unfit",
+    "why_unfit",
 ]
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def measure_sampling(ms: str | Path) -> Sampling:
     return Sampling(channels, int(np.median(integrations_per_scan(rows["TIME"], *keys))))
 
 
-def unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:
+def why_unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:
     """Return why a method cannot be run on data of this sampling, or ""."""
     if method not in ("tfcrop", "rflag"):
         return ""
@@ -332,7 +332,7 @@ def run_rflag(
         flag_versions.save_version(ms, version, "flags before automatic flagging")
     before = flag_versions.count(ms)
     sampling = measure_sampling(ms)
-    skipped = {m: why for m in options.methods if (why := unfit(m, sampling, options))}
+    skipped = {m: why for m in options.methods if (why := why_unfit(m, sampling, options))}
     methods = tuple(method for method in options.methods if method not in skipped)
     if not set(methods) - {"extend"}:
         reason = "skipped: " + "; ".join(skipped.values())

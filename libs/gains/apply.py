@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.gains import kernels
+from libs.gains.apply_kernels import apply_gains
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.solver import AppliedTable, ApplyResult
 from libs.ms.columns import add_data_column, ensure_data_column
@@ -141,7 +141,7 @@ def _apply_block(
     if corrected is None or corrected.shape[1:] != data.shape[1:] or len(corrected) < len(data):
         corrected = buffer["corrected"] = np.empty(data.shape, np.complex64)
     corrected = corrected[: len(data)]
-    kernels.apply_gains(
+    apply_gains(
         data, flag, weights, read_block(opened, "ANTENNA1", block, buffer),
         read_block(opened, "ANTENNA2", block, buffer), row, gains, solved, first, second,
         flag_unsolved, corrected,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.gains import kernels
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.intervals import Intervals, find_intervals
+from libs.gains.kernels import accumulate_rows
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.ms.rows import RowBlock, RowFilter, read_block, row_blocks, row_sets
 from libs.ms.subtables import PARALLEL_HANDS, Subtables
@@ -420,7 +420,7 @@ class _Reader:
         if found is None:
             return
         gains, solved, gain_row = found
-        kernels.accumulate(
+        accumulate_rows(
             read[self.data_column], read["MODEL_DATA"], read["FLAG"], read["FLAG_ROW"], values,
             is_sigma, read["ANTENNA1"], read["ANTENNA2"], slot, read["TIME"] - origin,
             setup.channel_block[spw], setup.hands[block.data_desc_id], gains, solved, gain_row,

@@ -53,17 +53,6 @@ class Combined:
     origin: NDArray[np.uint8]
     notes: tuple[str, ...]
 
-    def station_origin(self) -> dict[str, str]:
-        """Per antenna: ``both``, ``first``, ``second``, ``mixed`` or ``neither``."""
-        names = {BOTH: "both", FIRST: "first", SECOND: "second"}
-        result = {}
-        for i, antenna in enumerate(self.solset.antenna):
-            found = set(np.unique(self.origin[:, :, i])) - {NEITHER}
-            result[antenna] = (
-                "neither" if not found else names[found.pop()] if len(found) == 1 else "mixed"
-            )
-        return result
-
 
 def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = None) -> Combined:
     """Multiply two tables of which ``b`` was solved on data corrected with ``a``.

@@ -22,7 +22,6 @@ __all__ = [
     "blank",
     "copy_stations",
     "from_gain_solutions",
-    "identity_like",
     "neutral_amplitude",
 ]
 
@@ -315,17 +314,6 @@ def copy_stations(
     if target.tec_tecu is not None:
         tec = source.tec_tecu
         target.tec_tecu[:, there, to_direction] = 0.0 if tec is None else tec[:, here, direction]
-
-
-def identity_like(solset: Solset) -> Solset:
-    """Return gains of 1, known exactly, wherever ``solset`` has solutions."""
-    return replace(
-        solset,
-        phase_rad=np.zeros(solset.shape),
-        amplitude=neutral_amplitude(solset.shape),
-        weight=np.where(solset.valid, np.inf, 0.0),
-        tec_tecu=None,
-    )
 
 
 def from_gain_solutions(

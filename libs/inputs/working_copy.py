@@ -22,13 +22,11 @@ from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
 from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
-from libs.gains.gain_solutions import GainSolutions
 from libs.inputs.input_data import (
-    Source,
+    InputData,
     copy_size_bytes,
     identity,
     resolve_inputs,
-    summarise_source,
 )
 from libs.inputs.uvh5_to_ms import convert
 from libs.ms.integration import read_integration_time_s
@@ -42,17 +40,15 @@ from libs.ms.view import own_every_file, read_view
 from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
-    "Source",
+    "InputData",
     "WorkingCopy",
     "check_disk",
     "check_usable",
     "copy_size_bytes",
     "identity",
-    "load_truth",
     "make_working_copy",
     "mstransform_options",
     "resolve_inputs",
-    "summarise_source",
 ]
 
 logger = logging.getLogger(__name__)
@@ -76,8 +72,8 @@ class WorkingCopy:
     notes : tuple of str
         Everything repaired or worth knowing, in words.
     truth, untouched : Path or None
-        Of a demonstration with known gain errors: the gains (:func:`load_truth`), and a
-        measurement set of the data without the errors.
+        Of a demonstration with known gain errors: the gains, as fields of `GainSolutions`, and
+        a measurement set of the data without the errors.
     size_bytes : int
     seconds : float
     """
@@ -164,7 +160,7 @@ def mstransform_options(
 
 
 def make_working_copy(
-    source: Source,
+    source: InputData,
     target_ms: Path,
     *,
     field: str = "",
@@ -179,7 +175,7 @@ def make_working_copy(
 
     Parameters
     ----------
-    source : Source
+    source : InputData
         From :func:`resolve_inputs`.
     target_ms : Path
         Where it goes; an older one there, with its flag versions and weights, is replaced once
@@ -261,7 +257,7 @@ def make_working_copy(
     )
 
 
-def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path | None) -> Path:
+def _import_uvfits(source: InputData, target: Path, session: CasaSession, log: Path | None) -> Path:
     """Import a UVFITS file into a scratch measurement set."""
     session.run(
         "importuvfits",
@@ -332,7 +328,7 @@ def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
 
 
 def _transform(
-    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
+    source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
 ) -> None:
     """Run mstransform; an empty selection is told with what there is to select."""
     _check_channels(view, options["spw"])
@@ -362,7 +358,9 @@ def _check_channels(view: Path, spw: str) -> None:
             )
 
 
-def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: str) -> InputError:
+def _nothing_selected(
+    source: InputData, view: Path, options: dict[str, Any], why: str
+) -> InputError:
     found = Subtables(view)
     known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
     spws = len(found.windows)
@@ -373,7 +371,7 @@ def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: 
     )
 
 
-def _check_one_target(part: Path, source: Source) -> list[str]:
+def _check_one_target(part: Path, source: InputData) -> list[str]:
     """Refuse fields too far apart to be one target; several close ones are noted."""
     with open_table(part) as opened:
         used = distinct(opened, "FIELD_ID")
@@ -405,7 +403,7 @@ def _note_interval(ms: Path) -> list[str]:
     return [f"INTERVAL says {said:.3g} s, time stamps are {spacing:.3g} s apart: TIME is used"]
 
 
-def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
+def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
     """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
     if source.demo is None or source.demo.corruption_seed is None:
         return None, None
@@ -428,15 +426,6 @@ def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, 
         )  # fmt: skip
     written.replace(truth)
     return truth, untouched
-
-
-def load_truth(path: str | Path) -> GainSolutions:
-    """Read the known gain errors of a demonstration."""
-    with np.load(path) as held:
-        values = dict(held)
-    values["antenna"] = tuple(str(name) for name in values["antenna"])
-    values["polarization"] = tuple(str(name) for name in values["polarization"])
-    return GainSolutions(**values)
 
 
 def _rename(part: Path, target_ms: Path) -> None:

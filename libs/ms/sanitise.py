@@ -68,11 +68,6 @@ class Repairs:
         return Repairs(**{key: mine[key] + theirs[key] for key in mine})
 
     @property
-    def newly_flagged(self) -> int:
-        """Visibilities flagged here that were not flagged in the input."""
-        return self.not_finite + self.exactly_zero + self.bad_weight + self.zero_weight
-
-    @property
     def unusable_weights(self) -> bool:
         """Whether every visibility unflagged in the input was lost to its weight."""
         left = self.total - self.flagged_before - self.not_finite - self.exactly_zero

@@ -16,7 +16,7 @@ from libs.ms.rows import CHUNK_BYTES
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["corrupt_ms", "divide_ms"]
+__all__ = ["corrupt_ms", "multiply_ms"]
 
 log = logging.getLogger(__name__)
 
@@ -162,23 +162,9 @@ def corrupt_ms(
     grid = _read_grid(path)
     gain = _draw_gains(grid, seed, phase_rms_deg, phase_drift_deg_s, amp_rms)
     truth = _exact(grid, gain)
-    _multiply(path, truth, column, inverse=False)
+    multiply_ms(path, truth, column)
     log.info("%s: gain errors put on %s (seed %d)", path.name, column, seed)
     return truth
-
-
-def divide_ms(ms: str | Path, gains: GainSolutions, *, column: str = "DATA") -> None:
-    """Divide the visibilities of a measurement set by gains known at each of its time stamps.
-
-    The inverse of :func:`corrupt_ms` to float precision: no interpolation, no change of flags
-    or weights. A gain table made by a solver is applied by the appliers instead.
-
-    Raises
-    ------
-    InputError
-        A time stamp or spectral window of the data is missing in ``gains``.
-    """
-    _multiply(Path(ms), gains, column, inverse=True)
 
 
 def _setups(path: Path) -> tuple[NDArray[np.int64], list[list[tuple[int, int]]], list[list[str]]]:
@@ -210,8 +196,14 @@ def _time_index(gains: GainSolutions, time: NDArray[np.float64], path: Path) -> 
     return index
 
 
-def _multiply(path: Path, gains: GainSolutions, column: str, *, inverse: bool) -> None:
-    """Multiply (or divide) one column by g_p conj(g_q), in chunks bounded by memory."""
+def multiply_ms(path: Path, gains: GainSolutions, column: str = "DATA") -> None:
+    """Multiply one column by g_p conj(g_q), in chunks bounded by memory; nothing else changes.
+
+    Raises
+    ------
+    InputError
+        A time stamp or spectral window of the data is missing in ``gains``.
+    """
     spw_of, pairs_of, feeds_of = _setups(path)
     channels_hz = Subtables(path).channel_hz
     with open_table(path, write=True) as opened:
@@ -237,6 +229,5 @@ def _multiply(path: Path, gains: GainSolutions, column: str, *, inverse: bool) -
                     gains.gain[when, chan, two, second]
                 )
                 data = part.getcol(column, start, count)
-                data = data / factor if inverse else data * factor
-                part.putcol(column, data.astype(np.complex64), start, count)
+                part.putcol(column, (data * factor).astype(np.complex64), start, count)
             part.close()

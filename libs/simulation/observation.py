@@ -19,7 +19,7 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.tables import open_table
-from libs.simulation.corrupt import corrupt_ms, divide_ms
+from libs.simulation.corrupt import corrupt_ms
 from libs.simulation.gains import (
     StationErrors,
     TecScreen,
@@ -37,7 +37,6 @@ __all__ = [
     "StationErrors",
     "TecScreen",
     "corrupt_ms",
-    "divide_ms",
     "simulate",
 ]
 

@@ -18,7 +18,7 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.h5parm.check import Finding, check
 from libs.h5parm.export import export_caltable, gains_for
 from libs.h5parm.global_table import Listing, MergeReport, combine_files, list_entries, merge_into
-from libs.h5parm.nearest import Best, best
+from libs.h5parm.nearest import NearestSolutions, best
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tiled_headers import take_back
 
@@ -220,7 +220,7 @@ def _best(arguments: argparse.Namespace, applier: Applier | None) -> int:
     return EXIT_DONE
 
 
-def format_best(result: Best) -> list[str]:
+def format_best(result: NearestSolutions) -> list[str]:
     """Return which direction each station's solutions come from, one line each."""
     rows: list[tuple[str, ...]] = [
         ("station", "direction", "separation_deg", "good", "coherence", "note")

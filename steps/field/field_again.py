@@ -23,7 +23,7 @@ from selfcal.context import Context
 from selfcal.step import Skip, StepResult
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv
-from steps.field.field_source import SourceTask, averaging
+from steps.field.field_source import SourceTask, source_averaging
 
 __all__ = ["LayerAgain", "worth_another_look"]
 
@@ -118,7 +118,7 @@ class LayerAgain(LayerSources):
     def _noise(self, context: Context, ms: Path, task: SourceTask) -> float:
         """|V|^2 of what is left, as averaged for a source."""
         summary = summarise(ms)
-        plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *averaging(task, summary)))
+        plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary)))
         averaged = max(1.0, plan.integration_s / summary.integration_s) * min(plan.widths)
         return typical_power(ms, uvmin_m=context.settings["uvmin"]) / averaged
 

@@ -35,7 +35,7 @@ from selfcal.state import State, hold_workdir
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
 
-__all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "running_step"]
+__all__ = ["SourceTask", "calibrate_source", "data_identity", "running_step", "source_averaging"]
 
 _COMMAND = Path(__file__).resolve().parents[2] / "auto_selfcal.py"
 _LOCK_WAIT_S = 60.0
@@ -179,7 +179,7 @@ def _wait_until_free(run: Path) -> None:
 # -- the small data -------------------------------------------------------------------------------
 
 
-def averaging(task: SourceTask, summary: MsSummary) -> tuple[float, float]:
+def source_averaging(task: SourceTask, summary: MsSummary) -> tuple[float, float]:
     """Return integration (s) and channel width (Hz) of a source's data; 0: as they are."""
     settings = task.settings
     seconds, hertz = smearing_limits(
@@ -210,10 +210,10 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
     notes = _write_best(task)
     for ms, target in zip(task.vis, targets, strict=True):
         summary = summarise(ms)
-        seconds, hertz = averaging(task, summary)
+        seconds, hertz = source_averaging(task, summary)
         gains = None
         if (folder / "best.h5").exists():
-            # before averaging, so that fast phases cost nothing
+            # before source_averaging, so that fast phases cost nothing
             gains = DirectionGains.read(folder / "best.h5", Path(ms), missing="unit")
         options = ShiftOptions(
             (task.ra_rad, task.dec_rad), task.name, seconds, hertz, task.column,

@@ -14,15 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from libs.catalogues.matching import cross_match, make_layers, select_sources
 from libs.catalogues.query import SERVICES, query_catalogue
-from libs.catalogues.source_list import (
-    FieldSource,
-    cross_match,
-    make_layers,
-    read_catalogue,
-    select_sources,
-    with_components,
-)
+from libs.catalogues.source_list import FieldSource, read_catalogue, with_components
 from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
@@ -35,7 +29,7 @@ from steps.field.field_again import LayerAgain
 from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
 from steps.field.field_list import source_row, write_sources_csv
 from steps.field.field_settings import FLUX
-from steps.field.field_source import averaging, data_identity
+from steps.field.field_source import data_identity, source_averaging
 
 __all__ = ["FieldStartup", "field_steps"]
 
@@ -163,7 +157,7 @@ class FieldStartup(Step):
             for source in layer:
                 task = make_task(context, source_row(source, number), [], None, "")
                 for summary in summaries:
-                    options = ShiftOptions((0.0, 0.0), "", *averaging(task, summary))
+                    options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary))
                     size += plan_shift(summary.path, options).size_bytes
         looks = 1 if context.settings["again"] == "never" else 2
         copies = sum(summary.size_bytes for summary in summaries) * len(layers) * looks

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import Source
+from libs.inputs.input_data import InputData
 from libs.ms.rows import stretches
 from libs.ms.selection import parse_windows
 from libs.ms.subtables import Subtables
@@ -91,7 +91,7 @@ class Target:
     problem: str = ""
 
 
-def survey(source: Source) -> Execution:
+def survey(source: InputData) -> Execution:
     """Read which fields, windows and intents a measurement set holds.
 
     Raises

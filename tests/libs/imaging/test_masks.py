@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import open_image, sky_position, write_masked_model
-from libs.imaging.masks import (
-    MaskOptions,
-    find_sources,
-    make_mask,
-    mask_plane,
-    smallest_square_holding,
-    write_disc,
-)
+from libs.imaging.masks import MaskOptions, make_mask, mask_plane, write_disc
+from libs.imaging.source_finding import find_sources, smallest_square_holding
 from tests.libs.fake_images import CELL_ARCSEC, gaussian, write
 
 SHAPE = (256, 256)
