@@ -49,6 +49,11 @@ def _any_flag(flags):
 
 
 @njit(cache=True, inline="always")
+def _is_finite(value):
+    return math.isfinite(value.real) and math.isfinite(value.imag)
+
+
+@njit(cache=True, inline="always")
 def _add_time(sums, weight, time):
     """Add to the sums of weight x time and of weight."""
     sums[0] += weight * time
@@ -120,9 +125,7 @@ def accumulate_rows(
                         w *= power
                     m2 = w * (m.real * m.real + m.imag * m.imag)
                     product = w * v * m.conjugate()
-                    if not (math.isfinite(product.real) and math.isfinite(product.imag)):
-                        continue
-                    if not m2 > 0.0 or not math.isfinite(m2):
+                    if not (_is_finite(product) and 0.0 < m2 < math.inf):
                         continue
                     total += product.conjugate() if swap else product
                     power_sum += m2

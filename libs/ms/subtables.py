@@ -20,9 +20,9 @@ __all__ = [
     "Antenna",
     "DataDescription",
     "Field",
-    "Observation",
+    "ObservationRecord",
     "PolarizationSetup",
-    "State",
+    "StateRecord",
     "Subtables",
     "Window",
     "add_empty_subtable",
@@ -151,14 +151,14 @@ class PolarizationSetup:
 
 
 @dataclass(frozen=True)
-class Observation:
+class ObservationRecord:
     """An observation: the telescope's name."""
 
     telescope: str
 
 
 @dataclass(frozen=True)
-class State:
+class StateRecord:
     """A state: its intents, ``"CALIBRATE_PHASE#ON_SOURCE"``."""
 
     intents: str
@@ -246,19 +246,19 @@ class Subtables:
             )
 
     @cached_property
-    def observations(self) -> tuple[Observation, ...]:
+    def observations(self) -> tuple[ObservationRecord, ...]:
         """Observations by id."""
         with open_table(f"{self.path}::OBSERVATION") as opened:
             names = opened.getcol("TELESCOPE_NAME") if opened.nrows() else []
-        return tuple(Observation(str(name)) for name in names)
+        return tuple(ObservationRecord(str(name)) for name in names)
 
     @cached_property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> tuple[StateRecord, ...]:
         """States by id; none where they have no intents."""
         with open_table(f"{self.path}::STATE") as opened:
             known = opened.nrows() and "OBS_MODE" in opened.colnames()
             modes = opened.getcol("OBS_MODE") if known else []
-        return tuple(State(str(mode).strip()) for mode in modes)
+        return tuple(StateRecord(str(mode).strip()) for mode in modes)
 
     @property
     def antenna_names(self) -> tuple[str, ...]:

@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
 # bytes of the largest array of a chunk; some five arrays of that size exist at once
 _CHUNK_BYTES = 48 * 1024**2
 

@@ -15,6 +15,7 @@ from libs.core.errors import InputError
 from libs.h5parm.combine import BOTH, FIRST, NEITHER, SECOND, combine, inverse, tec_to_phase
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.regrid import regrid, union_axis
+from libs.h5parm.solset import Solset, neutral_amplitude
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 SHAPE = (3, 2, 4, 1, 2)
