@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from benchmarks.closure_cases import (
     ARCSEC,
     JET_SOURCE,
-    LIGHT_M_S,
     LOFAR_SOURCE,
     LOFAR_STATIONS,
     Gaussian,
@@ -28,6 +27,7 @@ from libs.closure.model import ComponentModel, FitOptions, fit_components
 from libs.closure.problem import Components, FitProblem
 from libs.closure.statistics import closure_quantities
 from libs.core.gaussian import GaussianComponent
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
 EXACT = FitOptions(phase_floor_rad=0.0, amplitude_floor=0.0)
 FEW = dict(list(LOFAR_STATIONS.items())[:7])
@@ -300,8 +300,8 @@ def test_predict_is_the_simulated_sky(lofar) -> None:
     frequency = data.frequency_hz
     predicted = lofar.predict(data.uvw_m[:, ::50], frequency)
     assert predicted.shape == (*data.uvw_m[:, ::50].shape[:2], 2)
-    u = data.uvw_m[:, ::50, 0, None] * frequency / LIGHT_M_S
-    v = data.uvw_m[:, ::50, 1, None] * frequency / LIGHT_M_S
+    u = data.uvw_m[:, ::50, 0, None] * frequency / SPEED_OF_LIGHT_M_S
+    v = data.uvw_m[:, ::50, 1, None] * frequency / SPEED_OF_LIGHT_M_S
     truth = sum(g.visibility(u, v) for g in LOFAR_SOURCE)
     assert np.abs(predicted - truth).max() < 0.02
     np.testing.assert_allclose(
