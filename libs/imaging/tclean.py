@@ -16,11 +16,12 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
 from libs.casa.session import casa_versions
-from libs.core.errors import ImageError, ToolError
+from libs.core.errors import ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
 from libs.imaging.predict import predict_model, read_model
+from libs.imaging.products import check_made, fresh_scratch, restoring_beam
 from libs.ms.rows import chunks
 from libs.ms.subtables import Subtables
 
@@ -272,7 +273,7 @@ class Tclean:
         if options.nterms > 1 and _channels(options) < options.nterms:
             # Taylor terms of fewer channels than terms are undetermined, and diverge.
             options = options.but(nterms=max(1, _channels(options)))
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "tclean")
         try:
             self._clean(options, scratch)
             products = self._collect(options, scratch)
@@ -388,8 +389,8 @@ class Tclean:
             self._export(options, scratch, ["model"], term)[0] for term in range(1, options.nterms)
         ]
         for kind, path in made.items():
-            _check(kind, path, options.log)
-        major, minor, angle = _beam(made["image"], options.log)
+            check_made("tclean", kind, path, options.log)
+        major, minor, angle = restoring_beam(made["image"], options.log)
         moved = [path.replace(options.folder / path.name) for path in more]
         placed = {
             kind: path.replace(options.folder / path.name)
@@ -413,19 +414,6 @@ def _mend_equinox(path: Path) -> None:
     """Write the equinox of images in B1950_VLA as every other reader of FITS expects it."""
     if fits.getval(path, "EQUINOX") == _EQUINOX_B1950_VLA:
         fits.setval(path, "EQUINOX", value=1950.0)
-
-
-def _fresh_scratch(options: ImagingOptions) -> Path:
-    """Return an empty folder beside the products; what a killed run left there is removed."""
-    scratch = options.folder.resolve() / f".{options.basename}.tclean"
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise ToolError(
-            f"{scratch} cannot be made ({error})", "make the work directory writable"
-        ) from error
-    return scratch
 
 
 def _phase_centre(options: ImagingOptions) -> PhaseCentre:
@@ -455,26 +443,3 @@ def _longest_w(options: ImagingOptions) -> tuple[float, float]:
             longest = max(longest, float(np.abs(chunk["UVW"][:, 2]).max(initial=0.0)))
         highest = max(highest, *(float(hz.max()) for hz in Subtables(ms).channel_hz))
     return longest, highest
-
-
-def _check(kind: str, path: Path, log: Path) -> None:
-    """Raise unless the image is finite and (but for a model) not all zero."""
-    plane, _ = open_image(path)
-    if not np.isfinite(plane).all():
-        raise ImageError(
-            f"tclean's {kind} image is not finite",
-            f"the data hold NaN or have zero weights: look at them, see {log}",
-        )
-    if kind != "model" and not plane.any():
-        raise ImageError(
-            f"tclean's {kind} image is all zero",
-            f"the data are all flagged or have zero weights: look at them, see {log}",
-        )
-
-
-def _beam(image: Path, log: Path) -> tuple[float, float, float]:
-    """Return the restoring beam: major and minor FWHM, arcsec, and position angle, deg."""
-    header = fits.getheader(image)
-    if not header.get("BMAJ", 0.0) > 0:
-        raise ToolError(f"{image.name} has no restoring beam", f"no beam fitted the PSF, see {log}")
-    return 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"], float(header["BPA"])

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 
 from libs.core.angles import direction_text
-from libs.core.errors import ImageError, ToolError
-from libs.core.process import run_tool, tail, which
+from libs.core.errors import ToolError
+from libs.core.process import run_tool, which
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.products import check_made, fresh_scratch, restoring_beam
 
 __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arguments"]
 
@@ -259,7 +259,7 @@ class WSClean:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
         program, version, _ = self._found()
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "wsclean")
         try:
             self._run([str(program), *image_arguments(options, version, scratch)], options)
             products = _collect(options, scratch)
@@ -277,7 +277,7 @@ class WSClean:
                 f"{len(models)} model images for {options.channels_out} channels",
                 "give the models of a run with the same channels_out",
             )
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "wsclean")
         try:
             for number, model in enumerate(models):
                 part = f"-{number:04d}" if options.channels_out > 1 else ""
@@ -296,20 +296,6 @@ class WSClean:
         )
 
 
-def _fresh_scratch(options: ImagingOptions) -> Path:
-    """Return an empty folder beside the products; what a killed run left there is removed."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    scratch = options.folder.resolve() / f".{options.basename}.wsclean"
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir()
-    except OSError as error:
-        raise ToolError(
-            f"{scratch} cannot be made ({error})", "make the work directory writable"
-        ) from error
-    return scratch
-
-
 def _with_seconds(products: ImageProducts, seconds: float) -> ImageProducts:
     return ImageProducts(**{**products.__dict__, "seconds": seconds})
 
@@ -324,14 +310,14 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
     if not options.niter:
         _stand_in(made)
     for kind, path in made.items():
-        _check(kind, path, options.log)
-    beam = _beam(made["image"], options.log)
+        check_made("WSClean", kind, path, options.log)
+    beam = restoring_beam(made["image"], options.log)
     models: list[Path] = []
     if many:
         for number in range(options.channels_out):
             # A slice without data has no model image; predicting it would need one.
             path = scratch / f"{options.basename}-{number:04d}-model.fits"
-            _check("model", path, options.log)
+            check_made("WSClean", "model", path, options.log)
             models.append(path.replace(options.folder / path.name))
     placed = {
         kind: path.replace(options.folder / f"{options.basename}-{kind}.fits")
@@ -361,37 +347,3 @@ def _stand_in(made: dict[str, Path]) -> None:
             write_image(content, header, made[kind])
     if not made["dirty"].exists():
         shutil.copyfile(made["image"], made["dirty"])
-
-
-def _check(kind: str, path: Path, log: Path) -> None:
-    """Raise unless the image exists, is finite and (but for a model) not all zero."""
-    if not path.exists():
-        raise ToolError(f"WSClean made no {kind} image; its last lines:\n{tail(log)}", f"see {log}")
-    plane, _ = open_image(path)
-    if not np.isfinite(plane).all():
-        raise ImageError(
-            f"WSClean's {kind} image is not finite",
-            f"the data are all flagged, have zero weights or hold NaN: look at them, see {log}",
-        )
-    if kind != "model" and not plane.any():
-        raise ImageError(
-            f"WSClean's {kind} image is all zero",
-            f"the data are all flagged or have zero weights: look at them, see {log}",
-        )
-
-
-def _beam(image: Path, log: Path) -> tuple[float, float, float]:
-    """Return the restoring beam: major and minor FWHM, arcsec, and position angle, deg."""
-    header = fits.getheader(image)
-    try:
-        major, minor = 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"]
-        angle = float(header["BPA"])
-    except KeyError as error:
-        raise ToolError(
-            f"{image.name} has no restoring beam ({error})", f"no beam fitted the PSF, see {log}"
-        ) from error
-    if not (major > 0 and minor > 0 and np.isfinite([major, minor, angle]).all()):
-        raise ToolError(
-            f"{image.name} has a beam of {major} x {minor} arcsec", f"see {log} for the PSF's fit"
-        )
-    return major, minor, angle
