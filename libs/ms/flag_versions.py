@@ -207,7 +207,7 @@ def restore_version(ms: str | Path, name: str, *, where: str | RowFilter = "") -
     ms : path
     name : str
     where : str or callable
-        Rows that are set, as in `libs.ms.tables.chunks`; default all.
+        Rows that are set, as in `libs.ms.rows.chunks`; default all.
 
     Raises
     ------
