@@ -8,11 +8,12 @@ from typing import Any
 
 from libs.gains.caltable import apply_spwmap, read_solutions
 from libs.gains.gain_solutions import GainSolutions, concatenate
-from libs.gains.tec_table import read_tec, with_tec
+from libs.gains.tec_table import read_tec
 from libs.h5parm.reader import write_h5parm
 from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
 from libs.h5parm.solset import Solset, from_gain_solutions
-from libs.ms import tables
+from libs.h5parm.tec import with_tec
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.step import TableRef
 
@@ -25,7 +26,7 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     gains = read_solutions(context.workdir / ref.path, ms)
     if not ref.spwmap:
         return gains
-    frequencies = [float(f.mean()) for f in tables.summarise(ms).frequency_hz]
+    frequencies = [float(f.mean()) for f in summarise(ms).frequency_hz]
     return apply_spwmap(gains, ref.spwmap, frequencies)
 
 
