@@ -23,9 +23,9 @@ from typing import Any
 
 import yaml
 
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, SelfcalError
 
-__all__ = ["Outcome", "check_where", "run_all"]
+__all__ = ["Outcome", "check_where", "run_all", "shared_threads"]
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,13 @@ def check_where(where: str) -> None:
         )
 
 
+def shared_threads(where: str) -> int:
+    """Return the threads that each piece may use; 0: all, since no other runs beside it here."""
+    if not where.startswith("local:") or _workers(where) < 2:
+        return 0
+    return max(1, (os.cpu_count() or 1) // _workers(where))
+
+
 def run_all(
     function: Callable[[Any], Any],
     items: Sequence[Any],
@@ -172,11 +179,8 @@ def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str, str]:
     except Exception as error:  # noqa: BLE001 - it is reported, and the other pieces go on
         text = " ".join(str(error).split())
         name = type(error).__name__
-        return None, text if _is_own(error) and text else f"{name}: {text}", traceback.format_exc()
-
-
-def _is_own(error: Exception) -> bool:
-    return type(error).__module__ == "libs.core.errors"
+        own = isinstance(error, SelfcalError) and text
+        return None, text if own else f"{name}: {text}", traceback.format_exc()
 
 
 def _outcome(index: int, item: Any, found: tuple[Any, str, str], attempts: int = 1) -> Outcome:

@@ -25,7 +25,7 @@ from libs.ms.sanitise import add_scratch_columns
 from libs.ms.tables import open_table, summarise
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
-from steps.commands.apply_original import apply_to_original
+from steps.applying import apply_to_original
 from steps.startup import Startup
 from tests.libs.h5parm.test_start import corrupt
 from tests.libs.small_ms import make_ms, tree_hash
