@@ -207,7 +207,9 @@ class Board:
         if time.monotonic() - self._looked < _SHOW_EVERY_S:
             return
         self._looked = time.monotonic()
-        at = [f"{name} {step}" for name, where in self.left.items() if (step := running_step(where))]
+        at = [
+            f"{name} {step}" for name, where in self.left.items() if (step := running_step(where))
+        ]
         text = f"{self.total - len(self.left)} of {self.total} done; " + ", ".join(at)
         if at and text != self._shown:
             self._shown = text

@@ -205,5 +205,6 @@ def _table(option: Option, value: Any) -> dict[str, Any]:
 
 _CONVERTERS = {
     "int": _int, "float": _float, "bool": _bool, "str": _str, "choice": _choice, "names": _names,
-    "path": _str, "paths": _names, "rounds": _rounds, "size": _size, "spwmap": _spwmap, "table": _table,
+    "path": _str, "paths": _names, "rounds": _rounds, "size": _size, "spwmap": _spwmap,
+    "table": _table,
 }  # fmt: skip

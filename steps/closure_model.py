@@ -148,6 +148,7 @@ class InitialModel(Step):
     """
 
     uses = ("threads",)
+    needs = ("test_image",)
     options = (
         *CLOSURE_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"

@@ -27,6 +27,7 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     uses = ("imager", "threads")
+    needs = ("test_image",)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
         Option("keep_flagged", "bool", True, "keep rows that are flagged throughout"),

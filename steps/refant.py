@@ -21,6 +21,7 @@ class SelectRefant(Step):
     """Order the antennas by how well they solve; the whole list goes to the solver."""
 
     uses = ("refant", "solver")
+    needs = ("test_image",)
     options = (
         Option("solint", "time", "inf", "interval of the test solve", words=("int", "inf")),
         Option("minblperant", "int", 3, "fewest baselines an antenna must have", minimum=2),

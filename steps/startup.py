@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.nearest import Best
@@ -20,7 +21,6 @@ from libs.ms import tables
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
-from steps.commands.solutions import parse_direction
 from steps.instruments import identify
 
 __all__ = ["Startup"]

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from libs.catalogues.radii import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
 from libs.core.errors import InputError
 from libs.h5parm.solset import separation_rad
 
 __all__ = [
-    "CALIBRATOR_RADIUS_DEG",
     "MATCH_ARCSEC",
     "MAX_MAP_ARCSEC",
     "MIN_FLUX_JY",
     "MIN_MAP_ARCSEC",
-    "TARGET_RADIUS_DEG",
     "CatalogueComponent",
     "FieldSource",
     "cross_match",
@@ -33,11 +32,8 @@ __all__ = [
     "with_components",
 ]
 
-# LBCS: Jackson et al. 2022, A&A 658, A2; the radii are those of the long-baseline practice,
-# where station beams and the isoplanatic patch end.
+# LBCS: Jackson et al. 2022, A&A 658, A2
 MATCH_ARCSEC = 5.0
-CALIBRATOR_RADIUS_DEG = 1.5
-TARGET_RADIUS_DEG = 1.24
 MIN_FLUX_JY = 0.010
 MIN_MAP_ARCSEC, MAX_MAP_ARCSEC = 20.0, 120.0
 

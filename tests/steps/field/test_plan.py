@@ -26,7 +26,7 @@ from libs.simulation.observation import Simulation, Source, StationErrors, TecSc
 from libs.simulation.scenarios import make_scenario, scenario
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
-from steps.commands.field import command_field
+from steps.commands.field import command as command_field
 from steps.field import field_again, field_layer, field_source
 from steps.field.field_again import worth_another_look
 from steps.field.field_list import read_sources
@@ -220,7 +220,7 @@ class Improving(FakeRun):
         self.seen: dict[str, float] = {}
         self.snr = 60.0
 
-    def __call__(self, task: SourceTask, data: list[Path]) -> None:
+    def __call__(self, task: SourceTask, data: list[Path], on_wait: Any = None) -> None:
         super().__call__(task, data)
         folder = Path(task.folder)
         source = next(s for s in self.made.sky if s.name == task.name)
@@ -457,8 +457,8 @@ _QUICK = {
     "subtract_snr": 1.0,
 }  # fmt: skip
 _MAIN = (
-    "import sys\nfrom steps.commands.field import command_field\n"
-    "if __name__ == '__main__':\n    sys.exit(command_field(sys.argv[1:]))\n"
+    "import sys\nfrom steps.commands.field import command\n"
+    "if __name__ == '__main__':\n    sys.exit(command(sys.argv[1:]))\n"
 )
 
 
