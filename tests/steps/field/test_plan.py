@@ -129,7 +129,7 @@ def test_a_run_killed_within_a_layer_goes_on(
 ) -> None:
     config = str(write_config(made, tmp_path))
 
-    def killed(task: object, data: object) -> None:
+    def killed(task: object, data: object, on_wait: object = None) -> None:
         if getattr(task, "name", "") == "cal2":
             raise KeyboardInterrupt
         fake(task, data)  # type: ignore[arg-type]
