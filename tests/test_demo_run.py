@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from libs.h5parm.reader import check
+from libs.h5parm import check
 from libs.ms.tables import open_table
 from selfcal.settings import load_config
 from selfcal.state import State

@@ -21,8 +21,8 @@ from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation, simulate
-from selfcal.settings import load_config
 from selfcal import child_runs
+from selfcal.settings import load_config
 from steps.commands.field import command as command_field
 from steps.field import field_source
 from steps.field.field_data import check_prepare, give_to_members, make_data

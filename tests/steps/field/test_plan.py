@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -359,10 +360,32 @@ def test_list_and_dry_run_change_nothing(
 ) -> None:
     config = str(write_config(made, tmp_path))
     assert command_field([config, "--dry-run"]) == 0
-    assert "layer_1        run" in capsys.readouterr().out
+    assert "layer_1           run" in capsys.readouterr().out
     assert command_field([config, "--list"]) == 0
-    assert "merge_2        not run yet" in capsys.readouterr().out
+    assert "merge_2           not run yet" in capsys.readouterr().out
     assert not (tmp_path / "work").exists()
+
+
+def test_files_of_the_sources_steps_are_found_from_every_folder(
+    made: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write_config(
+        made, tmp_path, sources=["sources.csv", "lotss"], initial_solutions="first.h5",
+        overrides={"closure_stats": {"components": "parts.csv"}},
+        source_settings={"start_from": "start.h5"},
+    )  # fmt: skip
+    words = {"startup.phase_centre": "sub/no.file", "closure_stats.catalogue": "list.csv"}
+    settings = load_field_settings(config, words)
+    assert settings["sources"] == (str(tmp_path / "sources.csv"), "lotss")
+    assert settings["initial_solutions"] == str(tmp_path / "first.h5")
+    assert settings["source_settings"] == {"start_from": str(tmp_path / "start.h5")}
+    monkeypatch.chdir("/")
+    asked = source_settings(settings, "run", Path("a.ms"), 64, 1.0)
+    assert asked["overrides"]["closure_stats"] == {
+        "components": str(tmp_path / "parts.csv"), "catalogue": str(tmp_path / "list.csv")
+    }  # fmt: skip
+    assert asked["overrides"]["startup"]["phase_centre"] == "sub/no.file", "no file"
 
 
 def test_missing_data_are_said(made: Simulation, tmp_path: Path) -> None:
