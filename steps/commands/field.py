@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from libs.core.text_table import aligned
 from selfcal.progress import Progress
 from steps.commands.command_line import (
     Reports,
@@ -97,9 +98,9 @@ def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progr
 
 
 def _table(sources: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"{'source':<22} {'layer':>5} {'status':<11} {'longest km':>10} {'SNR':>8}"]
+    rows = [("source", "layer", "status", "longest km", "SNR")]
     for row in sources:
         snr = f"{row['snr']:.1f}" if row.get("snr") else "-"
         km = f"{row.get('longest_baseline_km') or 0:.0f}"
-        lines.append(f"{row['name']:<22} {row['layer']:>5} {row['status']:<11} {km:>10} {snr:>8}")
-    return "\n".join(lines)
+        rows.append((row["name"], str(row["layer"]), row["status"], km, snr))
+    return "\n".join(aligned(rows, left=(0, 2), ruled=True))

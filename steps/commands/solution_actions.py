@@ -11,6 +11,7 @@ from astropy.coordinates import Angle
 
 from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError
+from libs.core.text_table import aligned
 from libs.h5parm.check import Finding, check
 from libs.h5parm.export import export_caltable, gains_for
 from libs.h5parm.global_table import Listing, MergeReport, combine_files, list_entries, merge_into
@@ -54,15 +55,7 @@ def format_listing(listings: Sequence[Listing]) -> list[str]:
                 entry.run or "-",
             )
         )
-    return _aligned(rows)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -118,7 +111,7 @@ def format_best(result: Best) -> list[str]:
                 choice.note,
             )
         )
-    lines = _aligned(rows)
+    lines = aligned(rows)
     if result.reference:
         lines.append(f"phases of all directions referred to {result.reference}")
     elif len(result.directions) > 1:
