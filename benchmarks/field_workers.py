@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from steps.field.field_source import running_step
+from selfcal.child_runs import running_step
 
 __all__ = ["Watch", "place", "run_watched"]
 
@@ -82,7 +82,7 @@ class Watch:
     def kill_one(self, work: Path, running: Sequence[tuple[str, psutil.Process]]) -> None:
         """Kill (SIGKILL) the worker of a source that is well within its own run."""
         for name, worker in running:
-            step = running_step(work / "sources" / name)
+            step = running_step(work / "sources" / name / "run")
             if step in ("", "startup"):
                 continue
             self.killed = {"worker": worker.pid, "source": name, "step": step}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
+from libs.core.text_table import aligned
 from libs.gains.table_rows import GAIN_COLUMNS, gains_rows
 from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
@@ -84,13 +85,7 @@ def final_table(summary: Mapping[str, Any]) -> str:
     rows = [tuple(map(_ascii, row)) for row in final_rows(summary)]
     if not rows:
         return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = aligned(rows, left=(0,), ruled=True)
     return "\n".join([*lines, *_closure_lines(summary.get("closure", {}))])
 
 

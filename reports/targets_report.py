@@ -10,6 +10,7 @@ from typing import Any
 
 from libs.core.errors import InputError
 from libs.core.files import replacing
+from libs.core.text_table import aligned
 from reports.drawings import Drawing
 from reports.html_parts import (
     Markup,
@@ -130,17 +131,7 @@ def targets_table(summary: Entry) -> str:
                 f"{seconds:.0f}" if math.isfinite(seconds) else "-",
             )
         )  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text = (0, 1, 2, 7)
-    lines = [
-        "  ".join(
-            word.ljust(width) if column in text else word.rjust(width)
-            for column, (word, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join(aligned(rows, left=(0, 1, 2, 7), ruled=True))
 
 
 def _number(entry: Entry, state: str, name: str) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from libs.core.errors import ConfigError, SelfcalError
 from selfcal.yaml_files import read_value_mapping
 
-__all__ = ["Outcome", "check_where", "run_all"]
+__all__ = ["Outcome", "check_where", "run_all", "shared_threads"]
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,13 @@ def check_where(where: str) -> None:
         )
 
 
+def shared_threads(where: str) -> int:
+    """Return the threads that each piece may use; 0: all, since no other runs beside it here."""
+    if not where.startswith("local:") or _workers(where) < 2:
+        return 0
+    return max(1, (os.cpu_count() or 1) // _workers(where))
+
+
 def run_all(
     function: Callable[[Any], Any],
     items: Sequence[Any],
@@ -171,11 +178,8 @@ def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str, str]:
     except Exception as error:  # noqa: BLE001 - it is reported, and the other pieces go on
         text = " ".join(str(error).split())
         name = type(error).__name__
-        return (
-            None,
-            text if isinstance(error, SelfcalError) and text else f"{name}: {text}",
-            traceback.format_exc(),
-        )
+        own = isinstance(error, SelfcalError) and text
+        return None, text if own else f"{name}: {text}", traceback.format_exc()
 
 
 def _outcome(index: int, item: Any, found: tuple[Any, str, str], attempts: int = 1) -> Outcome:

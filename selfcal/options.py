@@ -42,9 +42,10 @@ class Option:
     ----------
     name : str
     kind : str
-        ``int``, ``float``, ``bool``, ``str``, ``choice``, ``names`` (list of str), ``rounds``
-        (list of lists of str), ``size`` (pixels, one or two), ``spwmap`` or a quantity with a
-        unit: ``time``, ``angle``, ``length``, ``flux``, ``frequency``.
+        ``int``, ``float``, ``bool``, ``str``, ``choice``, ``names`` (list of str), ``path`` (a
+        file or folder), ``paths`` (list of them), ``rounds`` (list of lists of str), ``size``
+        (pixels, one or two), ``spwmap`` or a quantity with a unit: ``time``, ``angle``,
+        ``length``, ``flux``, ``frequency``.
     default : object
         As a user would write it.
     meaning : str
@@ -52,7 +53,8 @@ class Option:
     choices : tuple of str
         Allowed values of a ``choice`` or members of ``names``.
     words : tuple of str
-        Words allowed in place of a value, such as ``auto`` or ``inf``.
+        Words allowed in place of a value, such as ``auto`` or ``inf``; of ``paths``, in place of
+        any of them.
     minimum : float, optional
         Least allowed number.
     """
@@ -65,6 +67,11 @@ class Option:
     words: tuple[str, ...] = ()
     minimum: float | None = None
 
+    @property
+    def names_files(self) -> bool:
+        """Whether the value names files or folders, which depend on the current folder."""
+        return self.kind in ("path", "paths")
+
     def parse(self, value: Any, where: str = "") -> Any:
         """Return the value checked and in the unit of its kind.
 
@@ -74,7 +81,7 @@ class Option:
             It has the wrong type or unit or is out of range; the error says what was expected.
         """
         place = f"{where}.{self.name}" if where else self.name
-        if isinstance(value, str) and value in self.words:
+        if isinstance(value, str) and value in self.words and self.kind != "paths":
             return value
         try:
             parsed = self._convert(value)
@@ -96,7 +103,8 @@ class Option:
         else:
             text = {
                 "int": "a whole number", "float": "a number", "bool": "True or False",
-                "str": "text", "names": "a list of names", "rounds": "a list of lists of steps",
+                "str": "text", "names": "a list of names", "path": "the name of a file",
+                "paths": "a list of names of files", "rounds": "a list of lists of steps",
                 "size": "a number of pixels or a pair", "spwmap": "a list of spw ids",
                 "table": "a mapping",
             }[self.kind]  # fmt: skip
@@ -201,5 +209,6 @@ def _table(option: Option, value: Any) -> dict[str, Any]:
 
 _CONVERTERS = {
     "int": _int, "float": _float, "bool": _bool, "str": _str, "choice": _choice, "names": _names,
-    "rounds": _rounds, "size": _size, "spwmap": _spwmap, "table": _table,
+    "path": _str, "paths": _names, "rounds": _rounds, "size": _size, "spwmap": _spwmap,
+    "table": _table,
 }  # fmt: skip

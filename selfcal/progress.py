@@ -43,7 +43,7 @@ class Progress:
         if self.live:
             self._draw()
         elif not self.quiet:
-            print(f"{self._label}  {text}", file=self.stream, flush=True)
+            self._line(f"{self._label}  {text}")
 
     def tick(self) -> None:
         """Refresh the elapsed time; called often while a tool runs."""
@@ -56,14 +56,18 @@ class Progress:
         self._clear()
         if not self.quiet or warning:
             elapsed = time.monotonic() - self._step_start
-            print(f"{self._label}  {text}  ({elapsed:.1f} s)", file=self.stream, flush=True)
+            self._line(f"{self._label}  {text}  ({elapsed:.1f} s)")
 
     def note(self, text: str, *, warning: bool = False) -> None:
         """A line of its own."""
         log.log(logging.WARNING if warning else logging.INFO, text)
         self._clear()
         if not self.quiet or warning:
-            print(text, file=self.stream, flush=True)
+            self._line(text)
+
+    def _line(self, text: str) -> None:
+        self.stream.write(text + "\n")
+        self.stream.flush()
 
     def _draw(self) -> None:
         if not self.live:

@@ -34,6 +34,7 @@ class ClosureCheck(Step):
     needs = ("test_image",)
     uses = ("imager", "threads")
     options = CLOSURE_OPTIONS
+    needs = ("test_image",)
 
     def run(self, context: Context) -> StepResult:
         """Compare on the baselines of the judged images; leave MODEL_DATA the final image's."""

@@ -144,6 +144,7 @@ class InitialModel(Step):
 
     needs = ("test_image",)
     uses = ("threads",)
+    needs = ("test_image",)
     options = (
         *CLOSURE_READ_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"

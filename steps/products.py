@@ -29,6 +29,7 @@ class SplitTrial(Step):
 
     needs = ("test_image",)
     uses = ("imager", "threads")
+    needs = ("test_image",)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
         Option("keep_flagged", "bool", True, "keep rows that are flagged throughout"),

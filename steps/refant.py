@@ -22,6 +22,7 @@ class SelectRefant(Step):
 
     needs = ("test_image",)
     uses = ("refant", "solver")
+    needs = ("test_image",)
     options = (
         Option("solint", "time", "inf", "interval of the test solve", words=("int", "inf")),
         Option("minblperant", "int", 3, "fewest baselines an antenna must have", minimum=2),

@@ -15,9 +15,9 @@ __all__ = ["RUN_OPTIONS", "load_run_config", "run_settings"]
 AUTO = ("auto",)
 
 RUN_OPTIONS: tuple[Option, ...] = (
-    Option("vis", "names", "demo:3c273",
+    Option("vis", "paths", "demo:3c273",
            "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
-    Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
+    Option("workdir", "path", "work_selfcal", "where everything the run makes is written"),
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
     Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
            " intent OBSERVE_TARGET; empty: one run"),
@@ -26,7 +26,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
     Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
            choices=("auto", "data", "corrected")),
-    Option("start_from", "str", "", "h5parm whose solutions the data are corrected with first; the"
+    Option("start_from", "path", "", "h5parm whose solutions the data are corrected with first; the"
            " run's are multiplied onto them"),
     Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
            " each station the nearest with good solutions"),

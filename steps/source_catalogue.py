@@ -39,9 +39,9 @@ _LARGEST_PIXELS = 4096
 _LEAST_VISIBILITY = 1e-3
 
 CATALOGUE_OPTIONS = (
-    Option("catalogue", "str", "", "list of sources (CSV, VOTable, FITS) with that of the data;"
-           " or lotss, first: ask the survey"),
-    Option("components", "str", "", "list of the catalogue's Gaussians with their Parent_Source"),
+    Option("catalogue", "path", "", "list of sources (CSV, VOTable, FITS) with that of the data;"
+           " or lotss, first: ask the survey", words=tuple(SERVICES)),
+    Option("components", "path", "", "list of the catalogue's Gaussians with their Parent_Source"),
     Option("flux_unit", "choice", "", "Jy or mJy, for lists that give none",
            choices=("", "Jy", "mJy")),
     Option("match_radius", "angle", "10arcsec", "the entry is within this of the phase centre",

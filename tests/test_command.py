@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,9 +39,85 @@ def test_help_shows_every_key_with_its_meaning(capsys: pytest.CaptureFixture[str
         assert step in text
 
 
-@pytest.mark.parametrize("name", ["init", "report", "doctor", "apply"])
+@pytest.mark.parametrize("name", auto_selfcal.COMMANDS)
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert name in said(capsys, name, "-h")
+
+
+@pytest.mark.parametrize("name", ["", *auto_selfcal.COMMANDS])
+def test_help_waits_for_no_library(name: str) -> None:
+    code = (
+        "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport auto_selfcal\n"
+        "try:\n    auto_selfcal.main()\nfinally:\n"
+        "    heavy = {'numpy', 'astropy', 'casacore', 'numba', 'h5py', 'matplotlib'}\n"
+        "    print('loaded:', sorted(heavy & set(sys.modules)))\n"
+    )
+    words = [sys.executable, "-c", code, str(ROOT), *([name] if name else []), "-h"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("loaded: []\n"), done.stdout + done.stderr
+
+
+def test_the_log_handlers_of_a_caller_stay(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root, mine = logging.getLogger(), logging.NullHandler()
+    root.addHandler(mine)
+    before, level = list(root.handlers), root.level
+    try:
+        work = str(tmp_path / "work")
+        said(capsys, "--workdir", work, "--set", "vis=none.ms", "--until", "startup", code=1)
+        assert root.handlers == before and root.level == level
+    finally:
+        root.removeHandler(mine)
+    assert "none.ms" in (tmp_path / "work" / "run.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("word", "guess"),
+    [("slutions", " (did you mean 'solutions'?)"), ("feild", " (did you mean 'field'?)"),
+     ("bogus", "")],
+)  # fmt: skip
+def test_a_word_that_is_no_command(
+    capsys: pytest.CaptureFixture[str], word: str, guess: str
+) -> None:
+    text = said(capsys, word, "list", "x.h5", code=2)
+    assert text.startswith(f"selfcal: unknown command '{word}'{guess}: known: ")
+    for name in auto_selfcal.COMMANDS:
+        assert name in text
+
+
+@pytest.mark.parametrize("word", ["my.py", "sub/config", "my.yaml"])
+def test_a_word_that_may_be_a_config(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert f"config {word} does not exist" in said(capsys, word, code=2)
+
+
+def test_how_it_ended_is_written_for_programs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    outcome = tmp_path / "outcome.json"
+    words = ["--outcome", str(outcome), "--workdir", str(tmp_path / "work")]
+    said(capsys, "--list", *words)
+    assert json.loads(outcome.read_text())["code"] == 0
+    text = said(capsys, "--set", "imager=wscleen", *words, code=2)
+    found = json.loads(outcome.read_text())
+    assert found["code"] == 2 and found["kind"] == "ConfigError"
+    assert text == f"selfcal: {found['cause']}: {found['remedy']}\n"
+    said(capsys, "--set", "vis=none.ms", "--until", "startup", *words, code=1)
+    found = json.loads(outcome.read_text())
+    assert found["code"] == 1 and found["cause"] == "none.ms does not exist"
+
+
+def test_init_says_a_command_that_works_from_another_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here and there").mkdir()
+    monkeypatch.chdir(tmp_path / "here and there")
+    text = said(capsys, "init", "vla", "-o", "my.py")
+    (words,) = re.findall(r"then python (.*)$", text.strip())
+    monkeypatch.chdir("/")
+    argv = [sys.executable, *shlex.split(words), "--list", "--workdir", str(tmp_path / "work")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "not run yet" in done.stdout, done.stderr
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

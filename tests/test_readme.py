@@ -16,7 +16,7 @@ import yaml
 from selfcal.template_files import template_names
 from steps import STEPS
 from steps.commands import solutions
-from steps.field.field_settings import FIELD_OPTIONS
+from steps.field.field_options import FIELD_OPTIONS
 from steps.run_options import RUN_OPTIONS
 from tests.conftest import ROOT
 
@@ -92,7 +92,7 @@ def test_every_template() -> None:
 
 
 def test_every_subcommand_of_solutions() -> None:
-    parser = solutions._parser(with_apply=True)
+    parser = solutions.make_parser()
     commands = next(a.choices for a in parser._actions if a.dest == "command")
     assert commands is not None
     told = {word.split()[0] for word in named(section("h5parms: `solutions`"))}

@@ -15,12 +15,10 @@ from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 
 __all__ = [
-    "CALIBRATOR_RADIUS_DEG",
     "MATCH_ARCSEC",
     "MAX_MAP_ARCSEC",
     "MIN_FLUX_JY",
     "MIN_MAP_ARCSEC",
-    "TARGET_RADIUS_DEG",
     "CatalogueComponent",
     "FieldSource",
     "is_resolved",
@@ -29,11 +27,8 @@ __all__ = [
     "with_components",
 ]
 
-# LBCS: Jackson et al. 2022, A&A 658, A2; the radii are those of the long-baseline practice,
-# where station beams and the isoplanatic patch end.
+# LBCS: Jackson et al. 2022, A&A 658, A2
 MATCH_ARCSEC = 5.0
-CALIBRATOR_RADIUS_DEG = 1.5
-TARGET_RADIUS_DEG = 1.24
 MIN_FLUX_JY = 0.010
 MIN_MAP_ARCSEC, MAX_MAP_ARCSEC = 20.0, 120.0
 

@@ -1,1 +1,1 @@
-"""The commands beside the main one."""
+"""The commands, each a module with `command(argv, ...)`; what they share is `command_line`."""

@@ -1,18 +1,18 @@
-"""What is installed, which imager a run would use, and how much disk there is."""
+"""``doctor``: what is installed, which imager a run would use, and how much disk there is."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
-from libs.imaging.wsclean import WSClean
 
-__all__ = ["examine"]
+__all__ = ["command", "examine"]
 
 NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
           "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
@@ -26,6 +26,17 @@ OPTIONAL = {
 }
 
 
+def command(argv: Sequence[str]) -> int:
+    """Print what was found; return 0 when a run could start, else 1."""
+    argparse.ArgumentParser(
+        prog="auto_selfcal.py doctor",
+        description="Tell what is installed, which imager is used, free disk.",
+    ).parse_args(argv)
+    lines, healthy = examine()
+    print("\n".join(lines))
+    return 0 if healthy else 1
+
+
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
@@ -35,6 +46,9 @@ def _version(name: str) -> str:
 
 def examine() -> tuple[list[str], bool]:
     """Return what to print, and whether a run could start."""
+    from libs.casa.session import casa_versions
+    from libs.imaging.wsclean import WSClean
+
     lines = [f"python {platform.python_version()}, {os.cpu_count()} cores"]
     missing = [name for name in NEEDED if not _version(name)]
     lines.append("packages: " + ", ".join(f"{n} {_version(n)}" for n in NEEDED if _version(n)))

@@ -18,18 +18,10 @@ from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.superstation import write_spread
 from libs.ms.subtables import Subtables
-from selfcal.options import Option
 
-__all__ = ["PREPARE_OPTIONS", "check_prepare", "give_to_members", "make_data"]
+__all__ = ["check_prepare", "give_to_members", "make_data"]
 
 _RECORD = "phased_up.json"
-
-PREPARE_OPTIONS = (
-    Option("prepare", "choice", "auto", "what makes the sources' data: native, dp3, or auto: DP3"
-           " where it is installed and takes the data", choices=("auto", "native", "dp3")),
-    Option("phase_up", "str", "", "core stations (CS*) that DP3 adds up to ST001 in the sources'"
-           " data; empty: none"),
-)  # fmt: skip
 
 
 def check_prepare(settings: Mapping[str, Any]) -> None:

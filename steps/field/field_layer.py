@@ -15,7 +15,8 @@ from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
 from libs.h5parm.nearest import best
-from selfcal.cluster import Outcome, run_all
+from selfcal.child_runs import Board, run_side_by_side
+from selfcal.cluster import Outcome
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
 from steps.field.field_list import read_sources, result_file, write_sources_csv
@@ -25,7 +26,6 @@ from steps.field.field_source import (
     calibrate_source,
     data_identity,
     failed,
-    running_step,
 )
 
 __all__ = ["LayerMerge", "LayerSources", "LayerStep", "LayerSubtract", "make_task"]
@@ -144,19 +144,20 @@ class LayerSources(LayerStep):
 
     def calibrate(self, context: Context, tasks: Sequence[SourceTask]) -> list[dict[str, Any]]:
         """Run the sources, side by side; return their results in the order of the tasks."""
-        board = _Board(context, tasks)
+        runs = {task.name: Path(task.folder) / "run" for task in tasks}
+        board = Board(context.progress, runs)
         results: dict[str, dict[str, Any]] = {}
 
         def on_done(outcome: Outcome) -> None:
             name = outcome.item.name
-            results[name] = outcome.value if outcome.ok else failed(name, outcome.error)
+            result = outcome.value if outcome.ok else failed(name, outcome.error)
+            results[name] = result
             self.record(context, list(results.values()))
-            board.done(results[name])
+            text = f"{result['longest_baseline_km']:.0f} km, {result['reason']}"
+            board.done(name, result["status"], text)
 
         with context.clock.time("solving"):
-            run_all(
-                calibrate_source, tasks, context.settings["cluster"], on_done, on_wait=board.show
-            )
+            run_side_by_side(calibrate_source, tasks, context.settings["cluster"], board, on_done)
         ordered = [results[task.name] for task in tasks]
         self.record(context, ordered)
         return ordered
@@ -194,36 +195,6 @@ class LayerSources(LayerStep):
                     name = result["name"]
                     products[f"{name}_{kind}"] = f"sources/{name}/{result[kind]}"
         return StepResult(reason=reason, products=products, metrics=metrics)
-
-
-class _Board:
-    """The progress over all sources of a layer: who is done, who is at which step."""
-
-    def __init__(self, context: Context, tasks: Sequence[SourceTask]) -> None:
-        self.progress = context.progress
-        self.left = {task.name: Path(task.folder) for task in tasks}
-        self.total = len(tasks)
-        self.shown = ""
-
-    def show(self) -> None:
-        """Show who is where, when that has changed."""
-        at = [
-            f"{name} {step}" for name, folder in self.left.items() if (step := running_step(folder))
-        ]
-        text = f"{self.total - len(self.left)} of {self.total} done; " + ", ".join(at)
-        if at and text != self.shown:
-            self.shown = text
-            self.progress.activity(text)
-        self.progress.tick()
-
-    def done(self, result: Mapping[str, Any]) -> None:
-        """Note that a source is done."""
-        self.left.pop(result["name"], None)
-        self.progress.note(
-            f"    {result['name']}: {result['status']}, {result['longest_baseline_km']:.0f} km;"
-            f" {result['reason']}",
-            warning=result["status"] == "failed",
-        )
 
 
 class LayerMerge(LayerStep):

@@ -7,79 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from libs.catalogues.source_list import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
 from libs.core.errors import ConfigError
-from selfcal.cluster import check_where
+from selfcal.cluster import check_where, shared_threads
 from selfcal.options import Option, unknown_name
+from selfcal.paths import with_absolute_paths
 from selfcal.settings import Settings, read_config
 from selfcal.template_check import check_settings
 from selfcal.template_files import TEMPLATE_DIR
 from steps import STEPS, build_steps
-from steps.field.field_data import PREPARE_OPTIONS, check_prepare
+from steps.field.field_data import check_prepare
+from steps.field.field_options import FIELD_OPTIONS
 from steps.imaging import MEASURES
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 
-__all__ = ["FIELD_OPTIONS", "FLUX", "load_field_settings", "source_settings", "threads_of"]
+__all__ = ["FLUX", "load_field_settings", "source_settings", "threads_of"]
 
-_FLUX_UNITS = ("", "Jy", "mJy")
 # steps of a single source's list that a field's source does without: the field itself looks
 # after other sources, and the calibrated data stay in the working copy
 _NOT_IN_A_FIELD = ("fov_image", "split_trial_1")
 # closure quantities: the part of other sources that averaging leaves on the baselines used, and
 # the errors allowed for it
 _CONFUSION_LEFT, _LEAST_FLOOR, _MOST_FLOOR = 0.2, 0.02, 0.5
-
-FIELD_OPTIONS: tuple[Option, ...] = (
-    Option("vis", "names", "", "measurement sets of the field, not averaged; never written"),
-    Option("workdir", "str", "work_field", "where everything the run makes is written"),
-    Option("sources", "names", "", "lists of sources (CSV, VOTable, FITS), or lotss: ask LoTSS"),
-    Option("lbcs", "str", "", "LBCS calibrators with their flags, a list; or lbcs: ask LBCS"),
-    Option("components", "str", "", "list of the sources' Gaussians with their Parent_Source"),
-    Option("flux_unit", "choice", "", "Jy or mJy, for lists that give none", choices=_FLUX_UNITS),
-    Option("layers", "names", ["100mJy", "10mJy"],
-           "least flux of each layer; LBCS calibrators are in the first"),
-    Option("radius", "angle", f"{TARGET_RADIUS_DEG}deg", "sources within this of the centre",
-           minimum=0),
-    Option("calibrator_radius", "angle", f"{CALIBRATOR_RADIUS_DEG}deg",
-           "LBCS calibrators within this of the centre", minimum=0),
-    Option("datacolumn", "str", "DATA", "column of vis to start from"),
-    Option("initial_solutions", "str", "", "h5parm to begin the global table with"),
-    Option("average_time", "time", "auto", "integration of a source's data; auto: by its map",
-           words=("auto",), minimum=0),
-    Option("average_frequency", "frequency", "auto",
-           "channel width of a source's data; auto: by its map", words=("auto",), minimum=0),
-    Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's edge",
-           minimum=0.0001),
-    *PREPARE_OPTIONS,
-    Option("uvmin", "length", "20km",
-           "shorter baselines of a source's data are flagged: they see the rest of the field",
-           minimum=0),
-    Option("map_size", "angle", "auto", "width of the maps; auto: 20 arcsec to 2 arcmin by shape",
-           words=("auto",), minimum=1),
-    Option("cell", "angle", "auto", "pixel size of the maps; auto: by the baselines",
-           words=("auto",)),
-    Option("min_good_fraction", "float", 0.5, "best solutions: least part not flagged", minimum=0),
-    Option("min_coherence", "float", 0.5, "best solutions: least coherence", minimum=0),
-    Option("max_separation", "angle", "inf", "best solutions: farthest direction used",
-           words=("inf",)),
-    Option("again", "choice", "auto", "calibrate a layer's sources again once the others of the"
-           " layer are out of the data; auto: where these count beside the noise",
-           choices=("auto", "never", "always")),
-    Option("subtract_snr", "float", 7.0, "sources of a lower image SNR are not subtracted",
-           minimum=0),
-    Option("source_config", "str", "lofar",
-           "how a source is calibrated: a ready config's name or a config file"),
-    Option("source_steps", "names", "", "steps of a source; empty: those of source_config"),
-    Option("overrides", "table", {}, "parameters of a source's steps"),
-    Option("source_settings", "table", {}, "other settings of a source's run (template, solver)"),
-    Option("global_parameters", "table", {},
-           "parameters for every step of the sources' runs that knows them"),
-    Option("cluster", "str", "inline", "inline, local:N, tcp://host:port or slurm.yaml"),
-    Option("threads", "int", "auto", "threads of each source; auto: the cores shared out",
-           words=("auto",), minimum=1),
-    Option("tool_stall", "time", "1200s", "a source's run silent and idle this long is killed"),
-    Option("quiet", "bool", False, "print warnings and the result only"),
-)  # fmt: skip
 
 FLUX = Option("layers", "flux", "10mJy", "a layer's least flux", minimum=0)
 
@@ -108,6 +56,8 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
         for name in names:
             if name not in known:
                 raise unknown_name(f"setting in {source}", str(name), known)
+    # workers run elsewhere
+    config, assignments = _absolute(config), _absolute(assignments)
     values, origin = {}, {}
     for option in FIELD_OPTIONS:
         raw, origin[option.name] = option.default, "default"
@@ -123,11 +73,22 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
             raise ConfigError(f"{name} is empty", f"name the {name} in {path.name}")
     check_where(values["cluster"])
     check_prepare(values)
-    if Path(values["source_config"]).exists():  # workers run elsewhere
+    if Path(values["source_config"]).exists():
         values["source_config"] = str(Path(values["source_config"]).absolute())
     settings = Settings(values, origin, path, {})
     source_settings(settings, "check", Path("check.ms"), 64, 1.0)
     return settings
+
+
+def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's config with the files named absolutely, also those of the sources' runs."""
+    options = {name: kind.options for name, kind in STEPS.items()}
+    found = with_absolute_paths(config, FIELD_OPTIONS, options)
+    if isinstance(found.get("source_settings"), Mapping):
+        found["source_settings"] = with_absolute_paths(
+            found["source_settings"], RUN_OPTIONS, options
+        )
+    return found
 
 
 def _nested(assignments: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,9 +119,7 @@ def threads_of(settings: Settings) -> int:
     """Return the threads each source's tools may use."""
     if settings["threads"] != "auto":
         return int(settings["threads"])
-    kind, _, count = settings["cluster"].partition(":")
-    cores = os.cpu_count() or 1
-    return max(1, cores // int(count)) if kind == "local" else cores
+    return shared_threads(settings["cluster"]) or os.cpu_count() or 1
 
 
 def source_settings(
@@ -240,7 +199,9 @@ def source_settings(
         config[key] = {
             s: v for s, v in config.get(key, {}).items() if s in wanted or s not in STEPS
         }
-    return config
+    return with_absolute_paths(
+        config, RUN_OPTIONS, {step: kind.options for step, kind in STEPS.items()}
+    )
 
 
 def _check(config: Mapping[str, Any], path: Path) -> None:

@@ -10,18 +10,17 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from libs.core.errors import InputError, ToolError
+from libs.core.errors import InputError
 from libs.core.files import replacing, write_atomically
 from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size, smearing_limits
-from libs.core.process import run_tool, tail
 from libs.directions.phase_shift import ShiftOptions
 from libs.directions.subtract import SkyModel, add_source, image_model
 from libs.h5parm.direction_gains import DirectionGains
@@ -29,16 +28,15 @@ from libs.h5parm.start import StartLimits, find_start
 from libs.imaging.interface import write_masked_model
 from libs.imaging.masks import MaskOptions, make_mask
 from libs.ms.summary import MsSummary, summarise
+from selfcal.child_runs import ChildRun, run_child, wait_until_free
 from selfcal.code_version import code_version
 from selfcal.settings import Settings
-from selfcal.state import State, hold_workdir
+from selfcal.state import State
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
 
-__all__ = ["SourceTask", "calibrate_source", "data_identity", "running_step", "source_averaging"]
+__all__ = ["SourceTask", "calibrate_source", "data_identity", "failed", "source_averaging"]
 
-_COMMAND = Path(__file__).resolve().parents[2] / "auto_selfcal.py"
-_LOCK_WAIT_S = 60.0
 # However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
 _LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 195.3125e3
 _MASK_SIGMA = 6.0
@@ -118,8 +116,14 @@ def data_identity(vis: list[Path], table: Path | None) -> str:
     return digest.hexdigest()
 
 
-def calibrate_source(task: SourceTask) -> dict[str, Any]:
+def calibrate_source(task: SourceTask, on_wait: Callable[[], None] | None = None) -> dict[str, Any]:
     """Make a source's small data, run loop 2 on it, collect its solutions, map and model.
+
+    Parameters
+    ----------
+    task : SourceTask
+    on_wait : callable, optional
+        Called often while its run goes on, for a progress display.
 
     Returns
     -------
@@ -140,40 +144,18 @@ def calibrate_source(task: SourceTask) -> dict[str, Any]:
             return found
         done.unlink()
     start = time.monotonic()
-    _wait_until_free(folder / "run")
+    wait_until_free(folder / "run")
     data, notes = _small_data(task)
-    _run(task, data)
+    _run(task, data, on_wait)
     result = _collect(task, notes)
     result |= {"fingerprint": task.fingerprint, "seconds": round(time.monotonic() - start, 1)}
     write_atomically(done, json.dumps(result, indent=1))
     return result
 
 
-def running_step(folder: Path) -> str:
-    """Return what a source's run is at; empty when it does not run."""
-    mark = folder / "run" / ".running"
-    try:
-        return mark.read_text().strip()
-    except FileNotFoundError:
-        return ""
-
-
 def _complete(folder: Path, found: dict[str, Any]) -> bool:
     files = [found["h5parm"], found["image"], *found["models"]]
     return all((folder / name).exists() for name in files if name)
-
-
-def _wait_until_free(run: Path) -> None:
-    """Wait for a run whose worker died a moment ago to be gone with it."""
-    end = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            with hold_workdir(run):
-                return
-        except InputError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)
 
 
 # -- the small data -------------------------------------------------------------------------------
@@ -275,7 +257,7 @@ def _write_best(task: SourceTask) -> list[str]:
 # -- loop 2 ---------------------------------------------------------------------------------------
 
 
-def _run(task: SourceTask, data: list[Path]) -> None:
+def _run(task: SourceTask, data: list[Path], on_wait: Callable[[], None] | None = None) -> None:
     """Run the ordinary pipeline on the small data, in a process and a work directory of its own.
 
     Raises
@@ -290,22 +272,11 @@ def _run(task: SourceTask, data: list[Path]) -> None:
         task.settings, str(folder / "run"), data, *_grid(task, data), task.confusion, *start,
         _write_entry(task),
     )  # fmt: skip
-    path = folder / "source.yaml"
-    write_atomically(path, yaml.safe_dump(_plain(config), sort_keys=False))
-    log = folder / "run.out"
-    log.unlink(missing_ok=True)
-    threads = str(threads_of(task.settings))
-    try:
-        run_tool(
-            [sys.executable, _COMMAND, path], log, cwd=folder,
-            env={"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
-            stall_s=task.settings["tool_stall"],
-        )  # fmt: skip
-    except ToolError as error:
-        said = [line for line in tail(log, 40).splitlines() if line.startswith("selfcal: ")]
-        if not said:
-            raise
-        raise ToolError(said[-1].removeprefix("selfcal: "), f"see {log}") from error
+    child = ChildRun(
+        folder / "run", folder / "source.yaml", config, folder, task.settings["tool_stall"],
+        threads=threads_of(task.settings),
+    )  # fmt: skip
+    run_child(child, on_wait)
 
 
 def _write_entry(task: SourceTask) -> str:
@@ -318,11 +289,6 @@ def _write_entry(task: SourceTask) -> str:
     if not path.exists() or path.read_text() != task.entry:
         write_atomically(path, task.entry)
     return str(path)
-
-
-def _plain(config: dict[str, Any]) -> Any:
-    """Tuples as lists, for YAML."""
-    return json.loads(json.dumps(config))
 
 
 def _grid(task: SourceTask, data: list[Path]) -> tuple[int, float]:

@@ -106,6 +106,7 @@ class GainRound(Step):
     uses = ("imager", "solver", "template", "rounds", "threads")
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
+    needs = ("test_image",)
     amplitude = False
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auto_selfcal import command_report
+import auto_selfcal
 from libs.core.errors import InputError
 from reports.field_report import field_map, write_field_report
 
@@ -69,7 +69,7 @@ def test_the_report_command_knows_a_field(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workdir / "sources.json").write_text("[]")
-    assert command_report([str(workdir)]) == 0
+    assert auto_selfcal.main(["report", str(workdir)]) == 0
     assert "reason of broken" in (workdir / "report.html").read_text()
     assert capsys.readouterr().out.strip() == str(workdir / "report.html")
 

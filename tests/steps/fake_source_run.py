@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -62,7 +63,7 @@ class FakeRun:
         self.blind: dict[str, int] = {}
         self.calls: list[str] = []
 
-    def __call__(self, task: SourceTask, data: list[Path]) -> None:
+    def __call__(self, task: SourceTask, data: list[Path], on_wait: Any = None) -> None:
         self.calls.append(task.name)
         if task.name in self.fails:
             raise ToolError("the source is cursed", "choose another")

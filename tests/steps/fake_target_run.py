@@ -8,10 +8,13 @@ import yaml
 
 config = yaml.safe_load(Path(sys.argv[1]).read_text())
 workdir = Path(config["workdir"])
-(workdir / "asked.json").write_text(json.dumps(sys.argv[2:]))
+outcome = Path(sys.argv[2].removeprefix("--outcome="))
+(workdir / "asked.json").write_text(json.dumps(sys.argv[3:]))
 how = config.get("refant", "")
 if config["field"] in how.split("+"):
-    print("selfcal: step p0 failed: the imager died: look at its log")
+    print("selfcal: this is for people, not for programs")
+    cause, remedy = "step p0 failed: the imager died", "look at its log"
+    outcome.write_text(json.dumps({"code": 1, "cause": cause, "remedy": remedy}))
     sys.exit(1)
 if how == "crash":
     raise RuntimeError("something nobody thought of")

@@ -29,12 +29,12 @@ def workers(folder: Path, name: str) -> list[int]:
     return [int(line) for line in path.read_text().split()]
 
 
-def calibrate(task: SourceTask) -> dict[str, Any]:
+def calibrate(task: SourceTask, on_wait: Any = None) -> dict[str, Any]:
     """As `steps.field.field_source.calibrate_source`, with a fake run amid which a worker dies."""
     folder = Path(task.folder).parents[2]
     solve = FakeRun(pickle.loads((folder / "made.pickle").read_bytes()))
 
-    def run(task: SourceTask, data: list[Path]) -> None:
+    def run(task: SourceTask, data: list[Path], on_wait: Any = None) -> None:
         with (Path(task.folder) / "workers").open("a") as stream:
             stream.write(f"{os.getpid()}\n")
         deadly = folder / "deadly"

@@ -26,7 +26,7 @@ from libs.ms.summary import summarise
 from libs.ms.tables import open_table
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
-from steps.commands.apply_original import apply_to_original
+from steps.applying import apply_to_original
 from steps.startup import Startup
 from tests.libs.h5parm.test_start import corrupt
 from tests.libs.small_ms import make_ms, tree_hash

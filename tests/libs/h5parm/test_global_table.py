@@ -21,7 +21,7 @@ from libs.h5parm.global_table import combine_files, list_entries, merge_into, wr
 from libs.h5parm.nearest import best
 from libs.h5parm.provenance import Entry, read_entries
 from libs.h5parm.reader import read_h5parm
-from steps.commands.solutions import format_merge
+from steps.commands.solution_actions import format_merge
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 HERE = np.deg2rad([217.0, 35.0])

@@ -11,10 +11,12 @@ import yaml
 
 import auto_selfcal
 from libs.core.errors import ConfigError
-from reports.targets_report import finish_targets
-from steps.commands import targets
-from steps.commands.targets import TargetsFailed, plan_targets, run_targets
+from selfcal import child_runs
+from steps.commands.command_line import RunArguments
+from steps.commands.run import make_parser
+from steps.commands.targets import TargetsFailed, calibrate_targets
 from steps.run_options import run_settings
+from steps.targets.run import plan_targets
 from tests.libs.small_ms import make_ms
 
 STEP_NAMES = ["startup", "test_image", "p0"]
@@ -23,7 +25,7 @@ FAKE = Path(__file__).resolve().parents[1] / "fake_target_run.py"
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(targets, "_COMMAND", FAKE)
+    monkeypatch.setattr(child_runs, "COMMAND", FAKE)
     monkeypatch.chdir(tmp_path)
     make_ms(tmp_path / "a.ms", fields=("A 1", "B", "C"), scans=3)
     return {"vis": "a.ms", "workdir": "work", "targets": "all", "steps": STEP_NAMES,
@@ -31,15 +33,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def tasks_of(config: dict[str, Any], *words: str) -> tuple[list[Any], Any]:
-    arguments = auto_selfcal._run_parser().parse_args(words)
-    settings = run_settings(config, None, {})
-    return plan_targets(arguments, config, settings), settings
+    arguments = RunArguments.read(make_parser().parse_args(words))
+    settings = run_settings(config)
+    return plan_targets(arguments.words, config, settings), settings
 
 
 def run(config: dict[str, Any], *words: str) -> dict[str, Any]:
     tasks, settings = tasks_of(config, *words)
     settings.workdir.mkdir(exist_ok=True)
-    run_targets(tasks, settings, finish_targets)
+    calibrate_targets(tasks, settings, auto_selfcal.REPORTS)
     return dict(json.loads((settings.workdir / "summary.json").read_text()))
 
 
@@ -70,6 +72,23 @@ def test_what_the_command_line_says_goes_to_every_run(
         written = yaml.safe_load((folder / "config.yaml").read_text())
         assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": "3"}}
         assert written["global_parameters"] == {"niter": "9"} and written["cell"] == "2arcsec"
+
+
+def test_files_that_options_of_steps_name_are_found_from_every_folder(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["steps"] = [*STEP_NAMES[:2], "closure_stats", "p0"]
+    config["overrides"] = {"closure_stats": {"catalogue": "list.csv"}}
+    words = ["--set", "closure_stats.components=parts.csv", "--set", "start_from=sub/start.h5"]
+    assert command(config, *words) == 0
+    written = yaml.safe_load((tmp_path / "work/targets/A_1/config.yaml").read_text())
+    assert written["overrides"]["closure_stats"] == {
+        "catalogue": str(tmp_path / "list.csv"), "components": str(tmp_path / "parts.csv")
+    }  # fmt: skip
+    assert written["start_from"] == str(tmp_path / "sub/start.h5")
+    assert command(config, "--set", "closure_stats.catalogue=lotss") == 0
+    written = yaml.safe_load((tmp_path / "work/targets/A_1/config.yaml").read_text())
+    assert written["overrides"]["closure_stats"]["catalogue"] == "lotss", "a survey, no file"
 
 
 def test_a_target_that_fails_is_named_and_the_others_go_on(

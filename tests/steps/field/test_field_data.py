@@ -21,7 +21,8 @@ from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation, simulate
-from steps.commands.field import command_field
+from selfcal import child_runs
+from steps.commands.field import command as command_field
 from steps.field import field_source
 from steps.field.field_data import check_prepare, give_to_members, make_data
 from steps.field.field_list import source_row
@@ -140,7 +141,7 @@ def test_a_field_with_its_core_added_up(
     made = simulate(tmp_path / "field.ms", observe(4, 8), FIELD_SKY, perfect=False)
     core = ("S000", "S001")
 
-    def solves(task: Any, data: list[Path]) -> None:
+    def solves(task: Any, data: list[Path], on_wait: Any = None) -> None:
         with open_table(f"{data[0]}::ANTENNA") as antennas:
             assert list(antennas.getcol("NAME"))[-1] == "ST001"
         run = FakeRun(made)
@@ -181,10 +182,10 @@ def test_a_shape_in_the_list_goes_to_the_sources_own_run(
     asked: list[dict[str, Any]] = []
 
     def stop(argv: Any, *rest: Any, **more: Any) -> None:
-        asked.append(yaml.safe_load(Path(argv[-1]).read_text()))
+        asked.append(yaml.safe_load(Path(argv[2]).read_text()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(field_source, "run_tool", stop)
+    monkeypatch.setattr(child_runs, "run_tool", stop)
     with pytest.raises(KeyboardInterrupt):
         command_field([str(path)])
     catalogue = Path(asked[0]["overrides"]["closure_stats"]["catalogue"])

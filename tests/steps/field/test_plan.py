@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -26,7 +27,7 @@ from libs.simulation.observation import Simulation, Source, StationErrors, TecSc
 from libs.simulation.scenarios import make_scenario, scenario
 from selfcal.pipeline import StepFailed
 from selfcal.settings import parse_assignments
-from steps.commands.field import command_field
+from steps.commands.field import command as command_field
 from steps.field import field_again, field_layer, field_source
 from steps.field.field_again import worth_another_look
 from steps.field.field_list import read_sources
@@ -129,7 +130,7 @@ def test_a_run_killed_within_a_layer_goes_on(
 ) -> None:
     config = str(write_config(made, tmp_path))
 
-    def killed(task: object, data: object) -> None:
+    def killed(task: object, data: object, on_wait: object = None) -> None:
         if getattr(task, "name", "") == "cal2":
             raise KeyboardInterrupt
         fake(task, data)  # type: ignore[arg-type]
@@ -220,7 +221,7 @@ class Improving(FakeRun):
         self.seen: dict[str, float] = {}
         self.snr = 60.0
 
-    def __call__(self, task: SourceTask, data: list[Path]) -> None:
+    def __call__(self, task: SourceTask, data: list[Path], on_wait: Any = None) -> None:
         super().__call__(task, data)
         folder = Path(task.folder)
         source = next(s for s in self.made.sky if s.name == task.name)
@@ -359,10 +360,32 @@ def test_list_and_dry_run_change_nothing(
 ) -> None:
     config = str(write_config(made, tmp_path))
     assert command_field([config, "--dry-run"]) == 0
-    assert "layer_1        run" in capsys.readouterr().out
+    assert "layer_1           run" in capsys.readouterr().out
     assert command_field([config, "--list"]) == 0
-    assert "merge_2        not run yet" in capsys.readouterr().out
+    assert "merge_2           not run yet" in capsys.readouterr().out
     assert not (tmp_path / "work").exists()
+
+
+def test_files_of_the_sources_steps_are_found_from_every_folder(
+    made: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write_config(
+        made, tmp_path, sources=["sources.csv", "lotss"], initial_solutions="first.h5",
+        overrides={"closure_stats": {"components": "parts.csv"}},
+        source_settings={"start_from": "start.h5"},
+    )  # fmt: skip
+    words = {"startup.phase_centre": "sub/no.file", "closure_stats.catalogue": "list.csv"}
+    settings = load_field_settings(config, words)
+    assert settings["sources"] == (str(tmp_path / "sources.csv"), "lotss")
+    assert settings["initial_solutions"] == str(tmp_path / "first.h5")
+    assert settings["source_settings"] == {"start_from": str(tmp_path / "start.h5")}
+    monkeypatch.chdir("/")
+    asked = source_settings(settings, "run", Path("a.ms"), 64, 1.0)
+    assert asked["overrides"]["closure_stats"] == {
+        "components": str(tmp_path / "parts.csv"), "catalogue": str(tmp_path / "list.csv")
+    }  # fmt: skip
+    assert asked["overrides"]["startup"]["phase_centre"] == "sub/no.file", "no file"
 
 
 def test_missing_data_are_said(made: Simulation, tmp_path: Path) -> None:
@@ -457,8 +480,8 @@ _QUICK = {
     "subtract_snr": 1.0,
 }  # fmt: skip
 _MAIN = (
-    "import sys\nfrom steps.commands.field import command_field\n"
-    "if __name__ == '__main__':\n    sys.exit(command_field(sys.argv[1:]))\n"
+    "import sys\nfrom steps.commands.field import command\n"
+    "if __name__ == '__main__':\n    sys.exit(command(sys.argv[1:]))\n"
 )
 
 

@@ -21,7 +21,7 @@ from libs.ms.columns import ensure_data_column
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
-from steps.commands.apply_original import VERSION, apply_solutions, apply_to_original
+from steps.applying import VERSION, apply_solutions, apply_to_original
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
 PHASE_RAD = np.linspace(0, 2, 5)
@@ -308,7 +308,7 @@ def test_a_column_that_a_kill_left_half_filled_is_filled(tmp_path: Path) -> None
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from libs.ms import columns\n"
-        "from steps.commands.apply_original import apply_to_original\n"
+        "from steps.applying import apply_to_original\n"
         "def killed(opened, rows, values):\n"
         "    for name, cells in values.items():\n"
         "        opened.putcol(name, 0 * cells, int(rows[0]), len(rows))\n"

@@ -10,9 +10,8 @@ import pytest
 
 from libs.core.errors import ConfigError, InputError
 from libs.ms import flag_versions, tables
-from steps.commands.apply_original import VERSION
-from steps.commands.apply_targets import apply_targets, has_targets
-from tests.steps.commands.test_apply_original import column, contents, corrupted, flags_of, make_run
+from steps.applying import VERSION, apply_targets, has_targets
+from tests.steps.test_applying import column, contents, corrupted, flags_of, make_run
 
 FIELDS = ("cal", "one", "two")
 

@@ -1,12 +1,16 @@
-"""Applying a run's solutions to the original data: only on request, the flags saved first."""
+"""Applying solutions to the original data: only on request, the flags saved first.
+
+Those of a run go to its field; of a run of several targets each to its own rows; those of an
+h5parm to any data.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +25,7 @@ from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
-from libs.inputs.working_copy import resolve_inputs
+from libs.inputs.input_data import resolve_inputs
 from libs.ms import flag_versions
 from libs.ms.columns import ensure_data_column
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
@@ -32,15 +36,15 @@ from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
-__all__ = [
-    "Application",
-    "apply_planned",
-    "apply_solutions",
-    "apply_to_original",
-    "plan_application",
-]
+__all__ = ["apply_run", "apply_solutions", "apply_targets", "apply_to_original", "has_targets"]
 
 VERSION = "before_selfcal_apply"
+
+
+def apply_run(workdir: Path, to: str | None, field: str = "") -> Iterator[str]:
+    """Apply what a run found, of one target or of several; yield what was done."""
+    apply = apply_targets if has_targets(workdir) else apply_to_original
+    return apply(workdir, to, field)
 
 
 def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterator[str]:
@@ -68,8 +72,8 @@ def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterato
     if not (workdir / "summary.json").exists():
         raise ConfigError(f"{workdir} holds no finished run", "run the pipeline first")
     with hold_workdir(workdir):
-        for work in plan_application(workdir, to, field):
-            yield apply_planned(work)
+        for work in _plan_application(workdir, to, field):
+            yield _apply_planned(work)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Application:
     tables: list[AppliedTable]
 
 
-def plan_application(workdir: Path, to: str | None, field: str = "") -> list[Application]:
+def _plan_application(workdir: Path, to: str | None, field: str = "") -> list[Application]:
     """Return what `apply_to_original` would do, all data sets looked at and none written."""
     summary = json.loads((workdir / "summary.json").read_text())
     _refuse_started(workdir)
@@ -190,7 +194,7 @@ def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsSummary) -> tu
     return tuple(found)
 
 
-def apply_planned(work: Application) -> str:
+def _apply_planned(work: Application) -> str:
     """Apply, safe against being killed; return a line that says what was done."""
     with guarded(work.ms):
         return _apply_within(work)
@@ -228,6 +232,93 @@ def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
         fsync_tree(mark)
         ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
         mark.unlink()
+
+
+# -- a run of several targets ----------------------------------------------------------------------
+
+
+def has_targets(workdir: Path) -> bool:
+    """Whether a work directory holds a run of several targets."""
+    path = workdir / "summary.json"
+    return path.exists() and "targets" in json.loads(path.read_text())
+
+
+def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[str]:
+    """Apply the tables of every target to the rows of its field and windows; yield what was done.
+
+    Targets that failed or were not improved are left out, and told. Every data set is looked
+    at before the first is written.
+
+    Parameters
+    ----------
+    workdir : Path
+        Of the whole run.
+    to : str or None
+        The only measurement set to write; None: all inputs.
+    field : str
+        Must be empty: each target has its own.
+
+    Raises
+    ------
+    ConfigError
+        A field is given, no target has solutions, or as `apply_to_original`.
+    """
+    if field:
+        raise ConfigError(
+            "each target is applied to its own field",
+            f"for another give the work directory of one: {workdir / 'targets'}/NAME",
+        )
+    with ExitStack() as held:
+        held.enter_context(hold_workdir(workdir))
+        targets = json.loads((workdir / "summary.json").read_text())["targets"]
+        planned: list[Application] = []
+        for label, entry in targets.items():
+            folder = workdir / entry["workdir"]
+            why = _why_not(entry, folder) or _not_of(folder, to, targets, workdir)
+            if why:
+                yield f"{label}: {why}"
+                continue
+            held.enter_context(hold_workdir(folder))
+            planned += _plan_application(folder, to)
+        if not planned:
+            raise ConfigError("no target has solutions to apply", "there is nothing to apply")
+        for work in planned:
+            yield f"{work.workdir.name}: {_apply_planned(work)}"
+
+
+def _why_not(entry: Mapping[str, Any], folder: Path) -> str:
+    """Why a target has nothing to apply; empty when it has."""
+    path = folder / "summary.json"
+    if entry["status"] == "failed" or not path.exists():
+        return "failed, nothing is applied"
+    # its own, which is newer where the target was run by itself since
+    found = json.loads(path.read_text())
+    return "" if found["tables"] else f"{found['status']}, there is nothing to apply"
+
+
+def _not_of(folder: Path, to: str | None, targets: Mapping[str, Any], workdir: Path) -> str:
+    """Why a target has nothing for the measurement set asked for, one of the others' inputs."""
+    if to is None:
+        return ""
+    wanted = Path(to).resolve()
+    if wanted in _inputs(folder):
+        return ""
+    others = [workdir / entry["workdir"] for entry in targets.values()]
+    if any(wanted in _inputs(other) for other in others):
+        return f"has no data in {to}"
+    return ""
+
+
+def _inputs(folder: Path) -> set[Path]:
+    """Paths of the data a run was of; none where it never began."""
+    path = folder / "resolved.yaml"
+    if not path.exists():
+        return set()
+    resolved = yaml.safe_load(path.read_text())
+    return {source.path for source in resolve_inputs(resolved["vis"]["value"])}
+
+
+# -- an h5parm -------------------------------------------------------------------------------------
 
 
 def apply_solutions(ms: Path, gains: GainSolutions, field: str = "all") -> str:

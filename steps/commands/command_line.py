@@ -1,0 +1,261 @@
+"""What the commands that run steps share: arguments, plans and lists, the log, how a run ends."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from libs.core.errors import SelfcalError
+from selfcal.options import Option
+
+if TYPE_CHECKING:
+    from selfcal.context import Context
+    from selfcal.pipeline import Pipeline
+    from selfcal.progress import Progress
+    from selfcal.settings import Settings
+    from selfcal.step import Step, StepResult
+
+__all__ = [
+    "Drawing",
+    "Reports",
+    "RunArguments",
+    "add_run_arguments",
+    "log_to",
+    "make_pipeline",
+    "option_list",
+    "outcome_to",
+    "show_plan",
+]
+
+Row = Mapping[str, Any]
+
+
+class Drawing(Protocol):
+    """Draws a run's figures beside it and writes its report; `reports.drawer.Drawer`."""
+
+    workdir: Path
+
+    def prepare(self) -> None:
+        """Begin what every figure needs."""
+
+    def round_done(self, step: str) -> None:
+        """Draw the figures of a round."""
+
+    def rounds_over(self) -> None:
+        """Draw what needs all rounds."""
+
+    def write_report(self, on_wait: Callable[[str], None]) -> Any:
+        """Write report.html."""
+
+    def close(self) -> None:
+        """Give up what is not drawn yet."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The reports that commands write; steps know none of them.
+
+    Attributes
+    ----------
+    drawer : callable
+        ``(workdir) -> Drawing``.
+    summary : callable
+        ``(workdir, versions, status) -> dict``: writes summary.json of a run.
+    table : callable
+        ``(summary) -> str``: the table printed at its end.
+    targets : callable
+        ``(workdir, results) -> str``: writes summary and report of several targets; their table.
+    field : callable
+        ``(workdir) -> Path``: writes the report of a field.
+    any_run : callable
+        ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
+    """
+
+    drawer: Callable[[Path], Drawing]
+    summary: Callable[[Path, Mapping[str, str], str], dict[str, Any]]
+    table: Callable[[Row], str]
+    targets: Callable[[Path, Sequence[Row]], str]
+    field: Callable[[Path], Path]
+    any_run: Callable[[Path], Path]
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def option_list(options: Sequence[Option]) -> str:
+    """Return a line for each config key, for the help."""
+    return "\n".join(
+        f"  {option.name:<18} {option.meaning}"
+        f" (default {option.default if option.default not in ('', {}) else '-'})"
+        for option in options
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that runs steps."""
+    add = parser.add_argument
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="change a setting (imager=tclean) or a step's parameter (p1.solint=30s)")  # fmt: skip
+    add("--workdir", help="work directory")
+    add("--cluster", metavar="WHERE", help="where targets, or the sources of a field, run side by"
+        " side: inline, local:N, tcp://host:port or slurm.yaml")  # fmt: skip
+    add("--quiet", action="store_true", help="print warnings and the result only")
+    add("--list", action="store_true", help="list the steps and their state, run nothing")
+    add("--dry-run", action="store_true", help="say what would run and why, run nothing")
+    add("--from", dest="start", default="", metavar="STEP", help="run this step and all after it")
+    add("--until", default="", metavar="STEP", help="stop after this step")
+    add("--only", default="", metavar="STEP", help="run this step alone")
+    add("--restart", action="store_true", help="run every step anew; finished targets' and"
+        " sources' own runs decide for themselves")  # fmt: skip
+    add("--outcome", metavar="FILE", type=Path, help="also write how it ended to a file, as JSON:"
+        " code, cause and remedy")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """What the shared arguments ask for.
+
+    Attributes
+    ----------
+    assignments : mapping
+        Settings given on the command line; names with a dot are parameters of steps.
+    steps : mapping
+        Keyword arguments of `selfcal.pipeline.Pipeline.plan` and ``run``: ``start``, ``until``,
+        ``only``, ``restart``.
+    listed, planned : bool
+        Only list the steps; only tell what would run.
+    outcome : Path or None
+        File for how the run ended.
+    """
+
+    assignments: Mapping[str, Any]
+    steps: Mapping[str, Any]
+    listed: bool
+    planned: bool
+    outcome: Path | None
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace) -> RunArguments:
+        """Return them from what was parsed.
+
+        Raises
+        ------
+        ConfigError
+            What ``--set`` gives is no ``KEY=VALUE``.
+        """
+        from selfcal.settings import parse_assignments
+
+        assignments = parse_assignments(arguments.assignments)
+        for name in ("workdir", "cluster", "quiet"):
+            if getattr(arguments, name):
+                assignments[name] = getattr(arguments, name)
+        steps = {name: getattr(arguments, name) for name in ("start", "until", "only", "restart")}
+        return cls(assignments, steps, arguments.list, arguments.dry_run, arguments.outcome)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that ask a child for the same steps: ``--from=p1``."""
+        names = {"start": "from", "until": "until", "only": "only"}
+        found = [f"--{word}={self.steps[key]}" for key, word in names.items() if self.steps[key]]
+        return (*found, *(["--restart"] if self.steps["restart"] else []))
+
+
+@contextmanager
+def outcome_to(path: Path | None) -> Iterator[None]:
+    """Write how the block ended to a file, where one is given; failures are raised on."""
+    from selfcal.child_runs import write_outcome
+
+    try:
+        yield
+    except SelfcalError as error:
+        if path:
+            write_outcome(path, error)
+        raise
+    if path:
+        write_outcome(path)
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Log everything within the block to a file, warnings of libraries included.
+
+    The handlers of a program that calls this one stay as they are.
+    """
+    root = logging.getLogger()
+    level = root.level
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def make_pipeline(
+    settings: Settings,
+    steps: Sequence[Step],
+    progress: Progress,
+    *,
+    tools: Any = None,
+    setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
+    after: Callable[[Step, StepResult], None] = lambda step, result: None,
+) -> Pipeline:
+    """Return the pipeline of a command, which keeps resolved.yaml up to date.
+
+    Parameters
+    ----------
+    settings : Settings
+    steps : sequence of Step
+    progress : Progress
+    tools : object, optional
+        For the steps' context.
+    setup : callable, optional
+        As in `selfcal.pipeline.Pipeline`.
+    after : callable, optional
+        ``(step, result)``: called when a step's row is written.
+
+    """
+    import yaml
+
+    from libs.core.files import write_atomically
+    from selfcal.context import Context
+    from selfcal.pipeline import Pipeline, settings_record
+    from selfcal.state import State
+    from steps.tools import TOOL_MODULES
+
+    workdir = settings.workdir
+    state = State(workdir)
+
+    def finished(context: Context, step: Step, result: StepResult) -> None:
+        resolved = settings_record(context, steps, state)
+        write_atomically(workdir / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+        after(step, result)
+
+    context = Context(settings, workdir, tools, progress)
+    return Pipeline(steps, context, state, setup=setup, after=finished, tool_modules=TOOL_MODULES)
+
+
+def show_plan(pipeline: Pipeline, arguments: RunArguments) -> None:
+    """Print the steps of a pipeline and how they ended, or what would be done with each."""
+    if arguments.listed:
+        for step in pipeline.steps:
+            record = pipeline.state.get(step.name)
+            status = f"{record.result.status}: {record.result.reason}" if record else "not run yet"
+            print(f"{step.name:<17} {status}")
+        return
+    for item in pipeline.plan(**arguments.steps):
+        print(f"{item.name:<17} {item.action:<6} {item.why}")

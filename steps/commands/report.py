@@ -1,0 +1,21 @@
+"""``report WORKDIR``: draw the figures and write report.html anew."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from steps.commands.command_line import Reports
+
+__all__ = ["command"]
+
+
+def command(argv: Sequence[str], reports: Reports) -> int:
+    """Write the report of whatever was run in a work directory and print its name."""
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py report", description="Draw the figures and write report.html anew."
+    )
+    parser.add_argument("workdir")
+    print(reports.any_run(Path(parser.parse_args(argv).workdir)))
+    return 0
