@@ -22,7 +22,7 @@ from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
 from libs.ms.layout import Layout, create_like, read_layout, read_rows
-from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
+from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table, stretches
 
 __all__ = ["SkyModel", "add_source", "components_model", "image_model", "subtract_sources"]
 
@@ -239,13 +239,15 @@ def _factors(
 def _row_chunks(
     source: Any, layout: Layout, chunk_bytes: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    ddids = np.asarray(source.getcol("DATA_DESC_ID"))
-    for ddid in np.unique(ddids):
-        number = np.flatnonzero(ddids == ddid)
-        channels = len(layout.frequency_hz[layout.spw_of[ddid]])
-        step = max(1, chunk_bytes // (channels * len(layout.corr_types[ddid]) * 32))
-        for low in range(0, len(number), step):
-            yield int(ddid), number[low : low + step]
+    """Yield data description and row numbers of pieces, stretch by stretch of the table."""
+    for start, count in stretches(source.nrows()):
+        ddids = np.asarray(source.getcol("DATA_DESC_ID", start, count))
+        for ddid in np.unique(ddids).tolist():
+            number = start + np.flatnonzero(ddids == ddid)
+            channels = len(layout.frequency_hz[layout.spw_of[ddid]])
+            step = max(1, chunk_bytes // (channels * len(layout.corr_types[ddid]) * 32))
+            for low in range(0, len(number), step):
+                yield ddid, number[low : low + step]
 
 
 def _left(

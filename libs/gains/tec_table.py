@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from libs.gains.frequency_blocks import block_centres, channels_for_blocks
 from libs.h5parm.regrid import wrap_rad
 from libs.h5parm.solset import Solset, tec_phase_rad
-from libs.ms.tables import open_table
+from libs.ms.tables import distinct, open_table
 
 __all__ = [
     "TecBlocks",
@@ -76,7 +76,7 @@ class TecSolutions:
 def used_channels(ms: Path) -> dict[int, NDArray[np.float64]]:
     """Return the channels, Hz, of each spectral window with rows, in the order of their ids."""
     with open_table(ms) as opened:
-        used = np.unique(opened.getcol("DATA_DESC_ID"))
+        used = distinct(opened, "DATA_DESC_ID")
     with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
         spws = np.unique(descriptions.getcol("SPECTRAL_WINDOW_ID")[used])
     with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:

@@ -6,7 +6,7 @@ number of integrations and not with that of baselines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from libs.core.errors import InputError
 from libs.core.files import replacing
 from libs.ms.tables import open_table, stretches
 
-__all__ = ["TimeSurvey", "read_survey", "rows_by_slot", "survey_times", "write_survey"]
+__all__ = [
+    "TimeSurvey",
+    "first_of_stamps",
+    "read_survey",
+    "rows_by_slot",
+    "survey_times",
+    "write_survey",
+]
 
 _NAMES = ("TIME", "SCAN_NUMBER", "DATA_DESC_ID", "FIELD_ID", "INTERVAL")
 
@@ -104,6 +111,32 @@ def survey_times(ms: Path) -> TimeSurvey:
     )  # fmt: skip
 
 
+def first_of_stamps(opened: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the distinct TIME of all rows and other columns of the first row of each.
+
+    Parameters
+    ----------
+    opened : casacore table
+        The main table of a measurement set.
+    names : sequence of str
+        Columns of single values.
+
+    Returns
+    -------
+    dict of str to (ntime,) arrays
+        TIME, increasing, and the columns asked for.
+    """
+    found: dict[str, list[NDArray[Any]]] = {name: [] for name in ("TIME", *names)}
+    for low, count in stretches(opened.nrows()):
+        time, first = np.unique(opened.getcol("TIME", low, count), return_index=True)
+        found["TIME"].append(time)
+        for name in names:
+            found[name].append(np.asarray(opened.getcol(name, low, count))[first])
+    columns = {name: np.concatenate(parts or [np.zeros(0)]) for name, parts in found.items()}
+    _, first = np.unique(columns["TIME"], return_index=True)
+    return {name: values[first] for name, values in columns.items()}
+
+
 def _stamps(
     columns: dict[str, NDArray[Any]], own: NDArray[np.int64], low: int, known: int
 ) -> tuple[NDArray[Any], ...]:
@@ -167,7 +200,9 @@ def read_survey(path: Path) -> TimeSurvey:
     """
     try:
         with np.load(path) as stored:
-            values: dict[str, Any] = {field.name: stored[field.name] for field in fields(TimeSurvey)}
+            values: dict[str, Any] = {
+                field.name: stored[field.name] for field in fields(TimeSurvey)
+            }
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no survey of time stamps ({error})", "remove it") from error
     for name, kind in (("field_id", int), ("median_interval_s", float), ("in_order", bool)):

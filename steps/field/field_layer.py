@@ -24,10 +24,10 @@ from steps.field.field_settings import threads_of
 from steps.field.field_source import (
     SourceTask,
     calibrate_source,
-    data_identity,
     failed,
     running_step,
 )
+from steps.field.known_data import FOLDER, data_identity, know_data
 
 __all__ = ["LayerMerge", "LayerSources", "LayerStep", "LayerSubtract", "make_task"]
 
@@ -95,16 +95,25 @@ def _done(context: Context, step: str) -> bool:
 
 
 def make_task(
-    context: Context, row: Mapping[str, Any], vis: Sequence[Path], table: Path | None, column: str
+    context: Context,
+    row: Mapping[str, Any],
+    vis: Sequence[Path],
+    table: Path | None,
+    column: str,
+    identity: str = "",
 ) -> SourceTask:
-    """Return what a worker is asked to do for a source."""
+    """Return what a worker is asked to do for a source.
+
+    ``identity`` is that of the data and the table, `steps.field.known_data.data_identity`, which
+    all sources of a layer share.
+    """
     settings = context.settings
     size = row["map_arcsec"] if settings["map_size"] == "auto" else settings["map_size"]
     return SourceTask(
         row["name"], row["ra_rad"], row["dec_rad"],
         str(context.workdir / "sources" / row["name"]), tuple(map(str, vis)), column,
         str(table or ""), size, confusion(context, row, int(row["layer"]) - 1), settings,
-        data_identity(list(vis), table), row["entry"],
+        identity, row["entry"], surveys=str(context.workdir / FOLDER),
     )  # fmt: skip
 
 
@@ -138,13 +147,16 @@ class LayerSources(LayerStep):
         result_file(context.workdir, self.layer, again=True).unlink(missing_ok=True)
         vis, table = self.vis(context), self.table(context, self.layer - 1)
         column = self.column(context)
-        tasks = [make_task(context, row, vis, table, column) for row in rows]
+        identity = data_identity(list(vis), table)
+        tasks = [make_task(context, row, vis, table, column, identity) for row in rows]
         results = self.calibrate(context, tasks)
         path = result_file(context.workdir, self.layer, again=False)
         return self._result(context, path, results)
 
     def calibrate(self, context: Context, tasks: Sequence[SourceTask]) -> list[dict[str, Any]]:
         """Run the sources, side by side; return their results in the order of the tasks."""
+        for ms in tasks[0].vis if tasks else ():
+            know_data(Path(ms), context.workdir / FOLDER)  # once, for all workers
         board = _Board(context, tasks)
         results: dict[str, dict[str, Any]] = {}
 
