@@ -364,6 +364,21 @@ class Merging:
     entries: Entries
     listings: dict[Key, Listing]
 
+    def add(self, one: Solset, entries: Sequence[Entry]) -> None:
+        """Add stations to a direction, as a merge of a table that has only these would."""
+        direction = one.direction[0]
+        before = [entry for entry in self.entries.values() if entry.direction == direction]
+        result = (
+            self.read(direction)
+            if before
+            else blank(
+                self.like, self.like.antenna, self.like.position_m, one.direction, one.direction_rad
+            )
+        )
+        usable = [{e.key for e in known if e.usable} for known in (entries, before)]
+        _put({entry.key for entry in entries}, usable[0], one, result, usable[1])
+        self.put(result, [*before, *entries])
+
     def put(self, one: Solset, entries: Iterable[Entry]) -> None:
         """Write a direction with its entries; those without solutions are left out."""
         one = as_written(one)
@@ -424,7 +439,7 @@ def begin_merge(
         usable: set[Key] = set()
         for part in parts:
             if direction in part.places:
-                _put(part, fitted(part.read(direction)), result, usable)
+                _put(part.keys, part.usable, fitted(part.read(direction)), result, usable)
             usable = (usable - part.keys) | (part.usable & part.keys)
         if direction in by_direction:
             merging.put(result, by_direction[direction])
@@ -453,14 +468,16 @@ def finish_merge(merging: Merging, dropped: Iterable[str]) -> None:
         merging.writer.finish({DATASET: rows})
 
 
-def _put(part: Part, one: Solset, result: Solset, usable: set[Key]) -> None:
-    """Copy the chosen solutions of one direction of a table into the merged ones.
+def _put(
+    keys: set[Key], part_usable: set[Key], one: Solset, result: Solset, usable: set[Key]
+) -> None:
+    """Copy the chosen solutions, ``keys``, of one direction of a table into the merged ones.
 
     Where stations of an earlier table stay beside them, the phases are brought to the same
     reference: a station that is coherent in both, ``usable`` in the merged one.
     """
     direction = result.direction[0]
-    names = [name for name in one.antenna if (direction, name) in part.keys]
+    names = [name for name in one.antenna if (direction, name) in keys]
     stay = {
         name
         for name, fraction in zip(result.antenna, result.good_fraction[:, 0], strict=True)
@@ -468,8 +485,8 @@ def _put(part: Part, one: Solset, result: Solset, usable: set[Key]) -> None:
     }
     if stay and names:
         trusted = [
-            [station for there, station in keys if there == direction]
-            for keys in (part.usable, usable)
+            [station for there, station in known if there == direction]
+            for known in (part_usable, usable)
         ]
         station = common_station([one, result], trusted)
         if station is None:

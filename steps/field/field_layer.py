@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from libs.core.errors import InputError, ToolError
+import numpy as np
+
+from libs.core.errors import ToolError
 from libs.core.files import replacing
 from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
-from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
-from libs.h5parm.nearest import best
+from libs.h5parm.global_table import list_entries
+from libs.h5parm.layer_merge import merge_layer
+from libs.h5parm.start import StartLimits
 from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context
 from selfcal.state import write_atomically
@@ -259,57 +262,29 @@ class LayerMerge(LayerStep):
         ]
         if not files and before is None:
             raise Skip("no source has solutions")
-        with replacing(target) as part:
-            part.unlink(missing_ok=True)
-            if before is not None:
-                shutil.copyfile(before, part)
-            if files:
-                merge_into(part, files)
-            filled = sum(self._complete(context, part, row) for row in rows)
-            part.with_name(part.name + ".lock").unlink(missing_ok=True)
-        with replacing(context.workdir / "solutions.h5") as part:
-            shutil.copyfile(target, part)
-        entries = list_entries(target)
-        directions = {item.entry.direction for item in entries}
-        return StepResult(
-            reason=f"{len(entries)} entries of {len(directions)} directions; {filled} of this"
-            " layer's taken from neighbours",
-            products={"table": context.relative(target), "h5parm": "solutions.h5"},
-            metrics={
-                "entries": len(entries),
-                "directions": len(directions),
-                "from_neighbours": filled,
-            },
-        )
-
-    def _complete(self, context: Context, table: Path, row: Mapping[str, Any]) -> int:
-        """Give a direction the best solutions of other directions for stations it lacks."""
-        entries = list_entries(table)
-        have = {e.entry.station for e in entries if e.entry.direction == row["name"]}
-        stations = {e.entry.station for e in entries}
-        if have >= stations:
-            return 0
         settings = context.settings
         farthest = settings["max_separation"]
-        try:
-            found = best(
-                table, row["ra_rad"], row["dec_rad"], name=row["name"],
-                min_good_fraction=settings["min_good_fraction"],
-                min_coherence=settings["min_coherence"],
-                max_separation_deg=math.inf if farthest == "inf" else farthest / 3600,
-            )  # fmt: skip
-        except InputError:
-            return 0  # nothing good anywhere: the direction stays without
-        own = [i for i, name in enumerate(found.solset.antenna) if name in have]
-        found.solset.weight[:, :, own] = 0.0
-        lacking = [entry for entry in found.entries if entry.station not in have]
-        if not lacking:
-            return 0
-        path = context.workdir / "sources" / row["name"] / "neighbours.h5"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_with_entries(path, found.solset, lacking, made_here=False)
-        merge_into(table, [path])
-        return len(lacking)
+        made = merge_layer(
+            target, before, files,
+            {row["name"]: np.array([row["ra_rad"], row["dec_rad"]]) for row in rows},
+            StartLimits(
+                settings["min_good_fraction"], settings["min_coherence"],
+                math.inf if farthest == "inf" else farthest / 3600.0,
+            ),
+        )  # fmt: skip
+        with replacing(context.workdir / "solutions.h5") as part:
+            shutil.copyfile(target, part)
+        directions = {item.entry.direction for item in made.listings}
+        return StepResult(
+            reason=f"{len(made.listings)} entries of {len(directions)} directions;"
+            f" {made.filled} of this layer's taken from neighbours",
+            products={"table": context.relative(target), "h5parm": "solutions.h5"},
+            metrics={
+                "entries": len(made.listings),
+                "directions": len(directions),
+                "from_neighbours": made.filled,
+            },
+        )
 
 
 class LayerSubtract(LayerStep):
