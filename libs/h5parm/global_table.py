@@ -284,10 +284,17 @@ def _opened(path: Path, soltabs: Sequence[str] | None) -> Part:
     for direction in places:
         one = as_written(read_h5parm(path, soltabs, direction=direction))
         entries |= entries_of(path, one, known)
-        grid = grid or one
+        grid = grid or _axes_of(one)
     if grid is None:
         raise InputError(f"{path} has no directions", "give an h5parm")
     return Part(path, soltabs, grid, places, {name: name for name in places}, entries, set())
+
+
+def _axes_of(one: Solset) -> Solset:
+    """The table without its solutions, which takes next to no memory."""
+    nothing = {name: np.broadcast_to(0.0, one.shape) for name in ("phase_rad", "weight")}
+    tec = None if one.tec_tecu is None else np.broadcast_to(0.0, one.tec_tecu.shape)
+    return replace(one, amplitude=np.broadcast_to(1.0, one.shape), tec_tecu=tec, **nothing)
 
 
 def _decide(
@@ -460,7 +467,9 @@ def finish_merge(merging: Merging, dropped: Iterable[str]) -> None:
     if gone:
         kept = {name: place for name, place in merging.places.items() if name not in gone}
         path = merging.writer.path
-        smaller = TableWriter(path.with_name(f"{path.name}.kept"), as_written(merging.like), kept)
+        smaller = TableWriter(
+            path.with_name(f"{path.name}.kept.tmp"), as_written(merging.like), kept
+        )
         smaller.put(merging.read(name) for name in kept)
         smaller.finish({DATASET: rows})
         smaller.path.replace(path)

@@ -230,7 +230,7 @@ class TableWriter:
             for name, values in datasets.items():
                 file[SOLSET].create_dataset(name, data=values)
         if surplus:  # what is deleted leaves a hole
-            packed = self.path.with_name(f"{self.path.name}.packed")
+            packed = self.path.with_name(f"{self.path.name}.packed.tmp")
             with h5py.File(self.path, "r") as file, h5py.File(packed, "w") as new:
                 file.copy(SOLSET, new)
             packed.replace(self.path)
