@@ -1,4 +1,4 @@
-"""A layer's table: the same as direction by direction, at the cost of its directions, unkillable."""
+"""A layer's table: as if made one by one, at the cost of its directions, safe from kills."""
 
 from __future__ import annotations
 
