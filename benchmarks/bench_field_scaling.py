@@ -108,7 +108,8 @@ def make_solutions(path: Path, name: str, place: tuple[float, float], seed: int)
     known = weight > 0
     antenna = tuple(f"ea{i + 1:02d}" for i in range(STATIONS))
     table = Solset(
-        time_s=EPOCH_S + 8.0 * np.arange(TIMES), frequency_hz=5e9 + 2e6 * np.arange(FREQUENCIES),
+        time_s=EPOCH_S + np.linspace(0.0, 8.0 * TIMES, TIMES),
+        frequency_hz=np.linspace(5.000e9, 5.006e9, FREQUENCIES),
         antenna=antenna, position_m=ring_array(STATIONS), direction=(name,),
         direction_rad=np.array([place]), polarization=DIAGONAL,
         phase_rad=np.where(known, rng.uniform(-3, 3, shape), 0.0),

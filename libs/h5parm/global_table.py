@@ -292,9 +292,11 @@ def _opened(path: Path, soltabs: Sequence[str] | None) -> Part:
 
 def _axes_of(one: Solset) -> Solset:
     """The table without its solutions, which takes next to no memory."""
-    nothing = {name: np.broadcast_to(0.0, one.shape) for name in ("phase_rad", "weight")}
+    zero = np.broadcast_to(0.0, one.shape)
     tec = None if one.tec_tecu is None else np.broadcast_to(0.0, one.tec_tecu.shape)
-    return replace(one, amplitude=np.broadcast_to(1.0, one.shape), tec_tecu=tec, **nothing)
+    return replace(
+        one, phase_rad=zero, weight=zero, amplitude=np.broadcast_to(1.0, one.shape), tec_tecu=tec
+    )
 
 
 def _decide(
