@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError, SelfcalError
+from libs.core.files import write_atomically
 from reports.drawer import Drawer
 from selfcal import __version__
 from selfcal.context import Context
@@ -21,7 +22,7 @@ from selfcal.options import Option
 from selfcal.pipeline import Pipeline, PlannedStep, StepFailed, settings_record
 from selfcal.progress import Progress
 from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.state import State, hold_workdir
 from selfcal.step import Step, StepResult
 from selfcal.templates import TEMPLATE_DIR, check_settings
 from steps import STANDARD, STEPS, build_steps

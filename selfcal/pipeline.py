@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError, SelfcalError
+from libs.core.files import write_atomically
 from selfcal import __version__
 from selfcal.context import Context
 from selfcal.options import unknown_name
-from selfcal.state import Record, State, merge_rows, write_atomically
+from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
 from selfcal.templates import Resolved, resolve_options
 

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from libs.core import geometry
-from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions
+from libs.imaging.source_finding import find_sources, smallest_square_holding
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -29,7 +29,7 @@ VERY_FAINT_JY = 0.005
 COHERENT_LEAST_M = 80e3
 
 
-def auto_cell_arcsec(context: Context) -> float:
+def default_cell_arcsec(context: Context) -> float:
     """Return the pixel size the longest unflagged baseline asks for, arcsec."""
     return geometry.auto_cell_arcsec(
         context.metric("longest_baseline_m"), context.metric("max_frequency_hz")
@@ -79,10 +79,10 @@ class FovImage(Step):
             threads=context.settings["threads"],
         )
         image = make_image(context, options)
-        found = masks.find_sources(image.products.image, nsigma=context.options["sigma_source"])
+        found = find_sources(image.products.image, nsigma=context.options["sigma_source"])
         cell, size = _grid_of_config(context)
-        cell = cell or auto_cell_arcsec(context)
-        choice = masks.smallest_square_holding(
+        cell = cell or default_cell_arcsec(context)
+        choice = smallest_square_holding(
             found,
             image.products.image,
             cell,
@@ -176,7 +176,7 @@ class TestImage(Step):
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
         cell, size = _grid_of_config(context)
-        cell = cell or context.metric("cell_arcsec") or auto_cell_arcsec(context)
+        cell = cell or context.metric("cell_arcsec") or default_cell_arcsec(context)
         size = size or tuple(context.metric("imsize") or self._whole_beam(context, cell))
         options = dict(context.options)
         if options["uvmax"] == "coherent":

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.files import fsync_tree
 from libs.core.process import run_tool, which
 from libs.directions.phase_shift import ShiftOptions, ShiftPlan, plan_shift
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import write_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import Solset
-from libs.ms.layout import read_layout
-from libs.ms.tables import fsync_tree, open_table
+from libs.ms.create import read_layout
+from libs.ms.subtables import Subtables, put_phase_centre
+from libs.ms.tables import open_table
 from libs.ms.time_survey import TimeSurvey, survey_times
 
 __all__ = [
@@ -84,8 +86,7 @@ def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
     InputError
         Fewer than two match, nothing else is left, or the new name is taken.
     """
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        names = [str(name).strip() for name in antennas.getcol("NAME")]
+    names = Subtables(ms).antenna_names
     members = tuple(name for name in names if fnmatch.fnmatchcase(name, pattern))
     if station in names:
         raise InputError(f"{ms} has a station {station} already", "leave phase_up empty")
@@ -313,8 +314,7 @@ def _on_grid(gains: DirectionGains, ms: Path, survey: TimeSurvey) -> Solset:
 def _name_field(ms: Path, name: str) -> int:
     """Give the field its name; return the number of rows."""
     if name:
-        with open_table(f"{ms}::FIELD", write=True) as fields:
-            fields.putcell("NAME", 0, name)
+        put_phase_centre(ms, name=name)
     with open_table(ms) as opened:
         return int(opened.nrows())
 

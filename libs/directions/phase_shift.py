@@ -21,10 +21,13 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import fsync_tree
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.h5parm.direction_gains import DirectionGains, correlation_feeds
-from libs.ms.layout import Layout, create_like, read_layout, read_rows
-from libs.ms.tables import fsync_tree, open_table
+from libs.ms.create import Layout, create_like, read_layout
+from libs.ms.integration import integration_time_s
+from libs.ms.rows import read_column
+from libs.ms.tables import open_table
 from libs.ms.time_survey import TimeSurvey, rows_by_slot, survey_times
 
 __all__ = [
@@ -33,12 +36,10 @@ __all__ = [
     "plan_shift",
     "rotation",
     "shift_data",
-    "smearing_limits",
 ]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
-_EARTH_RATE_RAD_S = 7.292115e-5
 _CARRIED = ("ARRAY_ID", "FEED1", "FEED2", "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID")
 _ROW_BYTES = 140  # of a row beside its visibilities
 
@@ -121,34 +122,6 @@ def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
     return np.stack([east, np.cross(toward, east), toward])
 
 
-def smearing_limits(
-    baseline_m: float, frequency_hz: float, radius_rad: float, loss: float = 0.02
-) -> tuple[float, float]:
-    """Return the integration (s) and channel width (Hz) that lose a given amplitude at an edge.
-
-    A fringe that turns by 2 x within an average loses x^2 / 6 of its amplitude (sinc x); half
-    of the loss is left to each of time and frequency. The fringe turns with frequency by
-    2 pi B theta / c, with time at most by 2 pi B theta omega_E / lambda (Bridle & Schwab 1999,
-    ASP 180, 371).
-
-    Parameters
-    ----------
-    baseline_m : float
-        The longest.
-    frequency_hz : float
-        The highest.
-    radius_rad : float
-        Distance of the map's edge from the phase centre.
-    loss : float
-        Of the amplitude there on the longest baseline.
-    """
-    half_turn = math.sqrt(3.0 * loss) / math.pi
-    delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S
-    if delay_s <= 0:
-        return math.inf, math.inf
-    return half_turn / (delay_s * frequency_hz * _EARTH_RATE_RAD_S), half_turn / delay_s
-
-
 # -- plan -----------------------------------------------------------------------------------------
 
 
@@ -167,7 +140,8 @@ class _Slots:
 
 
 def _slots(survey: TimeSurvey, average_s: float) -> _Slots:
-    unique, scan, integration = survey.time_s, survey.scan, survey.spacing_s
+    unique, scan = survey.time_s, survey.scan
+    integration = integration_time_s(unique, scan)
     count = max(1, math.floor(average_s / integration + 1e-3)) if integration else 1
     # bins start at a scan's first integration; a gap within a scan leaves a bin short
     slot = np.zeros(len(unique), dtype=np.int64)
@@ -324,7 +298,7 @@ def _chunks(
     )
     most = max(1, chunk_bytes // (cells * 30))
     for rows, slot in rows_by_slot(source, survey, slots.of_stamp, most):
-        ddids = read_rows(source, "DATA_DESC_ID", rows)
+        ddids = read_column(source, "DATA_DESC_ID", rows)
         for ddid in np.unique(ddids).tolist():
             here = ddids == ddid
             yield _Chunk(ddid, rows[here], slot[here])
@@ -344,23 +318,25 @@ def _averaged(
     spw = int(layout.spw_of[chunk.ddid])
     frequency = layout.frequency_hz[spw]
     number = chunk.number
-    ends = [read_rows(source, name, number).astype(np.int64) for name in ("ANTENNA1", "ANTENNA2")]
+    ends = [read_column(source, name, number).astype(np.int64) for name in ("ANTENNA1", "ANTENNA2")]
     group, first, member = np.unique(
         (chunk.slot * layout.antennas + ends[0]) * layout.antennas + ends[1],
         return_index=True, return_inverse=True,
     )  # fmt: skip
     order = np.argsort(member, kind="stable")
     starts = np.searchsorted(member[order], np.arange(len(group) + 1))
-    uvw = read_rows(source, "UVW", number)
+    uvw = read_column(source, "UVW", number)
     turned = uvw @ rotation(layout.direction_rad, options.direction_rad).T
-    data = read_rows(source, options.column, number)
-    flag = read_rows(source, "FLAG", number) | read_rows(source, "FLAG_ROW", number)[:, None, None]
+    data = read_column(source, options.column, number)
+    flag = (
+        read_column(source, "FLAG", number) | read_column(source, "FLAG_ROW", number)[:, None, None]
+    )
     weight = _weights(source, number)
     if gains is None:
         gain = np.ones((1, 1, 1, 2), np.complex128)
         valid, moment = np.ones(gain.shape, bool), np.zeros(len(number), np.int64)
     else:
-        found = gains.at(read_rows(source, "TIME", number), frequency)
+        found = gains.at(read_column(source, "TIME", number), frequency)
         gain, valid, moment = found.gain, found.valid, found.row
     size = np.diff(starts)
     new_uvw = np.stack([np.bincount(member, turned[:, i]) / size for i in range(3)], axis=1)
@@ -376,7 +352,7 @@ def _averaged(
     )  # fmt: skip
     flags |= (np.hypot(new_uvw[:, 0], new_uvw[:, 1]) < options.uvmin_m)[:, None, None]
     slot = chunk.slot[first]
-    exposure = np.bincount(member, read_rows(source, "EXPOSURE", number))
+    exposure = np.bincount(member, read_column(source, "EXPOSURE", number))
     return {
         "TIME": slots.time_s[slot], "TIME_CENTROID": slots.time_s[slot],
         "INTERVAL": slots.interval_s[slot], "EXPOSURE": exposure,
@@ -385,7 +361,7 @@ def _averaged(
         "DATA_DESC_ID": np.full(len(group), chunk.ddid), "SCAN_NUMBER": slots.scan[slot],
         "FIELD_ID": np.full(len(group), survey.field_id),
         "DATA": out, "FLAG": flags, "WEIGHT_SPECTRUM": weights,
-        **{name: read_rows(source, name, number)[first] for name in _CARRIED},
+        **{name: read_column(source, name, number)[first] for name in _CARRIED},
     }  # fmt: skip
 
 
@@ -393,8 +369,8 @@ def _weights(source: Any, number: NDArray[np.int64]) -> NDArray[np.float32]:
     """WEIGHT_SPECTRUM, or WEIGHT for every channel, (nrow, nchan or 1, ncorr)."""
     name = "WEIGHT_SPECTRUM"
     if name in source.colnames() and source.iscelldefined(name, int(number[0])):
-        return np.asarray(read_rows(source, name, number), dtype=np.float32)
-    return np.asarray(read_rows(source, "WEIGHT", number), dtype=np.float32)[:, None, :]
+        return np.asarray(read_column(source, name, number), dtype=np.float32)
+    return np.asarray(read_column(source, "WEIGHT", number), dtype=np.float32)[:, None, :]
 
 
 def _write(made: Any, cells: dict[str, NDArray[Any]]) -> None:

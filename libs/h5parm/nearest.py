@@ -12,21 +12,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 from libs.h5parm.global_table import Listing, list_entries, write_with_entries
 from libs.h5parm.phase_reference import common_station, referred
 from libs.h5parm.provenance import LEAST_COHERENCE, Entry
 from libs.h5parm.reader import direction_places, read_h5parm
-from libs.h5parm.solset import Solset, blank, copy_stations, separation_rad
+from libs.h5parm.solset import Solset, blank, copy_stations
 
-__all__ = ["Best", "Choice", "Table", "best"]
+__all__ = ["NearestSolutions", "StationChoice", "Table", "best"]
 
 log = logging.getLogger(__name__)
 _TIE_ARCSEC = 1.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class StationChoice:
     """Where the best solutions of one station come from.
 
     Attributes
@@ -50,14 +51,14 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Best:
+class NearestSolutions:
     """The best solutions for one direction, station by station.
 
     Attributes
     ----------
     solset : Solset
         One direction.
-    choices : tuple of Choice
+    choices : tuple of StationChoice
         In the order of ``solset.antenna``.
     entries : tuple of Entry
         Provenance of each station that has solutions.
@@ -67,7 +68,7 @@ class Best:
     """
 
     solset: Solset
-    choices: tuple[Choice, ...]
+    choices: tuple[StationChoice, ...]
     entries: tuple[Entry, ...]
     reference: str | None = None
 
@@ -144,7 +145,7 @@ def best(
     max_separation_deg: float = np.inf,
     missing: Literal["flag", "unit"] = "flag",
     table: Table | None = None,
-) -> Best:
+) -> NearestSolutions:
     """Choose, station by station, the nearest direction whose solutions there are good.
 
     When several directions are used their phases are referred to one station they all have,
@@ -171,7 +172,7 @@ def best(
 
     Returns
     -------
-    Best
+    NearestSolutions
         Directions equally near (within 1 arcsec): the more coherent wins, then the one with
         more solutions, the newer, the first by name; the choice says so.
 
@@ -183,7 +184,7 @@ def best(
     store = Path(store)
     table = table or Table.of(store)
     place = np.array([ra_rad, dec_rad])
-    choices: list[Choice] = []
+    choices: list[StationChoice] = []
     for station in table.antenna:
         candidates = [
             _Candidate(item.entry, apart_deg, item.good_fraction)
@@ -210,7 +211,7 @@ def best(
     ]  # fmt: skip
     known = {item.entry.key: item.entry for item in table.listings}
     solsets, reference = _on_one_reference([table.read(d) for d in used], trusted)
-    return Best(
+    return NearestSolutions(
         _gathered(dict(zip(used, solsets, strict=True)), choices, name, place, missing),
         tuple(choices),
         tuple(
@@ -237,20 +238,20 @@ class _Candidate:
         return coherence, self.good_fraction, self.entry.date
 
 
-def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> Choice:
+def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> StationChoice:
     """Choose the nearest; at a tie, or when there is nothing good, with a note."""
     if not good:
         note = "no solutions in any direction"
         if candidates:
             most = max(c.good_fraction for c in candidates)
             note = f"no good solutions: at best {most:.0%} unflagged, or incoherent or too far"
-        return Choice(station, None, np.nan, 0.0, np.nan, note)
+        return StationChoice(station, None, np.nan, 0.0, np.nan, note)
     least = min(c.separation_deg for c in good)
     tied = [c for c in good if (c.separation_deg - least) * 3600 <= _TIE_ARCSEC]
     tied.sort(key=lambda c: c.entry.direction)
     chosen = max(tied, key=lambda c: c.rank)  # the first by name of equal ranks
     others = [c.entry.direction for c in tied if c is not chosen]
-    return Choice(
+    return StationChoice(
         station,
         chosen.entry.direction,
         chosen.separation_deg,
@@ -278,7 +279,7 @@ def _on_one_reference(
 
 def _gathered(
     solsets: Mapping[str, Solset],
-    choices: Sequence[Choice],
+    choices: Sequence[StationChoice],
     name: str,
     place: NDArray[np.float64],
     missing: str,

@@ -20,43 +20,35 @@ import numpy as np
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
-from libs.gains.gain_solutions import GainSolutions
 from libs.inputs.input_data import (
-    Source,
+    InputData,
     copy_size_bytes,
     identity,
     resolve_inputs,
-    summarise_source,
 )
 from libs.inputs.uvh5_to_ms import convert
+from libs.ms.integration import read_integration_time_s
+from libs.ms.rows import SLAB_ROWS, chunks, distinct
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
-from libs.ms.tables import (
-    SLAB_ROWS,
-    MsSummary,
-    chunks,
-    distinct,
-    fsync_tree,
-    open_table,
-    stamp_spacing_s,
-    tree_bytes,
-)
+from libs.ms.subtables import Subtables, remove_subtables
+from libs.ms.summary import MsSummary
+from libs.ms.tables import open_table
 from libs.ms.tiled_headers import save_headers
 from libs.ms.view import own_every_file, read_view
 from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
-    "Source",
+    "InputData",
     "WorkingCopy",
     "check_disk",
     "check_usable",
     "copy_size_bytes",
     "identity",
-    "load_truth",
     "make_working_copy",
     "mstransform_options",
     "resolve_inputs",
-    "summarise_source",
 ]
 
 logger = logging.getLogger(__name__)
@@ -80,8 +72,8 @@ class WorkingCopy:
     notes : tuple of str
         Everything repaired or worth knowing, in words.
     truth, untouched : Path or None
-        Of a demonstration with known gain errors: the gains (:func:`load_truth`), and a
-        measurement set of the data without the errors.
+        Of a demonstration with known gain errors: the gains, as fields of `GainSolutions`, and
+        a measurement set of the data without the errors.
     size_bytes : int
     seconds : float
     """
@@ -168,7 +160,7 @@ def mstransform_options(
 
 
 def make_working_copy(
-    source: Source,
+    source: InputData,
     target_ms: Path,
     *,
     field: str = "",
@@ -183,7 +175,7 @@ def make_working_copy(
 
     Parameters
     ----------
-    source : Source
+    source : InputData
         From :func:`resolve_inputs`.
     target_ms : Path
         Where it goes; an older one there, with its flag versions and weights, is replaced once
@@ -238,7 +230,7 @@ def make_working_copy(
             _transform(source, view.path, options, session, log)
             own_every_file(part)
             notes += _check_one_target(part, source)
-            _remove_stand_ins(part, view.replaced)
+            remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")
@@ -265,7 +257,7 @@ def make_working_copy(
     )
 
 
-def _import_uvfits(source: Source, target: Path, session: CasaSession, log: Path | None) -> Path:
+def _import_uvfits(source: InputData, target: Path, session: CasaSession, log: Path | None) -> Path:
     """Import a UVFITS file into a scratch measurement set."""
     session.run(
         "importuvfits",
@@ -285,8 +277,7 @@ def _hands_with_data(ms: Path) -> str:
     UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
     which one hand is flagged.
     """
-    with open_table(f"{ms}::POLARIZATION") as opened:
-        types = [list(opened.getcell("CORR_TYPE", row)) for row in range(opened.nrows())]
+    types = [setup.codes.tolist() for setup in Subtables(ms).setups]
     if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
         return ""
     for chunk in chunks(ms, ["DATA", "FLAG"]):
@@ -337,7 +328,7 @@ def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
 
 
 def _transform(
-    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
+    source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
 ) -> None:
     """Run mstransform; an empty selection is told with what there is to select."""
     _check_channels(view, options["spw"])
@@ -356,8 +347,7 @@ def _transform(
 
 def _check_channels(view: Path, spw: str) -> None:
     """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        channels = windows.getcol("NUM_CHAN")
+    channels = [window.channels for window in Subtables(view).windows]
     for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
         highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
         if int(window) < len(channels) and highest >= channels[int(window)]:
@@ -368,11 +358,12 @@ def _check_channels(view: Path, spw: str) -> None:
             )
 
 
-def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: str) -> InputError:
-    with open_table(f"{view}::FIELD") as fields:
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(fields.getcol("NAME")[:20]))
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        spws = windows.nrows()
+def _nothing_selected(
+    source: InputData, view: Path, options: dict[str, Any], why: str
+) -> InputError:
+    found = Subtables(view)
+    known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
+    spws = len(found.windows)
     chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
     return InputError(
         f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
@@ -380,19 +371,17 @@ def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: 
     )
 
 
-def _check_one_target(part: Path, source: Source) -> list[str]:
+def _check_one_target(part: Path, source: InputData) -> list[str]:
     """Refuse fields too far apart to be one target; several close ones are noted."""
     with open_table(part) as opened:
         used = distinct(opened, "FIELD_ID")
     if used.size < 2:
         return []
-    with open_table(f"{part}::FIELD") as fields:
-        names = fields.getcol("NAME")
-        directions = np.array([fields.getcell("PHASE_DIR", int(i))[0] for i in used])
-    ra, dec = directions.T
+    fields = Subtables(part).fields
+    ra, dec = np.array([fields[i].direction_rad for i in used]).T
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     apart_deg = np.rad2deg(np.arccos(np.clip((vectors @ vectors.T).min(), -1, 1)))
-    listed = ", ".join(names[i] for i in used)
+    listed = ", ".join(fields[i].name for i in used)
     if apart_deg > LARGEST_MOSAIC_DEG:
         raise InputError(
             f"{source.vis} has fields up to {apart_deg:.0f} deg apart ({listed})",
@@ -401,22 +390,12 @@ def _check_one_target(part: Path, source: Source) -> list[str]:
     return [f"{used.size} fields are calibrated together: {listed}"]
 
 
-def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:
-    """Remove from the copy the empty tables that stood in for missing subtables."""
-    with open_table(ms, write=True) as opened:
-        for name in names:
-            if name in opened.keywordnames():
-                opened.removekeyword(name)
-    for name in names:
-        shutil.rmtree(ms / name, ignore_errors=True)
-
-
 def _note_interval(ms: Path) -> list[str]:
     """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
     with open_table(ms) as opened:
         some = min(opened.nrows(), SLAB_ROWS)
         said = float(np.median(opened.getcol("INTERVAL", 0, some)))
-        spacing = stamp_spacing_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
+        spacing = read_integration_time_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
     if not spacing:
         return []
     if 0.5 < said / spacing < 2:
@@ -424,7 +403,7 @@ def _note_interval(ms: Path) -> list[str]:
     return [f"INTERVAL says {said:.3g} s, time stamps are {spacing:.3g} s apart: TIME is used"]
 
 
-def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
+def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
     """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
     if source.demo is None or source.demo.corruption_seed is None:
         return None, None
@@ -447,15 +426,6 @@ def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, 
         )  # fmt: skip
     written.replace(truth)
     return truth, untouched
-
-
-def load_truth(path: str | Path) -> GainSolutions:
-    """Read the known gain errors of a demonstration."""
-    with np.load(path) as held:
-        values = dict(held)
-    values["antenna"] = tuple(str(name) for name in values["antenna"])
-    values["polarization"] = tuple(str(name) for name in values["polarization"])
-    return GainSolutions(**values)
 
 
 def _rename(part: Path, target_ms: Path) -> None:

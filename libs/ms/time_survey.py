@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.core.files import replacing
-from libs.ms.tables import open_table, stretches
+from libs.ms.rows import stretches
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
 __all__ = [
     "TimeSurvey",
@@ -87,8 +89,7 @@ def survey_times(ms: Path) -> TimeSurvey:
     }
     lengths, counts = np.zeros(0), np.zeros(0, np.int64)
     in_order, latest = True, -np.inf
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        known = descriptions.nrows()
+    known = len(Subtables(ms).spw_of)
     with open_table(ms) as opened:
         if not opened.nrows():
             raise InputError(f"{ms} has no rows", "check the selection that made it")

@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.h5parm.global_table import list_entries
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.pipeline import Pipeline, StepFailed, settings_record
 from selfcal.progress import Progress
 from selfcal.settings import Settings, parse_assignments
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.state import State, hold_workdir
 from selfcal.step import Step, StepResult
 from steps.field.field_list import read_sources
 from steps.field.field_settings import FIELD_OPTIONS, load_field_settings

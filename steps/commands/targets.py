@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError, SelfcalError, ToolError
+from libs.core.files import write_atomically
 from libs.core.process import run_tool, tail
 from libs.inputs.working_copy import resolve_inputs
 from selfcal.cluster import Outcome, check_where, run_all
 from selfcal.progress import Progress
 from selfcal.settings import Settings, build_settings
-from selfcal.state import hold_workdir, write_atomically
+from selfcal.state import hold_workdir
 from steps import STEPS
 from steps.targets.plan import Target, find_targets, survey
 

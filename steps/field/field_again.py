@@ -15,14 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.ms.data_power import typical_power
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv
-from steps.field.field_source import SourceTask, averaging
+from steps.field.field_source import SourceTask, source_averaging
 from steps.field.known_data import FOLDER as KEPT
 from steps.field.known_data import data_identity, know_data
 
@@ -120,7 +120,7 @@ class LayerAgain(LayerSources):
     def _noise(self, context: Context, ms: Path, task: SourceTask) -> float:
         """|V|^2 of what is left, as averaged for a source."""
         data = know_data(ms, context.workdir / KEPT)
-        options = ShiftOptions((0.0, 0.0), "", *averaging(task, data))
+        options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, data))
         plan = plan_shift(ms, options, data.survey)
         spacing_s = data.survey.spacing_s or plan.integration_s
         averaged = max(1.0, plan.integration_s / spacing_s) * min(plan.widths)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from libs.core.errors import ToolError
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import list_entries
@@ -20,7 +20,6 @@ from libs.h5parm.layer_merge import merge_layer
 from libs.h5parm.start import StartLimits
 from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
 from steps.field.field_list import read_sources, result_file, write_sources_csv
 from steps.field.field_settings import threads_of

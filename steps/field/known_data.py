@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.ms import tables
+from libs.core.files import write_atomically
+from libs.ms.summary import MsSummary, summarise
 from libs.ms.time_survey import TimeSurvey, read_survey, survey_times, write_survey
-from selfcal.state import write_atomically
 
 __all__ = ["KnownData", "data_identity", "know_data"]
 
@@ -35,7 +35,7 @@ class KnownData:
     survey: TimeSurvey
 
 
-def know_data(ms: Path, folder: Path | None, summary: tables.MsSummary | None = None) -> KnownData:
+def know_data(ms: Path, folder: Path | None, summary: MsSummary | None = None) -> KnownData:
     """Return the properties of data, read from a folder where they were kept before.
 
     Parameters
@@ -57,7 +57,7 @@ def know_data(ms: Path, folder: Path | None, summary: tables.MsSummary | None = 
         kept = folder / f"{ms.name}.{key}.json"
         if kept.exists():
             return KnownData(**json.loads(kept.read_text()), survey=read_survey(_stamps(kept)))
-    summary = summary or tables.summarise(ms)
+    summary = summary or summarise(ms)
     found = KnownData(summary.longest_baseline_m, summary.max_frequency_hz, survey_times(ms))
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

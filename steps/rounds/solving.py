@@ -16,7 +16,7 @@ from libs.gains.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.gains.patch_gains import keep_coherent
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
-from libs.ms.tables import summarise
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.step import Skip, TableRef
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags

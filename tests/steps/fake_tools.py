@@ -15,6 +15,7 @@ from libs.imaging.interface import ImageProducts, ImagingOptions
 from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.sanitise import Repairs, add_scratch_columns
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.pipeline import Pipeline
 from selfcal.progress import Progress
@@ -114,7 +115,7 @@ class MadeUp(Startup):
             opened.putcol("DATA", opened.getcol("DATA") * turn[:, None, None].astype(np.complex64))
         add_scratch_columns(ms)
         copy = WorkingCopy(ms, "DATA", Repairs(), (), None, None, 0, 0.0)
-        return _describe(context, [copy], [tables.summarise(ms)])
+        return _describe(context, [copy], [summarise(ms)])
 
 
 def make_run(

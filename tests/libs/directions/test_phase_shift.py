@@ -17,21 +17,22 @@ from hypothesis import strategies as st
 
 from libs.core.coordinates import antenna_uvw
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import tree_bytes
+from libs.core.geometry import smearing_limits
 from libs.directions import phase_shift
 from libs.directions.phase_shift import (
     ShiftOptions,
     plan_shift,
     rotation,
     shift_data,
-    smearing_limits,
 )
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.solset import from_gain_solutions
-from libs.ms import tables
-from libs.ms.tables import open_table, tree_bytes
+from libs.ms import rows
+from libs.ms.antennas import AntennaArray
+from libs.ms.tables import open_table
 from libs.ms.time_survey import survey_times
-from libs.simulation.array_configurations import AntennaArray
 from libs.simulation.observation import (
     Observation,
     Simulation,
@@ -310,7 +311,7 @@ def _longer(tmp_path: Path, times: int) -> Path:
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SLAB_ROWS", 1024)
+    monkeypatch.setattr(rows, "SLAB_ROWS", 1024)
     options = ShiftOptions((1.0, 0.5), average_s=8.0)
     peaks = []
     for times in (400, 3200):

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from libs.catalogues.source_list import CatalogueComponent
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent, component_visibilities
+from libs.core.geometry import ARCSEC_PER_RAD
 from libs.directions.phase_shift import ShiftOptions, shift_data
 from libs.directions.subtract import (
     SkyModel,
     add_source,
-    components_model,
     image_model,
     subtract_sources,
 )
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import merge_into, write_with_entries
 from libs.h5parm.solset import from_gain_solutions
-from libs.ms import tables
+from libs.ms import rows
 from libs.simulation.observation import Simulation, Source, StationErrors, TecScreen, simulate
 from tests.conftest import tree_hash
 from tests.libs.directions.test_phase_shift import DEG, column, observe
@@ -55,10 +55,14 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Simulation, Path]:
 
 def model(made: Simulation, source: Source, gains: DirectionGains | None) -> SkyModel:
     place = source.radec_rad(*made.observation.direction_rad)
-    component = CatalogueComponent(
-        *place, source.flux_jy, source.major_arcsec, source.minor_arcsec, source.pa_deg
-    )
-    return SkyModel(source.name, place, components_model([component], place), gains)
+    component = GaussianComponent(
+        source.flux_jy, 0.0, 0.0, source.major_arcsec / ARCSEC_PER_RAD,
+        source.minor_arcsec / ARCSEC_PER_RAD, np.deg2rad(source.pa_deg),
+    )  # fmt: skip
+    return SkyModel(
+        source.name, place,
+        lambda uvw_m, hz: component_visibilities([component], uvw_m, hz), gains,
+    )  # fmt: skip
 
 
 def test_components_through_their_solutions_leave_nothing(
@@ -184,7 +188,7 @@ def test_errors(field: tuple[Simulation, Path], tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SLAB_ROWS", 1024)
+    monkeypatch.setattr(rows, "SLAB_ROWS", 1024)
     model = SkyModel("a", (1.0, 0.5), lambda uvw, hz: np.ones((len(uvw), len(hz)), complex))
     peaks = []
     for times in (400, 3200):

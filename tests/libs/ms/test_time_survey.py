@@ -16,7 +16,8 @@ from libs.directions import dp3
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.tec_table import used_channels
-from libs.ms import data_power, tables
+from libs.ms import data_power
+from libs.ms import rows as ms_rows
 from libs.ms.data_power import typical_power
 from libs.ms.tables import open_table
 from libs.ms.time_survey import (
@@ -52,7 +53,7 @@ def columns(ms: Path, *names: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("slab", [SLAB, 10**6])
 def test_stamps_are_those_of_the_rows(ms: Path, monkeypatch: pytest.MonkeyPatch, slab: int) -> None:
-    monkeypatch.setattr(tables, "SLAB_ROWS", slab)
+    monkeypatch.setattr(ms_rows, "SLAB_ROWS", slab)
     with open_table(ms, write=True) as opened:
         opened.putcol("FIELD_ID", (np.arange(400) % 7 == 3).astype(np.int32))
     reorder(ms, np.random.default_rng(3).permutation(400))
@@ -107,7 +108,7 @@ def test_pieces_hold_whole_slots_and_every_row_once(
 @pytest.fixture
 def read(ms: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Columns of the main table that were read, and how many rows of each."""
-    monkeypatch.setattr(tables, "SLAB_ROWS", SLAB)
+    monkeypatch.setattr(ms_rows, "SLAB_ROWS", SLAB)
     monkeypatch.setattr(data_power, "_PIECE_ROWS", 4)
     monkeypatch.setattr(data_power, "_PIECES", 8)
     calls: list[tuple[str, int]] = []
@@ -161,7 +162,7 @@ def test_rows_in_order_are_looked_at_once(ms: Path, read: list[tuple[str, int]])
 
 
 def test_the_first_row_of_each_stamp(ms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SLAB_ROWS", SLAB)
+    monkeypatch.setattr(ms_rows, "SLAB_ROWS", SLAB)
     reorder(ms, np.random.default_rng(5).permutation(400))
     time, one = columns(ms, "TIME", "ANTENNA1")
     with open_table(ms) as opened:

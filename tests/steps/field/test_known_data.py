@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from steps.field import known_data
 from steps.field.known_data import data_identity, know_data
 from tests.libs.small_ms import make_ms
@@ -15,7 +16,7 @@ from tests.libs.small_ms import make_ms
 def test_data_are_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ms = make_ms(tmp_path / "a.ms")
     calls: list[str] = []
-    for name, module in (("summarise", known_data.tables), ("survey_times", known_data)):
+    for name, module in (("summarise", known_data), ("survey_times", known_data)):
         real = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda path, n=name, f=real: (calls.append(n), f(path))[1]
