@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.files import locked, replacing
 from libs.h5parm.combine import combine, match_direction, nearest_within
+from libs.h5parm.listing import Listing, list_entries, listed
 from libs.h5parm.phase_reference import aligned, common_station
 from libs.h5parm.provenance import (
     DATASET,
@@ -36,9 +36,7 @@ __all__ = [
     "begin_merge",
     "combine_files",
     "finish_merge",
-    "keep_listing",
     "list_entries",
-    "listed",
     "merge_into",
     "plan_merge",
     "write_with_entries",
@@ -51,24 +49,6 @@ Entries = dict[Key, Entry]
 Places = dict[str, NDArray[np.float64]]
 
 _OUTCOMES = ("added", "replaced", "unchanged", "older", "incoherent")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """An entry of the table with the place of its direction and how much of it is valid.
-
-    Attributes
-    ----------
-    entry : Entry
-    ra_rad, dec_rad : float
-    good_fraction : float
-        Fraction of the solutions that are not flagged, 0 to 1.
-    """
-
-    entry: Entry
-    ra_rad: float
-    dec_rad: float
-    good_fraction: float
 
 
 @dataclass(frozen=True)
@@ -133,57 +113,6 @@ def write_with_entries(
     """Write an h5parm with its provenance; ``made_here`` as in `libs.h5parm.provenance.rows_of`."""
     solset = as_written(solset)
     write_h5parm(path, solset, {DATASET: rows_of(solset, entries, made_here=made_here)})
-
-
-def list_entries(store: Path) -> list[Listing]:
-    """Return every (direction, station) that has solutions, sorted; read by direction.
-
-    What `keep_listing` left beside the table serves while the table is the same.
-    """
-    store = Path(store)
-    kept = _kept_listing(store)
-    if kept is not None:
-        return kept
-    known = {entry.key: entry for entry in read_entries(store)}
-    listings = []
-    for direction in direction_places(store):
-        one = read_h5parm(store, direction=direction)
-        listings += listed(one, entries_of(store, one, known).values())
-    return sorted(listings, key=lambda item: item.entry.key)
-
-
-def listed(one: Solset, entries: Iterable[Entry]) -> list[Listing]:
-    """Return the listings of the stations of one direction."""
-    good = dict(zip(one.antenna, one.good_fraction[:, 0].tolist(), strict=True))
-    ra, dec = one.direction_rad[0].tolist()
-    return [Listing(entry, ra, dec, good[entry.station]) for entry in entries]
-
-
-def keep_listing(store: Path, listings: Sequence[Listing]) -> None:
-    """Leave the listing of a table beside it, for those who would read all of it for that."""
-    rows = [asdict(item) for item in sorted(listings, key=lambda item: item.entry.key)]
-    with replacing(_listing_beside(store)) as part:
-        part.write_text(json.dumps({"table": _stamp(store), "rows": rows}))
-
-
-def _kept_listing(store: Path) -> list[Listing] | None:
-    """The listing beside a table; None where there is none, or the table is another by now."""
-    beside = _listing_beside(store)
-    if not beside.exists() or not store.exists():
-        return None
-    found = json.loads(beside.read_text())
-    if found["table"] != _stamp(store):
-        return None
-    return [Listing(Entry(**row.pop("entry")), **row) for row in found["rows"]]
-
-
-def _listing_beside(store: Path) -> Path:
-    return store.with_name(f".{store.name}.listing.json")
-
-
-def _stamp(store: Path) -> list[int]:
-    state = store.stat()
-    return [state.st_size, state.st_mtime_ns]
 
 
 # ---------------------------------------------------------------------------------- merging

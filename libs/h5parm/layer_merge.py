@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.files import replacing
 from libs.h5parm.combine import nearest_within
-from libs.h5parm.global_table import (
-    Listing,
-    Merging,
-    begin_merge,
-    finish_merge,
-    keep_listing,
-    plan_merge,
-)
+from libs.h5parm.global_table import Merging, begin_merge, finish_merge, plan_merge
+from libs.h5parm.listing import Listing, keep_listing
 from libs.h5parm.nearest import Table, best
 from libs.h5parm.start import StartLimits
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from libs.core.errors import InputError
-from libs.h5parm import global_table, nearest
+from libs.h5parm import global_table, listing, nearest
 from libs.h5parm.check import check
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
@@ -143,6 +143,7 @@ def test_tables_are_written_once_and_read_by_direction(
             patch.setattr(TableWriter, "__init__", init)
             patch.setattr(TableWriter, "put", put)
             patch.setattr(global_table, "read_h5parm", read)
+            patch.setattr(listing, "read_h5parm", read)
             patch.setattr(nearest, "read_h5parm", read)
             made.clear()
             merge_layer(tmp_path / str(number) / "t.h5", None, files, wanted, LIMITS)
@@ -183,7 +184,7 @@ def test_other_readers_take_the_known_listing(tmp_path: Path, monkeypatch) -> No
         return real(path, soltabs, direction=direction)
 
     monkeypatch.setattr(nearest, "read_h5parm", counting)
-    monkeypatch.setattr(global_table, "read_h5parm", counting)
+    monkeypatch.setattr(listing, "read_h5parm", counting)
     quick = best(table, *place)
     assert quick.directions == slow.directions == ("D02",)
     assert read == ["D00", "D02"], "one for the stations, one for the solutions"
