@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: quality and speed; ``--peers``, ``--scaling``, ``--memory``: others."""
+"""``python -m benchmarks``: quality and speed.
+
+``--peers``, ``--scaling``, ``--memory`` and ``--field-scaling`` run others.
+"""
 
 import sys
 
@@ -17,4 +20,8 @@ if "--memory" in words:
     from benchmarks import bench_memory
 
     sys.exit(bench_memory.main([word for word in words if word != "--memory"]))
+if "--field-scaling" in words:
+    from benchmarks import bench_field_scaling
+
+    sys.exit(bench_field_scaling.main([word for word in words if word != "--field-scaling"]))
 sys.exit(bench.main(words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from casacore.tables import (
@@ -100,25 +101,22 @@ def make_ms(
     nant = len(position)
     first, second = np.triu_indices(nant, 1)
     rows_each = len(first)
-    opened = _create(path, len(time) * spws * rows_each, channels, len(corr))
-    stamp = np.repeat(time, spws * rows_each)
-    p, q = np.tile(first, len(time) * spws), np.tile(second, len(time) * spws)
-    spw = np.tile(np.repeat(np.arange(spws), rows_each), len(time))
-    _put_indices(opened, stamp, np.repeat(scan + 1, spws * rows_each), p, q, spw, interval_s)
-    opened.putcol("UVW", position[q] - position[p])
-    weight = np.full((len(stamp), len(corr)), noise_jy**-2, np.float32)
-    opened.putcol("WEIGHT", weight)
-    opened.putcol("SIGMA", 1 / np.sqrt(weight))
+    rows = len(time) * spws * rows_each
+    opened = _create(path, rows, channels, len(corr))
     step = max(1, 2**21 // (channels * len(corr)))
-    itime = np.repeat(np.arange(len(time)), spws * rows_each)
-    for low in range(0, len(stamp), step):
-        part = slice(low, low + step)
-        model, data = _visibilities(
-            rng, gain[itime[part], spw[part]], p[part], q[part], channels, corr, flux_jy, noise_jy
-        )
-        opened.putcol("DATA", data, low, len(data))
-        opened.putcol("MODEL_DATA", model, low, len(data))
-        opened.putcol("FLAG", np.zeros(data.shape, bool), low, len(data))
+    for low in range(0, rows, step):
+        number = np.arange(low, min(rows, low + step))
+        itime, spw = number // (spws * rows_each), number // rows_each % spws
+        p, q = first[number % rows_each], second[number % rows_each]
+        model, data = _visibilities(rng, gain[itime, spw], p, q, channels, corr, flux_jy, noise_jy)
+        weight = np.full((len(number), len(corr)), noise_jy**-2, np.float32)
+        columns = {
+            **_indices(time[itime], scan[itime] + 1, p, q, spw, interval_s),
+            "UVW": position[q] - position[p], "WEIGHT": weight, "SIGMA": 1 / np.sqrt(weight),
+            "DATA": data, "MODEL_DATA": model, "FLAG": np.zeros(data.shape, bool),
+        }  # fmt: skip
+        for name, values in columns.items():
+            opened.putcol(name, values, low, len(number))
     opened.close()
     _fill_subtables(path, position, spws, channels, corr, time)
     return SyntheticMs(path, time, gain)
@@ -142,23 +140,22 @@ def _add_tiled(opened: table, description: dict, channels: int, ncorr: int) -> N
     opened.addcols(tabdesc, info)
 
 
-def _put_indices(
-    opened: table,
+def _indices(
     time: NDArray[np.float64],
     scan: NDArray[np.int64],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     spw: NDArray[np.int64],
     interval_s: float,
-) -> None:
+) -> dict[str, NDArray[Any]]:
+    """Columns of single values of one piece of rows."""
     integers = {"SCAN_NUMBER": scan, "ANTENNA1": first, "ANTENNA2": second, "DATA_DESC_ID": spw}
-    for name, values in integers.items():
-        opened.putcol(name, values.astype(np.int32))
-    for name in ("TIME", "TIME_CENTROID"):
-        opened.putcol(name, time)
-    for name in ("INTERVAL", "EXPOSURE"):
-        opened.putcol(name, np.full(len(time), interval_s))
-    opened.putcol("FLAG_ROW", np.zeros(len(time), bool))
+    length = np.full(len(time), interval_s)
+    return {
+        **{name: values.astype(np.int32) for name, values in integers.items()},
+        "TIME": time, "TIME_CENTROID": time, "INTERVAL": length, "EXPOSURE": length,
+        "FLAG_ROW": np.zeros(len(time), bool),
+    }  # fmt: skip
 
 
 def _visibilities(

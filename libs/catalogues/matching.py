@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from libs.catalogues.source_list import (
-    CALIBRATOR_RADIUS_DEG,
-    MATCH_ARCSEC,
-    MIN_FLUX_JY,
-    TARGET_RADIUS_DEG,
-    FieldSource,
-)
+from libs.catalogues.radii import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
+from libs.catalogues.source_list import MATCH_ARCSEC, MIN_FLUX_JY, FieldSource
 from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD

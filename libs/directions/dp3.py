@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,9 @@ from libs.h5parm.reader import write_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import Solset
 from libs.ms.create import read_layout
-from libs.ms.integration import integration_time_s
 from libs.ms.subtables import Subtables, put_phase_centre
 from libs.ms.tables import open_table
+from libs.ms.time_survey import TimeSurvey, survey_times
 
 __all__ = [
     "INSTALL",
@@ -97,27 +98,24 @@ def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
     return PhaseUp(station, pattern, members)
 
 
-def unfit(ms: Path) -> str:
+def unfit(ms: Path, survey: TimeSurvey | None = None) -> str:
     """Return why DP3 should not prepare these data; empty: it can.
 
     It takes one spectral window of four correlations and one field, in order of time, and fills
-    gaps between scans with flagged rows.
+    gaps between scans with flagged rows. ``survey`` is that of ``ms``, where it is known.
     """
-    with open_table(ms) as opened:
-        columns = {name: np.asarray(opened.getcol(name))
-                   for name in ("TIME", "FIELD_ID", "DATA_DESC_ID", "INTERVAL")}  # fmt: skip
-    for name, words in (("DATA_DESC_ID", "spectral windows"), ("FIELD_ID", "fields")):
-        if len(np.unique(columns[name])) > 1:
+    survey = survey or survey_times(ms)
+    for ids, words in ((survey.ddids, "spectral windows"), (survey.field_ids, "fields")):
+        if len(ids) > 1:
             return f"several {words}"
-    correlations = len(read_layout(ms).corr_types[int(columns["DATA_DESC_ID"][0])])
+    correlations = len(read_layout(ms).corr_types[int(survey.ddids[0])])
     if correlations != 4:
         return f"{correlations} correlation(s) in place of 4"
-    if (np.diff(columns["TIME"]) < 0).any():
+    if not survey.in_order:
         return "rows that are not in order of time"
-    times = np.unique(columns["TIME"])
-    interval = float(np.median(columns["INTERVAL"]))
+    times, interval = survey.time_s, survey.median_interval_s
     if len(times) > 1:
-        spacing = integration_time_s(times)
+        spacing = survey.spacing_s
         if not math.isclose(spacing, interval, rel_tol=1e-3):
             return f"an INTERVAL of {interval:g} s for a spacing of {spacing:g} s"
         if (times[-1] - times[0]) / spacing + 1 > _FILLED * len(times):
@@ -182,6 +180,7 @@ def prepare(
     gains: DirectionGains | None = None,
     *,
     added: PhaseUp | None = None,
+    survey: TimeSurvey | None = None,
     threads: int = 1,
     stall_s: float = 600.0,
 ) -> ShiftPlan:
@@ -197,6 +196,8 @@ def prepare(
     gains : DirectionGains, optional
         Divided out first; what has none is flagged.
     added : PhaseUp, optional
+    survey : TimeSurvey, optional
+        The time stamps of ``ms``, where they are known; otherwise they are looked for.
     threads : int
     stall_s : float
         DP3 silent and idle for this long is killed.
@@ -218,19 +219,20 @@ def prepare(
     program = find_dp3()
     if program is None:
         raise ConfigError("DP3 is not installed", INSTALL)
-    why = unfit(Path(ms))
+    survey = survey or survey_times(Path(ms))
+    why = unfit(Path(ms), survey)
     if why:
         raise InputError(f"{ms} has {why}, which DP3 does not take", "set prepare to native")
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    plan = plan_shift(ms, options)
+    plan = plan_shift(ms, options, survey)
     table = None
     if gains is not None:
         table = target.with_name(f"{target.stem}.gains.h5")
-        write_h5parm(table, _on_grid(gains, ms))
+        write_h5parm(table, _on_grid(gains, ms, survey))
     parset = target.with_name(f"{target.stem}.parset")
     lines = shift_parset(
-        ms, part, options, steps=_steps(ms, plan), gains=table, added=added, threads=threads
+        ms, part, options, steps=_steps(ms, survey, plan), gains=table, added=added, threads=threads
     )
     parset.write_text("".join(f"{name} = {value}\n" for name, value in lines.items()))
     run_tool(
@@ -239,7 +241,7 @@ def prepare(
     )  # fmt: skip
     if not part.is_dir():
         raise ToolError(f"DP3 made no {target.name}", f"see {target.stem}.dp3.log")
-    _true_last(part, Path(ms))
+    _true_last(part, survey)
     rows = _name_field(part, options.field)
     fsync_tree(part)
     shutil.rmtree(target, ignore_errors=True)
@@ -250,46 +252,56 @@ def prepare(
     return replace(plan, rows=rows, size_bytes=size)
 
 
-def _steps(ms: Path, plan: ShiftPlan) -> tuple[int, int]:
+def _steps(ms: Path, survey: TimeSurvey, plan: ShiftPlan) -> tuple[int, int]:
     """Integrations and channels that a plan averages."""
-    with open_table(ms) as opened:
-        times = np.unique(opened.getcol("TIME"))
-        spw = int(opened.getcell("DATA_DESC_ID", 0))
-    spacing = integration_time_s(times) or plan.integration_s
-    return max(1, round(plan.integration_s / spacing)), plan.widths[read_layout(ms).spw_of[spw]]
+    spacing = survey.spacing_s or plan.integration_s
+    spw = read_layout(ms).spw_of[int(survey.ddids[0])]
+    return max(1, round(plan.integration_s / spacing)), plan.widths[spw]
 
 
-def _true_last(part: Path, ms: Path) -> None:
+def _true_last(part: Path, survey: TimeSurvey) -> None:
     """Give the last average the time and length of the integrations that are in it.
 
-    DP3 gives it the length of the others, also where the data end within it.
+    DP3 gives it the length of the others, also where the data end within it. Its rows are the
+    last ones: DP3 writes in order of time.
     """
-    with open_table(ms) as opened:
-        last = int(np.argmax(opened.getcol("TIME")))
-        end = float(opened.getcell("TIME", last) + 0.5 * opened.getcell("INTERVAL", last))
+    end = float(survey.time_s[-1] + 0.5 * survey.interval_s[-1])
     with open_table(part, write=True) as opened:
-        time, length = opened.getcol("TIME"), opened.getcol("INTERVAL")
-        latest = time == time.max()
-        surplus = np.where(latest, time + 0.5 * length - end, 0.0)
-        surplus[surplus < 1e-3 * length] = 0.0
-        if not surplus.any():
+        last = opened.nrows() - 1
+        time, length = opened.getcell("TIME", last), opened.getcell("INTERVAL", last)
+        surplus = time + 0.5 * length - end
+        if surplus < 1e-3 * length:
             return
+        start, count = _last_rows(opened, time)
         for name, change in (("TIME", 0.5), ("TIME_CENTROID", 0.5), ("INTERVAL", 1.0)):
-            opened.putcol(name, opened.getcol(name) - change * surplus)
-        exposure = opened.getcol("EXPOSURE")
-        opened.putcol("EXPOSURE", np.minimum(exposure, length - surplus))
+            values = opened.getcol(name, start, count)
+            opened.putcol(name, values - change * surplus, start, count)
+        exposure = opened.getcol("EXPOSURE", start, count)
+        opened.putcol("EXPOSURE", np.minimum(exposure, length - surplus), start, count)
 
 
-def _on_grid(gains: DirectionGains, ms: Path) -> Solset:
+def _last_rows(opened: Any, time_s: float) -> tuple[int, int]:
+    """First row and number of the rows at the end that are of one time."""
+    start, step = opened.nrows(), 4096
+    while start:
+        low = max(0, start - step)
+        same = opened.getcol("TIME", low, start - low) == time_s
+        others = np.flatnonzero(~same)
+        if len(others):
+            start = low + int(others[-1]) + 1
+            break
+        start = low
+    return start, opened.nrows() - start
+
+
+def _on_grid(gains: DirectionGains, ms: Path, survey: TimeSurvey) -> Solset:
     """Return gains at the data's own times and channels.
 
     DP3 takes the nearest solution, or interpolates phases across their wraps; on the data's
     own grid neither happens.
     """
     solset = gains.solset
-    with open_table(ms) as opened:
-        times = np.unique(opened.getcol("TIME"))
-        ddid = int(opened.getcell("DATA_DESC_ID", 0))
+    times, ddid = survey.time_s, int(survey.ddids[0])
     layout = read_layout(ms)
     channels = solset.frequency_hz
     if len(channels) > 1 or solset.tec_tecu is not None:

@@ -12,7 +12,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from libs.ms.create import Layout, create_like, read_layout
 from libs.ms.integration import integration_time_s
 from libs.ms.rows import read_column
 from libs.ms.tables import open_table
+from libs.ms.time_survey import TimeSurvey, rows_by_slot, survey_times
 
 __all__ = [
     "ShiftOptions",
@@ -125,47 +126,21 @@ def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The rows of one field and where each goes in time.
+class _Slots:
+    """New integrations.
 
-    ``slot`` numbers the new integrations; ``time_s`` and ``interval_s`` are theirs.
+    ``of_stamp`` says in which of them each old time stamp is; ``time_s``, ``interval_s`` and
+    ``scan`` are theirs.
     """
 
-    number: NDArray[np.int64]
-    slot: NDArray[np.int64]
-    ddid: NDArray[np.int64]
-    antenna1: NDArray[np.int64]
-    antenna2: NDArray[np.int64]
+    of_stamp: NDArray[np.int64]
     time_s: NDArray[np.float64]
     interval_s: NDArray[np.float64]
     scan: NDArray[np.int64]
-    field_id: int
-
-    @property
-    def group(self) -> NDArray[np.int64]:
-        """The same for rows that become one; by time, data description and baseline."""
-        antennas = int(max(self.antenna1.max(), self.antenna2.max())) + 1
-        descriptions = int(self.ddid.max()) + 1
-        baseline = self.antenna1 * antennas + self.antenna2
-        return (self.slot * descriptions + self.ddid) * antennas**2 + baseline
 
 
-def _read_rows(ms: Path, average_s: float) -> _Rows:
-    with open_table(ms) as opened:
-        if not opened.nrows():
-            raise InputError(f"{ms} has no rows", "check the selection that made it")
-        columns = {
-            name: np.asarray(opened.getcol(name))
-            for name in ("TIME", "SCAN_NUMBER", "DATA_DESC_ID", "ANTENNA1", "ANTENNA2", "FIELD_ID")
-        }
-    field_id = int(columns["FIELD_ID"][0])
-    number = np.flatnonzero(columns["FIELD_ID"] == field_id)
-    own = {
-        name: values[number].astype(np.int64) for name, values in columns.items() if name != "TIME"
-    }
-    time = columns["TIME"][number]
-    unique, first, place = np.unique(time, return_index=True, return_inverse=True)
-    scan = own["SCAN_NUMBER"][first]
+def _slots(survey: TimeSurvey, average_s: float) -> _Slots:
+    unique, scan = survey.time_s, survey.scan
     integration = integration_time_s(unique, scan)
     count = max(1, math.floor(average_s / integration + 1e-3)) if integration else 1
     # bins start at a scan's first integration; a gap within a scan leaves a bin short
@@ -176,12 +151,11 @@ def _read_rows(ms: Path, average_s: float) -> _Rows:
             start, last = stamp, int(slot[i - 1])
         bin_ = int((stamp - start) / integration + 0.5) // count if integration else i
         slot[i] = last + 1 + bin_
-    _, slot = np.unique(slot, return_inverse=True)
+    _, first, slot = np.unique(slot, return_index=True, return_inverse=True)
     members = np.bincount(slot)
-    return _Rows(
-        number, slot[place], own["DATA_DESC_ID"], own["ANTENNA1"], own["ANTENNA2"],
-        _mean_times(unique, slot), members.astype(np.float64) * (integration or 1.0),
-        scan[np.unique(slot, return_index=True)[1]], field_id,
+    return _Slots(
+        slot, _mean_times(unique, slot), members.astype(np.float64) * (integration or 1.0),
+        scan[first],
     )  # fmt: skip
 
 
@@ -201,20 +175,39 @@ def _width(channel_hz: NDArray[np.float64], average_hz: float) -> int:
     return max(d for d in range(1, min(count, wanted) + 1) if count % d == 0)
 
 
-def plan_shift(ms: Path, options: ShiftOptions) -> ShiftPlan:
-    """Return what `shift_data` will make, without reading visibilities."""
-    return _plan(_read_rows(Path(ms), options.average_s), read_layout(Path(ms)), options)
+def plan_shift(ms: Path, options: ShiftOptions, survey: TimeSurvey | None = None) -> ShiftPlan:
+    """Return what `shift_data` will make, without reading visibilities.
+
+    Parameters
+    ----------
+    ms : Path
+    options : ShiftOptions
+    survey : TimeSurvey, optional
+        The time stamps of ``ms``, where they are known; otherwise they are looked for.
+
+    Returns
+    -------
+    ShiftPlan
+        With more rows and bytes when made, where integrations of one average have different
+        baselines.
+    """
+    survey = survey or survey_times(Path(ms))
+    return _plan(survey, _slots(survey, options.average_s), read_layout(Path(ms)), options)
 
 
-def _plan(rows: _Rows, layout: Layout, options: ShiftOptions) -> ShiftPlan:
+def _plan(survey: TimeSurvey, slots: _Slots, layout: Layout, options: ShiftOptions) -> ShiftPlan:
     widths = tuple(_width(f, options.average_hz) for f in layout.frequency_hz)
-    groups, first = np.unique(rows.group, return_index=True)
-    size = 0
-    for ddid, count in zip(*np.unique(rows.ddid[first], return_counts=True), strict=True):
-        spw = layout.spw_of[ddid]
-        cells = len(layout.frequency_hz[spw]) // widths[spw] * len(layout.corr_types[ddid])
-        size += int(count) * int(cells * (8 + 4 + 1 / 8) + _ROW_BYTES)
-    return ShiftPlan(float(np.median(rows.interval_s)), widths, len(groups), size)
+    starts = np.flatnonzero(np.diff(slots.of_stamp, prepend=-1))
+    rows = np.maximum.reduceat(survey.rows, starts).sum(axis=0)
+    size = sum(int(count) * _row_size(layout, widths, ddid) for ddid, count in enumerate(rows))
+    return ShiftPlan(float(np.median(slots.interval_s)), widths, int(rows.sum()), size)
+
+
+def _row_size(layout: Layout, widths: tuple[int, ...], ddid: int) -> int:
+    """Bytes of a new row."""
+    spw = layout.spw_of[ddid]
+    cells = len(layout.frequency_hz[spw]) // widths[spw] * len(layout.corr_types[ddid])
+    return int(cells * (8 + 4 + 1 / 8) + _ROW_BYTES)
 
 
 # -- making ---------------------------------------------------------------------------------------
@@ -226,6 +219,7 @@ def shift_data(
     options: ShiftOptions,
     gains: DirectionGains | None = None,
     *,
+    survey: TimeSurvey | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> ShiftPlan:
     """Make a small data set: one field, its phase centre moved, corrected, averaged.
@@ -243,6 +237,8 @@ def shift_data(
     options : ShiftOptions
     gains : DirectionGains, optional
         Of the data's antennas, for the new direction.
+    survey : TimeSurvey, optional
+        The time stamps of ``ms``, where they are known; otherwise they are looked for.
     chunk_bytes : int
         Most memory for the visibilities of a chunk.
 
@@ -257,8 +253,9 @@ def shift_data(
         No measurement set, no rows, or no such column.
     """
     ms, target = Path(ms), Path(target)
-    layout, rows = read_layout(ms), _read_rows(ms, options.average_s)
-    plan = _plan(rows, layout, options)
+    survey = survey or survey_times(ms)
+    layout, slots = read_layout(ms), _slots(survey, options.average_s)
+    plan = _plan(survey, slots, layout, options)
     part = target.with_name(f".{target.name}.part")
     count_of = {len(f): w for f, w in zip(layout.frequency_hz, plan.widths, strict=True)}
     create_like(
@@ -268,9 +265,13 @@ def shift_data(
     with open_table(ms) as source, open_table(part, write=True) as made:
         if options.column not in source.colnames():
             raise InputError(f"{ms} has no column {options.column}", "name another")
-        for ddid, index in _chunks(rows, layout, chunk_bytes):
-            cells = _averaged(source, rows, index, ddid, layout, plan, options, gains)
+        rows = size = 0
+        for chunk in _chunks(source, survey, slots, layout, chunk_bytes):
+            cells = _averaged(source, survey, slots, chunk, layout, plan, options, gains)
             _write(made, cells)
+            rows += len(cells["TIME"])
+            size += len(cells["TIME"]) * _row_size(layout, plan.widths, chunk.ddid)
+    plan = replace(plan, rows=rows, size_bytes=size)
     fsync_tree(part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
@@ -278,41 +279,50 @@ def shift_data(
     return plan
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows of one data description, increasing, that hold whole new integrations."""
+
+    ddid: int
+    number: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+
 def _chunks(
-    rows: _Rows, layout: Layout, chunk_bytes: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Data descriptions and places in ``rows`` of whole new integrations, in order of time."""
+    source: Any, survey: TimeSurvey, slots: _Slots, layout: Layout, chunk_bytes: int
+) -> Iterator[_Chunk]:
+    """Yield the rows of the field in order of new integrations."""
     cells = max(
         len(layout.frequency_hz[layout.spw_of[d]]) * len(layout.corr_types[d])
-        for d in np.unique(rows.ddid)
+        for d in np.flatnonzero(survey.rows.any(axis=0))
     )
-    order = np.argsort(rows.slot, kind="stable")
-    edges = np.searchsorted(rows.slot[order], np.arange(len(rows.time_s) + 1))
     most = max(1, chunk_bytes // (cells * 30))
-    low = 0
-    while low < len(rows.time_s):
-        high = max(low + 1, int(np.searchsorted(edges, edges[low] + most, side="right")) - 1)
-        here = order[edges[low] : edges[high]]
-        for ddid in np.unique(rows.ddid[here]):
-            yield int(ddid), np.sort(here[rows.ddid[here] == ddid])
-        low = high
+    for rows, slot in rows_by_slot(source, survey, slots.of_stamp, most):
+        ddids = read_column(source, "DATA_DESC_ID", rows)
+        for ddid in np.unique(ddids).tolist():
+            here = ddids == ddid
+            yield _Chunk(ddid, rows[here], slot[here])
 
 
 def _averaged(
     source: Any,
-    rows: _Rows,
-    index: NDArray[np.int64],
-    ddid: int,
+    survey: TimeSurvey,
+    slots: _Slots,
+    chunk: _Chunk,
     layout: Layout,
     plan: ShiftPlan,
     options: ShiftOptions,
     gains: DirectionGains | None,
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of the new rows that come from a chunk."""
-    spw = int(layout.spw_of[ddid])
+    spw = int(layout.spw_of[chunk.ddid])
     frequency = layout.frequency_hz[spw]
-    number = rows.number[index]
-    group, first, member = np.unique(rows.group[index], return_index=True, return_inverse=True)
+    number = chunk.number
+    ends = [read_column(source, name, number).astype(np.int64) for name in ("ANTENNA1", "ANTENNA2")]
+    group, first, member = np.unique(
+        (chunk.slot * layout.antennas + ends[0]) * layout.antennas + ends[1],
+        return_index=True, return_inverse=True,
+    )  # fmt: skip
     order = np.argsort(member, kind="stable")
     starts = np.searchsorted(member[order], np.arange(len(group) + 1))
     uvw = read_column(source, "UVW", number)
@@ -337,19 +347,19 @@ def _averaged(
     _shift_average(
         data, flag, weight, order, starts, uvw[:, 2] - turned[:, 2],
         frequency / SPEED_OF_LIGHT_M_S, gain, valid, moment,
-        rows.antenna1[index], rows.antenna2[index], correlation_feeds(layout.corr_types[ddid]),
+        *ends, correlation_feeds(layout.corr_types[chunk.ddid]),
         gains is not None, step, out, weights, flags,
     )  # fmt: skip
     flags |= (np.hypot(new_uvw[:, 0], new_uvw[:, 1]) < options.uvmin_m)[:, None, None]
-    slot = rows.slot[index][first]
+    slot = chunk.slot[first]
     exposure = np.bincount(member, read_column(source, "EXPOSURE", number))
     return {
-        "TIME": rows.time_s[slot], "TIME_CENTROID": rows.time_s[slot],
-        "INTERVAL": rows.interval_s[slot], "EXPOSURE": exposure,
+        "TIME": slots.time_s[slot], "TIME_CENTROID": slots.time_s[slot],
+        "INTERVAL": slots.interval_s[slot], "EXPOSURE": exposure,
         "UVW": new_uvw,
-        "ANTENNA1": rows.antenna1[index][first], "ANTENNA2": rows.antenna2[index][first],
-        "DATA_DESC_ID": rows.ddid[index][first], "SCAN_NUMBER": rows.scan[slot],
-        "FIELD_ID": np.full(len(group), rows.field_id),
+        "ANTENNA1": ends[0][first], "ANTENNA2": ends[1][first],
+        "DATA_DESC_ID": np.full(len(group), chunk.ddid), "SCAN_NUMBER": slots.scan[slot],
+        "FIELD_ID": np.full(len(group), survey.field_id),
         "DATA": out, "FLAG": flags, "WEIGHT_SPECTRUM": weights,
         **{name: read_column(source, name, number)[first] for name in _CARRIED},
     }  # fmt: skip

@@ -20,7 +20,7 @@ from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
 from libs.ms.create import Layout, create_like, read_layout
-from libs.ms.rows import read_column
+from libs.ms.rows import read_column, stretches
 from libs.ms.subtables import CORR_NAMES, PARALLEL_HANDS
 from libs.ms.tables import open_table
 
@@ -216,13 +216,15 @@ def _factors(
 def _row_chunks(
     source: Any, layout: Layout, chunk_bytes: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    ddids = np.asarray(source.getcol("DATA_DESC_ID"))
-    for ddid in np.unique(ddids):
-        number = np.flatnonzero(ddids == ddid)
-        channels = len(layout.frequency_hz[layout.spw_of[ddid]])
-        step = max(1, chunk_bytes // (channels * len(layout.corr_types[ddid]) * 32))
-        for low in range(0, len(number), step):
-            yield int(ddid), number[low : low + step]
+    """Yield data description and row numbers of pieces, stretch by stretch of the table."""
+    for start, count in stretches(source.nrows()):
+        ddids = np.asarray(source.getcol("DATA_DESC_ID", start, count))
+        for ddid in np.unique(ddids).tolist():
+            number = start + np.flatnonzero(ddids == ddid)
+            channels = len(layout.frequency_hz[layout.spw_of[ddid]])
+            step = max(1, chunk_bytes // (channels * len(layout.corr_types[ddid]) * 32))
+            for low in range(0, len(number), step):
+                yield ddid, number[low : low + step]
 
 
 def _left(

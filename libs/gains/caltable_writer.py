@@ -14,6 +14,7 @@ from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.subtables import Subtables, add_empty_subtable, collapse_windows, copy_subtable
 from libs.ms.tables import open_table
+from libs.ms.time_survey import first_of_stamps
 
 __all__ = ["FEEDS_KEYWORD", "write_caltable"]
 
@@ -114,11 +115,12 @@ def _nearest_rows(ms: Path, time_s: NDArray[np.float64]) -> dict[str, NDArray[np
     """Scan, field and observation of the row of the data nearest to each time."""
     names = ("SCAN_NUMBER", "FIELD_ID", "OBSERVATION_ID")
     with open_table(ms) as opened:
-        times, first = np.unique(opened.getcol("TIME"), return_index=True)
-        after = np.clip(np.searchsorted(times, time_s), 0, len(times) - 1)
-        before = np.maximum(after - 1, 0)
-        nearest = np.where(time_s - times[before] < times[after] - time_s, before, after)
-        return {name: opened.getcol(name)[first[nearest]].astype(np.int64) for name in names}
+        stamps = first_of_stamps(opened, names)
+    times = stamps["TIME"]
+    after = np.clip(np.searchsorted(times, time_s), 0, len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(time_s - times[before] < times[after] - time_s, before, after)
+    return {name: stamps[name][nearest].astype(np.int64) for name in names}
 
 
 def _kind(solutions: GainSolutions) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import block_centres, channels_for_blocks
+from libs.ms.rows import distinct
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
@@ -72,7 +73,7 @@ class TecSolutions:
 def used_channels(ms: Path) -> dict[int, NDArray[np.float64]]:
     """Return the channels, Hz, of each spectral window with rows, in the order of their ids."""
     with open_table(ms) as opened:
-        used = np.unique(opened.getcol("DATA_DESC_ID"))
+        used = distinct(opened, "DATA_DESC_ID")
     found = Subtables(ms)
     return {int(spw): found.windows[spw].frequency_hz for spw in np.unique(found.spw_of[used])}
 

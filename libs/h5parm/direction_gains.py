@@ -77,7 +77,7 @@ class DirectionGains:
         InputError
             No such direction, Jones matrices, or no antenna in common.
         """
-        solset = read_h5parm(Path(h5parm))
+        solset = read_h5parm(Path(h5parm), direction=direction)
         if solset.full_jones:
             raise InputError(f"{h5parm} has full-Jones solutions", "apply them with DP3")
         if direction is None and len(solset.direction) > 1:

@@ -11,20 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.core.files import locked
+from libs.core.files import locked, replacing
 from libs.h5parm.combine import combine, match_direction, nearest_within
+from libs.h5parm.listing import Listing, list_entries, listed
 from libs.h5parm.phase_reference import aligned, common_station
-from libs.h5parm.provenance import DATASET, Entry, entries_of, rows_of
-from libs.h5parm.reader import as_written, read_h5parm, write_h5parm
+from libs.h5parm.provenance import (
+    DATASET,
+    Entry,
+    as_rows,
+    entries_of,
+    read_entries,
+    rows_of,
+    stamped,
+)
+from libs.h5parm.reader import as_written, direction_places, read_h5parm, write_h5parm
 from libs.h5parm.regrid import regrid, union_grid
 from libs.h5parm.solset import Solset, blank, copy_stations
+from libs.h5parm.writer import TableWriter
 
 __all__ = [
     "Listing",
     "MergeReport",
+    "Merging",
+    "begin_merge",
     "combine_files",
+    "finish_merge",
     "list_entries",
     "merge_into",
+    "plan_merge",
     "write_with_entries",
 ]
 
@@ -32,26 +46,9 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 Entries = dict[Key, Entry]
+Places = dict[str, NDArray[np.float64]]
 
 _OUTCOMES = ("added", "replaced", "unchanged", "older", "incoherent")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """An entry of the table with the place of its direction and how much of it is valid.
-
-    Attributes
-    ----------
-    entry : Entry
-    ra_rad, dec_rad : float
-    good_fraction : float
-        Fraction of the solutions that are not flagged, 0 to 1.
-    """
-
-    entry: Entry
-    ra_rad: float
-    dec_rad: float
-    good_fraction: float
 
 
 @dataclass(frozen=True)
@@ -85,11 +82,24 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class Part:
-    """A table that goes into a merge: its provenance, and the solutions taken of it."""
+    """A table that goes into a merge: its provenance, and the solutions taken of it.
 
-    solset: Solset
+    ``places`` are its directions by the names the merged table gives them, ``named`` their own
+    names in the file; ``grid`` is one of its directions, for its axes.
+    """
+
+    path: Path
+    soltabs: Sequence[str] | None
+    grid: Solset
+    places: Places
+    named: dict[str, str]
     entries: Entries
     keys: set[Key]
+
+    def read(self, direction: str) -> Solset:
+        """Read one direction, by the merged table's name."""
+        one = read_h5parm(self.path, self.soltabs, direction=self.named[direction])
+        return replace(as_written(one), direction=(direction,))
 
     @property
     def usable(self) -> set[Key]:
@@ -103,18 +113,6 @@ def write_with_entries(
     """Write an h5parm with its provenance; ``made_here`` as in `libs.h5parm.provenance.rows_of`."""
     solset = as_written(solset)
     write_h5parm(path, solset, {DATASET: rows_of(solset, entries, made_here=made_here)})
-
-
-def list_entries(store: Path) -> list[Listing]:
-    """Return every (direction, station) that has solutions, sorted."""
-    solset = read_h5parm(store)
-    good = solset.good_fraction
-    listings = []
-    for (direction, station), entry in sorted(entries_of(store, solset).items()):
-        j, i = solset.direction.index(direction), solset.antenna.index(station)
-        ra, dec = solset.direction_rad[j]
-        listings.append(Listing(entry, float(ra), float(dec), float(good[i, j])))
-    return listings
 
 
 # ---------------------------------------------------------------------------------- merging
@@ -158,37 +156,76 @@ def merge_into(
     store = Path(store)
     if not sources:
         raise InputError("nothing to merge", "name the h5parms to merge")
-    read = []
-    for path in map(Path, sources):
-        solset = as_written(read_h5parm(path, soltabs))
-        read.append((solset, entries_of(path, solset)))
+    read = [_opened(Path(path), soltabs) for path in sources]
     with locked(store, timeout_s):
-        table: Solset | None = None
-        entries: Entries = {}
-        if store.exists():
-            table = as_written(read_h5parm(store))
-            entries = entries_of(store, table)
-        tally: dict[str, list[Key]] = {name: [] for name in _OUTCOMES}
-        renamed: list[tuple[str, str]] = []
-        parts: list[Part] = []
-        if table is not None:
-            parts.append(Part(table, entries, set(entries)))
-        places = _places(part.solset for part in parts)
-        for solset, found in read:
-            solset, found, names = _fit_names(places, solset, found)
-            renamed += names
-            taken = _decide(entries, found, force, tally)
-            entries = entries | {key: found[key] for key in taken}
-            if taken:
-                parts.append(Part(solset, found, set(taken)))
-                places = _places(part.solset for part in parts)
-        report = MergeReport(
-            **{name: tuple(keys) for name, keys in tally.items()}, renamed=tuple(renamed)
-        )
+        parts, entries, report = plan_merge(store if store.exists() else None, read, force=force)
         if report.changed:
-            merged = as_written(_assembled(parts))
-            write_with_entries(store, merged, list(entries.values()), made_here=False)
+            with replacing(store) as part:
+                finish_merge(begin_merge(part, parts, entries), [])
     return report
+
+
+def plan_merge(
+    store: Path | None, sources: Sequence[Path | Part], *, force: bool = False
+) -> tuple[list[Part], Entries, MergeReport]:
+    """Return the tables of a merge and what is taken of each, the entries, and what changes.
+
+    Parameters
+    ----------
+    store : Path or None
+        The table before; None: there is none.
+    sources : sequence of Path or Part
+    force : bool
+        As for `merge_into`.
+    """
+    tally: dict[str, list[Key]] = {name: [] for name in _OUTCOMES}
+    renamed: list[tuple[str, str]] = []
+    parts: list[Part] = []
+    entries: Entries = {}
+    places: Places = {}
+    if store is not None:
+        table = _opened(store, None)
+        entries, places = table.entries, dict(table.places)
+        parts.append(replace(table, keys=set(entries)))
+    for source in sources:
+        part, names = _fit_names(
+            places, source if isinstance(source, Part) else _opened(Path(source), None)
+        )
+        renamed += names
+        taken = _decide(entries, part.entries, force, tally)
+        entries = entries | {key: part.entries[key] for key in taken}
+        if taken:
+            parts.append(replace(part, keys=set(taken)))
+            places = part.places | places
+    return (
+        parts,
+        entries,
+        MergeReport(**{name: tuple(keys) for name, keys in tally.items()}, renamed=tuple(renamed)),
+    )
+
+
+def _opened(path: Path, soltabs: Sequence[str] | None) -> Part:
+    """Look through a table, direction by direction."""
+    places = direction_places(path, soltabs)
+    known = {entry.key: entry for entry in read_entries(path)}
+    entries: Entries = {}
+    grid: Solset | None = None
+    for direction in places:
+        one = as_written(read_h5parm(path, soltabs, direction=direction))
+        entries |= entries_of(path, one, known)
+        grid = grid or _axes_of(one)
+    if grid is None:
+        raise InputError(f"{path} has no directions", "give an h5parm")
+    return Part(path, soltabs, grid, places, {name: name for name in places}, entries, set())
+
+
+def _axes_of(one: Solset) -> Solset:
+    """The table without its solutions, which takes next to no memory."""
+    zero = np.broadcast_to(0.0, one.shape)
+    tec = None if one.tec_tecu is None else np.broadcast_to(0.0, one.tec_tecu.shape)
+    return replace(
+        one, phase_rad=zero, weight=zero, amplitude=np.broadcast_to(1.0, one.shape), tec_tecu=tec
+    )
 
 
 def _decide(
@@ -216,102 +253,189 @@ def _merit(entry: Entry) -> tuple[bool, str, str]:
     return entry.usable, entry.date, entry.digest
 
 
-Places = dict[str, NDArray[np.float64]]
-
-
-def _places(parts: Iterable[Solset]) -> Places:
-    """Return the directions of several tables, the first of each name."""
-    places: Places = {}
-    for part in parts:
-        for name, place in zip(part.direction, part.direction_rad, strict=True):
-            places.setdefault(name, place)
-    return places
-
-
-def _fit_names(
-    places: Places, solset: Solset, found: Entries
-) -> tuple[Solset, Entries, list[tuple[str, str]]]:
+def _fit_names(places: Places, part: Part) -> tuple[Part, list[tuple[str, str]]]:
     """Give directions the names the table has for their places, or free ones."""
     if not places:
-        return solset, found, []
+        return part, []
     known = np.array(list(places.values()))
     rename = {}
-    for name, place in zip(solset.direction, solset.direction_rad, strict=True):
+    for name, place in part.places.items():
         same = nearest_within(known, place)
         new = name if same is None else list(places)[same]
         if same is None and name in places:
             ra, dec = np.rad2deg(place)
             new = f"{name}_{ra % 360:.4f}{dec:+.4f}"
         rename[name] = new
-    moved = {(rename[d], s): replace(entry, direction=rename[d]) for (d, s), entry in found.items()}
+    moved = {
+        (rename[d], s): replace(entry, direction=rename[d])
+        for (d, s), entry in part.entries.items()
+    }
     changed = [(old, new) for old, new in rename.items() if old != new]
-    return replace(solset, direction=tuple(rename.values())), moved, changed
+    fitted = replace(
+        part,
+        places={rename[name]: place for name, place in part.places.items()},
+        named={new: old for old, new in rename.items()},
+        entries=moved,
+    )
+    return fitted, changed
 
 
-def _assembled(parts: Sequence[Part]) -> Solset:
-    """Return one table of the chosen solutions of several; later ones replace earlier ones.
+@dataclass
+class Merging:
+    """A merged table whose directions are in its file, while entries may still be added.
 
-    Directions and stations are sorted by name: the same table whatever the order of merges.
+    Attributes
+    ----------
+    writer : TableWriter
+    places : dict of str to (2,) float64
+    like : Solset
+        No solutions, one direction, on the grid of the table.
+    entries : dict of (str, str) to Entry
+        Of what is in the file.
+    listings : dict of (str, str) to Listing
+        The same with places and good fractions.
     """
-    solsets = [part.solset for part in parts]
-    time_s, frequency_hz = union_grid(solsets)
-    polarization = max((solset.polarization for solset in solsets), key=len)
+
+    writer: TableWriter
+    places: Places
+    like: Solset
+    entries: Entries
+    listings: dict[Key, Listing]
+
+    def add(self, one: Solset, entries: Sequence[Entry]) -> None:
+        """Add stations to a direction, as a merge of a table that has only these would."""
+        direction = one.direction[0]
+        before = [entry for entry in self.entries.values() if entry.direction == direction]
+        result = (
+            self.read(direction)
+            if before
+            else blank(
+                self.like, self.like.antenna, self.like.position_m, one.direction, one.direction_rad
+            )
+        )
+        usable = [{e.key for e in known if e.usable} for known in (entries, before)]
+        _put({entry.key for entry in entries}, usable[0], one, result, usable[1])
+        self.put(result, [*before, *entries])
+
+    def put(self, one: Solset, entries: Iterable[Entry]) -> None:
+        """Write a direction with its entries; those without solutions are left out."""
+        one = as_written(one)
+        self.writer.put([one])
+        known = stamped(one, list(entries), made_here=False)
+        self.entries |= {entry.key: entry for entry in known}
+        self.listings |= {item.entry.key: item for item in listed(one, known)}
+
+    def read(self, direction: str) -> Solset:
+        """Read a direction as it is in the file."""
+        return as_written(read_h5parm(self.writer.path, direction=direction))
+
+
+def begin_merge(
+    path: Path, parts: Sequence[Part], entries: Entries, more: Places | None = None
+) -> Merging:
+    """Write one table of the chosen solutions of several; later ones replace earlier ones.
+
+    Directions and stations are sorted by name: the same table whatever the order of merges. The
+    directions are read and written one at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Written.
+    parts, entries
+        From `plan_merge`.
+    more : mapping of str to (2,) float64, optional
+        Further directions, without solutions so far.
+    """
+    grids = [part.grid for part in parts]
+    time_s, frequency_hz = union_grid(grids)
+    polarization = max((grid.polarization for grid in grids), key=len)
+    places: Places = {}
+    positions: dict[str, NDArray[np.float64]] = {}
+    for part in parts:
+        for name, place in part.places.items():
+            places.setdefault(name, place)
+        for name, position in zip(part.grid.antenna, part.grid.position_m, strict=True):
+            positions.setdefault(name, position)
+    places = dict(sorted(((more or {}) | places).items()))
+    antenna = tuple(sorted(positions))
+    with_tec = next((grid for grid in grids if grid.tec_tecu is not None), grids[-1])
 
     def fitted(solset: Solset) -> Solset:
         return regrid(solset, time_s, frequency_hz).with_polarization(polarization)
 
-    places = dict(sorted(_places(solsets).items()))
-    positions: dict[str, NDArray[np.float64]] = {}
-    for solset in solsets:
-        for name, position in zip(solset.antenna, solset.position_m, strict=True):
-            positions.setdefault(name, position)
-    antenna = tuple(sorted(positions))
-    like = next((solset for solset in solsets if solset.tec_tecu is not None), solsets[-1])
-    result = blank(
-        fitted(like.select_directions([0])),
-        antenna,
-        np.array([positions[name] for name in antenna]),
-        tuple(places),
-        np.array(list(places.values())),
-    )
-    usable: set[Key] = set()
-    for part in parts:
-        _put(replace(part, solset=fitted(part.solset)), result, usable)
-        usable = (usable - part.keys) | (part.usable & part.keys)
-    return result
+    like = blank(
+        fitted(with_tec), antenna, np.array([positions[name] for name in antenna]),
+        (next(iter(places)),), next(iter(places.values()))[np.newaxis],
+    )  # fmt: skip
+    merging = Merging(TableWriter(path, as_written(like), places), places, like, {}, {})
+    by_direction: dict[str, list[Entry]] = {}
+    for (direction, _), entry in entries.items():
+        by_direction.setdefault(direction, []).append(entry)
+    for direction, place in places.items():
+        result = blank(like, antenna, like.position_m, (direction,), np.asarray(place)[np.newaxis])
+        usable: set[Key] = set()
+        for part in parts:
+            if direction in part.places:
+                _put(part.keys, part.usable, fitted(part.read(direction)), result, usable)
+            usable = (usable - part.keys) | (part.usable & part.keys)
+        if direction in by_direction:
+            merging.put(result, by_direction[direction])
+    return merging
 
 
-def _put(part: Part, result: Solset, usable: set[Key]) -> None:
-    """Copy the chosen solutions of one table into the merged one.
+def finish_merge(merging: Merging, dropped: Iterable[str]) -> None:
+    """Add the provenance; write the table anew where directions remain without solutions.
+
+    Parameters
+    ----------
+    merging : Merging
+    dropped : iterable of str
+        Directions to leave out.
+    """
+    rows = as_rows([merging.entries[key] for key in sorted(merging.entries)])
+    gone = set(dropped)
+    if gone:
+        kept = {name: place for name, place in merging.places.items() if name not in gone}
+        path = merging.writer.path
+        smaller = TableWriter(
+            path.with_name(f"{path.name}.kept.tmp"), as_written(merging.like), kept
+        )
+        smaller.put(merging.read(name) for name in kept)
+        smaller.finish({DATASET: rows})
+        smaller.path.replace(path)
+    else:
+        merging.writer.finish({DATASET: rows})
+
+
+def _put(
+    keys: set[Key], part_usable: set[Key], one: Solset, result: Solset, usable: set[Key]
+) -> None:
+    """Copy the chosen solutions, ``keys``, of one direction of a table into the merged ones.
 
     Where stations of an earlier table stay beside them, the phases are brought to the same
     reference: a station that is coherent in both, ``usable`` in the merged one.
     """
-    row = {name: i for i, name in enumerate(result.antenna)}
-    for direction in part.solset.direction:
-        one = part.solset.in_direction(direction)
-        names = [name for name in one.antenna if (direction, name) in part.keys]
-        before = result.in_direction(direction)
-        stay = {
-            name
-            for name, fraction in zip(before.antenna, before.good_fraction[:, 0], strict=True)
-            if fraction and name not in names
-        }
-        if stay and names:
-            trusted = [
-                [station for there, station in keys if there == direction]
-                for keys in (part.usable, usable)
-            ]
-            station = common_station([one, before], trusted)
-            if station is None:
-                log.warning(
-                    "%s: no common coherent station, phases keep their references", direction
-                )
-            else:
-                one = aligned(one, before, station)
-        here = [one.antenna.index(name) for name in names]
-        there = [row[name] for name in names]
-        copy_stations(one, here, 0, result, there, result.direction.index(direction))
+    direction = result.direction[0]
+    names = [name for name in one.antenna if (direction, name) in keys]
+    stay = {
+        name
+        for name, fraction in zip(result.antenna, result.good_fraction[:, 0], strict=True)
+        if fraction and name not in names
+    }
+    if stay and names:
+        trusted = [
+            [station for there, station in known if there == direction]
+            for known in (part_usable, usable)
+        ]
+        station = common_station([one, result], trusted)
+        if station is None:
+            log.warning("%s: no common coherent station, phases keep their references", direction)
+        else:
+            one = aligned(one, result, station)
+    here = [one.antenna.index(name) for name in names]
+    there = [result.antenna.index(name) for name in names]
+    copy_stations(one, here, 0, result, there, 0)
 
 
 # -------------------------------------------------------------------------------- combination

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 from libs.core.angles import separation_rad
 from libs.core.errors import InputError
-from libs.h5parm.global_table import write_with_entries
+from libs.h5parm.global_table import Listing, list_entries, write_with_entries
 from libs.h5parm.phase_reference import common_station, referred
-from libs.h5parm.provenance import LEAST_COHERENCE, Entry, entries_of
-from libs.h5parm.reader import read_h5parm
+from libs.h5parm.provenance import LEAST_COHERENCE, Entry
+from libs.h5parm.reader import direction_places, read_h5parm
 from libs.h5parm.solset import Solset, blank, copy_stations
 
-__all__ = ["NearestSolutions", "StationChoice", "best"]
+__all__ = ["NearestSolutions", "StationChoice", "Table", "best"]
 
 log = logging.getLogger(__name__)
 _TIE_ARCSEC = 1.0
@@ -86,6 +87,53 @@ class NearestSolutions:
         write_with_entries(path, self.solset, self.entries, made_here=False)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of many directions, of which few are read.
+
+    Attributes
+    ----------
+    antenna : tuple of str
+    listings : sequence of Listing
+    read : callable
+        Name of a direction -> its solutions.
+    """
+
+    antenna: tuple[str, ...]
+    listings: Sequence[Listing]
+    read: Callable[[str], Solset]
+
+    @classmethod
+    def of(cls, store: Path) -> Table:
+        """Return what an h5parm holds.
+
+        Raises
+        ------
+        InputError
+            No h5parm.
+        """
+        listings = list_entries(store)
+        first = next(iter(direction_places(store)))
+        antenna = read_h5parm(store, direction=first).antenna
+        return cls(antenna, listings, lambda name: read_h5parm(store, direction=name))
+
+    @cached_property
+    def _of_station(self) -> dict[str, list[Listing]]:
+        found: dict[str, list[Listing]] = {}
+        for item in self.listings:
+            found.setdefault(item.entry.station, []).append(item)
+        return found
+
+    def near(self, station: str, place: NDArray[np.float64]) -> list[tuple[Listing, float]]:
+        """Return a station's solutions with their distance from a place, deg."""
+        items = self._of_station.get(station, [])
+        if not items:
+            return []
+        there = np.array([(item.ra_rad, item.dec_rad) for item in items])
+        apart = np.rad2deg(separation_rad(there, place)).tolist()
+        return list(zip(items, apart, strict=True))
+
+
 def best(
     store: Path,
     ra_rad: float,
@@ -96,6 +144,7 @@ def best(
     min_coherence: float = LEAST_COHERENCE,
     max_separation_deg: float = np.inf,
     missing: Literal["flag", "unit"] = "flag",
+    table: Table | None = None,
 ) -> NearestSolutions:
     """Choose, station by station, the nearest direction whose solutions there are good.
 
@@ -118,6 +167,8 @@ def best(
     missing : str
         Stations with nothing good have no solutions (``flag``: applying the result flags
         them) or gains of 1 (``unit``: they stay as they are).
+    table : Table, optional
+        What ``store`` holds, where that is known.
 
     Returns
     -------
@@ -131,17 +182,13 @@ def best(
         No h5parm, or no station has good solutions anywhere.
     """
     store = Path(store)
-    solset = read_h5parm(store)
-    entries = entries_of(store, solset)
+    table = table or Table.of(store)
     place = np.array([ra_rad, dec_rad])
-    apart_deg = np.rad2deg(separation_rad(solset.direction_rad, place))
-    fraction = solset.good_fraction
     choices: list[StationChoice] = []
-    for i, station in enumerate(solset.antenna):
+    for station in table.antenna:
         candidates = [
-            _Candidate(entry, float(apart_deg[j]), float(fraction[i, j]))
-            for j, direction in enumerate(solset.direction)
-            if (entry := entries.get((direction, station))) is not None
+            _Candidate(item.entry, apart_deg, item.good_fraction)
+            for item, apart_deg in table.near(station, place)
         ]
         good = [
             c
@@ -152,28 +199,28 @@ def best(
         ]
         choices.append(_choice(station, good, candidates))
     used = sorted({c.direction for c in choices if c.direction is not None})
+    if not used:
+        raise InputError(
+            f"{store} has no good solutions of any station for this direction",
+            "lower min_good_fraction or min_coherence, or allow a larger separation",
+        )
     trusted = [
-        {station for (there, station), entry in entries.items()
-         if there == direction and not entry.coherence < min_coherence}
+        {item.entry.station for item in table.listings
+         if item.entry.direction == direction and not item.entry.coherence < min_coherence}
         for direction in used
     ]  # fmt: skip
-    solset, reference = _on_one_reference(solset, used, trusted)
-    result = NearestSolutions(
-        _gathered(solset, choices, name, place, missing),
+    known = {item.entry.key: item.entry for item in table.listings}
+    solsets, reference = _on_one_reference([table.read(d) for d in used], trusted)
+    return NearestSolutions(
+        _gathered(dict(zip(used, solsets, strict=True)), choices, name, place, missing),
         tuple(choices),
         tuple(
-            replace(entries[(c.direction, c.station)], direction=name, input=str(store))
+            replace(known[(c.direction, c.station)], direction=name, input=str(store))
             for c in choices
             if c.direction is not None
         ),
         reference,
     )
-    if not result.entries:
-        raise InputError(
-            f"{store} has no good solutions of any station for this direction",
-            "lower min_good_fraction or min_coherence, or allow a larger separation",
-        )
-    return result
 
 
 @dataclass(frozen=True)
@@ -215,35 +262,34 @@ def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) 
 
 
 def _on_one_reference(
-    solset: Solset, used: Sequence[str], trusted: Sequence[set[str]]
-) -> tuple[Solset, str | None]:
+    solsets: list[Solset], trusted: Sequence[set[str]]
+) -> tuple[list[Solset], str | None]:
     """Refer the phases of the directions used to one station that is coherent in all of them."""
-    if len(used) < 2:
-        return solset, None
-    solset = solset.select_directions([solset.direction.index(d) for d in used])
-    station = common_station([solset.in_direction(d) for d in used], trusted)
+    if len(solsets) < 2:
+        return solsets, None
+    station = common_station(solsets, trusted)
     if station is None:
         log.warning(
             "no station has coherent solutions in all of %s: their phases keep their references",
-            ", ".join(used),
+            ", ".join(one.direction[0] for one in solsets),
         )
-        return solset, None
-    return referred(solset, station), station
+        return solsets, None
+    return [referred(one, station) for one in solsets], station
 
 
 def _gathered(
-    solset: Solset,
+    solsets: Mapping[str, Solset],
     choices: Sequence[StationChoice],
     name: str,
     place: NDArray[np.float64],
     missing: str,
 ) -> Solset:
     """Take the chosen direction of each station."""
-    result = blank(solset, solset.antenna, solset.position_m, (name,), place[np.newaxis])
+    like = next(iter(solsets.values()))
+    result = blank(like, like.antenna, like.position_m, (name,), place[np.newaxis])
     for i, choice in enumerate(choices):
         if choice.direction is not None:
-            j = solset.direction.index(choice.direction)
-            copy_stations(solset, [i], j, result, [i], 0)
+            copy_stations(solsets[choice.direction], [i], 0, result, [i], 0)
         elif missing == "unit":
             result.weight[:, :, i] = 1.0
     return result

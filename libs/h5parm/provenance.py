@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ __all__ = [
     "DATASET",
     "LEAST_COHERENCE",
     "Entry",
+    "as_rows",
     "digests",
     "entries_from",
     "entries_of",
     "read_entries",
     "rows_of",
+    "stamped",
     "timestamp",
 ]
 
@@ -145,6 +147,14 @@ def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDA
     structured array
         Sorted by direction and station.
     """
+    return as_rows(stamped(solset, entries, made_here=made_here))
+
+
+def stamped(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> list[Entry]:
+    """Return the entries that have solutions in ``solset``, sorted, with their digests.
+
+    Parameters are those of `rows_of`.
+    """
     good, hashes = solset.good_fraction, digests(solset)
     ordered = []
     for entry in sorted(entries, key=lambda entry: entry.key):
@@ -155,6 +165,11 @@ def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDA
             content = hashes[i][j]
             origin = content if made_here else entry.digest
             ordered.append(replace(entry, content=content, digest=origin))
+    return ordered
+
+
+def as_rows(ordered: Sequence[Entry]) -> NDArray[Any]:
+    """Return entries as the structured array that a file holds."""
     columns: dict[str, NDArray[Any]] = {}
     for field in fields(Entry):
         values = [getattr(entry, field.name) for entry in ordered]
@@ -186,7 +201,9 @@ def read_entries(path: Path) -> list[Entry]:
         return entries_from(node[()]) if isinstance(node, h5py.Dataset) else []
 
 
-def entries_of(path: Path, solset: Solset) -> dict[tuple[str, str], Entry]:
+def entries_of(
+    path: Path, solset: Solset, known: Mapping[tuple[str, str], Entry] | None = None
+) -> dict[tuple[str, str], Entry]:
     """Return an entry for each station and direction that has solutions.
 
     What the file says of itself is used; a file without provenance (or whose solutions were
@@ -197,8 +214,12 @@ def entries_of(path: Path, solset: Solset) -> dict[tuple[str, str], Entry]:
     path : Path
         Where ``solset`` was read from.
     solset : Solset
+        All of its directions, or some.
+    known : mapping, optional
+        What `read_entries` finds there, by (direction, station), where that was read already.
     """
-    known = {entry.key: entry for entry in read_entries(path)}
+    if known is None:
+        known = {entry.key: entry for entry in read_entries(path)}
     changed_at = timestamp(path.stat().st_mtime)
     result = {}
     good, hashes = solset.good_fraction, digests(solset)

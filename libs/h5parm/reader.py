@@ -57,6 +57,7 @@ __all__ = [
     "PHASE_TOLERANCE_RAD",
     "SOLSET",
     "as_written",
+    "direction_places",
     "open_h5",
     "parts_of_phase",
     "read_h5parm",
@@ -74,6 +75,7 @@ CONSTANT_FREQUENCY_HZ = 1e8
 PHASE_TOLERANCE_RAD = 1e-5
 """Phases that differ by less from the sum of their parts are their sum."""
 
+_NOWHERE = "POINTING"  # stands for the direction of a table that names none
 _TYPES = ("phase", "amplitude", "tec")
 _CIRCULAR = {"RR": "XX", "LL": "YY", "RL": "XY", "LR": "YX"}
 _FEEDS = {"X": "XX", "Y": "YY", "R": "XX", "L": "YY"}
@@ -147,7 +149,33 @@ def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
     )
 
 
-def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
+def direction_places(path: Path, soltabs: Sequence[str] | None = None) -> dict[str, Array]:
+    """Return the directions of a table and where they are, without reading its solutions.
+
+    Parameters
+    ----------
+    path, soltabs
+        As for `read_h5parm`.
+
+    Returns
+    -------
+    dict of str to (2,) float64
+        Right ascension and declination (J2000), rad.
+    """
+    with open_h5(path) as file:
+        solset = file[solset_name(file, path)]
+        group = solset[next(iter(_choose(solset, path, soltabs).values()))]
+        places = _table(solset, "source", "dir", path)
+        if "dir" in group:
+            names = tuple(_bare(text) for text in _strings(group["dir"][()]))
+        else:
+            names = tuple(places) if len(places) == 1 else (_NOWHERE,)
+    return {name: places.get(name, np.zeros(2)) for name in names}
+
+
+def read_h5parm(
+    path: Path, soltabs: Sequence[str] | None = None, *, direction: str | None = None
+) -> Solset:
     """Read phases, amplitudes and TEC.
 
     Parameters
@@ -156,6 +184,9 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
     soltabs : sequence of str, optional
         Soltabs to use, at most one of each type; the first phase, amplitude and TEC soltab
         when not given.
+    direction : str, optional
+        The only direction to read; all when not given. Whether the phases are still the sum of
+        their parts is then judged by this direction.
 
     Returns
     -------
@@ -176,11 +207,13 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
     with open_h5(path) as file:
         solset = file[solset_name(file, path)]
         chosen = _choose(solset, path, soltabs)
-        tables = {kind: _read_soltab(solset[name], path) for kind, name in chosen.items()}
+        tables = {
+            kind: _read_soltab(solset[name], path, direction) for kind, name in chosen.items()
+        }
         positions = _table(solset, "antenna", "position", path)
         directions = _table(solset, "source", "dir", path)
         parts = parts_of_phase(solset) if soltabs is None else ()
-        of_phase = {name: _read_soltab(solset[name], path) for name in parts}
+        of_phase = {name: _read_soltab(solset[name], path, direction) for name in parts}
     both = "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1
     if both and soltabs is None:
         raise InputError(
@@ -188,7 +221,8 @@ def read_h5parm(path: Path, soltabs: Sequence[str] | None = None) -> Solset:
         )
     try:
         made = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
-        return _with_parts(_joined(made), of_phase, path)
+        whole = _with_parts(_joined(made), of_phase, path)
+        return whole if direction is None else whole.in_direction(direction)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{path} is inconsistent ({error})", "solutions check names what is wrong"
@@ -243,12 +277,16 @@ def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> di
     return chosen
 
 
-def _read_soltab(group: h5py.Group, path: Path) -> _Soltab:
+def _read_soltab(group: h5py.Group, path: Path, direction: str | None = None) -> _Soltab:
     name = f"{path} {group.name}"
     try:
         axes = _text(group["val"].attrs["AXES"]).split(",")
-        val, weight = group["val"][()], group["weight"][()]
         values = {axis: group[axis][()] for axis in axes}
+        cells = _cells(axes, values, direction)
+        val, weight = group["val"][cells], group["weight"][cells]
+        if len(cells) > 0:
+            place = axes.index("dir")
+            values["dir"] = values["dir"][cells[place]]
     except KeyError as error:
         raise InputError(f"{name} is no soltab ({error})", "solutions check says more") from error
     if set(axes) - set(AXES) or val.ndim != len(axes) or val.shape != weight.shape:
@@ -267,6 +305,19 @@ def _read_soltab(group: h5py.Group, path: Path) -> _Soltab:
         polarization=_strings(values.get("pol", [])),
     )
     return _ordered(_standard_polarization(tab, name))
+
+
+def _cells(
+    axes: Sequence[str], values: Mapping[str, Any], direction: str | None
+) -> tuple[slice, ...]:
+    """The part of a soltab that is about one direction; empty for all of it."""
+    if direction is None or "dir" not in axes:
+        return ()
+    names = [_bare(text) for text in _strings(values["dir"])]
+    if direction not in names:
+        raise InputError(f"no direction {direction}", f"there are {', '.join(names)}")
+    j = names.index(direction)
+    return tuple(slice(j, j + 1) if axis == "dir" else slice(None) for axis in axes)
 
 
 def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
@@ -313,7 +364,7 @@ def _as_solset(
         raise ValueError("a soltab without antennas")
     names = tab.direction
     if not names:
-        names = tuple(directions) if len(directions) == 1 else ("POINTING",)
+        names = tuple(directions) if len(directions) == 1 else (_NOWHERE,)
     good = np.isfinite(tab.val) & (tab.weight > 0)
     if kind == "amplitude":
         diagonal = [0, 3] if tab.polarization == FULL_JONES else slice(None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,17 @@ from libs.core.files import replacing
 from libs.h5parm.combine import tec_to_phase
 from libs.h5parm.solset import DIAGONAL, SCALAR, Solset
 
-__all__ = ["AXES", "PART_OF", "REST", "SOLSET", "TEC", "WHOLE", "as_written", "write_h5parm"]
+__all__ = [
+    "AXES",
+    "PART_OF",
+    "REST",
+    "SOLSET",
+    "TEC",
+    "WHOLE",
+    "TableWriter",
+    "as_written",
+    "write_h5parm",
+]
 
 Array = NDArray[np.float64]
 
@@ -29,6 +40,7 @@ WHOLE, REST, TEC = "phase000", "phase001", "tec000"
 """Soltabs of the whole phase and of its parts."""
 
 # h5py's strings that fill their field end without NUL, and DP3 finds none of them.
+_PIECE_BYTES = 2**20
 _ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
 
 
@@ -55,19 +67,11 @@ def write_h5parm(
     """
     path = Path(path)
     solset = as_written(solset)
-    _check_names(solset)
     try:
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            group = file.create_group(SOLSET)
-            group.attrs["h5parm_version"] = np.bytes_(b"1.0")
-            _write_tables(group, solset)
-            for name, soltab in _soltabs(solset).items():
-                _write_soltab(group.create_group(name), name.rstrip("0123456789"), soltab, solset)
-            if solset.tec_tecu is not None and len(solset.frequency_hz) > 1:
-                for name in {TEC, REST} & set(group):
-                    group[name].attrs[PART_OF] = np.bytes_(WHOLE.encode())
-            for name, values in (datasets or {}).items():
-                group.create_dataset(name, data=values)
+        with replacing(path) as temporary:
+            writer = TableWriter(temporary, solset, _places(solset))
+            writer.put(solset.select_directions([j]) for j in range(len(solset.direction)))
+            writer.finish(datasets or {})
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error})", "check the folder and the space on the disk"
@@ -88,10 +92,10 @@ def as_written(solset: Solset) -> Solset:
     return replace(solset, weight=weight)
 
 
-def _check_names(solset: Solset) -> None:
+def _check_names(antennas: tuple[str, ...], directions: tuple[str, ...]) -> None:
     for kind, names, width in (
-        ("antenna", solset.antenna, _ANTENNA_WIDTH - 1),
-        ("direction", solset.direction, _DIRECTION_WIDTH - 3),
+        ("antenna", antennas, _ANTENNA_WIDTH - 1),
+        ("direction", directions, _DIRECTION_WIDTH - 3),
     ):
         long = [name for name in names if len(name.encode()) > width]
         if long:
@@ -101,21 +105,19 @@ def _check_names(solset: Solset) -> None:
             )
 
 
-def _bracketed(solset: Solset) -> list[bytes]:
-    return [f"[{name}]".encode() for name in solset.direction]
+def _places(solset: Solset) -> dict[str, Array]:
+    return dict(zip(solset.direction, solset.direction_rad, strict=True))
 
 
-def _write_tables(group: h5py.Group, solset: Solset) -> None:
+def _write_tables(group: h5py.Group, solset: Solset, places: Mapping[str, Array]) -> None:
     antenna = np.zeros(
         len(solset.antenna), dtype=[("name", f"S{_ANTENNA_WIDTH}"), ("position", "<f4", (3,))]
     )
     antenna["name"] = [name.encode() for name in solset.antenna]
     antenna["position"] = solset.position_m
-    source = np.zeros(
-        len(solset.direction), dtype=[("name", f"S{_DIRECTION_WIDTH}"), ("dir", "<f8", (2,))]
-    )
-    source["name"] = _bracketed(solset)
-    source["dir"] = solset.direction_rad
+    source = np.zeros(len(places), dtype=[("name", f"S{_DIRECTION_WIDTH}"), ("dir", "<f8", (2,))])
+    source["name"] = [f"[{name}]".encode() for name in places]
+    source["dir"] = list(places.values())
     for name, rows, title in (
         ("antenna", antenna, b"Antenna names and positions"),
         ("source", source, b"Source names and directions"),
@@ -123,41 +125,112 @@ def _write_tables(group: h5py.Group, solset: Solset) -> None:
         group.create_dataset(name, data=rows).attrs["TITLE"] = np.bytes_(title)
 
 
-def _soltabs(solset: Solset) -> dict[str, Array]:
-    """Return soltab name -> values, NaN where there is no solution."""
+def _soltabs(solset: Solset) -> dict[str, tuple[Array, bool]]:
+    """Return soltab name -> values, NaN where there is no solution, and whether they say anything.
+
+    Those that say nothing are left out of a file.
+    """
     missing = ~solset.valid
     tec = solset.tec_tecu
     several = len(solset.frequency_hz) > 1
-    values: dict[str, Array] = {}
+    left = bool(solset.phase_rad.any())
+    values: dict[str, tuple[Array, bool]] = {}
     if tec is None or several:
-        values = {WHOLE: solset.total_phase_rad, "amplitude000": solset.amplitude}
-    elif solset.phase_rad.any():
-        values = {WHOLE: solset.phase_rad}
-    if tec is not None and not several and (solset.amplitude != 1).any():
-        values["amplitude000"] = solset.amplitude
-    tables = {name: np.where(missing, np.nan, array) for name, array in values.items()}
+        values = {WHOLE: (solset.total_phase_rad, True), "amplitude000": (solset.amplitude, True)}
+    else:
+        loud = bool((solset.amplitude != 1).any())
+        values = {WHOLE: (solset.phase_rad, left), "amplitude000": (solset.amplitude, loud)}
+    tables = {
+        name: (np.where(missing, np.nan, array), needed) for name, (array, needed) in values.items()
+    }
     if tec is not None:
-        tables[TEC] = np.where(missing.all(axis=(1, 4)), np.nan, tec)
-        if several and solset.phase_rad.any():
-            tables[REST] = np.where(missing, np.nan, solset.phase_rad)
+        tables[TEC] = (np.where(missing.all(axis=(1, 4)), np.nan, tec), True)
+        if several:
+            tables[REST] = (np.where(missing, np.nan, solset.phase_rad), left)
     return tables
 
 
-def _write_soltab(group: h5py.Group, kind: str, val: Array, solset: Solset) -> None:
+def _weights(name: str, solset: Solset) -> NDArray[np.float32]:
+    weight = np.minimum(solset.weight, 1e30)
+    return (weight.max(axis=(1, 4)) if name == TEC else weight).astype(np.float32)
+
+
+def _create_soltab(group: h5py.Group, name: str, solset: Solset, directions: list[bytes]) -> None:
+    """Make a soltab without solutions, in pieces of one direction each."""
+    kind = name.rstrip("0123456789")
     group.attrs["TITLE"] = np.bytes_(kind.encode())
     axes = ("time", "ant", "dir") if kind == "tec" else AXES
-    weight = np.minimum(solset.weight, 1e30)
-    if kind == "tec":
-        weight = weight.max(axis=(1, 4))
     values = {
         "time": solset.time_s,
         "freq": solset.frequency_hz,
         "ant": np.array([n.encode() for n in solset.antenna], dtype=f"S{_ANTENNA_WIDTH}"),
-        "dir": np.array(_bracketed(solset), dtype=f"S{_DIRECTION_WIDTH}"),
+        "dir": np.array(directions, dtype=f"S{_DIRECTION_WIDTH}"),
         "pol": np.array([p.encode() for p in solset.polarization], dtype="S3"),
     }
     for axis in axes:
         group.create_dataset(axis, data=values[axis])
-    for name, array in (("val", val), ("weight", weight.astype(np.float32))):
-        dataset = group.create_dataset(name, data=array)
-        dataset.attrs["AXES"] = np.bytes_(",".join(axes).encode())
+    shape = tuple(len(values[axis]) for axis in axes)
+    piece = [1 if axis == "dir" else size for axis, size in zip(axes, shape, strict=True)]
+    piece[0] = max(1, min(shape[0], _PIECE_BYTES * shape[0] // (8 * math.prod(piece))))
+    for dataset, dtype, empty in (("val", "<f8", np.nan), ("weight", "<f4", 0.0)):
+        made = group.create_dataset(dataset, shape, dtype, chunks=tuple(piece), fillvalue=empty)
+        made.attrs["AXES"] = np.bytes_(",".join(axes).encode())
+
+
+class TableWriter:
+    """An h5parm written direction by direction, as `write_h5parm` writes one at once.
+
+    The file is for readers after `finish` only: write it beside its place and rename it.
+
+    Parameters
+    ----------
+    path : Path
+        The file, made anew.
+    like : Solset
+        Times, frequencies, stations and polarizations of all directions, and whether there are
+        TECs; its solutions do not matter.
+    places : mapping of str to (2,) float64
+        All directions and where they are, rad, in the order of the file.
+    """
+
+    def __init__(self, path: Path, like: Solset, places: Mapping[str, Array]) -> None:
+        self.path = path
+        self.names = list(places)
+        self.needed: set[str] = set()
+        _check_names(like.antenna, tuple(places))
+        with h5py.File(path, "w") as file:
+            group = file.create_group(SOLSET)
+            group.attrs["h5parm_version"] = np.bytes_(b"1.0")
+            _write_tables(group, like, places)
+            brackets = [f"[{name}]".encode() for name in places]
+            for name in _soltabs(like):
+                _create_soltab(group.create_group(name), name, like, brackets)
+            if TEC in group and len(like.frequency_hz) > 1:
+                for name in (TEC, REST):
+                    group[name].attrs[PART_OF] = np.bytes_(WHOLE.encode())
+
+    def put(self, solsets: Iterable[Solset]) -> None:
+        """Write tables of one direction each, on the grid of the file, in place of any earlier."""
+        with h5py.File(self.path, "r+") as file:
+            for one in solsets:
+                place = self.names.index(one.direction[0])
+                for name, (values, needed) in _soltabs(one).items():
+                    cells = (slice(None),) * (2 if name == TEC else 3) + (slice(place, place + 1),)
+                    soltab = file[SOLSET][name]
+                    soltab["val"][cells] = values
+                    soltab["weight"][cells] = _weights(name, one)
+                    self.needed |= {name} if needed else set()
+
+    def finish(self, datasets: Mapping[str, NDArray[Any]]) -> None:
+        """Leave out soltabs that say nothing; add datasets."""
+        with h5py.File(self.path, "r+") as file:
+            surplus = set(file[SOLSET]) - self.needed - {"antenna", "source"}
+            for name in surplus:
+                del file[SOLSET][name]
+            for name, values in datasets.items():
+                file[SOLSET].create_dataset(name, data=values)
+        if surplus:  # what is deleted leaves a hole
+            packed = self.path.with_name(f"{self.path.name}.packed.tmp")
+            with h5py.File(self.path, "r") as file, h5py.File(packed, "w") as new:
+                file.copy(SOLSET, new)
+            packed.replace(self.path)

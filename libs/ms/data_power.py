@@ -42,10 +42,10 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
     with open_table(ms) as opened:
         total = opened.nrows()
         starts = np.unique(np.linspace(0, max(0, total - _PIECE_ROWS), _PIECES).astype(np.int64))
-        descriptions = np.asarray(opened.getcol("DATA_DESC_ID"))
         for start in starts:
             rows = np.arange(start, min(total, start + _PIECE_ROWS))
-            rows = rows[descriptions[rows] == descriptions[start]]
+            descriptions = read_column(opened, "DATA_DESC_ID", rows)
+            rows = rows[descriptions == descriptions[0]]
             one, two = (read_column(opened, name, rows) for name in ("ANTENNA1", "ANTENNA2"))
             length_m = np.hypot(*read_column(opened, "UVW", rows)[:, :2].T)
             flag = read_column(opened, "FLAG", rows).astype(bool)

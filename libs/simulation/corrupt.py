@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
-from libs.ms.rows import CHUNK_BYTES
+from libs.ms.rows import CHUNK_BYTES, read_rows, row_pieces, write_rows
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
+from libs.ms.time_survey import first_of_stamps
 
 __all__ = ["corrupt_ms", "multiply_ms"]
 
@@ -57,18 +58,16 @@ def _feeds_of(names: Sequence[str], path: Path) -> tuple[list[str], list[tuple[i
 
 def _read_grid(path: Path) -> _Grid:
     with open_table(path) as opened:
-        time, scan = opened.getcol("TIME"), opened.getcol("SCAN_NUMBER")
-        interval = opened.getcol("INTERVAL")
-    stamps, first = np.unique(time, return_index=True)
-    if not stamps.size:
+        stamps = first_of_stamps(opened, ("SCAN_NUMBER", "INTERVAL"))
+    if not stamps["TIME"].size:
         raise InputError(f"{path} has no rows", "check the selection that made it")
     found = Subtables(path)
     centre = [window.mean_hz for window in found.windows]
     feeds, _ = _feeds_of(found.setups[0].correlations, path)
     return _Grid(
-        time_s=stamps,
-        scan=np.asarray(scan[first], dtype=np.int64),
-        interval_s=np.asarray(interval[first], dtype=np.float64),
+        time_s=stamps["TIME"],
+        scan=np.asarray(stamps["SCAN_NUMBER"], dtype=np.int64),
+        interval_s=np.asarray(stamps["INTERVAL"], dtype=np.float64),
         frequency_hz=np.array(centre),
         spw=np.arange(len(centre), dtype=np.int64),
         antenna=found.antenna_names,
@@ -209,25 +208,19 @@ def multiply_ms(path: Path, gains: GainSolutions, column: str = "DATA") -> None:
     with open_table(path, write=True) as opened:
         if column not in opened.colnames():
             raise InputError(f"{path} has no column {column}", "name a column of visibilities")
-        for ddid in np.unique(opened.getcol("DATA_DESC_ID")):
-            spw = int(spw_of[ddid])
+        # complex128 factors of a chunk are twice the size of its data
+        for ddid, number in row_pieces(opened, [column], max_bytes=CHUNK_BYTES // 4):
             feeds = [gains.polarization.index(feed) for feed in feeds_of[ddid]]
             first = [feeds[pair[0]] for pair in pairs_of[ddid]]
             second = [feeds[pair[1]] for pair in pairs_of[ddid]]
+            spw = int(spw_of[ddid])
             block = _frequency_index(gains, spw, channels_hz[spw], path)
-            part = opened.query(f"DATA_DESC_ID == {ddid}")
-            # complex128 factors of a chunk are twice the size of its data
-            row_bytes = 4 * 8 * len(block) * len(first)
-            step = max(1, CHUNK_BYTES // row_bytes)
-            for start in range(0, part.nrows(), step):
-                count = min(step, part.nrows() - start)
-                when = _time_index(gains, part.getcol("TIME", start, count), path)[:, None, None]
-                one = part.getcol("ANTENNA1", start, count)[:, None, None]
-                two = part.getcol("ANTENNA2", start, count)[:, None, None]
-                chan = block[None, :, None]
-                factor = gains.gain[when, chan, one, first] * np.conj(
-                    gains.gain[when, chan, two, second]
-                )
-                data = part.getcol(column, start, count)
-                part.putcol(column, (data * factor).astype(np.complex64), start, count)
-            part.close()
+            rows = read_rows(opened, ("TIME", "ANTENNA1", "ANTENNA2", column), number)
+            when = _time_index(gains, rows["TIME"], path)[:, None, None]
+            one, two = (rows[name][:, None, None] for name in ("ANTENNA1", "ANTENNA2"))
+            chan = block[None, :, None]
+            factor = gains.gain[when, chan, one, first] * np.conj(
+                gains.gain[when, chan, two, second]
+            )
+            data = rows[column] * factor
+            write_rows(opened, number, {column: data.astype(np.complex64)})

@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.ms.data_power import typical_power
-from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.step import Skip, StepResult
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv
 from steps.field.field_source import SourceTask, source_averaging
+from steps.field.known_data import FOLDER as KEPT
+from steps.field.known_data import data_identity, know_data
 
 __all__ = ["LayerAgain", "worth_another_look"]
 
@@ -64,7 +65,8 @@ class LayerAgain(LayerSources):
         result_file(context.workdir, self.layer, again=True).unlink(missing_ok=True)
         rows = {row["name"]: row for row in self._first(context)}
         left, chosen = self._left(context), self._chosen(context, rows)
-        tasks = [self._task(context, rows[name], left) for name in chosen]
+        identity = data_identity(left, self.table(context, self.layer - 1))
+        tasks = [self._task(context, rows[name], left, identity) for name in chosen]
         found = self.calibrate(context, tasks)
         kept = [result["name"] for result in self._better(context, found)]
         if not kept:
@@ -117,15 +119,20 @@ class LayerAgain(LayerSources):
 
     def _noise(self, context: Context, ms: Path, task: SourceTask) -> float:
         """|V|^2 of what is left, as averaged for a source."""
-        summary = summarise(ms)
-        plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary)))
-        averaged = max(1.0, plan.integration_s / summary.integration_s) * min(plan.widths)
+        data = know_data(ms, context.workdir / KEPT)
+        options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, data))
+        plan = plan_shift(ms, options, data.survey)
+        spacing_s = data.survey.spacing_s or plan.integration_s
+        averaged = max(1.0, plan.integration_s / spacing_s) * min(plan.widths)
         return typical_power(ms, uvmin_m=context.settings["uvmin"]) / averaged
 
-    def _task(self, context: Context, row: Mapping[str, Any], left: Sequence[Path]) -> SourceTask:
+    def _task(
+        self, context: Context, row: Mapping[str, Any], left: Sequence[Path], identity: str
+    ) -> SourceTask:
         """What the first look's worker was asked, but on the data without the layer."""
         folder = context.workdir / "sources" / row["name"]
-        first = make_task(context, row, left, self.table(context, self.layer - 1), "DATA")
+        table = self.table(context, self.layer - 1)
+        first = make_task(context, row, left, table, "DATA", identity)
         return replace(
             first,
             folder=str(folder / FOLDER),

@@ -18,6 +18,7 @@ from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.superstation import write_spread
 from libs.ms.subtables import Subtables
+from libs.ms.time_survey import TimeSurvey, survey_times
 
 __all__ = ["check_prepare", "give_to_members", "make_data"]
 
@@ -48,6 +49,7 @@ def make_data(
     target: Path,
     options: ShiftOptions,
     gains: DirectionGains | None,
+    survey: TimeSurvey | None = None,
     *,
     threads: int,
 ) -> tuple[ShiftPlan, str]:
@@ -57,7 +59,7 @@ def make_data(
     ----------
     settings : mapping
         The field's: ``prepare``, ``phase_up``, ``tool_stall``.
-    ms, target, options, gains
+    ms, target, options, gains, survey
         As in `libs.directions.phase_shift.shift_data`.
     threads : int
 
@@ -72,7 +74,8 @@ def make_data(
     SelfcalError
         DP3 is needed and cannot take the data, or it failed.
     """
-    why_not = _why_native(settings, ms)
+    survey = survey or survey_times(ms)
+    why_not = _why_native(settings, ms, survey)
     added = dp3.phase_up(ms, settings["phase_up"]) if settings["phase_up"] else None
     record = target.parent / _RECORD
     record.unlink(missing_ok=True)
@@ -81,10 +84,11 @@ def make_data(
             raise InputError(
                 f"phase_up needs DP3, and {ms.name}: {why_not}", "leave phase_up empty"
             )
-        return shift_data(ms, target, options, gains), f"native code ({why_not})"
+        return shift_data(ms, target, options, gains, survey=survey), f"native code ({why_not})"
     plan = dp3.prepare(
-        ms, target, options, gains, added=added, threads=threads, stall_s=settings["tool_stall"]
-    )
+        ms, target, options, gains, added=added, survey=survey, threads=threads,
+        stall_s=settings["tool_stall"],
+    )  # fmt: skip
     if added is None:
         return plan, "DP3"
     found = Subtables(ms)
@@ -93,7 +97,7 @@ def make_data(
     return plan, f"DP3, {len(added.members)} stations added up to {added.station}"
 
 
-def _why_native(settings: Mapping[str, Any], ms: Path) -> str:
+def _why_native(settings: Mapping[str, Any], ms: Path, survey: TimeSurvey) -> str:
     """Why the project's own code makes the data; empty: DP3 does."""
     if settings["prepare"] == "native":
         return "prepare = native"
@@ -101,7 +105,7 @@ def _why_native(settings: Mapping[str, Any], ms: Path) -> str:
         return ""
     if dp3.find_dp3() is None:
         return "DP3 is not installed"
-    why = dp3.unfit(ms)
+    why = dp3.unfit(ms, survey)
     return f"{why}, which DP3 does not take" if why else ""
 
 

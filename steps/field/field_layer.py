@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from libs.core.errors import InputError, ToolError
+import numpy as np
+
+from libs.core.errors import ToolError
 from libs.core.files import replacing, write_atomically
 from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
-from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
-from libs.h5parm.nearest import best
+from libs.h5parm.global_table import list_entries
+from libs.h5parm.layer_merge import merge_layer
+from libs.h5parm.start import StartLimits
 from selfcal.child_runs import Board, run_side_by_side
 from selfcal.cluster import Outcome
 from selfcal.context import Context
@@ -24,9 +27,9 @@ from steps.field.field_settings import threads_of
 from steps.field.field_source import (
     SourceTask,
     calibrate_source,
-    data_identity,
     failed,
 )
+from steps.field.known_data import FOLDER, data_identity, know_data
 
 __all__ = ["LayerMerge", "LayerSources", "LayerStep", "LayerSubtract", "make_task"]
 
@@ -94,16 +97,25 @@ def _done(context: Context, step: str) -> bool:
 
 
 def make_task(
-    context: Context, row: Mapping[str, Any], vis: Sequence[Path], table: Path | None, column: str
+    context: Context,
+    row: Mapping[str, Any],
+    vis: Sequence[Path],
+    table: Path | None,
+    column: str,
+    identity: str = "",
 ) -> SourceTask:
-    """Return what a worker is asked to do for a source."""
+    """Return what a worker is asked to do for a source.
+
+    ``identity`` is that of the data and the table, `steps.field.known_data.data_identity`, which
+    all sources of a layer share.
+    """
     settings = context.settings
     size = row["map_arcsec"] if settings["map_size"] == "auto" else settings["map_size"]
     return SourceTask(
         row["name"], row["ra_rad"], row["dec_rad"],
         str(context.workdir / "sources" / row["name"]), tuple(map(str, vis)), column,
         str(table or ""), size, confusion(context, row, int(row["layer"]) - 1), settings,
-        data_identity(list(vis), table), row["entry"],
+        identity, row["entry"], surveys=str(context.workdir / FOLDER),
     )  # fmt: skip
 
 
@@ -137,13 +149,16 @@ class LayerSources(LayerStep):
         result_file(context.workdir, self.layer, again=True).unlink(missing_ok=True)
         vis, table = self.vis(context), self.table(context, self.layer - 1)
         column = self.column(context)
-        tasks = [make_task(context, row, vis, table, column) for row in rows]
+        identity = data_identity(list(vis), table)
+        tasks = [make_task(context, row, vis, table, column, identity) for row in rows]
         results = self.calibrate(context, tasks)
         path = result_file(context.workdir, self.layer, again=False)
         return self._result(context, path, results)
 
     def calibrate(self, context: Context, tasks: Sequence[SourceTask]) -> list[dict[str, Any]]:
         """Run the sources, side by side; return their results in the order of the tasks."""
+        for ms in tasks[0].vis if tasks else ():
+            know_data(Path(ms), context.workdir / FOLDER)  # once, for all workers
         runs = {task.name: Path(task.folder) / "run" for task in tasks}
         board = Board(context.progress, runs)
         results: dict[str, dict[str, Any]] = {}
@@ -217,57 +232,29 @@ class LayerMerge(LayerStep):
         ]
         if not files and before is None:
             raise Skip("no source has solutions")
-        with replacing(target) as part:
-            part.unlink(missing_ok=True)
-            if before is not None:
-                shutil.copyfile(before, part)
-            if files:
-                merge_into(part, files)
-            filled = sum(self._complete(context, part, row) for row in rows)
-            part.with_name(part.name + ".lock").unlink(missing_ok=True)
-        with replacing(context.workdir / "solutions.h5") as part:
-            shutil.copyfile(target, part)
-        entries = list_entries(target)
-        directions = {item.entry.direction for item in entries}
-        return StepResult(
-            reason=f"{len(entries)} entries of {len(directions)} directions; {filled} of this"
-            " layer's taken from neighbours",
-            products={"table": context.relative(target), "h5parm": "solutions.h5"},
-            metrics={
-                "entries": len(entries),
-                "directions": len(directions),
-                "from_neighbours": filled,
-            },
-        )
-
-    def _complete(self, context: Context, table: Path, row: Mapping[str, Any]) -> int:
-        """Give a direction the best solutions of other directions for stations it lacks."""
-        entries = list_entries(table)
-        have = {e.entry.station for e in entries if e.entry.direction == row["name"]}
-        stations = {e.entry.station for e in entries}
-        if have >= stations:
-            return 0
         settings = context.settings
         farthest = settings["max_separation"]
-        try:
-            found = best(
-                table, row["ra_rad"], row["dec_rad"], name=row["name"],
-                min_good_fraction=settings["min_good_fraction"],
-                min_coherence=settings["min_coherence"],
-                max_separation_deg=math.inf if farthest == "inf" else farthest / 3600,
-            )  # fmt: skip
-        except InputError:
-            return 0  # nothing good anywhere: the direction stays without
-        own = [i for i, name in enumerate(found.solset.antenna) if name in have]
-        found.solset.weight[:, :, own] = 0.0
-        lacking = [entry for entry in found.entries if entry.station not in have]
-        if not lacking:
-            return 0
-        path = context.workdir / "sources" / row["name"] / "neighbours.h5"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_with_entries(path, found.solset, lacking, made_here=False)
-        merge_into(table, [path])
-        return len(lacking)
+        made = merge_layer(
+            target, before, files,
+            {row["name"]: np.array([row["ra_rad"], row["dec_rad"]]) for row in rows},
+            StartLimits(
+                settings["min_good_fraction"], settings["min_coherence"],
+                math.inf if farthest == "inf" else farthest / 3600.0,
+            ),
+        )  # fmt: skip
+        with replacing(context.workdir / "solutions.h5") as part:
+            shutil.copyfile(target, part)
+        directions = {item.entry.direction for item in made.listings}
+        return StepResult(
+            reason=f"{len(made.listings)} entries of {len(directions)} directions;"
+            f" {made.filled} of this layer's taken from neighbours",
+            products={"table": context.relative(target), "h5parm": "solutions.h5"},
+            metrics={
+                "entries": len(made.listings),
+                "directions": len(directions),
+                "from_neighbours": made.filled,
+            },
+        )
 
 
 class LayerSubtract(LayerStep):

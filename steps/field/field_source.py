@@ -27,15 +27,16 @@ from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.start import StartLimits, find_start
 from libs.imaging.interface import write_masked_model
 from libs.imaging.masks import MaskOptions, make_mask
-from libs.ms.summary import MsSummary, summarise
+from libs.ms.summary import summarise
 from selfcal.child_runs import ChildRun, run_child, wait_until_free
 from selfcal.code_version import code_version
 from selfcal.settings import Settings
 from selfcal.state import State
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
+from steps.field.known_data import KnownData, know_data
 
-__all__ = ["SourceTask", "calibrate_source", "data_identity", "failed", "source_averaging"]
+__all__ = ["SourceTask", "calibrate_source", "failed", "source_averaging"]
 
 # However small the map: phases to be solved for turn meanwhile (long-baseline practice at HBA).
 _LONGEST_AUTO_S, _WIDEST_AUTO_HZ = 8.0, 195.3125e3
@@ -75,6 +76,8 @@ class SourceTask:
         Table of the solutions with which it was taken from ``vis``, where it was.
     models : tuple of str
         The model images it was taken from ``vis`` with; empty: it was not.
+    surveys : str
+        Folder where `steps.field.known_data.know_data` keeps what it finds; empty: nowhere.
     """
 
     name: str
@@ -91,29 +94,19 @@ class SourceTask:
     entry: str = ""
     taken_with: str = ""
     models: tuple[str, ...] = ()
+    surveys: str = ""
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that the result depends on."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("settings", "folder")}
+        values = {
+            k: v for k, v in asdict(self).items() if k not in ("settings", "folder", "surveys")
+        }
         ignored = ("cluster", "quiet", "workdir", "threads", "layers", "tool_stall")
         values["settings"] = {k: v for k, v in self.settings.values.items() if k not in ignored}
         values["code"] = code_version()
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def data_identity(vis: list[Path], table: Path | None) -> str:
-    """Return what tells data and a table from others: times and sizes, or contents."""
-    digest = hashlib.sha256()
-    for ms in vis:
-        for entry in sorted(ms.iterdir()):
-            if entry.name.startswith("table.") and entry.name != "table.lock":
-                stat = entry.stat()
-                digest.update(f"{ms} {entry.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    if table is not None:
-        digest.update(table.read_bytes())
-    return digest.hexdigest()
 
 
 def calibrate_source(task: SourceTask, on_wait: Callable[[], None] | None = None) -> dict[str, Any]:
@@ -161,11 +154,11 @@ def _complete(folder: Path, found: dict[str, Any]) -> bool:
 # -- the small data -------------------------------------------------------------------------------
 
 
-def source_averaging(task: SourceTask, summary: MsSummary) -> tuple[float, float]:
+def source_averaging(task: SourceTask, data: KnownData) -> tuple[float, float]:
     """Return integration (s) and channel width (Hz) of a source's data; 0: as they are."""
     settings = task.settings
     seconds, hertz = smearing_limits(
-        summary.longest_baseline_m, summary.max_frequency_hz,
+        data.longest_baseline_m, data.max_frequency_hz,
         0.5 * task.map_arcsec / ARCSEC_PER_RAD, settings["smearing"],
     )  # fmt: skip
     limits = {
@@ -191,8 +184,8 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
         made.unlink()
     notes = _write_best(task)
     for ms, target in zip(task.vis, targets, strict=True):
-        summary = summarise(ms)
-        seconds, hertz = source_averaging(task, summary)
+        known = know_data(Path(ms), Path(task.surveys) if task.surveys else None)
+        seconds, hertz = source_averaging(task, known)
         gains = None
         if (folder / "best.h5").exists():
             # before source_averaging, so that fast phases cost nothing
@@ -202,7 +195,7 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
             task.settings["uvmin"],
         )  # fmt: skip
         plan, how = make_data(
-            task.settings.values, Path(ms), target, options, gains,
+            task.settings.values, Path(ms), target, options, gains, known.survey,
             threads=threads_of(task.settings),
         )  # fmt: skip
         if task.models:

@@ -29,7 +29,8 @@ from steps.field.field_again import LayerAgain
 from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
 from steps.field.field_list import source_row, write_sources_csv
 from steps.field.field_settings import FLUX
-from steps.field.field_source import data_identity, source_averaging
+from steps.field.field_source import source_averaging
+from steps.field.known_data import FOLDER, data_identity, know_data
 
 __all__ = ["FieldStartup", "field_steps"]
 
@@ -153,12 +154,14 @@ class FieldStartup(Step):
     ) -> tuple[int, int]:
         """Bytes of all small data, and of disk needed in all: runs copy and image them."""
         size = 0
+        folder = context.workdir / FOLDER
+        known = [(one.path, know_data(one.path, folder, one)) for one in summaries]
         for number, layer in enumerate(layers, 1):
             for source in layer:
                 task = make_task(context, source_row(source, number), [], None, "")
-                for summary in summaries:
-                    options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary))
-                    size += plan_shift(summary.path, options).size_bytes
+                for ms, data in known:
+                    options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, data))
+                    size += plan_shift(ms, options, data.survey).size_bytes
         looks = 1 if context.settings["again"] == "never" else 2
         copies = sum(summary.size_bytes for summary in summaries) * len(layers) * looks
         return size, 6 * size * looks + int(1.5 * copies)

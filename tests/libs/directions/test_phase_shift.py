@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from casacore.tables import table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +19,20 @@ from libs.core.coordinates import antenna_uvw
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import tree_bytes
 from libs.core.geometry import smearing_limits
-from libs.directions.phase_shift import ShiftOptions, plan_shift, rotation, shift_data
+from libs.directions import phase_shift
+from libs.directions.phase_shift import (
+    ShiftOptions,
+    plan_shift,
+    rotation,
+    shift_data,
+)
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.solset import from_gain_solutions
+from libs.ms import rows
 from libs.ms.antennas import AntennaArray
 from libs.ms.tables import open_table
+from libs.ms.time_survey import survey_times
 from libs.simulation.observation import (
     Observation,
     Simulation,
@@ -32,6 +42,7 @@ from libs.simulation.observation import (
     simulate,
 )
 from tests.conftest import tree_hash
+from tests.libs.small_ms import make_ms
 
 DEG = 3600.0
 SKY = (
@@ -287,3 +298,82 @@ def test_dp3_makes_the_same(made: Simulation, tmp_path: Path) -> None:
     assert np.allclose(own["UVW"][order[0]], other["UVW"][order[1]], atol=2e-3)
     assert np.allclose(own["DATA"][order[0]], other["DATA"][order[1]], atol=2e-4)
     assert np.allclose(own["WEIGHT_SPECTRUM"][order[0]], other["WEIGHT_SPECTRUM"][order[1]])
+
+
+# -- cost -----------------------------------------------------------------------------------------
+
+
+def _longer(tmp_path: Path, times: int) -> Path:
+    """8 antennas, one channel: small columns weigh as much as the visibilities."""
+    return make_ms(
+        tmp_path / f"{times}.ms", antennas=8, times=times, channels=1, interval_s=2.0, scans=4
+    )
+
+
+def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SLAB_ROWS", 1024)
+    options = ShiftOptions((1.0, 0.5), average_s=8.0)
+    peaks = []
+    for times in (400, 3200):
+        ms = _longer(tmp_path, times)
+        shift_data(ms, tmp_path / "warm.ms", options, chunk_bytes=60_000)
+        tracemalloc.start()
+        shift_data(ms, tmp_path / "small.ms", options, chunk_bytes=60_000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 78 400 rows more; a stamp, of which there are 2800 more, may take some numbers
+    assert peaks[1] - peaks[0] < 2800 * 8 * 30 < 78_400 * 8 * 2
+
+
+def test_a_chunk_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows read of a column are those of the data, in however many chunks."""
+    ms = _longer(tmp_path, 400)
+    survey = survey_times(ms)
+    read: dict[str, int] = {}
+    getcol = table.getcol
+
+    def counting(self: table, name: str, startrow: int = 0, nrow: int = -1, rowincr: int = 1):
+        values = getcol(self, name, startrow, nrow, rowincr)
+        read[name] = read.get(name, 0) + len(values)
+        return values
+
+    calls = []
+    for chunk_bytes in (2_000_000, 60_000):
+        read.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "getcol", counting)
+            options = ShiftOptions((1.0, 0.5))
+            shift_data(ms, tmp_path / "a.ms", options, survey=survey, chunk_bytes=chunk_bytes)
+        assert {read[name] for name in ("TIME", "UVW", "DATA", "FLAG", "WEIGHT_SPECTRUM")} == {
+            28 * 400
+        }
+        calls.append(dict(read))
+    assert calls[0] == calls[1]
+
+
+def test_a_known_survey_saves_all_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ms = _longer(tmp_path, 40)
+    survey = survey_times(ms)
+    options = ShiftOptions((1.0, 0.5), average_s=8.0)
+    plan = plan_shift(ms, options)
+
+    def forbidden(path: Path) -> None:
+        raise AssertionError(f"{path} is looked through again")
+
+    monkeypatch.setattr(phase_shift, "survey_times", forbidden)
+    assert plan_shift(ms, options, survey) == plan
+    assert shift_data(ms, tmp_path / "small.ms", options, survey=survey) == plan
+
+
+def test_rows_in_any_order_give_the_same(tmp_path: Path) -> None:
+    ms = make_ms(tmp_path / "a.ms", times=30, scans=3, channels=2, noise_jy=1.0)
+    mixed = tmp_path / "b.ms"
+    with open_table(ms) as opened:
+        order = np.random.default_rng(2).permutation(opened.nrows())
+        opened.selectrows(order).copy(str(mixed), deep=True).close()
+    options = ShiftOptions((1.0, 0.5), average_s=30.0)
+    one = shift_data(ms, tmp_path / "c.ms", options, chunk_bytes=9_000)
+    assert one == shift_data(mixed, tmp_path / "d.ms", options, chunk_bytes=9_000)
+    for name in ("TIME", "ANTENNA1", "ANTENNA2", "SCAN_NUMBER", "EXPOSURE", "DATA", "WEIGHT"):
+        there = column(tmp_path / "d.ms", name)
+        assert np.allclose(column(tmp_path / "c.ms", name), there, rtol=1e-5, atol=1e-6), name

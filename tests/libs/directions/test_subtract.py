@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from libs.directions.subtract import (
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import merge_into, write_with_entries
 from libs.h5parm.solset import from_gain_solutions
+from libs.ms import rows
 from libs.simulation.observation import Simulation, Source, StationErrors, TecScreen, simulate
 from tests.conftest import tree_hash
 from tests.libs.directions.test_phase_shift import DEG, column, observe
+from tests.libs.small_ms import make_ms
 from tests.steps.fake_source_run import point_model
 
 ERRORS = StationErrors(
@@ -182,3 +185,17 @@ def test_errors(field: tuple[Simulation, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column"):
         subtract_sources(made.ms, tmp_path / "b.ms", [], column="NONE")
     assert not (tmp_path / "b.ms").exists()
+
+
+def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SLAB_ROWS", 1024)
+    model = SkyModel("a", (1.0, 0.5), lambda uvw, hz: np.ones((len(uvw), len(hz)), complex))
+    peaks = []
+    for times in (400, 3200):
+        ms = make_ms(tmp_path / f"{times}.ms", antennas=8, times=times, channels=1)
+        subtract_sources(ms, tmp_path / "left.ms", [model], chunk_bytes=60_000)
+        tracemalloc.start()
+        subtract_sources(ms, tmp_path / "left.ms", [model], chunk_bytes=60_000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 78_400, "a byte for each row more"

@@ -98,7 +98,7 @@ def test_data_that_dp3_does_not_take_go_the_native_way(
     made: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dp3, "find_dp3", lambda: Path("/usr/bin/false"))
-    monkeypatch.setattr(dp3, "unfit", lambda ms: "several fields")
+    monkeypatch.setattr(dp3, "unfit", lambda ms, survey: "several fields")
     assert make(made, tmp_path) == "native code (several fields, which DP3 does not take)"
     with pytest.raises(InputError, match=r"phase_up needs DP3, and a\.ms: several fields"):
         make(made, tmp_path, phase_up="S00[01]")
