@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from libs.closure import (
     BaselineVisibilities,
     ClosureData,
     closure_quantities,
 )
+from libs.closure_detection import agreement_of_phases
 from libs.component_fit import Fitted, minimise
 from libs.component_problem import Components, FitProblem
 from libs.component_search import FitOptions, Search, TriedModel
@@ -235,17 +235,11 @@ def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
     """Agreement of closure phases with the model in standard deviations of pure noise, and limit.
 
-    For phases of noise ``sum 2 cos(difference) / s^2`` has mean 0 and variance ``sum 2 / s^4``.
-    A fit of p parameters raises it; the limit grows as in BIC: ``z^2 = z_fa^2 + p ln(n)``.
+    See `libs.closure_detection`; the limit allows for the parameters that were fitted.
     """
     variance = problem.private + (problem.load**2).sum(axis=1)
-    differences = _model_closures(problem, model) - problem.phase
-    weight = 2 / variance
-    noise = np.sqrt((weight**2).sum() / 2)
-    sigma = float((weight * np.cos(differences)).sum() / max(noise, 1e-300))
-    n_parameters = len(model.free()[0])
-    limit = ndtri(false_alarm) ** 2 + n_parameters * np.log(max(problem.n_phase, 2))
-    return sigma, float(np.sqrt(limit))
+    found = agreement_of_phases(_model_closures(problem, model) - problem.phase, 1 / variance)
+    return found.sigma, found.limit(false_alarm, len(model.free()[0]))
 
 
 def _model_visibilities(problem: FitProblem, model: Components) -> NDArray[np.complex128]:
