@@ -235,10 +235,14 @@ def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
     """Agreement of closure phases with the model in standard deviations of pure noise, and limit.
 
-    See `libs.closure_detection`; the limit allows for the parameters that were fitted.
+    See `libs.closure_detection`; the limit allows for the parameters that were fitted. It is
+    infinite where the amplitudes say that all closure phases are noise.
     """
     variance = problem.private + (problem.load**2).sum(axis=1)
     found = agreement_of_phases(_model_closures(problem, model) - problem.phase, 1 / variance)
+    # less than one closure phase above the noise: whatever agrees does so by chance
+    if problem.n_phase < 1:
+        return found.sigma, float(np.inf)
     return found.sigma, found.limit(false_alarm, len(model.free()[0]))
 
 

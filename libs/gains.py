@@ -39,6 +39,7 @@ _MODE = {"p": gain_kernels.PHASE, "a": gain_kernels.AMPLITUDE, "ap": gain_kernel
 MAX_ITERATIONS = 400
 TOLERANCE = 1e-7  # relative change of the gains in one averaged step
 STUDENT_FREEDOM = 4.0
+_SHORTFALL_SIGMA = 3.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def solve_gains(
     combine_blocks: bool = False,
     minblperant: int = 4,
     minsnr: float = 3.0,
+    spare: Sequence[int] = (),
     robust: bool = False,
     guess_from: Sequence[int] = (),
     baseline_mask: NDArray[np.bool_] | None = None,
@@ -109,6 +111,8 @@ def solve_gains(
         As in `libs.calibration.SolveOptions`.
     combine_blocks : bool
         One gain for all blocks instead of one for each.
+    spare : sequence of int
+        Antennas whose solutions below ``minsnr`` stay unless they fall short of the model.
     guess_from : sequence of int
         Antennas whose baselines give the first guess, in order of preference.
     baseline_mask : (nbl,) bool, optional
@@ -139,9 +143,27 @@ def solve_gains(
     # gaincal flags what does not exceed minsnr
     flag = np.ones(shape, bool)
     flag[solved & (snr > minsnr)] = False
+    if calmode == "p" and len(spare):
+        own = np.zeros(nant, bool)
+        own[list(spare)] = True
+        flag[solved & own[:, None] & ~_short_of_model(gain, snr)] = False
     return GainFit(
         np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
     )
+
+
+def _short_of_model(
+    gain: NDArray[np.complex128], snr: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether a solution is further below the SNR of a gain of 1 than noise explains.
+
+    An antenna that sees nothing has |g| of about 0 where the model promises signal. One whose
+    baselines resolve the source has a low SNR because the model promises no more; its phase is
+    as good as its data, and flagging it would only take these away.
+    """
+    size = np.abs(gain)
+    promised = snr / np.where(size > 0, size, np.inf)
+    return np.asarray(promised - snr > _SHORTFALL_SIGMA)
 
 
 def fit_normal_equations(
@@ -157,6 +179,7 @@ def fit_normal_equations(
         calmode=options.calmode, gaintype=options.gaintype,
         combine_blocks="spw" in options.combine, minblperant=options.minblperant,
         minsnr=options.minsnr, robust=options.robust, guess_from=guess_from,
+        spare=[i for i, name in enumerate(sums.antenna) if name in options.spare],
         baseline_mask=baseline_mask,
     )  # fmt: skip
 

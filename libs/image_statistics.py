@@ -185,7 +185,9 @@ class ImageStatistics:
     total_flux_jy : float
         Flux in the source mask.
     flux_error_jy : float
-        Its error: noise over the mask's beams and the flux CLEAN left there, in quadrature.
+        Its error, in quadrature: noise over the mask's beams, the flux CLEAN left there, and the
+        flux of all pixels as far below zero as those of a source mask are above it. No source is
+        negative: those are artefacts, of which the mask holds about as much.
     flux_above_3mad_jy : float
         Flux of all pixels above 3 image_mad_jy_beam.
     flux_unmasked_jy : float
@@ -409,9 +411,10 @@ def _flux(
     parts = [_sum(pixels[some]) / area for some in (bright, ~bright & ~faint, faint)]
     inner, mid, low = (part / total if total > 0 else 0.0 for part in parts)
     above = plane > 3 * values["image_mad_jy_beam"]
+    negative = _sum(plane[plane < -_OWN_MASK_NSIGMA * values["rms_jy_beam"]]) / area
     return {
         "total_flux_jy": total,
-        "flux_error_jy": math.hypot(noise, remains),
+        "flux_error_jy": math.hypot(noise, remains, negative),
         "flux_above_3mad_jy": _sum(plane[above]) / area,
         "flux_unmasked_jy": _sum(plane) / area,
         "inner_flux_fraction": inner,
