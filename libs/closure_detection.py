@@ -94,9 +94,7 @@ def agreement_of_phases(difference_rad: Float, weight: Float) -> Agreement:
     mean = i1e(concentration) / i0e(concentration)
     cumulant = float((np.log(i0e(concentration)) + concentration).sum())
     # derivative of I1 / I0 is 1 - (I1 / I0)^2 - I1 / (I0 x); 1/2 at x = 0
-    bend = np.where(
-        concentration > 1e-4, 1 - mean**2 - mean / np.maximum(concentration, 1e-4), 0.5
-    )
+    bend = np.where(concentration > 1e-4, 1 - mean**2 - mean / np.maximum(concentration, 1e-4), 0.5)
     root = np.sqrt(max(2 * (tilt * summed - cumulant), 0.0))
     curvature = tilt * np.sqrt(max(float((weight**2 * bend).sum()), 1e-300))
     sigma = summed / spread if root < 1e-3 else root + np.log(curvature / root) / root

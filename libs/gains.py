@@ -152,9 +152,7 @@ def solve_gains(
     )
 
 
-def _short_of_model(
-    gain: NDArray[np.complex128], snr: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def _short_of_model(gain: NDArray[np.complex128], snr: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether a solution is further below the SNR of a gain of 1 than noise explains.
 
     An antenna that sees nothing has |g| of about 0 where the model promises signal. One whose

@@ -20,6 +20,7 @@ __all__ = [
     "ImageStatistics",
     "check_clean",
     "dilate",
+    "fluxes_within",
     "grid_of",
     "mad_std",
     "measure",
@@ -266,6 +267,35 @@ def check_clean(products: ImageProducts) -> None:
 def measure_products(products: ImageProducts, mask: Path | Mask | None = None) -> ImageStatistics:
     """Measure the images of one run; see :func:`measure`."""
     return measure(products.image, products.residual, mask)
+
+
+def fluxes_within(image: Path, residual: Path, other: Path) -> tuple[float, float]:
+    """Return the fluxes, Jy, of two images within the source mask of the first.
+
+    Parameters
+    ----------
+    image, residual : Path
+        The better image, whose own source mask, widened by a beam, says where the source is.
+    other : Path
+        Another on the same grid; in its own mask it may hold artefacts.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or the grids differ.
+    """
+    plane, header = open_image(image)
+    left, _ = open_image(residual)
+    compared, compared_header = open_image(other)
+    if plane.shape != compared.shape:
+        raise InputError(f"{image} and {other} differ in shape", "image both alike")
+    plane, left, compared = (np.nan_to_num(item) for item in (plane, left, compared))
+    grid, second = grid_of(header), grid_of(compared_header)
+    inside = dilate(_source_mask(plane, left, None, grid), grid.beam_width_pixels)
+    return (
+        _sum(plane[inside]) / grid.beam_area_pixels,
+        _sum(compared[inside]) / second.beam_area_pixels,
+    )
 
 
 def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> ImageStatistics:

@@ -79,6 +79,7 @@ def judge(
     expected_flux: float = 1.0,
     flux_known: bool = False,
     flagged: tuple[float, float] = (0.0, 0.0),
+    flux_within: tuple[float, float] | None = None,
     closure_chi2: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
@@ -100,6 +101,11 @@ def judge(
         neither its flux nor its noise in Jy is compared with that of the best.
     flagged : (float, float)
         Fractions of the visibilities flagged before and by the round.
+    flux_within : (float, float), optional
+        Fluxes of the new and of the best image within the source mask of the new one
+        (`libs.image_statistics.fluxes_within`), Jy. Where the new image is decisively the better
+        one these tell whether flux was lost: what the best image shows elsewhere, the better
+        would show too if it were there.
     closure_chi2 : (float, float), optional
         Reduced chi2 of the new and of the best image's model against the closure quantities of
         the data (`libs.closure_agreement`). Station gains cannot touch these, so an image that
@@ -131,7 +137,9 @@ def judge(
     faults += image_faults
     if not closer and not flux_known:
         faults += _noise_faults(change, limits)
-    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux)
+    if change["snr"] + 1 < limits.decisive:
+        flux_within = None
+    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux, flux_within)
     if not closer and not flux_known:
         faults += found
     if flux_known:
@@ -214,6 +222,7 @@ def _flux_faults(
     change: Mapping[str, float],
     amplitude: bool,
     expected_flux: float,
+    flux_within: tuple[float, float] | None,
 ) -> tuple[list[str], tuple[str, ...]]:
     """What is wrong with the flux, and what is to be said loudly of it."""
     faults: list[str] = []
@@ -221,8 +230,13 @@ def _flux_faults(
     error_jy = _flux_error_jy(new, best)
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
     flux = change["total_flux_jy"]
-    if flux < -limits.flux_loss and lost_jy > 3 * error_jy:
-        faults.append(f"total flux fell {flux:+.1%}")
+    fell, label = flux, "total flux"
+    fell_jy = lost_jy
+    if flux_within is not None and flux < -limits.flux_loss:
+        fell, label = _change(*flux_within), "flux within the source"
+        fell_jy = flux_within[1] - flux_within[0]
+    if fell < -limits.flux_loss and fell_jy > 3 * error_jy:
+        faults.append(f"{label} fell {fell:+.1%}")
     drift = _outside(flux, expected_flux - 1)
     if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
         faults.append(f"total flux changed {flux:+.1%} for that little SNR")

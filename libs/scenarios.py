@@ -282,6 +282,7 @@ _LOFAR_FIELD = dataclasses.replace(
     seed=29,
 )
 
+
 def _vla_b() -> AntennaArray:
     return load_configuration("vla.b")
 

@@ -14,6 +14,7 @@ from libs import mask, tables
 from libs.errors import ImageError, InputError, SolveError
 from libs.gain_rows import gains_rows
 from libs.image_align import compare
+from libs.image_statistics import fluxes_within
 from libs.imager import open_image, write_masked_model
 from libs.judging import Limits, judge, judge_ladder, ladder_uvmax_m
 from selfcal.context import Context
@@ -368,6 +369,7 @@ class GainRound(Step):
                 / best.metrics.get("flux_factor", 1.0),
                 flux_known=self.amplitude and options["flux_from"] == "sites",
                 flagged=(trial.flagged[0], trial.flagged[0] + newly),
+                flux_within=self._flux_within(context, best, image, limits),
                 closure_chi2=(closure["closure_chi2"], closure["closure_chi2_before"])
                 if "closure_chi2_before" in closure
                 else None,
@@ -403,6 +405,19 @@ class GainRound(Step):
             metrics=metrics,
             images=tuple(image_row(context, self.name, item) for item in trial.images),
         )
+
+    def _flux_within(
+        self, context: Context, best: Best, image: Imaged, limits: Limits
+    ) -> tuple[float, float] | None:
+        """Fluxes of the new and the best image where the new one has its source.
+
+        None unless the new image lost flux and is decisively the better one.
+        """
+        new, old = image.statistics, best.metrics
+        if new.snr < limits.decisive * old["snr"] or new.total_flux_jy >= old["total_flux_jy"]:
+            return None
+        before = context.workdir / best.products["image"]
+        return fluxes_within(image.products.image, image.products.residual, before)
 
     def _closure_test(self, context: Context, best: Best, image: Imaged) -> dict[str, Any]:
         """Reduced chi2 of the closure quantities: of the new image's model and of the best's.
