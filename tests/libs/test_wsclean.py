@@ -99,6 +99,7 @@ def test_cleaning_options():
 def test_a_dirty_image_has_no_cleaning_options():
     argv = words(niter=0, automask_nsigma=5.0, multiscale=True, mask=Path("/m.fits"))
     assert after(argv, "-niter") == "0"
+    assert "-reorder" in argv, "several windows are refused without it"
     assert not {"-auto-mask", "-multiscale", "-fits-mask", "-mgain"} & set(argv)
 
 
