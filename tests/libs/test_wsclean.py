@@ -389,6 +389,15 @@ def test_dirty_image_alone(point_ms, tmp_path):
 
 
 @pytest.mark.tools
+def test_dirty_images_of_slices_have_empty_models_each(point_ms, tmp_path):
+    made = WSClean().image(real_options(point_ms, tmp_path, niter=0, channels_out=2, nterms=2))
+    assert len(made.models) == 2
+    assert not any(open_image(model)[0].any() for model in made.models)
+    first, second = (open_image(model)[1]["CRVAL3"] for model in made.models)
+    assert first != second, "each has its own frequency"
+
+
+@pytest.mark.tools
 @pytest.mark.parametrize("harm", ["flags", "weights"])
 def test_data_without_weight_are_an_error(point_ms, tmp_path, harm):
     ms = tmp_path / "bad.ms"
