@@ -146,22 +146,47 @@ def solve_gains(
     if calmode == "p" and len(spare):
         own = np.zeros(nant, bool)
         own[list(spare)] = True
-        flag[solved & own[:, None] & ~_short_of_model(gain, snr)] = False
+        freedom = 2.0 * np.maximum(samples - solved.sum(axis=(2, 3)), 1)
+        scatter = 2 * chi2 / freedom
+        promised = _promised_snr(
+            np.where(mask[:, None], weight, 0.0), antenna1, antenna2, shape, scatter
+        )
+        flag[solved & own[:, None] & (promised - snr < _SHORTFALL_SIGMA)] = False
     return GainFit(
         np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
     )
 
 
-def _short_of_model(gain: NDArray[np.complex128], snr: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a solution is further below the SNR of a gain of 1 than noise explains.
+def _promised_snr(
+    weight: NDArray[np.float64],
+    antenna1: NDArray[np.int64],
+    antenna2: NDArray[np.int64],
+    shape: tuple[int, ...],
+    scatter: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the SNR that gains of 1 would have by the model alone, (ntime, nfreq, nant, ngain).
 
-    An antenna that sees nothing has |g| of about 0 where the model promises signal. One whose
-    baselines resolve the source has a low SNR because the model promises no more; its phase is
-    as good as its data, and flagging it would only take these away.
+    An antenna that sees nothing falls short of it. One whose baselines resolve the source has a
+    low SNR because the model promises no more: its phase is as good as its data, and flagging it
+    would only take these away.
+
+    Parameters
+    ----------
+    weight : (ntime, nblock, nbl, npol)
+        Sums of w |M|^2 of the baselines that take part.
+    shape : tuple of int
+        Of the result.
+    scatter : (ntime, nfreq)
+        Variance of the data in units of 1 / w, by the residuals of the solve.
     """
-    size = np.abs(gain)
-    promised = snr / np.where(size > 0, size, np.inf)
-    return np.asarray(promised - snr > _SHORTFALL_SIGMA)
+    if shape[1] == 1:
+        weight = weight.sum(axis=1, keepdims=True)
+    if shape[3] == 1:
+        weight = weight.sum(axis=3, keepdims=True)
+    total = np.zeros(shape)
+    np.add.at(total, (slice(None), slice(None), antenna1), weight)
+    np.add.at(total, (slice(None), slice(None), antenna2), weight)
+    return np.sqrt(total / np.maximum(scatter, 1e-300)[:, :, None, None])
 
 
 def fit_normal_equations(

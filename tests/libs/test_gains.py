@@ -141,7 +141,7 @@ def test_noise_alone_is_flagged(rng: np.random.Generator) -> None:
 def test_a_followed_antenna_is_flagged_only_where_it_falls_short_of_the_model(
     rng: np.random.Generator,
 ) -> None:
-    """Antenna 0 resolves the source, so that its model has little weight; antenna 1 sees nothing."""
+    """Antenna 0 resolves the source, so its model has little weight; antenna 1 sees nothing."""
     nant, noise = 12, 0.3
     gain = np.ones((100, 1, nant, 1), complex)
     gain[:, :, 1] = 1e-6
@@ -155,11 +155,11 @@ def test_a_followed_antenna_is_flagged_only_where_it_falls_short_of_the_model(
     )
     plain = solve(faint, calmode="p", minsnr=3).flag[:, 0, :, 0].mean(axis=0)
     spared = solve(faint, calmode="p", minsnr=3, spare=[0, 1]).flag[:, 0, :, 0].mean(axis=0)
-    assert plain[0] > 0.8 and plain[1] > 0.8 and plain[2:].max() == 0
-    assert spared[0] < 0.1, "the model promises no more"
-    assert spared[1] > 0.8, "the model promises signal that is not there"
+    assert plain[0] > 0.6 and plain[1] > 0.6 and plain[2:].max() == 0
+    assert spared[0] == 0, "the model promises no more"
+    assert spared[1] > 0.6, "the model promises signal that is not there"
     amplitude = solve(faint, calmode="ap", minsnr=3, spare=[0, 1]).flag[:, 0, 0, 0].mean()
-    assert amplitude > 0.8, "noise would make its amplitude large or small"
+    assert amplitude > 0.3, "noise would make its amplitude large or small"
 
 
 def test_antennas_with_few_baselines_are_dropped_in_turn(rng: np.random.Generator) -> None:
