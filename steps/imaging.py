@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from libs.core import geometry
 from libs.imaging.interface import ImagingOptions
 from libs.imaging.source_finding import find_sources, smallest_square_holding
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -140,6 +143,7 @@ class FovImage(Step):
             (context.metric("min_frequency_hz"), context.metric("max_frequency_hz")),
             diameter,
             max_pixels=context.options["max_pixels"],
+            **self._reach(context),
         )
         cell, size = context.options["cell"], context.options["imsize"]
         if cell == "auto" and size == "auto":
@@ -149,6 +153,28 @@ class FovImage(Step):
             field.cell_arcsec if cell == "auto" else cell,
             field.uvmax_m if cell == "auto" else 0.0,
         )
+
+    def _reach(self, context: Context) -> dict[str, Any]:
+        """Lengths of all baselines, m, and the width that smearing leaves of the field."""
+        summaries = [summarise(ms) for ms in measurement_sets(context)]
+        lengths = []
+        for summary in summaries:
+            place = summary.position_m[list(summary.antennas_used)]
+            first, second = np.triu_indices(len(place), k=1)
+            lengths.append(np.linalg.norm(place[first] - place[second], axis=1))
+        channels = [
+            np.median(np.abs(np.diff(summary.frequency_hz[spw])))
+            for summary in summaries
+            for spw in summary.spws_used
+            if len(summary.frequency_hz[spw]) > 1
+        ]
+        smeared = geometry.smeared_field_arcsec(
+            context.metric("longest_baseline_m"),
+            context.metric("max_frequency_hz"),
+            float(min(channels, default=0.0)),
+            min(summary.integration_s for summary in summaries),
+        )
+        return {"lengths_m": np.concatenate(lengths), "smeared_arcsec": smeared}
 
 
 def measured_for_rules(context: Context, metrics: dict[str, Any]) -> dict[str, float | str]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from libs.closure.detection import agreement_of_phases
 from libs.closure.fit import Fitted, minimise
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.problem import Components, FitProblem
@@ -155,17 +155,15 @@ class ComponentModel:
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
     """Agreement of closure phases with the model in standard deviations of pure noise, and limit.
 
-    For phases of noise ``sum 2 cos(difference) / s^2`` has mean 0 and variance ``sum 2 / s^4``.
-    A fit of p parameters raises it; the limit grows as in BIC: ``z^2 = z_fa^2 + p ln(n)``.
+    See `libs.closure_detection`; the limit allows for the parameters that were fitted. It is
+    infinite where the amplitudes say that all closure phases are noise.
     """
     variance = problem.private + (problem.load**2).sum(axis=1)
-    differences = _model_closures(problem, model) - problem.phase
-    weight = 2 / variance
-    noise = np.sqrt((weight**2).sum() / 2)
-    sigma = float((weight * np.cos(differences)).sum() / max(noise, 1e-300))
-    n_parameters = len(model.free()[0])
-    limit = ndtri(false_alarm) ** 2 + n_parameters * np.log(max(problem.n_phase, 2))
-    return sigma, float(np.sqrt(limit))
+    found = agreement_of_phases(_model_closures(problem, model) - problem.phase, 1 / variance)
+    # less than one closure phase above the noise: whatever agrees does so by chance
+    if problem.n_phase < 1:
+        return found.sigma, float(np.inf)
+    return found.sigma, found.limit(false_alarm, len(model.free()[0]))
 
 
 def _model_visibilities(problem: FitProblem, model: Components) -> NDArray[np.complex128]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from libs.core.errors import ConfigError
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "good_size",
     "primary_beam_fwhm_arcsec",
     "resolution_arcsec",
+    "smeared_field_arcsec",
     "smearing_limits",
 ]
 
@@ -28,6 +32,10 @@ DAY_S = 86400.0
 MJD_ZERO_JD = 2400000.5
 EARTH_RATE_RAD_S = 7.292115e-5  # sidereal
 ARCSEC_PER_RAD = 180.0 * 3600.0 / math.pi
+
+_HALF_SINC = 0.6034  # sin(pi x) / (pi x) is 1/2 there
+# An image of the field in which most baselines have no part says little of what they see.
+_LEAST_HELD = 0.5
 
 # FWHM of a paraboloid's power pattern in units of wavelength over diameter: 1.02 for uniform
 # illumination (Airy), 1.13 for the 12 m ALMA dishes (ALMA Technical Handbook, section 3.2),
@@ -152,12 +160,18 @@ def coarse_field(
     fwhms: float = 1.5,
     oversampling: float = 2.5,
     max_pixels: int = 3000,
+    smeared_arcsec: float = math.inf,
+    lengths_m: NDArray[np.float64] | None = None,
 ) -> CoarseField:
     """Return the grid on which the whole primary beam is searched for sources.
 
     The pixels are twice those for CLEAN; where the image would still be larger than
     ``max_pixels`` they grow further and the baselines too long for them are left out, so that
     the search costs seconds whatever the array.
+
+    An array most of whose baselines would be left out, such as any of VLBI, cannot image its
+    primary beam so: what it is searched for is then the part of the sky that its channels and
+    integrations do not smear away, as far as ``max_pixels`` of its own resolution reach.
 
     Parameters
     ----------
@@ -173,6 +187,10 @@ def coarse_field(
         Pixels over the resolution.
     max_pixels : int
         Largest width.
+    smeared_arcsec : float
+        Width beyond which the longest baselines lose a source (:func:`smeared_field_arcsec`).
+    lengths_m : (n,) array, optional
+        Lengths of all baselines, m; None: enough of them are short.
 
     Returns
     -------
@@ -192,9 +210,36 @@ def coarse_field(
     if width / cell <= largest:
         size = good_size(width / cell, least=128)
         return CoarseField((size, size), cell, 0.0)
-    cell = width / largest
-    uvmax = resolution_arcsec(1.0, highest) / (oversampling * cell)
-    return CoarseField((largest, largest), cell, uvmax)
+    coarse = width / largest
+    uvmax = resolution_arcsec(1.0, highest) / (oversampling * coarse)
+    if lengths_m is None or np.mean(lengths_m <= uvmax) >= _LEAST_HELD:
+        return CoarseField((largest, largest), coarse, uvmax)
+    size = good_size(min(min(width, smeared_arcsec) / cell, max_pixels), least=128)
+    return CoarseField((size, size), cell, 0.0)
+
+
+def smeared_field_arcsec(
+    longest_baseline_m: float, frequency_hz: float, channel_hz: float, integration_s: float
+) -> float:
+    """Return the width of the field that channels and integrations leave a baseline, arcsec.
+
+    At its edge the mean over a channel, or over an integration as the Earth turns, has half the
+    amplitude: a baseline b sees a source at the angle r from the phase centre turn by
+    ``2 pi b r / c`` radians per Hz, and by up to ``2 pi b r nu Omega / c`` per second
+    (Thompson, Moran & Swenson 2017, sections 6.3 and 6.4).
+
+    Parameters
+    ----------
+    longest_baseline_m, frequency_hz : float
+    channel_hz, integration_s : float
+        Widths; 0 where one is not known, which then does not count.
+    """
+    _positive(longest_baseline_m=longest_baseline_m, frequency_hz=frequency_hz)
+    spread_hz = max(channel_hz, frequency_hz * EARTH_RATE_RAD_S * integration_s)
+    if spread_hz <= 0:
+        return math.inf
+    radius = _HALF_SINC * SPEED_OF_LIGHT_M_S / (longest_baseline_m * spread_hz)
+    return 2 * radius * ARCSEC_PER_RAD
 
 
 def frequency_slices(

@@ -39,6 +39,7 @@ _MODE = {"p": kernels.PHASE, "a": kernels.AMPLITUDE, "ap": kernels.BOTH}
 MAX_ITERATIONS = 400
 TOLERANCE = 1e-7  # relative change of the gains in one averaged step
 STUDENT_FREEDOM = 4.0
+_SHORTFALL_SIGMA = 3.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def solve_gains(
     combine_blocks: bool = False,
     minblperant: int = 4,
     minsnr: float = 3.0,
+    spare: Sequence[int] = (),
     robust: bool = False,
     guess_from: Sequence[int] = (),
     baseline_mask: NDArray[np.bool_] | None = None,
@@ -109,6 +111,8 @@ def solve_gains(
         As in `libs.gains.solver.SolveOptions`.
     combine_blocks : bool
         One gain for all blocks instead of one for each.
+    spare : sequence of int
+        Antennas whose solutions below ``minsnr`` stay unless they fall short of the model.
     guess_from : sequence of int
         Antennas whose baselines give the first guess, in order of preference.
     baseline_mask : (nbl,) bool, optional
@@ -139,9 +143,50 @@ def solve_gains(
     # gaincal flags what does not exceed minsnr
     flag = np.ones(shape, bool)
     flag[solved & (snr > minsnr)] = False
+    if calmode == "p" and len(spare):
+        own = np.zeros(nant, bool)
+        own[list(spare)] = True
+        freedom = 2.0 * np.maximum(samples - solved.sum(axis=(2, 3)), 1)
+        scatter = 2 * chi2 / freedom
+        promised = _promised_snr(
+            np.where(mask[:, None], weight, 0.0), antenna1, antenna2, shape, scatter
+        )
+        flag[solved & own[:, None] & (promised - snr < _SHORTFALL_SIGMA)] = False
     return GainFit(
         np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
     )
+
+
+def _promised_snr(
+    weight: NDArray[np.float64],
+    antenna1: NDArray[np.int64],
+    antenna2: NDArray[np.int64],
+    shape: tuple[int, ...],
+    scatter: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the SNR that gains of 1 would have by the model alone, (ntime, nfreq, nant, ngain).
+
+    An antenna that sees nothing falls short of it. One whose baselines resolve the source has a
+    low SNR because the model promises no more: its phase is as good as its data, and flagging it
+    would only take these away.
+
+    Parameters
+    ----------
+    weight : (ntime, nblock, nbl, npol)
+        Sums of w |M|^2 of the baselines that take part.
+    shape : tuple of int
+        Of the result.
+    scatter : (ntime, nfreq)
+        Variance of the data in units of 1 / w, by the residuals of the solve.
+    """
+    if shape[1] == 1:
+        weight = weight.sum(axis=1, keepdims=True)
+    if shape[3] == 1:
+        weight = weight.sum(axis=3, keepdims=True)
+    total = np.zeros(shape)
+    np.add.at(total, (slice(None), slice(None), antenna1), weight)
+    np.add.at(total, (slice(None), slice(None), antenna2), weight)
+    return np.sqrt(total / np.maximum(scatter, 1e-300)[:, :, None, None])
 
 
 def fit_normal_equations(
@@ -157,6 +202,7 @@ def fit_normal_equations(
         calmode=options.calmode, gaintype=options.gaintype,
         combine_blocks="spw" in options.combine, minblperant=options.minblperant,
         minsnr=options.minsnr, robust=options.robust, guess_from=guess_from,
+        spare=[i for i, name in enumerate(sums.antenna) if name in options.spare],
         baseline_mask=baseline_mask,
     )  # fmt: skip
 

@@ -50,6 +50,10 @@ class SolveOptions:
         Reference antennas in order of preference, by name.
     minsnr : float
         Solutions below this signal-to-noise ratio are flagged.
+    spare : tuple of str
+        Antennas whose phases are known to be followed: of these only solutions that also fall
+        short of the signal-to-noise ratio that the model promises are flagged (native solver,
+        ``calmode="p"``, gains only).
     minblperant : int
         Fewest baselines an antenna must have for a solution.
     solnorm : bool
@@ -73,6 +77,7 @@ class SolveOptions:
     gaintype: Literal["G", "T"] = "G"
     refant: tuple[str, ...] = ()
     minsnr: float = 3.0
+    spare: tuple[str, ...] = ()
     minblperant: int = 4
     solnorm: bool = False
     uvmin_m: float = 0.0

@@ -24,8 +24,15 @@ class Limits:
     beam_growth : float
         Of the beam area: flagging of long baselines betrays itself there (5 % is what ALMA's
         and the VLA's pipelines allow).
+    new_flags : float
+        Of all visibilities, flagged by the round.
+    decisive : float
+        Factor by which SNR must have risen after what was lost of near-field SNR, resolution and
+        data is taken off, for these losses to be accepted: root 2 means that half of the noise
+        power of the best image was artefacts, which are gone.
     flux_loss : float
-        Of the total flux, where it exceeds three times the errors of both fluxes.
+        Of the total flux, where it exceeds three times the errors of both fluxes, which hold
+        the artefacts of the worse image.
     flux_warning : float
         A change of the total flux beyond twice its error to be said loudly.
     flux_drift : float
@@ -41,6 +48,8 @@ class Limits:
     snr_loss: float = 0.01
     rms_rise: float = 0.05
     beam_growth: float = 0.05
+    new_flags: float = 0.1
+    decisive: float = math.sqrt(2)
     flux_loss: float = 0.1
     flux_warning: float = 0.03
     flux_drift: float = 0.003
@@ -69,6 +78,8 @@ def judge(
     amplitude: bool = False,
     expected_flux: float = 1.0,
     flux_known: bool = False,
+    flagged: tuple[float, float] = (0.0, 0.0),
+    flux_within: tuple[float, float] | None = None,
     closure_chi2: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
@@ -77,7 +88,8 @@ def judge(
     ----------
     new, best : mapping
         Image statistics: ``snr``, ``near_field_snr``, ``dynamic_range``, ``rms_jy_beam``,
-        ``beam_area_arcsec2``, ``total_flux_jy``, ``flux_error_jy``, ``peak_jy_beam``.
+        ``beam_area_arcsec2``, ``total_flux_jy``, ``flux_error_jy``, ``mask_beams``,
+        ``peak_jy_beam``.
     limits : Limits
     amplitude : bool
         The round changed amplitudes: the flux scale is watched.
@@ -87,6 +99,13 @@ def judge(
     flux_known : bool
         Stations of known amplitudes fix the flux scale of the new image (`hold_flux_scale`):
         neither its flux nor its noise in Jy is compared with that of the best.
+    flagged : (float, float)
+        Fractions of the visibilities flagged before and by the round.
+    flux_within : (float, float), optional
+        Fluxes of the new and of the best image within the source mask of the new one
+        (`libs.image_statistics.fluxes_within`), Jy. Where the new image is decisively the better
+        one these tell whether flux was lost: what the best image shows elsewhere, the better
+        would show too if it were there.
     closure_chi2 : (float, float), optional
         Reduced chi2 of the new and of the best image's model against the closure quantities of
         the data (`libs.closure.agreement`). Station gains cannot touch these, so an image that
@@ -114,16 +133,21 @@ def judge(
         if not closure <= limits.closure_rise:
             faults.append(said.replace("chi2", "chi2 rose"))
         summary += f", {said}"
-    faults += _image_faults(new, best, change, limits, closer=closer)
+    image_faults, outweighed = _image_faults(new, best, change, limits, flagged, closer=closer)
+    faults += image_faults
     if not closer and not flux_known:
         faults += _noise_faults(change, limits)
-    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux)
+    if change["snr"] + 1 < limits.decisive:
+        flux_within = None
+    found, warnings = _flux_faults(new, best, limits, change, amplitude, expected_flux, flux_within)
     if not closer and not flux_known:
         faults += found
     if flux_known:
         warnings = ()
     if faults:
         return Verdict(False, "; ".join(faults) + f" ({summary})", warnings)
+    if outweighed:
+        summary += "; outweighed by the SNR: " + ", ".join(outweighed)
     return Verdict(True, summary, warnings)
 
 
@@ -132,23 +156,57 @@ def _image_faults(
     best: Mapping[str, float],
     change: Mapping[str, float],
     limits: Limits,
+    flagged: tuple[float, float],
     *,
     closer: bool,
-) -> list[str]:
-    """What is worse whatever the unit of the image; ``closer``: it agrees better with closures."""
+) -> tuple[list[str], list[str]]:
+    """What is worse whatever the unit of the image, and what of it the SNR outweighs.
+
+    ``closer``: it agrees better with closure quantities.
+    """
     faults = []
-    for name, label in (("snr", "SNR"), ("near_field_snr", "near-field SNR")):
-        if change[name] < -limits.snr_loss and not (closer and name == "near_field_snr"):
-            faults.append(f"{label} fell {best[name]:.4g} -> {new[name]:.4g}")
+    if change["snr"] < -limits.snr_loss:
+        faults.append(f"SNR fell {best['snr']:.4g} -> {new['snr']:.4g}")
+    losses = _losses(new, best, change, limits, flagged, closer=closer)
+    kept = (1 + change["snr"]) * math.prod(left for _, left in losses)
+    outweighed = [said for said, _ in losses] if kept >= limits.decisive else []
+    if not outweighed:
+        faults += [said for said, _ in losses]
     if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
         faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
     if change["dynamic_range"] < -limits.snr_loss:
         faults.append(
             f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
         )
-    if change["beam_area_arcsec2"] > limits.beam_growth:
-        faults.append(f"beam area grew {change['beam_area_arcsec2']:+.1%}")
-    return faults
+    return faults, outweighed
+
+
+def _losses(
+    new: Mapping[str, float],
+    best: Mapping[str, float],
+    change: Mapping[str, float],
+    limits: Limits,
+    flagged: tuple[float, float],
+    *,
+    closer: bool,
+) -> list[tuple[str, float]]:
+    """What is lost beyond the limits, each with the fraction that is left.
+
+    None of these can refuse on its own a round that took most of the artefacts away.
+    """
+    losses = []
+    name = "near_field_snr"
+    if change[name] < -limits.snr_loss and not closer:
+        said = f"near-field SNR fell {best[name]:.4g} -> {new[name]:.4g}"
+        losses.append((said, 1 + change[name]))
+    growth = change["beam_area_arcsec2"]
+    if growth > limits.beam_growth:
+        losses.append((f"beam area grew {growth:+.1%}", 1 / (1 + growth)))
+    before, after = flagged
+    if after - before > limits.new_flags:
+        said = f"flagged {before:.1%} -> {after:.1%} of the visibilities"
+        losses.append((said, (1 - after) / (1 - before)))
+    return losses
 
 
 def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
@@ -164,22 +222,43 @@ def _flux_faults(
     change: Mapping[str, float],
     amplitude: bool,
     expected_flux: float,
+    flux_within: tuple[float, float] | None,
 ) -> tuple[list[str], tuple[str, ...]]:
     """What is wrong with the flux, and what is to be said loudly of it."""
     faults: list[str] = []
     warnings: tuple[str, ...] = ()
-    # a mask on a poor image holds artefacts too: what goes with them is within the flux's error
-    error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
+    error_jy = _flux_error_jy(new, best)
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
     flux = change["total_flux_jy"]
-    if flux < -limits.flux_loss and lost_jy > 3 * error_jy:
-        faults.append(f"total flux fell {flux:+.1%}")
+    fell, label = flux, "total flux"
+    fell_jy = lost_jy
+    if flux_within is not None and flux < -limits.flux_loss:
+        fell, label = _change(*flux_within), "flux within the source"
+        fell_jy = flux_within[1] - flux_within[0]
+    if fell < -limits.flux_loss and fell_jy > 3 * error_jy:
+        faults.append(f"{label} fell {fell:+.1%}")
     drift = _outside(flux, expected_flux - 1)
     if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
         faults.append(f"total flux changed {flux:+.1%} for that little SNR")
     if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings = (f"the amplitude round changed the total flux by {flux:+.1%}",)
     return faults, warnings
+
+
+def _flux_error_jy(new: Mapping[str, float], best: Mapping[str, float]) -> float:
+    """Error of the difference of two images' total fluxes, Jy.
+
+    Beside each flux's own error: what the residual of the worse image has above that of the
+    better, made of the same data, are artefacts. Unlike noise these need not average out over
+    the beams of a mask.
+    """
+    worse, better = sorted((new, best), key=lambda image: image["snr"])
+    excess = max(worse["rms_jy_beam"] ** 2 - better["rms_jy_beam"] ** 2, 0.0)
+    return math.hypot(
+        new.get("flux_error_jy", 0.0),
+        best.get("flux_error_jy", 0.0),
+        math.sqrt(excess) * worse.get("mask_beams", 0.0),
+    )
 
 
 def _outside(change: float, explained: float) -> float:
@@ -230,7 +309,7 @@ def judge_ladder(
         Least fraction accepted.
     """
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
-    error_jy = math.hypot(new.get("flux_error_jy", 0.0), best.get("flux_error_jy", 0.0))
+    error_jy = _flux_error_jy(new, best)
     change = _change(new["total_flux_jy"], best["total_flux_jy"])
     faults = []
     if coherent < min_coherent:

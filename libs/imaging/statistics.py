@@ -20,6 +20,7 @@ __all__ = [
     "ImageStatistics",
     "check_clean",
     "dilate",
+    "fluxes_within",
     "grid_of",
     "mad_std",
     "measure",
@@ -185,7 +186,9 @@ class ImageStatistics:
     total_flux_jy : float
         Flux in the source mask.
     flux_error_jy : float
-        Its error: noise over the mask's beams and the flux CLEAN left there, in quadrature.
+        Its error, in quadrature: noise over the mask's beams, the flux CLEAN left there, and the
+        flux of all pixels as far below zero as those of a source mask are above it. No source is
+        negative: those are artefacts, of which the mask holds about as much.
     flux_above_3mad_jy : float
         Flux of all pixels above 3 image_mad_jy_beam.
     flux_unmasked_jy : float
@@ -264,6 +267,35 @@ def check_clean(products: ImageProducts) -> None:
 def measure_products(products: ImageProducts, mask: Path | Mask | None = None) -> ImageStatistics:
     """Measure the images of one run; see :func:`measure`."""
     return measure(products.image, products.residual, mask)
+
+
+def fluxes_within(image: Path, residual: Path, other: Path) -> tuple[float, float]:
+    """Return the fluxes, Jy, of two images within the source mask of the first.
+
+    Parameters
+    ----------
+    image, residual : Path
+        The better image, whose own source mask, widened by a beam, says where the source is.
+    other : Path
+        Another on the same grid; in its own mask it may hold artefacts.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or the grids differ.
+    """
+    plane, header = open_image(image)
+    left, _ = open_image(residual)
+    compared, compared_header = open_image(other)
+    if plane.shape != compared.shape:
+        raise InputError(f"{image} and {other} differ in shape", "image both alike")
+    plane, left, compared = (np.nan_to_num(item) for item in (plane, left, compared))
+    grid, second = grid_of(header), grid_of(compared_header)
+    inside = dilate(_source_mask(plane, left, None, grid), grid.beam_width_pixels)
+    return (
+        _sum(plane[inside]) / grid.beam_area_pixels,
+        _sum(compared[inside]) / second.beam_area_pixels,
+    )
 
 
 def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> ImageStatistics:
@@ -409,9 +441,10 @@ def _flux(
     parts = [_sum(pixels[some]) / area for some in (bright, ~bright & ~faint, faint)]
     inner, mid, low = (part / total if total > 0 else 0.0 for part in parts)
     above = plane > 3 * values["image_mad_jy_beam"]
+    negative = _sum(plane[plane < -_OWN_MASK_NSIGMA * values["rms_jy_beam"]]) / area
     return {
         "total_flux_jy": total,
-        "flux_error_jy": math.hypot(noise, remains),
+        "flux_error_jy": math.hypot(noise, remains, negative),
         "flux_above_3mad_jy": _sum(plane[above]) / area,
         "flux_unmasked_jy": _sum(plane) / area,
         "inner_flux_fraction": inner,

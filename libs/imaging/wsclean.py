@@ -152,7 +152,8 @@ def _weighting(options: ImagingOptions) -> list[str]:
 def _deconvolution(options: ImagingOptions) -> list[str]:
     words = ["-niter", str(options.niter)]
     if not options.niter:
-        return words
+        # without CLEAN it reads the data in place, which it refuses for sets of several windows
+        return [*words, "-reorder"]
     words += ["-gain", _number(options.gain), "-mgain", _number(options.mgain)]
     words += ["-nmiter", str(options.nmajor)]
     if options.autothreshold_nsigma:
@@ -307,18 +308,20 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
         kind: scratch / f"{options.basename}{'-MFS' if many else ''}-{kind}.fits"
         for kind in ("dirty", "psf", "model", "residual", "image")
     }
+    slices = [
+        scratch / f"{options.basename}-{number:04d}-model.fits"
+        for number in range(options.channels_out if many else 0)
+    ]
     if not options.niter:
-        _stand_in(made)
+        _stand_in(made, slices)
     for kind, path in made.items():
         check_made("WSClean", kind, path, options.log)
     beam = restoring_beam(made["image"], options.log)
     models: list[Path] = []
-    if many:
-        for number in range(options.channels_out):
-            # A slice without data has no model image; predicting it would need one.
-            path = scratch / f"{options.basename}-{number:04d}-model.fits"
-            check_made("WSClean", "model", path, options.log)
-            models.append(path.replace(options.folder / path.name))
+    for path in slices:
+        # A slice without data has no model image; predicting it would need one.
+        check_made("WSClean", "model", path, options.log)
+        models.append(path.replace(options.folder / path.name))
     placed = {
         kind: path.replace(options.folder / f"{options.basename}-{kind}.fits")
         for kind, path in made.items()
@@ -337,13 +340,18 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
     )
 
 
-def _stand_in(made: dict[str, Path]) -> None:
-    """Without CLEAN: the residual is the dirty image, the model empty."""
+def _stand_in(made: dict[str, Path], slices: Sequence[Path]) -> None:
+    """Without CLEAN: the residual is the dirty image, the models of all slices are empty."""
     if not made["image"].exists():
         return
     plane, header = open_image(made["image"])
     for kind, content in (("residual", plane), ("model", np.zeros_like(plane))):
         if not made[kind].exists():
             write_image(content, header, made[kind])
+    for path in slices:
+        # its own header, which holds the slice's frequency
+        own = path.with_name(path.name.replace("-model", "-dirty"))
+        if own.exists() and not path.exists():
+            write_image(np.zeros_like(plane), open_image(own)[1], path)
     if not made["dirty"].exists():
         shutil.copyfile(made["image"], made["dirty"])

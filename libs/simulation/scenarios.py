@@ -283,6 +283,119 @@ _LOFAR_FIELD = dataclasses.replace(
     seed=29,
 )
 
+
+def _vla_b() -> AntennaArray:
+    return load_configuration("vla.b")
+
+
+def _alma_compact() -> AntennaArray:
+    return load_configuration("alma.cycle8.3")
+
+
+def _vlba() -> AntennaArray:
+    return load_configuration("vlba")
+
+
+# Bright sources whose first image holds about as much in artefacts as in flux.
+_VLA_OFF_AXIS = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vla_a_offaxis",
+    title="VLA-A 5 GHz, 100 mJy, one part 9 arcsec off axis, 60 deg per 10 min, 5 per cent",
+    direction_deg=(187.3, 12.4),
+    spws=(SpectralWindow(4.9e9, 128e6, 8), SpectralWindow(5.1e9, 128e6, 8)),
+    integration_s=10.0,
+    integrations=24,
+    scans=4,
+    gap_s=1200.0,
+    sky=(
+        Source(0.050, 0.0, 0.0),
+        Source(0.035, 1.6, -0.8, 1.2, 0.6, 35.0, spectral_index=-0.7),
+        Source(0.015, -6.0, 6.7, spectral_index=-0.5),
+    ),
+    errors=StationErrors(phase_walk_deg=60.0, phase_walk_s=600.0, amp_offset=0.05),
+    cell_arcsec=0.06,
+    imsize=1024,
+    seed=30,
+)  # fmt: skip
+
+_VLA_LOBES = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vla_b_lobes",
+    title="VLA-B 1.5 GHz, 250 mJy in two lobes, 60 deg per 10 min, 5 per cent",
+    array=_vla_b,
+    direction_deg=(45.2, 27.9),
+    spws=(SpectralWindow(1.44e9, 64e6, 8), SpectralWindow(1.56e9, 64e6, 8)),
+    integration_s=10.0,
+    integrations=24,
+    scans=4,
+    gap_s=1200.0,
+    sky=(
+        Source(0.14, 14.0, 6.0, 3.0, 2.0, 60.0, spectral_index=-0.8),
+        Source(0.10, -16.0, -8.0, 4.0, 2.0, 75.0, spectral_index=-0.8),
+        Source(0.01, 0.0, 0.0, spectral_index=-0.1),
+    ),
+    errors=StationErrors(phase_walk_deg=60.0, phase_walk_s=600.0, amp_offset=0.05),
+    cell_arcsec=0.9,
+    imsize=1024,
+    seed=31,
+)  # fmt: skip
+
+_RING_ARCSEC = 2.4
+
+_ALMA_RING = dataclasses.replace(
+    _ALMA,
+    name="alma_345ghz_ring",
+    title="ALMA 345 GHz to 500 m, 250 mJy in a ring of 2.4 arcsec, 70 deg per 5 min, 4 per cent",
+    array=_alma_compact,
+    direction_deg=(69.7, -22.9),
+    spws=(SpectralWindow(344e9, 1.875e9, 4), SpectralWindow(346e9, 1.875e9, 4)),
+    integrations=20,
+    scans=3,
+    gap_s=1500.0,
+    noise_jy=0.07,
+    # overlapping Gaussians around the circle, brighter on one side
+    sky=tuple(
+        Source(
+            0.25 / 24 * (1 + 0.3 * math.cos(angle)),
+            0.5 * _RING_ARCSEC * math.sin(angle),
+            0.5 * _RING_ARCSEC * math.cos(angle),
+            0.4,
+            0.4,
+            spectral_index=3.0,
+        )
+        for angle in (2 * math.pi * number / 24 for number in range(24))
+    ),
+    errors=StationErrors(phase_walk_deg=70.0, phase_walk_s=300.0, phase_offset_deg=70.0,
+                         amp_offset=0.04),
+    cell_arcsec=0.07,
+    imsize=256,
+    seed=32,
+)  # fmt: skip
+
+_VLBA = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vlba_8ghz",
+    title="VLBA 8.4 GHz, 0.5 Jy core and jet in 15 scans and 4 windows, 90 deg per 10 min",
+    array=_vlba,
+    direction_deg=(160.4, 41.2),
+    spws=tuple(SpectralWindow(8.384e9 + 32e6 * number, 32e6, 4) for number in range(4)),
+    integration_s=4.0,
+    integrations=60,
+    scans=15,
+    gap_s=130.0,
+    noise_jy=0.06,
+    sky=(
+        Source(0.35, 0.0, 0.0, 0.0004, 0.0002, 40.0),
+        Source(0.10, 0.0018, 0.0012, 0.0008, 0.0005, 50.0),
+        Source(0.05, 0.0042, 0.0025, 0.0012, 0.0009, 30.0),
+    ),
+    errors=StationErrors(phase_walk_deg=90.0, phase_walk_s=600.0, phase_offset_deg=100.0,
+                         amp_offset=0.05),
+    cell_arcsec=0.0002,
+    imsize=256,
+    seed=33,
+)  # fmt: skip
+
 SCENARIOS: dict[str, Scenario] = {
     each.name: each
     for each in (
@@ -296,6 +409,10 @@ SCENARIOS: dict[str, Scenario] = {
         _LOFAR_TWO,
         _LOFAR_RESOLVED,
         _LOFAR_FIELD,
+        _VLA_OFF_AXIS,
+        _VLA_LOBES,
+        _ALMA_RING,
+        _VLBA,
     )
 }
 

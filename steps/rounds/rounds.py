@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from libs.core.errors import InputError, SolveError
+from libs.core.errors import ImageError, InputError, SolveError
 from libs.gains.table_rows import gains_rows
 from libs.imaging import masks
 from libs.imaging.align import compare
 from libs.imaging.interface import open_image, write_masked_model
 from libs.imaging.judging import Limits, judge, judge_ladder, ladder_uvmax_m
+from libs.imaging.statistics import fluxes_within
 from libs.ms.summary import flagged_fraction, summarise
 from selfcal.context import Context
 from selfcal.options import Option
@@ -179,14 +180,27 @@ class GainRound(Step):
             return self._rejected(context, error.cause, {}, started, ())
         flagged = ensure_tables(context, refs)
         trial = Trial(refs, solved, flagged, started, mask_file, mask_reason, model_from)
-        if self._newly_flagged(context, trial) > context.options["max_new_flags"]:
-            metrics = self._metrics(context, trial, {})
-            reason = f"flagged {flagged[0]:.1%} -> {flagged[1]:.1%} of the visibilities"
-            return self._rejected(context, reason, metrics, started, refs)
-        image = judged_image(
-            context, folder, f"selfcal_{self.name}{suffix}", refs, self._judged_with(context, best)
-        )
-        return self._judge(context, best, replace(trial, images=(*started, image)), image)
+        newly = self._newly_flagged(context, trial)
+        judged_with = self._judged_with(context, best)
+        over = newly > context.options["max_new_flags"]
+        # at another resolution SNR cannot tell whether the loss was worth it
+        if over and judged_with["uvmax"] != best.metrics["judged_with"]["uvmax"]:
+            return self._flagged_out(context, trial)
+        name = f"selfcal_{self.name}{suffix}"
+        try:
+            image = judged_image(context, folder, name, refs, judged_with)
+        except ImageError:
+            if not over:
+                raise
+            return self._flagged_out(context, trial)
+        return self._judge(context, best, replace(trial, images=(*started, image)), image, newly)
+
+    def _flagged_out(self, context: Context, trial: Trial) -> StepResult:
+        """Go back: too few data are left to say anything by their image."""
+        before, after = trial.flagged
+        reason = f"flagged {before:.1%} -> {after:.1%} of the visibilities"
+        metrics = self._metrics(context, trial, {})
+        return self._rejected(context, reason, metrics, trial.images, trial.refs)
 
     def _newly_flagged(self, context: Context, trial: Trial) -> float:
         """Fraction of the visibilities flagged anew, apart from antennas that are incoherent."""
@@ -312,8 +326,10 @@ class GainRound(Step):
 
     # -- judge and record ---------------------------------------------------------------------
 
-    def _judge(self, context: Context, best: Best, trial: Trial, image: Imaged) -> StepResult:
-        """Accept the cycle or go back."""
+    def _judge(
+        self, context: Context, best: Best, trial: Trial, image: Imaged, newly: float
+    ) -> StepResult:
+        """Accept the cycle or go back; ``newly`` is the fraction it flagged."""
         statistics = image.statistics.as_row()
         options = context.options
         limits = Limits(
@@ -324,6 +340,7 @@ class GainRound(Step):
             beam_growth=np.inf
             if any(one.dropped for one in trial.solved)
             else options["max_beam_growth"],
+            new_flags=options["max_new_flags"],
             flux_loss=options["max_flux_loss"],
             flux_warning=options["flux_warning"],
             closure_rise=options["max_closure_rise"],
@@ -354,6 +371,8 @@ class GainRound(Step):
                 expected_flux=solve_metrics(trial.solved)["flux_factor"]
                 / best.metrics.get("flux_factor", 1.0),
                 flux_known=self.amplitude and options["flux_from"] == "sites",
+                flagged=(trial.flagged[0], trial.flagged[0] + newly),
+                flux_within=self._flux_within(context, best, image, limits),
                 closure_chi2=(closure["closure_chi2"], closure["closure_chi2_before"])
                 if "closure_chi2_before" in closure
                 else None,
@@ -389,6 +408,19 @@ class GainRound(Step):
             metrics=metrics,
             images=tuple(image_row(context, self.name, item) for item in trial.images),
         )
+
+    def _flux_within(
+        self, context: Context, best: Best, image: Imaged, limits: Limits
+    ) -> tuple[float, float] | None:
+        """Fluxes of the new and the best image where the new one has its source.
+
+        None unless the new image lost flux and is decisively the better one.
+        """
+        new, old = image.statistics, best.metrics
+        if new.snr < limits.decisive * old["snr"] or new.total_flux_jy >= old["total_flux_jy"]:
+            return None
+        before = context.workdir / best.products["image"]
+        return fluxes_within(image.products.image, image.products.residual, before)
 
     def _closure_test(self, context: Context, best: Best, image: Imaged) -> dict[str, Any]:
         """Reduced chi2 of the closure quantities: of the new image's model and of the best's.

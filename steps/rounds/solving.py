@@ -161,7 +161,12 @@ def renew_tables(
             renewed.append(ref)
             continue
         options = SolveOptions(
-            **{**stored, "combine": frozenset(stored["combine"]), "refant": tuple(stored["refant"])}
+            **{
+                **stored,
+                "combine": frozenset(stored["combine"]),
+                "refant": tuple(stored["refant"]),
+                "spare": tuple(stored.get("spare", ())),
+            }
         )
         ms = next(ms for ms in measurement_sets(context) if ms.name == ref.ms)
         restore_base_flags(context, ms)
@@ -210,7 +215,25 @@ def _options(
         )
     names = ("solint", "combine", "gaintype", "solution", "block")
     fixed = [name for name in names if set_by_user(context, name) and values[name] != "auto"]
+    options = replace(options, spare=_followed(context, held_out, calmode))
     return chosen_options(options, best, fixed), held_out
+
+
+def _followed(context: Context, held_out: HeldOut, calmode: str) -> tuple[str, ...]:
+    """Antennas whose phases predict held-out data, which a low SNR therefore does not flag.
+
+    None where the user asks for a ``minsnr``, for amplitudes, which noise makes large or small,
+    and for gaincal, which knows no such exception.
+    """
+    coherence = held_out.coherence
+    native = context.tools.solver.name == "native"
+    if coherence is None or calmode != "p" or not native or set_by_user(context, "minsnr"):
+        return ()
+    return tuple(
+        name
+        for name, good in zip(coherence.antenna, coherence.coherent, strict=True)
+        if good and name not in held_out.fallback
+    )
 
 
 def _keep(
@@ -262,6 +285,7 @@ def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
                 **asdict(one.options),
                 "combine": sorted(one.options.combine),
                 "refant": list(one.options.refant),
+                "spare": list(one.options.spare),
             }
             for one in solved
         },

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from libs.core.geometry import (
     good_size,
     primary_beam_fwhm_arcsec,
     resolution_arcsec,
+    smeared_field_arcsec,
 )
 
 
@@ -83,6 +85,30 @@ def test_coarse_field_of_a_large_array_leaves_out_baselines_its_pixels_cannot_ho
     assert field.width_arcsec == pytest.approx(1.5 * primary_beam_fwhm_arcsec(1e9, 25.0))
     assert 0 < field.uvmax_m < 36.4e3
     assert resolution_arcsec(field.uvmax_m, 2e9) == pytest.approx(2.5 * field.cell_arcsec)
+
+
+def test_an_array_without_short_baselines_is_given_the_field_it_does_not_smear():
+    """Ten VLBA antennas at 8.4 GHz have no baseline that fits 3000 pixels of the primary beam."""
+    lengths = np.geomspace(2e5, 8.6e6, 45)
+    smeared = smeared_field_arcsec(8.6e6, 8.4e9, 8e6, 4.0)
+    # 0.6034 c / (8600 km x 8 MHz) = 2.63e-6 rad to each side
+    assert smeared == pytest.approx(2 * 0.542, rel=0.01)
+    field = coarse_field(8.6e6, (8.4e9, 8.5e9), 25.0, lengths_m=lengths, smeared_arcsec=smeared)
+    assert field.uvmax_m == 0, "every baseline is imaged"
+    assert field.imsize[0] <= 3000
+    assert field.width_arcsec <= 1.07 * smeared
+    assert field.cell_arcsec < resolution_arcsec(8.6e6, 8.5e9) / 2
+
+
+def test_an_array_of_mostly_short_baselines_keeps_its_primary_beam():
+    lengths = np.concatenate([np.full(60, 5e3), np.full(40, 36e3)])
+    plain = coarse_field(36.4e3, (5e9, 5e9), 25.0)
+    assert coarse_field(36.4e3, (5e9, 5e9), 25.0, lengths_m=lengths, smeared_arcsec=9.0) == plain
+
+
+def test_long_integrations_smear_more_than_narrow_channels():
+    assert smeared_field_arcsec(1e6, 1e9, 1e3, 10.0) < smeared_field_arcsec(1e6, 1e9, 1e3, 1.0)
+    assert math.isinf(smeared_field_arcsec(1e6, 1e9, 0.0, 0.0))
 
 
 def test_wide_bands_are_imaged_in_slices():

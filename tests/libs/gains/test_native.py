@@ -138,6 +138,30 @@ def test_noise_alone_is_flagged(rng: np.random.Generator) -> None:
     assert solve(sums, minsnr=5).flag.mean() > 0.97
 
 
+def test_a_followed_antenna_is_flagged_only_where_it_falls_short_of_the_model(
+    rng: np.random.Generator,
+) -> None:
+    """Antenna 0 resolves the source, so its model has little weight; antenna 1 sees nothing."""
+    nant, noise = 12, 0.3
+    gain = np.ones((100, 1, nant, 1), complex)
+    gain[:, :, 1] = 1e-6
+    sums = sums_of(gain, noise, rng)
+    true = gain[:, :, sums.antenna1] * gain[:, :, sums.antenna2]
+    model = np.where(sums.antenna1 == 0, 0.05, 1.0)[:, None]
+    # the same noise on less signal; sums of w V conj(M) and of w |M|^2
+    data = model * true + (sums.vis / sums.weight - true)
+    faint = NormalEquations(
+        **{**vars(sums), "vis": sums.weight * model * data, "weight": sums.weight * model**2}
+    )
+    plain = solve(faint, calmode="p", minsnr=3).flag[:, 0, :, 0].mean(axis=0)
+    spared = solve(faint, calmode="p", minsnr=3, spare=[0, 1]).flag[:, 0, :, 0].mean(axis=0)
+    assert plain[0] > 0.6 and plain[1] > 0.6 and plain[2:].max() == 0
+    assert spared[0] == 0, "the model promises no more"
+    assert spared[1] > 0.6, "the model promises signal that is not there"
+    amplitude = solve(faint, calmode="ap", minsnr=3, spare=[0, 1]).flag[:, 0, 0, 0].mean()
+    assert amplitude > 0.3, "noise would make its amplitude large or small"
+
+
 def test_antennas_with_few_baselines_are_dropped_in_turn(rng: np.random.Generator) -> None:
     """Antenna 6 has three baselines; without it antenna 5 has only three left."""
     sums = sums_of(known_gains(rng, (1, 1, 7, 1)))

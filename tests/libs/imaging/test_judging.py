@@ -209,3 +209,67 @@ def test_neither_flux_nor_noise_are_compared_where_stations_fix_the_scale() -> N
     fainter = changed(total_flux_jy=0.5)
     assert judge(fainter, BEST, amplitude=True, flux_known=True).accepted
     assert not judge(changed(snr=0.98), BEST, amplitude=True, flux_known=True).accepted
+
+
+# a first image of badly phased data: more flux than the source has, in a mask of many beams
+BADLY_PHASED = {
+    **BEST, "snr": 186.0, "near_field_snr": 150.0, "dynamic_range": 100.0, "rms_jy_beam": 1.3e-4,
+    "peak_jy_beam": 0.024, "total_flux_jy": 0.19, "flux_error_jy": 0.012, "mask_beams": 60.0,
+}  # fmt: skip
+PHASED = {
+    **BEST, "snr": 2535.0, "near_field_snr": 2000.0, "dynamic_range": 2000.0, "rms_jy_beam": 2e-5,
+    "peak_jy_beam": 0.05, "total_flux_jy": 0.108, "flux_error_jy": 1e-3, "mask_beams": 50.0,
+}  # fmt: skip
+
+
+def test_artefacts_that_went_are_no_flux_that_was_lost() -> None:
+    """The badly phased image shows 0.19 Jy, of which 0.07 Jy where the better one has 0.108."""
+    verdict = judge(PHASED, BADLY_PHASED, flux_within=(0.108, 0.07))
+    assert verdict.accepted, verdict.reason
+
+
+def test_flux_that_fell_where_the_source_is_counts_however_good_the_image() -> None:
+    lost = {**changed(snr=3.0, total_flux_jy=0.7), "mask_beams": 1.0}
+    verdict = judge(lost, BEST, flux_within=(0.7, 0.99))
+    assert not verdict.accepted
+    assert verdict.reason.startswith("flux within the source fell -29.3%")
+    assert not judge(changed(snr=1.2, total_flux_jy=0.7), BEST, flux_within=(0.7, 0.7)).accepted, (
+        "an image that is a little better does not say where the source is"
+    )
+
+
+def test_a_residual_above_that_of_the_better_image_is_in_the_error() -> None:
+    noisy = {**BEST, "snr": 900.0, "rms_jy_beam": 5e-3, "mask_beams": 20.0}
+    lost = changed(total_flux_jy=0.8, snr=1.2)
+    assert judge(lost, noisy).accepted, "3 sqrt(25 - 1) mJy in 20 beams are 0.29 Jy"
+    assert not judge(lost, {**noisy, "mask_beams": 5.0}).accepted
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ({"near_field_snr": 0.9}, "near-field SNR fell"),
+        ({"beam_area_arcsec2": 1.1}, "beam area grew +10.0%"),
+        ({}, "flagged 1.0% -> 12.4% of the visibilities"),
+    ],
+)
+def test_a_decisive_gain_of_snr_outweighs_what_was_lost(loss: dict, said: str) -> None:
+    flagged = (0.01, 0.124) if not loss else (0.0, 0.0)
+    small = judge(changed(snr=1.3, **loss), BEST, flagged=flagged)
+    assert not small.accepted and said in small.reason
+    large = judge(changed(snr=10.0, **loss), BEST, flagged=flagged)
+    assert large.accepted
+    assert "outweighed by the SNR: " + said in large.reason
+
+
+def test_losses_multiply() -> None:
+    poor = changed(snr=3.0, near_field_snr=0.8, beam_area_arcsec2=1.6)
+    assert judge(poor, BEST, flagged=(0.0, 0.05)).accepted, "3 x 0.8 / 1.6 is 1.5"
+    assert not judge(poor, BEST, flagged=(0.0, 0.2)).accepted, "a fifth less is not"
+
+
+@given(st.floats(0.2, 30.0), st.floats(0.0, 0.9))
+def test_more_snr_never_turns_a_round_down(gain: float, flagged: float) -> None:
+    one = judge(changed(snr=gain), BEST, flagged=(0.0, flagged))
+    more = judge(changed(snr=1.5 * gain), BEST, flagged=(0.0, flagged))
+    assert more.accepted or not one.accepted

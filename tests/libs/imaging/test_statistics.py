@@ -11,7 +11,14 @@ from scipy import ndimage
 
 from libs.core.errors import ImageError, InputError
 from libs.imaging.interface import ImageProducts
-from libs.imaging.statistics import check_clean, dilate, grid_of, mad_std, measure
+from libs.imaging.statistics import (
+    check_clean,
+    dilate,
+    fluxes_within,
+    grid_of,
+    mad_std,
+    measure,
+)
 from tests.libs.fake_images import BEAM_ARCSEC, CELL_ARCSEC, gaussian, header, write
 
 SHAPE = (256, 256)
@@ -211,3 +218,18 @@ def test_clean_that_leaves_more_than_it_found_is_an_error(tmp_path, point, left,
         return
     with pytest.raises(ImageError, match="CLEAN diverged"):
         check_clean(products)
+
+
+def test_negative_emission_is_in_the_error_of_the_flux(tmp_path, point):
+    plane = gaussian(SHAPE, 140, 100, 2.0) - gaussian(SHAPE, 60, 60, 0.3)
+    image = write(tmp_path / "negative.fits", plane)
+    assert measure(*point).flux_error_jy < 0.02
+    assert measure(image, point[1]).flux_error_jy == pytest.approx(0.3, rel=0.05)
+
+
+def test_fluxes_within_the_better_image_leave_the_others_artefacts_out(tmp_path, point):
+    artefacts = gaussian(SHAPE, 140, 100, 1.4) + gaussian(SHAPE, 40, 40, 0.9)
+    other = write(tmp_path / "other.fits", artefacts)
+    better, worse = fluxes_within(*point, other)
+    assert better == pytest.approx(2.0, rel=0.02)
+    assert worse == pytest.approx(1.4, rel=0.02)

@@ -99,6 +99,7 @@ def test_cleaning_options():
 def test_a_dirty_image_has_no_cleaning_options():
     argv = words(niter=0, automask_nsigma=5.0, multiscale=True, mask=Path("/m.fits"))
     assert after(argv, "-niter") == "0"
+    assert "-reorder" in argv, "several windows are refused without it"
     assert not {"-auto-mask", "-multiscale", "-fits-mask", "-mgain"} & set(argv)
 
 
@@ -385,6 +386,15 @@ def test_dirty_image_alone(point_ms, tmp_path):
     residual, _ = open_image(made.residual)
     assert np.array_equal(image, residual)
     assert not open_image(made.model)[0].any()
+
+
+@pytest.mark.tools
+def test_dirty_images_of_slices_have_empty_models_each(point_ms, tmp_path):
+    made = WSClean().image(real_options(point_ms, tmp_path, niter=0, channels_out=2, nterms=2))
+    assert len(made.models) == 2
+    assert not any(open_image(model)[0].any() for model in made.models)
+    first, second = (open_image(model)[1]["CRVAL3"] for model in made.models)
+    assert first != second, "each has its own frequency"
 
 
 @pytest.mark.tools
