@@ -1,0 +1,1 @@
+"""Imagers: what to image, and what comes out."""
