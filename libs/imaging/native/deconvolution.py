@@ -26,8 +26,11 @@ _MOST_EXACT = 8
 # of the noise.
 _AGREEMENT = 0.5
 
-# No unmasked peak may be left above this many sigma, unless the mask is asked to begin higher.
+# No unmasked peak may be left above this many sigma, or above this factor times the threshold
+# at which components begin. At the threshold itself each look would find another peak of the
+# noise, whose components make the model worse.
 _LEFT_NSIGMA = 4.0
+_LEFT_FACTOR = 1.25
 
 # Active pixels are those above this fraction of where a cycle stops, so that one that rises as
 # others are taken off is seen.
@@ -220,10 +223,12 @@ class _Cleaner:
         """Whether the exact residual confirms that of the image domain."""
         if agreement > _AGREEMENT and self.state.components:
             return False
-        limit = max(_LEFT_NSIGMA, self.settings.automask_nsigma, self.settings.autothreshold_nsigma)
+        settings = self.settings
+        begin = max(settings.automask_nsigma, settings.autothreshold_nsigma)
+        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin)
         plane = np.abs(self.state.residual[0])
-        if self.settings.mask is not None:
-            plane = plane * self.settings.mask
+        if settings.mask is not None:
+            plane = plane * settings.mask
         return bool(plane.max() <= limit * mad_std(self.state.residual[0]))
 
     def tell(self, *, exact: bool, peak: float | None = None, left: float = math.nan) -> None:

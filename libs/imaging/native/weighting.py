@@ -83,7 +83,8 @@ def make_weighting(
     -----
     Briggs (1995), PhD thesis, New Mexico Tech: with W the sum of weights w in a cell, weights
     become w / (1 + W f^2), f^2 = (5 10^-robust)^2 / (sum of W^2 / sum of w). The cells are
-    those of WSClean 3: of an image padded by 1.2, of one half plane.
+    those of WSClean 3, whose PSFs come out the same: of an image padded by 1.2, of one half
+    plane, their edges (not their middles) at whole multiples of their size.
     """
     taper = 0.0
     if taper_arcsec:
@@ -118,7 +119,7 @@ def _place(u: float, v: float, width: int) -> tuple[int, int]:
     """Column and row of the cell of a point given in cells."""
     if v < 0.0:
         u, v = -u, -v
-    return int(math.floor(u + width / 2 + 0.5)), int(math.floor(v + 0.5))
+    return int(math.floor(u + width / 2)), int(math.floor(v))
 
 
 @njit(cache=True, nogil=True)
