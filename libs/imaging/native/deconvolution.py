@@ -171,7 +171,7 @@ def clean(
         if state.components > before or not state.exact:
             state.residual = residual_of(state.model) if state.components else dirty
             state.exact += 1
-        noise = mad_std(state.residual[0])
+        noise = _noise(state.residual[0])
         agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
         worker.tell(exact=True)
         if worker.is_done(agreement) or worker.is_spent():
@@ -229,23 +229,31 @@ class _Cleaner:
         plane = np.abs(self.state.residual[0])
         if settings.mask is not None:
             plane = plane * settings.mask
-        return bool(plane.max() <= limit * mad_std(self.state.residual[0]))
+        return bool(plane.max() <= limit * _noise(self.state.residual[0]))
 
     def tell(self, *, exact: bool, peak: float | None = None, left: float = math.nan) -> None:
         """Report a cycle."""
         state = self.state
-        noise = mad_std(state.residual[0])
+        noise = _noise(state.residual[0])
         highest = float(np.abs(state.residual[0]).max()) if peak is None else peak
         self.report(Cycle(state.cycles, exact, highest, noise, state.components, left))
 
     def _down_to(self, nsigma: float, mask: NDArray[np.bool_] | None) -> None:
-        """Clean until no pixel within the mask is above the threshold."""
+        """Clean until no pixel within the mask is above the threshold.
+
+        The threshold falls with the noise from cycle to cycle; once it was reached, what is only
+        just above the new one is left.
+        """
         last = math.inf
+        reached = False
         while not self.is_spent():
             smooth = self.convolver.with_scales(self.state.residual)
-            noise = np.array([mad_std(plane[0]) for plane in smooth])
+            noise = np.array([_noise(plane[0]) for plane in smooth])
             floor = (nsigma * noise).astype(np.float32)
-            peak, delta, count = self._minor(smooth, floor, mask)
+            peak, delta, count, at_floor = self._minor(
+                smooth, floor, mask, _LEFT_FACTOR if reached else 1.0
+            )
+            reached = reached or at_floor
             if not count:
                 return
             self.state.components += count
@@ -274,18 +282,22 @@ class _Cleaner:
 
     def _minor(
         self, smooth: NDArray[np.float32], floor: NDArray[np.float32],
-        mask: NDArray[np.bool_] | None,
-    ) -> tuple[float, NDArray[np.float32], int]:  # fmt: skip
-        """One minor cycle: the peak before it, the model found, the number of components."""
+        mask: NDArray[np.bool_] | None, factor: float,
+    ) -> tuple[float, NDArray[np.float32], int, bool]:  # fmt: skip
+        """One minor cycle, begun where a pixel is above ``factor`` times the floor.
+
+        Returns the peak before it, the model found, the number of components, and whether it
+        went down to the floor.
+        """
         nterms = smooth.shape[1]
         metric = np.abs(smooth[:, 0])
         if mask is not None:
             metric = metric * mask
-        usable = metric >= floor[:, None, None]
+        highest = metric.reshape(len(floor), -1).max(axis=1)
         metric *= self.metric[:, None, None]
-        peak = float(np.max(metric, where=usable, initial=0.0))
-        if not peak > 0.0:
-            return 0.0, self.state.model, 0
+        peak = float(np.max(highest * self.metric, where=highest >= floor, initial=0.0))
+        if not np.any(highest >= factor * floor) or not peak > 0.0:
+            return 0.0, self.state.model, 0, True
         stop = peak * max(1.0 - self.settings.mgain, self.far_sidelobe)
         limit = _ACTIVE * np.maximum(stop, floor * self.metric)
         active = np.flatnonzero(metric >= limit[:, None, None])
@@ -306,4 +318,10 @@ class _Cleaner:
         for t in range(nterms):
             planes[scale, t, y, x] = flux[t]
         self.state.found |= planes[:, 0] != 0
-        return peak, self.convolver.components(planes), count
+        at_floor = bool(stop <= (floor * self.metric).min())
+        return peak, self.convolver.components(planes), count, at_floor
+
+
+def _noise(plane: NDArray[np.floating]) -> float:
+    """Return the robust noise; every second pixel, of which a beam has several, tells it."""
+    return mad_std(plane[::2, ::2])

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.geometry import SPEED_OF_LIGHT_M_S
-
-__all__ = ["CLEANING_ACCURACY", "FINAL_ACCURACY", "Gridder", "largest_n_minus_1"]
+__all__ = ["CLEANING_ACCURACY", "FINAL_ACCURACY", "Gridder", "cropped", "largest_n_minus_1"]
 
 CLEANING_ACCURACY = 1e-4
 FINAL_ACCURACY = 1e-6
@@ -164,6 +162,29 @@ class Gridder:
         return slice(below, below + self.imsize[1]), slice(left, left + self.imsize[0])
 
 
-def wavelengths(length_m: float, frequency_hz: float) -> float:
-    """Return a length in wavelengths."""
-    return length_m * frequency_hz / SPEED_OF_LIGHT_M_S
+def cropped(
+    grid: Gridder, terms: NDArray[np.floating]
+) -> tuple[Gridder, NDArray[np.floating]]:
+    """Return the part of a model that is not empty: smaller images transform faster.
+
+    Parameters
+    ----------
+    grid : Gridder
+        Of the whole model.
+    terms : (nterms, ny, nx) array
+        Jy/pixel.
+    """
+    nx, ny = grid.imsize
+    y, x = np.nonzero(terms.any(axis=0))
+    if not len(y):
+        return grid, terms
+    low = np.array([x.min() - x.min() % 2, y.min() - y.min() % 2])
+    high = np.array([x.max() + 1, y.max() + 1])
+    high += (high - low) % 2  # sizes are even, and with them stay within the image
+    middle = low + (high - low) // 2
+    # columns run to the west
+    east = grid.offset_rad[0] - (int(middle[0]) - nx // 2) * grid.cell_rad
+    north = grid.offset_rad[1] + (int(middle[1]) - ny // 2) * grid.cell_rad
+    part = terms[:, low[1] : high[1], low[0] : high[0]]
+    imsize = int(high[0] - low[0]), int(high[1] - low[1])
+    return replace(grid, imsize=imsize, offset_rad=(east, north)), part

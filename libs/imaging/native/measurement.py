@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.errors import ImageError
-from libs.imaging.native.gridding import CLEANING_ACCURACY, FINAL_ACCURACY, Gridder
+from libs.geometry import SPEED_OF_LIGHT_M_S
+from libs.imaging.native.averaging import AveragingPlan, corner_of, plan_averaging
+from libs.imaging.native.gridding import FINAL_ACCURACY, Gridder, cropped
 from libs.imaging.native.samples import Block
 from libs.imaging.native.visibility_store import VisibilityStore
 
 __all__ = ["Measurement", "taylor_visibilities"]
+
+# (u, v, w) of averages are in wavelengths: metres at this frequency
+_UNIT_HZ = np.array([SPEED_OF_LIGHT_M_S])
 
 
 @dataclass
@@ -28,6 +34,8 @@ class Measurement:
     reference_hz : float
         Taylor terms are coefficients of ((nu - reference) / reference)^t.
     nterms : int
+    average : bool
+        Whether what is gridded is averaged first as far as the image allows.
     weight_sum : float
         Of all weights; set by `first_images`.
     """
@@ -36,7 +44,9 @@ class Measurement:
     gridder: Gridder
     reference_hz: float
     nterms: int = 1
+    average: bool = True
     weight_sum: float = 0.0
+    _plans: list[AveragingPlan] = field(default_factory=list, repr=False)
 
     def first_images(
         self, psf_imsize: tuple[int, int]
@@ -67,16 +77,13 @@ class Measurement:
         nx, ny = self.gridder.imsize
         dirty = np.zeros((self.nterms, ny, nx))
         self.weight_sum = 0.0
-        for block in self.store.weighted():
-            self.weight_sum += float(block.weight.sum(dtype=np.float64))
-            for term, weight in enumerate(self._moments(block, 2 * self.nterms - 1)):
-                psf[term] += narrow.image(
-                    block.uvw_m, block.frequency_hz, weight.astype(np.complex64)
-                )
+        for uvw, frequency, x, weight, total in self._gathered(None):
+            self.weight_sum += float(weight.sum(dtype=np.float64))
+            for term in range(2 * self.nterms - 1):
+                power = (x**term).astype(np.float32)
+                psf[term] += narrow.image(uvw, frequency, (weight * power).astype(np.complex64))
                 if term < self.nterms:
-                    dirty[term] += self.gridder.image(
-                        block.uvw_m, block.frequency_hz, block.visibility * weight
-                    )
+                    dirty[term] += self.gridder.image(uvw, frequency, total * power)
         if not self.weight_sum > 0.0:
             raise ImageError(
                 "every visibility has weight 0 in the image", "choose pixels that hold the data"
@@ -100,21 +107,75 @@ class Measurement:
         """
         nx, ny = self.gridder.imsize
         image = np.zeros((self.nterms, ny, nx))
-        for block in self.store.weighted():
-            left = block.visibility - taylor_visibilities(
-                self.gridder, model, block.uvw_m, block.frequency_hz, self.reference_hz
-            )
-            left = left.astype(np.complex64)
-            for term, weight in enumerate(self._moments(block, self.nterms)):
-                image[term] += self.gridder.image(
-                    block.uvw_m, block.frequency_hz, left * weight, CLEANING_ACCURACY
-                )
+        for uvw, frequency, x, _, total in self._gathered(model):
+            for term in range(self.nterms):
+                image[term] += self.gridder.image(uvw, frequency, total * x.astype(np.float32)**term)
         return image / self.weight_sum
 
-    def _moments(self, block: Block, count: int) -> list[NDArray[np.float32]]:
-        """Weights times the powers of the relative frequency."""
-        x = (block.frequency_hz / self.reference_hz - 1.0).astype(np.float32)
-        return [block.weight if not t else block.weight * x**t for t in range(count)]
+    def _gathered(
+        self, model: NDArray[np.floating] | None
+    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64],
+                        NDArray[np.float32], NDArray[np.complex64]]]:  # fmt: skip
+        """Yield u, v, w, frequencies, relative frequencies, weights and weighted residuals.
+
+        Averages of all blocks in memory come at once, and the image is transformed once only;
+        streamed ones, and what is not averaged, block by block.
+        """
+        gathered = []
+        for number, block in enumerate(self.store.weighted()):
+            predicted = None
+            if model is not None and model.any():
+                predicted = self._predicted(model, block)
+            if not self.average:
+                left = block.visibility if predicted is None else block.visibility - predicted
+                x = block.frequency_hz / self.reference_hz - 1.0
+                weighted = (left * block.weight).astype(np.complex64)
+                yield block.uvw_m, block.frequency_hz, x, block.weight, weighted
+                continue
+            plan = self._plan(number, block)
+            part = plan, plan.sums(block, predicted)
+            if self.store.in_memory:
+                gathered.append(part)
+            else:
+                yield _listed([part])
+        if gathered:
+            yield _listed(gathered)
+
+    def _predicted(
+        self, model: NDArray[np.floating], block: Block
+    ) -> NDArray[np.complexfloating]:
+        """Visibilities of a model."""
+        gridder, terms = cropped(self.gridder, model)
+        longest = float(np.abs(block.uvw_m[:, 2]).max()) * float(block.frequency_hz.max())
+        return taylor_visibilities(
+            gridder.for_w(longest / SPEED_OF_LIGHT_M_S), terms, block.uvw_m, block.frequency_hz,
+            self.reference_hz,
+        )  # fmt: skip
+
+    def _plan(self, number: int, block: Block) -> AveragingPlan:
+        """Plan of a block; those of blocks in memory are kept."""
+        if number < len(self._plans):
+            return self._plans[number]
+        grid = self.gridder
+        corner = corner_of(grid.imsize, grid.cell_rad, grid.offset_rad)
+        plan = plan_averaging(block, corner, self.reference_hz, with_terms=self.nterms > 1)
+        if self.store.in_memory:
+            self._plans.append(plan)
+        return plan
+
+
+def _listed(
+    parts: list[tuple[AveragingPlan, NDArray[np.complex64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64],
+           NDArray[np.float32], NDArray[np.complex64]]:  # fmt: skip
+    """Averages of several blocks as one list."""
+    return (
+        np.concatenate([plan.uvw for plan, _ in parts]),
+        _UNIT_HZ,
+        np.concatenate([plan.relative_frequency for plan, _ in parts])[:, None],
+        np.concatenate([plan.weight for plan, _ in parts])[:, None],
+        np.concatenate([sums for _, sums in parts])[:, None],
+    )
 
 
 def taylor_visibilities(
@@ -139,12 +200,14 @@ def taylor_visibilities(
     accuracy : float
         Relative to the flux of each term.
     """
-    total: NDArray[np.complexfloating] = np.zeros((len(uvw_m), len(frequency_hz)), np.complex64)
+    total: NDArray[np.complexfloating] | None = None
     x = frequency_hz / (reference_hz or 1.0) - 1.0
     for power, term in enumerate(model):
         if not term.any():
             continue
         part = gridder.visibilities(uvw_m, frequency_hz, term, accuracy)
         part = part * x**power if power else part
-        total = total + part if total.any() else part
+        total = part if total is None else total + part
+    if total is None:
+        return np.zeros((len(uvw_m), len(frequency_hz)), np.complex64)
     return total

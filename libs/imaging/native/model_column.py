@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from libs.data_columns import ensure_data_column
 from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.imager import ImagingOptions
-from libs.imaging.native.gridding import FINAL_ACCURACY, Gridder
+from libs.imaging.native.gridding import FINAL_ACCURACY, Gridder, cropped
 from libs.imaging.native.measurement import taylor_visibilities
 from libs.imaging.native.samples import read_layout, turn_phases
 from libs.imaging.native.visibility_store import field_centre
@@ -68,29 +68,9 @@ def model_of(models: Sequence[Path], options: ImagingOptions) -> GriddedModel:
     if options.phase_centre_deg is not None:
         offset = centre.offset_rad(centre.at(*options.phase_centre_deg))
     model = read_model(models, offset)
-    gridder, terms = _cropped(model.terms, model.cell_rad, offset)
+    ny, nx = model.terms.shape[1:]
+    gridder, terms = cropped(Gridder((nx, ny), model.cell_rad, offset), model.terms)
     return GriddedModel(terms, model.frequency_hz, gridder, (centre.ra_deg, centre.dec_deg))
-
-
-def _cropped(
-    terms: NDArray[np.float64], cell_rad: float, offset_rad: tuple[float, float]
-) -> tuple[Gridder, NDArray[np.float64]]:
-    """Return the part of a model that is not empty: smaller images transform faster."""
-    ny, nx = terms.shape[1:]
-    y, x = np.nonzero(terms.any(axis=0))
-    if not len(y):
-        return Gridder((nx, ny), cell_rad, offset_rad), terms
-    low = np.array([x.min() - x.min() % 2, y.min() - y.min() % 2])
-    size = np.array([x.max() + 1, y.max() + 1]) - low
-    size += size % 2
-    high = np.minimum(low + size, (nx, ny))
-    middle = low + (high - low) // 2
-    # columns run to the west
-    east = offset_rad[0] - (middle[0] - nx // 2) * cell_rad
-    north = offset_rad[1] + (middle[1] - ny // 2) * cell_rad
-    part = np.ascontiguousarray(terms[:, low[1] : high[1], low[0] : high[0]])
-    imsize = int(high[0] - low[0]), int(high[1] - low[1])
-    return Gridder(imsize, cell_rad, (float(east), float(north))), part
 
 
 def model_visibilities(
@@ -117,10 +97,7 @@ def model_visibilities(
     if not model.terms.any() or not len(uvw_m):
         return np.zeros((len(uvw_m), len(frequency_hz)), np.complex64)
     longest = float(np.abs(uvw_m[:, 2]).max()) * float(frequency_hz.max()) / SPEED_OF_LIGHT_M_S
-    gridder = model.gridder.for_w(longest)
-    gridder = Gridder(
-        gridder.imsize, gridder.cell_rad, gridder.offset_rad, gridder.with_w, threads
-    )
+    gridder = replace(model.gridder.for_w(longest), threads=threads)
     return taylor_visibilities(
         gridder, model.terms, uvw_m, frequency_hz, model.reference_hz, accuracy
     )

@@ -203,8 +203,9 @@ class _Run:
             )
         )  # fmt: skip
         return Measurement(
-            store, gridder.for_w(store.facts.longest_w), store.facts.centre_hz, self.nterms
-        )
+            store, gridder.for_w(store.facts.longest_w), store.facts.centre_hz, self.nterms,
+            average=options.niter > 0,
+        )  # fmt: skip
 
     def _clean(
         self,
