@@ -95,9 +95,17 @@ def plan_averaging(
     with_terms : bool
         Whether there are any.
     """
-    order = np.lexsort((block.time_s, block.antenna2, block.antenna1, ))
+    order = np.lexsort(
+        (
+            block.time_s,
+            block.antenna2,
+            block.antenna1,
+        )
+    )
     baseline = block.antenna1.astype(np.int64) << 32 | block.antenna2
-    channel_hz = float(np.abs(np.diff(block.frequency_hz)).mean()) if block.frequency_hz.size > 1 else 0.0
+    channel_hz = (
+        float(np.abs(np.diff(block.frequency_hz)).mean()) if block.frequency_hz.size > 1 else 0.0
+    )
     highest = float(block.frequency_hz.max())
     # metres that (u, v) may move by, at the highest frequency
     reach_m = _TURNS * SPEED_OF_LIGHT_M_S / (highest * corner_rad)

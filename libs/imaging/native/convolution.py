@@ -70,9 +70,7 @@ class Convolver:
         )  # fmt: skip
         return np.asarray(plane)
 
-    def _pairs(
-        self, psf: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _pairs(self, psf: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """PSFs convolved with each two scales, as far as the minor cycle looks."""
         count = len(self.scales)
         pair = np.zeros((count, count), np.int64)
@@ -122,9 +120,7 @@ class Convolver:
         hats = [self._forward(term) if term.any() else None for term in model]
         out = np.zeros((self.nterms, *self.shape), np.float32)
         for t in range(self.nterms):
-            parts = [
-                hat * self._psf_hat[t + q] for q, hat in enumerate(hats) if hat is not None
-            ]
+            parts = [hat * self._psf_hat[t + q] for q, hat in enumerate(hats) if hat is not None]
             if parts:
                 out[t] = self._back(sum(parts[1:], parts[0]))[: self.shape[0], : self.shape[1]]
         return out
@@ -143,7 +139,7 @@ class Convolver:
         return out
 
     def components(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the model, (nterms, ny, nx), of the flux of components, (nscale, nterms, ny, nx)."""
+        """Return the model, (nterms, ny, nx), of components, (nscale, nterms, ny, nx) Jy."""
         total = np.zeros(flux.shape[1:], np.float32)
         for s, scale in enumerate(self.scales):
             for t, plane in enumerate(flux[s]):

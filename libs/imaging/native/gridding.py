@@ -13,13 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLEANING_ACCURACY", "FINAL_ACCURACY", "Gridder", "cropped", "largest_n_minus_1"]
+__all__ = [
+    "CLEANING_ACCURACY",
+    "FINAL_ACCURACY",
+    "IMAGE_TURNS",
+    "MODEL_TURNS",
+    "RESIDUAL_TURNS",
+    "Gridder",
+    "cropped",
+    "largest_n_minus_1",
+]
 
 CLEANING_ACCURACY = 1e-4
 FINAL_ACCURACY = 1e-6
 
-# Turns of the w term at the image's farthest corner below which it is left out.
-_LEAST_TURNS = 0.002
+# Turns of the w term at the image's farthest corner below which it is left out: of images; of
+# models that are subtracted while cleaning; of models for solvers, exact to 1e-5 of the flux.
+IMAGE_TURNS = 0.002
+RESIDUAL_TURNS = 2e-4
+MODEL_TURNS = 1e-6
 
 # ducc0 makes images of at least this many pixels
 _LEAST_PIXELS = 32
@@ -66,14 +78,14 @@ class Gridder:
         """Return the turns of the w term at the farthest corner; ``largest_w`` in wavelengths."""
         return largest_w * largest_n_minus_1(self.imsize, self.cell_rad, self.offset_rad)
 
-    def for_w(self, largest_w: float) -> Gridder:
+    def for_w(self, largest_w: float, least_turns: float = IMAGE_TURNS) -> Gridder:
         """Return a copy that takes w into account only where it matters."""
-        return replace(self, with_w=self.w_turns(largest_w) > _LEAST_TURNS)
+        return replace(self, with_w=self.w_turns(largest_w) > least_turns)
 
     def _common(self, uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]) -> Any:
         return {
             "uvw": uvw_m * _NORTH_FLIPPED,
-            "freq": np.ascontiguousarray(frequency_hz, dtype=np.float64),
+            "freq": np.sort(np.asarray(frequency_hz, dtype=np.float64)),
             "pixsize_x": self.cell_rad,
             "pixsize_y": self.cell_rad,
             "center_x": -self.offset_rad[0],
@@ -111,7 +123,7 @@ class Gridder:
         nx, ny = (max(pixels, _LEAST_PIXELS) for pixels in self.imsize)
         image = vis2dirty(
             **self._common(uvw_m, frequency_hz),
-            vis=np.ascontiguousarray(visibility),
+            vis=np.ascontiguousarray(visibility[:, _rising(frequency_hz)]),
             npix_x=nx,
             npix_y=ny,
             epsilon=accuracy,
@@ -148,13 +160,12 @@ class Gridder:
         precision = np.float64 if accuracy <= 1e-5 else np.float32
         padded = np.zeros((ny, nx), dtype=precision)
         padded[self._inside(nx, ny)] = image
-        return np.asarray(
-            dirty2vis(
-                **self._common(uvw_m, frequency_hz),
-                dirty=np.ascontiguousarray(padded.T),
-                epsilon=accuracy,
-            )
+        found: NDArray[np.complexfloating] = dirty2vis(
+            **self._common(uvw_m, frequency_hz),
+            dirty=np.ascontiguousarray(padded.T),
+            epsilon=accuracy,
         )
+        return found[:, _in_their_order(frequency_hz)]
 
     def _inside(self, nx: int, ny: int) -> tuple[slice, slice]:
         """Where the image lies in one that may have to be larger."""
@@ -162,9 +173,20 @@ class Gridder:
         return slice(below, below + self.imsize[1]), slice(left, left + self.imsize[0])
 
 
-def cropped(
-    grid: Gridder, terms: NDArray[np.floating]
-) -> tuple[Gridder, NDArray[np.floating]]:
+def _rising(frequency_hz: NDArray[np.float64]) -> slice | NDArray[np.int64]:
+    """What puts channels in rising order, as ducc0 needs them."""
+    if np.all(np.diff(frequency_hz) > 0):
+        return slice(None)
+    return np.argsort(frequency_hz, kind="stable")
+
+
+def _in_their_order(frequency_hz: NDArray[np.float64]) -> slice | NDArray[np.int64]:
+    """What puts channels from rising order back into their own."""
+    rising = _rising(frequency_hz)
+    return rising if isinstance(rising, slice) else np.argsort(rising)
+
+
+def cropped(grid: Gridder, terms: NDArray[np.floating]) -> tuple[Gridder, NDArray[np.floating]]:
     """Return the part of a model that is not empty: smaller images transform faster.
 
     Parameters

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from libs.errors import ImageError
 from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.native.averaging import AveragingPlan, corner_of, plan_averaging
-from libs.imaging.native.gridding import FINAL_ACCURACY, Gridder, cropped
+from libs.imaging.native.gridding import FINAL_ACCURACY, RESIDUAL_TURNS, Gridder, cropped
 from libs.imaging.native.samples import Block
 from libs.imaging.native.visibility_store import VisibilityStore
 
@@ -109,7 +109,9 @@ class Measurement:
         image = np.zeros((self.nterms, ny, nx))
         for uvw, frequency, x, _, total in self._gathered(model):
             for term in range(self.nterms):
-                image[term] += self.gridder.image(uvw, frequency, total * x.astype(np.float32)**term)
+                image[term] += self.gridder.image(
+                    uvw, frequency, total * x.astype(np.float32) ** term
+                )
         return image / self.weight_sum
 
     def _gathered(
@@ -141,14 +143,13 @@ class Measurement:
         if gathered:
             yield _listed(gathered)
 
-    def _predicted(
-        self, model: NDArray[np.floating], block: Block
-    ) -> NDArray[np.complexfloating]:
+    def _predicted(self, model: NDArray[np.floating], block: Block) -> NDArray[np.complexfloating]:
         """Visibilities of a model."""
         gridder, terms = cropped(self.gridder, model)
-        longest = float(np.abs(block.uvw_m[:, 2]).max()) * float(block.frequency_hz.max())
+        longest_m = float(np.abs(block.uvw_m[:, 2]).max())
+        longest = longest_m * float(block.frequency_hz.max()) / SPEED_OF_LIGHT_M_S
         return taylor_visibilities(
-            gridder.for_w(longest / SPEED_OF_LIGHT_M_S), terms, block.uvw_m, block.frequency_hz,
+            gridder.for_w(longest, RESIDUAL_TURNS), terms, block.uvw_m, block.frequency_hz,
             self.reference_hz,
         )  # fmt: skip
 

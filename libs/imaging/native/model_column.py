@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from libs.data_columns import ensure_data_column
 from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.imager import ImagingOptions
-from libs.imaging.native.gridding import FINAL_ACCURACY, Gridder, cropped
+from libs.imaging.native.gridding import FINAL_ACCURACY, MODEL_TURNS, Gridder, cropped
 from libs.imaging.native.measurement import taylor_visibilities
 from libs.imaging.native.samples import read_layout, turn_phases
 from libs.imaging.native.visibility_store import field_centre
@@ -32,7 +32,7 @@ class GriddedModel:
 
     Attributes
     ----------
-    terms : (nterms, ny, nx) float64
+    terms : (nterms, ny, nx) array
         Jy/pixel, coefficients of ((nu - nu0) / nu0)^t.
     reference_hz : float
         nu0.
@@ -42,7 +42,7 @@ class GriddedModel:
         The phase centre, in the frame of the data.
     """
 
-    terms: NDArray[np.float64]
+    terms: NDArray[np.floating]
     reference_hz: float
     gridder: Gridder
     centre_deg: tuple[float, float]
@@ -97,7 +97,7 @@ def model_visibilities(
     if not model.terms.any() or not len(uvw_m):
         return np.zeros((len(uvw_m), len(frequency_hz)), np.complex64)
     longest = float(np.abs(uvw_m[:, 2]).max()) * float(frequency_hz.max()) / SPEED_OF_LIGHT_M_S
-    gridder = replace(model.gridder.for_w(longest), threads=threads)
+    gridder = replace(model.gridder.for_w(longest, MODEL_TURNS), threads=threads)
     return taylor_visibilities(
         gridder, model.terms, uvw_m, frequency_hz, model.reference_hz, accuracy
     )

@@ -155,9 +155,7 @@ class _Run:
         )
         result = self._clean(measurement, psf, dirty, beam, mask)
         image = restored(result.model[0], result.residual[0], beam, self.threads)
-        planes = Planes(
-            image, result.residual[0], near, dirty[0], tuple(result.model), beam
-        )
+        planes = Planes(image, result.residual[0], near, dirty[0], tuple(result.model), beam)
         band = store.facts.lowest_hz, store.facts.highest_hz
         header = image_header(
             options, store.centre, measurement.gridder.offset_rad, band,
@@ -169,9 +167,7 @@ class _Run:
 
     def _read(self) -> VisibilityStore:
         options = self.options
-        selection = Selection(
-            options.column, options.field_id, options.uvmin_m, options.uvmax_m
-        )
+        selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
         memory = _memory_bytes(options) - _image_bytes(options, self.nterms)
         if memory <= 0:
             needed = _image_bytes(options, self.nterms) / 1e9

@@ -16,7 +16,15 @@ from libs.errors import InputError
 from libs.geometry import SPEED_OF_LIGHT_M_S
 from libs.tables import CORR_NAMES, open_table, read_rows, row_pieces
 
-__all__ = ["Block", "Selection", "SetLayout", "read_blocks", "read_layout", "turn_phases"]
+__all__ = [
+    "Block",
+    "Selection",
+    "SetLayout",
+    "make_block",
+    "read_blocks",
+    "read_layout",
+    "turn_phases",
+]
 
 # The pairs of correlations whose mean is Stokes I, in the order in which they are looked for.
 _HANDS = (("RR", "LL"), ("XX", "YY"))
@@ -112,9 +120,7 @@ def read_layout(ms: Path, turn: NDArray[np.float64] | None = None) -> SetLayout:
         frequency = [
             np.asarray(windows.getcell("CHAN_FREQ", spw), dtype=np.float64) for spw in range(count)
         ]
-        width = [
-            float(np.mean(np.abs(windows.getcell("CHAN_WIDTH", spw)))) for spw in range(count)
-        ]
+        width = [float(np.mean(np.abs(windows.getcell("CHAN_WIDTH", spw)))) for spw in range(count)]
     with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
         spw_of = np.asarray(descriptions.getcol("SPECTRAL_WINDOW_ID"), dtype=np.int64)
         setup_of = descriptions.getcol("POLARIZATION_ID")
@@ -180,12 +186,14 @@ def read_blocks(
             if weight.shape[-1] != columns["FLAG"].shape[-1] or not weight.shape[1]:
                 weight = columns["WEIGHT"][:, None]
             frequency = layout.frequency_hz[int(layout.spw_of[ddid])]
-            block = _block(columns, weight, frequency, (first, second), selection, layout, number)
+            block = make_block(
+                columns, weight, frequency, (first, second), selection, layout, number
+            )
             if block is not None:
                 yield block
 
 
-def _block(
+def make_block(
     columns: dict[str, NDArray[Any]],
     weight: NDArray[np.floating],
     frequency_hz: NDArray[np.float64],
@@ -194,7 +202,26 @@ def _block(
     layout: SetLayout,
     number: int,
 ) -> Block | None:
-    """Make the block of some rows; None when none of them can be used."""
+    """Make the block of some rows of one window.
+
+    Parameters
+    ----------
+    columns : dict of str to array
+        Those read, first axis the row.
+    weight : (nrow, nchan or 1, ncorr) array
+    frequency_hz : (nchan,) float64
+    hands : (int, int)
+        As in `SetLayout`.
+    selection : Selection
+    layout : SetLayout
+    number : int
+        Of the measurement set.
+
+    Returns
+    -------
+    Block or None
+        None when no visibility can be used.
+    """
     uvw = np.ascontiguousarray(columns["UVW"], dtype=np.float64)
     length = np.sqrt(np.einsum("ij,ij->i", uvw, uvw))
     one, two = columns["ANTENNA1"], columns["ANTENNA2"]

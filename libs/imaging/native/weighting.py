@@ -119,7 +119,7 @@ def _place(u: float, v: float, width: int) -> tuple[int, int]:
     """Column and row of the cell of a point given in cells."""
     if v < 0.0:
         u, v = -u, -v
-    return int(math.floor(u + width / 2)), int(math.floor(v))
+    return math.floor(u + width / 2), math.floor(v)
 
 
 @njit(cache=True, nogil=True)
