@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from libs import gain_kernels
 from libs.closure import BaselineVisibilities, closure_quantities
@@ -104,7 +106,7 @@ def _imager() -> None:
     nrow, nchan = 4, 2
     vis = np.ones((nrow, nchan, 2), np.complex64)
     one, two = np.zeros(nrow, np.int32), np.ones(nrow, np.int32)
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "UVW": np.ones((nrow, 3)), "DATA": vis, "FLAG": np.zeros(vis.shape, bool),
         "FLAG_ROW": np.zeros(nrow, bool), "TIME": np.arange(nrow, dtype=np.float64),
         "ANTENNA1": one, "ANTENNA2": two,
