@@ -6,9 +6,12 @@ Numba keeps what it compiled beside the modules; a read-only installation compil
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.closure.coherence import baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
@@ -20,6 +23,11 @@ from libs.gains.native import reference_phases, solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.tec import solve_tec
 from libs.heldout.choose import choose_solve, held_out_coherence
+from libs.imaging.native.averaging import plan_averaging
+from libs.imaging.native.convolution import Convolver
+from libs.imaging.native.deconvolution import CleanSettings, clean
+from libs.imaging.native.samples import Selection, SetLayout, make_block
+from libs.imaging.native.weighting import make_weighting
 
 __all__ = ["warm_up"]
 
@@ -95,6 +103,33 @@ def _closure() -> None:
     fit_components(closure_quantities(data, 30.0), FitOptions(max_components=3))
 
 
+def _imager() -> None:
+    """The kernels between a measurement set's columns and a CLEANed image."""
+    nrow, nchan = 4, 2
+    vis = np.ones((nrow, nchan, 2), np.complex64)
+    one, two = np.zeros(nrow, np.int32), np.ones(nrow, np.int32)
+    columns: dict[str, NDArray[Any]] = {
+        "UVW": np.ones((nrow, 3)), "DATA": vis, "FLAG": np.zeros(vis.shape, bool),
+        "FLAG_ROW": np.zeros(nrow, bool), "TIME": np.arange(nrow, dtype=np.float64),
+        "ANTENNA1": one, "ANTENNA2": two,
+    }  # fmt: skip
+    frequency = np.array([1.0e9, 1.1e9])
+    layout = SetLayout(Path(), (frequency,), (1e8,), np.zeros(1, np.int64), ((0, 1),))
+    block = make_block(
+        columns, np.ones((nrow, 1, 2), np.float32), frequency, (0, 1), Selection("DATA"), layout, 0
+    )
+    assert block is not None
+    make_weighting([block], (16, 16), 1e-5, briggs=True).of(block)
+    plan = plan_averaging(block, 1e-3, 1e9, with_terms=False)
+    for model in (None, np.zeros((nrow, nchan), np.complex64), np.zeros((nrow, nchan), complex)):
+        plan.sums(block, model)
+    psf = np.zeros((1, 32, 32), np.float32)
+    psf[0, 16, 16] = 1.0
+    settings = CleanSettings(5, 0.1, 0.5, 1, 0.0, 0.0)
+    dirty = psf[:, 8:24, 8:24].astype(np.float64)
+    clean(dirty, Convolver(psf, (0.0,)), settings, lambda model: dirty)
+
+
 def warm_up() -> float:
     """Compile every kernel that a standard run uses; return the seconds it took."""
     start = time.monotonic()
@@ -102,6 +137,7 @@ def warm_up() -> float:
     _data()
     _held_out()
     _closure()
+    _imager()
     return time.monotonic() - start
 
 

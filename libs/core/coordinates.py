@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
-__all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "transit_s"]
+__all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "rotation", "transit_s"]
 
 _AU_DAY_M_S = 149597870700.0 / DAY_S
 
@@ -139,3 +139,27 @@ def transit_s(position_m: NDArray[np.float64], ra_rad: float, day_mjd: float) ->
     sidereal = float(erfa.gmst06(MJD_ZERO_JD, day_mjd, MJD_ZERO_JD, day_mjd))
     angle = (ra_rad - longitude - sidereal) % (2.0 * math.pi)
     return (day_mjd + angle / (2.0 * math.pi) * 0.99726957) * DAY_S
+
+
+def rotation(old_rad: tuple[float, float], new_rad: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the matrix that turns (u, v, w) about one phase centre to those about another.
+
+    Parameters
+    ----------
+    old_rad, new_rad : (float, float)
+        Right ascension and declination.
+
+    Returns
+    -------
+    (3, 3) float64
+        To be applied as ``matrix @ uvw``.
+    """
+    return np.asarray(_axes(new_rad) @ _axes(old_rad).T)
+
+
+def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
+    """East, north and the direction itself, in celestial coordinates, as rows."""
+    ra, dec = direction_rad
+    toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
+    east = np.array([-math.sin(ra), math.cos(ra), 0.0])
+    return np.stack([east, np.cross(toward, east), toward])

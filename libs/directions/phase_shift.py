@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.coordinates import rotation
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import fsync_tree
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
@@ -34,7 +35,6 @@ __all__ = [
     "ShiftOptions",
     "ShiftPlan",
     "plan_shift",
-    "rotation",
     "shift_data",
 ]
 
@@ -96,30 +96,6 @@ class ShiftPlan:
     widths: tuple[int, ...]
     rows: int
     size_bytes: int
-
-
-def rotation(old_rad: tuple[float, float], new_rad: tuple[float, float]) -> NDArray[np.float64]:
-    """Return the matrix that turns (u, v, w) about one phase centre to those about another.
-
-    Parameters
-    ----------
-    old_rad, new_rad : (float, float)
-        Right ascension and declination.
-
-    Returns
-    -------
-    (3, 3) float64
-        To be applied as ``matrix @ uvw``.
-    """
-    return np.asarray(_axes(new_rad) @ _axes(old_rad).T)
-
-
-def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
-    """East, north and the direction itself, in celestial coordinates, as rows."""
-    ra, dec = direction_rad
-    toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
-    east = np.array([-math.sin(ra), math.cos(ra), 0.0])
-    return np.stack([east, np.cross(toward, east), toward])
 
 
 # -- plan -----------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.coordinates import rotation
 from libs.core.errors import InputError
 from libs.core.files import fsync_tree
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
-from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
 from libs.ms.create import Layout, create_like, read_layout

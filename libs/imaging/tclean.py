@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
 from libs.casa.session import casa_versions
@@ -20,12 +18,13 @@ from libs.core.errors import ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.phase_centre import PhaseCentre
 from libs.imaging.predict import predict_model, read_model
 from libs.imaging.products import check_made, fresh_scratch, restoring_beam
 from libs.ms.rows import chunks
 from libs.ms.subtables import Subtables
 
-__all__ = ["PhaseCentre", "Tclean", "needs_w_projection", "tclean_arguments"]
+__all__ = ["Tclean", "needs_w_projection", "tclean_arguments"]
 
 # Largest phase, rad, that the w-term may add at the corner of the image before w-projection is
 # used: beyond, sources there are smeared by more than a few per cent.
@@ -57,56 +56,6 @@ class Session(Protocol):
         self, task: str, *, log: Path | None = None, module: str = "casatasks", **kwargs: Any
     ) -> Any:
         """Run a CASA task."""
-
-
-@dataclass(frozen=True)
-class PhaseCentre:
-    """Where a field's visibilities have their phase centre.
-
-    Attributes
-    ----------
-    frame : str
-        ``J2000``, ``ICRS``, ``B1950`` or ``B1950_VLA``, as recorded.
-    ra_deg, dec_deg : float
-        In that frame.
-    """
-
-    frame: str
-    ra_deg: float
-    dec_deg: float
-
-    def _astropy_frame(self) -> Any:
-        # B1950_VLA is the VLA's own approximation to B1950, good to a fraction of an arcsecond.
-        b1950 = FK4(equinox="B1950")
-        frames = {
-            "B1950": b1950,
-            "B1950_VLA": b1950,
-            "J2000": FK5(equinox="J2000"),
-            "ICRS": "icrs",
-        }
-        if self.frame not in frames:
-            raise ToolError(
-                f"the phase centre is given in {self.frame}", "use J2000, ICRS or B1950"
-            )
-        return frames[self.frame]
-
-    def at(self, ra_deg: float, dec_deg: float) -> PhaseCentre:
-        """Return a J2000 position in this frame."""
-        there = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=FK5(equinox="J2000"))
-        there = there.transform_to(self._astropy_frame())
-        return PhaseCentre(self.frame, float(there.ra.deg), float(there.dec.deg))
-
-    def offset_rad(self, other: PhaseCentre) -> tuple[float, float]:
-        """Return the direction cosines (l, m) of another position from this one."""
-        ra, dec = math.radians(self.ra_deg), math.radians(self.dec_deg)
-        there, up = math.radians(other.ra_deg), math.radians(other.dec_deg)
-        east = math.cos(up) * math.sin(there - ra)
-        north = math.sin(up) * math.cos(dec) - math.cos(up) * math.sin(dec) * math.cos(there - ra)
-        return east, north
-
-    def casa(self) -> str:
-        """Write it as CASA reads it."""
-        return f"{self.frame} {self.ra_deg:.10f}deg {self.dec_deg:.10f}deg"
 
 
 def needs_w_projection(

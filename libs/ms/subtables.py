@@ -152,9 +152,10 @@ class PolarizationSetup:
 
 @dataclass(frozen=True)
 class ObservationRecord:
-    """An observation: the telescope's name."""
+    """An observation: the telescope's name and the observer's."""
 
     telescope: str
+    observer: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,15 @@ class Subtables:
     def observations(self) -> tuple[ObservationRecord, ...]:
         """Observations by id."""
         with open_table(f"{self.path}::OBSERVATION") as opened:
-            names = opened.getcol("TELESCOPE_NAME") if opened.nrows() else []
-        return tuple(ObservationRecord(str(name)) for name in names)
+            if not opened.nrows():
+                return ()
+            names = opened.getcol("TELESCOPE_NAME")
+            known = "OBSERVER" in opened.colnames()
+            observers = opened.getcol("OBSERVER") if known else [""] * len(names)
+        return tuple(
+            ObservationRecord(str(name), str(observer))
+            for name, observer in zip(names, observers, strict=True)
+        )
 
     @cached_property
     def states(self) -> tuple[StateRecord, ...]:

@@ -15,17 +15,12 @@ from casacore.tables import table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.core.coordinates import antenna_uvw
+from libs.core.coordinates import antenna_uvw, rotation
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import tree_bytes
 from libs.core.geometry import smearing_limits
 from libs.directions import phase_shift
-from libs.directions.phase_shift import (
-    ShiftOptions,
-    plan_shift,
-    rotation,
-    shift_data,
-)
+from libs.directions.phase_shift import ShiftOptions, plan_shift, shift_data
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.solset import from_gain_solutions

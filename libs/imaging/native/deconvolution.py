@@ -1,0 +1,326 @@
+"""CLEAN: minor cycles on image-domain residuals, checked against exact ones from visibilities."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.imaging.native.convolution import Convolver
+from libs.imaging.native.minor_cycle import clean_active
+from libs.imaging.statistics import mad_std
+
+__all__ = ["CleanResult", "CleanSettings", "Cycle", "clean"]
+
+Residual = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+
+# Exact residuals are computed at most so often where the image domain serves for the cycles.
+_MOST_EXACT = 8
+
+# The residual of the image domain is taken for exact when it differs by less than this fraction
+# of the noise.
+_AGREEMENT = 0.5
+
+# No unmasked peak may be left above this many sigma, or above this factor times the threshold
+# at which components begin. At the threshold itself each look would find another peak of the
+# noise, whose components make the model worse.
+_LEFT_NSIGMA = 4.0
+_LEFT_FACTOR = 1.25
+
+# Active pixels are those above this fraction of where a cycle stops, so that one that rises as
+# others are taken off is seen.
+_ACTIVE = 0.7
+_MOST_ACTIVE = 20000
+
+# Larger scales hold the residuals of many pixels: without a bias toward small ones extended
+# components are laid over points.
+_SCALE_BIAS = 0.9
+
+
+@dataclass(frozen=True)
+class CleanSettings:
+    """How to CLEAN.
+
+    Attributes
+    ----------
+    niter : int
+        Most components.
+    gain : float
+        Fraction of a component taken off at once.
+    mgain : float
+        Fraction of the peak cleaned in one cycle.
+    nmajor : int
+        Most cycles; 0: no limit.
+    automask_nsigma, autothreshold_nsigma : float
+        As in `ImagingOptions`.
+    mask : (ny, nx) bool or None
+        Where components may be; None: everywhere.
+    image_domain : bool
+        Whether residuals between cycles may be computed by convolution with the PSF.
+    """
+
+    niter: int
+    gain: float
+    mgain: float
+    nmajor: int
+    automask_nsigma: float
+    autothreshold_nsigma: float
+    mask: NDArray[np.bool_] | None = None
+    image_domain: bool = True
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One cycle, for progress and log.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    exact : bool
+        Whether the residual was computed from the visibilities.
+    peak_jy_beam, noise_jy_beam : float
+        Largest |residual| within the mask, and the robust noise.
+    components : int
+        Found so far.
+    seconds_left : float
+        Estimate; NaN where nothing is known.
+    """
+
+    number: int
+    exact: bool
+    peak_jy_beam: float
+    noise_jy_beam: float
+    components: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What CLEAN found.
+
+    Attributes
+    ----------
+    model : (nterms, ny, nx) float32
+        Jy/pixel.
+    residual : (nterms, ny, nx) float64
+        Exact, Jy/beam.
+    components, cycles, exact_cycles : int
+    agreement_nsigma : float
+        Largest difference of the last two kinds of residuals over the noise; NaN: one kind only.
+    """
+
+    model: NDArray[np.float32]
+    residual: NDArray[np.float64]
+    components: int
+    cycles: int
+    exact_cycles: int
+    agreement_nsigma: float
+
+
+@dataclass
+class _State:
+    """What changes from cycle to cycle."""
+
+    model: NDArray[np.float32]
+    residual: NDArray[np.floating]
+    found: NDArray[np.bool_]  # (nscale, ny, nx): where components were found
+    components: int = 0
+    cycles: int = 0
+    exact: int = 0
+    start: float = field(default_factory=time.monotonic)
+    first_peak: float = 0.0
+
+
+def clean(
+    dirty: NDArray[np.floating],
+    convolver: Convolver,
+    settings: CleanSettings,
+    residual_of: Residual,
+    report: Callable[[Cycle], None] = lambda cycle: None,
+) -> CleanResult:
+    """Deconvolve a dirty image, from an empty model.
+
+    Parameters
+    ----------
+    dirty : (nterms, ny, nx) array
+        Jy/beam.
+    convolver : Convolver
+        The PSFs and scales.
+    settings : CleanSettings
+    residual_of : callable
+        Model (nterms, ny, nx) -> exact residual.
+    report : callable
+        Called after each cycle.
+    """
+    shape = (len(convolver.scales), *convolver.shape)
+    state = _State(
+        np.zeros(dirty.shape, np.float32), dirty.astype(np.float32), np.zeros(shape, bool)
+    )
+    worker = _Cleaner(convolver, settings, residual_of, report, state)
+    agreement = math.nan
+    for _ in range(_MOST_EXACT if settings.image_domain else 1):
+        before = state.components
+        worker.clean_down()
+        convolved = state.residual
+        if state.components > before or not state.exact:
+            state.residual = residual_of(state.model) if state.components else dirty
+            state.exact += 1
+        noise = _noise(state.residual[0])
+        agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
+        worker.tell(exact=True)
+        if worker.is_done(agreement) or worker.is_spent():
+            break
+    return CleanResult(
+        state.model, np.asarray(state.residual, np.float64), state.components, state.cycles,
+        state.exact, agreement,
+    )  # fmt: skip
+
+
+class _Cleaner:
+    """The cycles of one deconvolution."""
+
+    def __init__(
+        self,
+        convolver: Convolver,
+        settings: CleanSettings,
+        residual_of: Residual,
+        report: Callable[[Cycle], None],
+        state: _State,
+    ) -> None:
+        self.convolver, self.settings = convolver, settings
+        self.residual_of, self.report, self.state = residual_of, report, state
+        hessian = convolver.hessian()
+        self.inverse = np.linalg.inv(hessian).astype(np.float32)
+        response = hessian[:, 0, 0]
+        bias = _SCALE_BIAS ** np.arange(len(response))
+        self.metric = (bias * np.sqrt(response[0] / response)).astype(np.float32)
+        self.far_sidelobe = convolver.far_sidelobe
+
+    def clean_down(self) -> None:
+        """Find components everywhere, then deeper where there are some."""
+        settings = self.settings
+        everywhere = settings.mask
+        if settings.automask_nsigma > settings.autothreshold_nsigma:
+            self._down_to(settings.automask_nsigma, everywhere)
+            self._down_to(settings.autothreshold_nsigma, self.state.found)
+        else:
+            self._down_to(settings.autothreshold_nsigma, everywhere)
+
+    def is_spent(self) -> bool:
+        """Whether no more components or cycles are allowed."""
+        state, settings = self.state, self.settings
+        return state.components >= settings.niter or bool(
+            settings.nmajor and state.cycles >= settings.nmajor
+        )
+
+    def is_done(self, agreement: float) -> bool:
+        """Whether the exact residual confirms that of the image domain."""
+        if agreement > _AGREEMENT and self.state.components:
+            return False
+        settings = self.settings
+        begin = max(settings.automask_nsigma, settings.autothreshold_nsigma)
+        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin)
+        plane = np.abs(self.state.residual[0])
+        if settings.mask is not None:
+            plane = plane * settings.mask
+        return bool(plane.max() <= limit * _noise(self.state.residual[0]))
+
+    def tell(self, *, exact: bool, peak: float | None = None, left: float = math.nan) -> None:
+        """Report a cycle."""
+        state = self.state
+        noise = _noise(state.residual[0])
+        highest = float(np.abs(state.residual[0]).max()) if peak is None else peak
+        self.report(Cycle(state.cycles, exact, highest, noise, state.components, left))
+
+    def _down_to(self, nsigma: float, mask: NDArray[np.bool_] | None) -> None:
+        """Clean until no pixel within the mask is above the threshold.
+
+        The threshold falls with the noise from cycle to cycle; once it was reached, what is only
+        just above the new one is left.
+        """
+        last = math.inf
+        reached = False
+        while not self.is_spent():
+            smooth = self.convolver.with_scales(self.state.residual)
+            noise = np.array([_noise(plane[0]) for plane in smooth])
+            floor = (nsigma * noise).astype(np.float32)
+            peak, delta, count, at_floor = self._minor(
+                smooth, floor, mask, _LEFT_FACTOR if reached else 1.0
+            )
+            reached = reached or at_floor
+            if not count:
+                return
+            self.state.components += count
+            self.state.cycles += 1
+            self.state.model += delta
+            if self.settings.image_domain:
+                self.state.residual = self.state.residual - self.convolver.with_psf(delta)
+            else:
+                self.state.residual = self.residual_of(self.state.model)
+                self.state.exact += 1
+            self.tell(
+                exact=not self.settings.image_domain, peak=peak, left=self._left(peak, floor[0])
+            )
+            if peak > 2.0 * last:  # it diverges
+                return
+            last = min(last, peak)
+
+    def _left(self, peak: float, floor: float) -> float:
+        """Estimate the seconds left: the peak falls by the same factor in every cycle."""
+        state = self.state
+        state.first_peak = max(state.first_peak, peak)
+        if not (peak > floor > 0 and state.first_peak > peak):
+            return math.nan
+        rate = math.log(state.first_peak / peak) / (time.monotonic() - state.start)
+        return math.log(peak / floor) / rate
+
+    def _minor(
+        self, smooth: NDArray[np.float32], floor: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None, factor: float,
+    ) -> tuple[float, NDArray[np.float32], int, bool]:  # fmt: skip
+        """One minor cycle, begun where a pixel is above ``factor`` times the floor.
+
+        Returns the peak before it, the model found, the number of components, and whether it
+        went down to the floor.
+        """
+        nterms = smooth.shape[1]
+        metric = np.abs(smooth[:, 0])
+        if mask is not None:
+            metric = metric * mask
+        highest = metric.reshape(len(floor), -1).max(axis=1)
+        metric *= self.metric[:, None, None]
+        peak = float(np.max(highest * self.metric, where=highest >= floor, initial=0.0))
+        if not np.any(highest >= factor * floor) or not peak > 0.0:
+            return 0.0, self.state.model, 0, True
+        stop = peak * max(1.0 - self.settings.mgain, self.far_sidelobe)
+        limit = _ACTIVE * np.maximum(stop, floor * self.metric)
+        active = np.flatnonzero(metric >= limit[:, None, None])
+        if active.size > _MOST_ACTIVE:
+            values = metric.ravel()[active]
+            lowest = float(np.partition(values, -_MOST_ACTIVE)[-_MOST_ACTIVE])
+            active = active[values >= lowest]
+            stop = max(stop, lowest)
+        scale, y, x = np.unravel_index(active, metric.shape)
+        residual = np.ascontiguousarray(np.stack([smooth[scale, t, y, x] for t in range(nterms)]))
+        flux = np.zeros_like(residual)
+        count, _ = clean_active(
+            x.astype(np.int32), y.astype(np.int32), scale.astype(np.int32), residual, self.metric,
+            floor, self.inverse, self.convolver.lag_psf, self.convolver.pair, self.settings.gain,
+            stop, self.settings.niter - self.state.components, flux,
+        )  # fmt: skip
+        planes = np.zeros((len(floor), nterms, *metric.shape[1:]), np.float32)
+        for t in range(nterms):
+            planes[scale, t, y, x] = flux[t]
+        self.state.found |= planes[:, 0] != 0
+        at_floor = bool(stop <= (floor * self.metric).min())
+        return peak, self.convolver.components(planes), count, at_floor
+
+
+def _noise(plane: NDArray[np.floating]) -> float:
+    """Return the robust noise; every second pixel, of which a beam has several, tells it."""
+    return mad_std(plane[::2, ::2])
