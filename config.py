@@ -36,7 +36,7 @@ steps = [
 # very_faint, faint, standard_1, standard_2, bright; auto chooses by total flux and SNR.
 template = "auto"
 
-# wsclean when it is installed, else CASA tclean.
+# The program's own imager (native); wsclean and tclean are others.
 imager = "auto"
 
 # Pixels and pixel size, such as 1024 and "0.06arcsec"; auto asks the data.

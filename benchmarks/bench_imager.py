@@ -75,7 +75,6 @@ def imager_named(name: str, folder: Path) -> Imager:
         return WSClean()
     if name == "tclean":
         from libs.casa.session import CasaSession
-
         from libs.imaging.tclean import Tclean
 
         return Tclean(CasaSession(folder))

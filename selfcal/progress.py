@@ -45,6 +45,12 @@ class Progress:
         elif not self.quiet:
             self._line(f"{self._label}  {text}")
 
+    def detail(self, text: str) -> None:
+        """Say how far the work at hand is, on the live line only; the tool's own log has it too."""
+        self._activity = text
+        if self.live:
+            self._draw()
+
     def tick(self) -> None:
         """Refresh the elapsed time; called often while a tool runs."""
         if self.live and time.monotonic() - self._drawn > REFRESH_S:

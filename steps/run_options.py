@@ -32,8 +32,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
            " each station the nearest with good solutions"),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
-    Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",
-           choices=("auto", "wsclean", "tclean")),
+    Option("imager", "choice", "auto", "auto: native, the program's own; or WSClean or CASA tclean",
+           choices=("auto", "native", "wsclean", "tclean")),
     Option("solver", "choice", "native", "what solves for and applies the gains",
            choices=("native", "casa")),
     Option("rounds", "choice", "adaptive", "adaptive: held-out data choose intervals and stopping,"

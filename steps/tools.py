@@ -8,11 +8,12 @@ from pathlib import Path
 
 from libs.casa.session import CasaSession, casa_versions
 from libs.core.errors import ConfigError
-from libs.core.process import which
 from libs.gains.casa_solver import CasaSolver
 from libs.gains.native import NativeSolver
 from libs.gains.solver import Solver
 from libs.imaging.interface import Imager
+from libs.imaging.native.deconvolution import Cycle
+from libs.imaging.native.native import NativeImager
 from libs.imaging.tclean import Tclean
 from libs.imaging.wsclean import WSClean
 
@@ -20,7 +21,7 @@ __all__ = ["TOOL_MODULES", "Tools", "make_tools"]
 
 TOOL_MODULES = {
     "session": ("libs.casa.session",),
-    "imager": ("libs.imaging.tclean", "libs.imaging.wsclean"),
+    "imager": ("libs.imaging.native.native", "libs.imaging.tclean", "libs.imaging.wsclean"),
     "solver": ("libs.gains.casa_solver", "libs.gains.native"),
 }
 """What may stand behind each attribute of `Tools`: changed, the steps that ask for it run anew."""
@@ -35,14 +36,11 @@ class Tools:
     session : CasaSession
     imager : Imager
     solver : Solver
-    hint : str
-        A line for the user about a faster tool that is missing; empty: none.
     """
 
     session: CasaSession
     imager: Imager
     solver: Solver
-    hint: str = ""
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -60,13 +58,14 @@ def make_tools(
     *,
     stall_s: float,
     on_wait: Callable[[], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Tools:
     """Return the tools a config asks for.
 
     Parameters
     ----------
     imager : str
-        ``auto``, ``wsclean`` or ``tclean``.
+        ``auto`` (the project's own), ``native``, ``wsclean`` or ``tclean``.
     solver : str
         ``native`` or ``casa``.
     log_dir : Path
@@ -75,18 +74,19 @@ def make_tools(
         A tool silent and idle for this long is killed, seconds.
     on_wait : callable, optional
         Called often while a tool runs.
+    tell : callable, optional
+        Told in a few words how far the project's own imager is.
     """
     session = CasaSession(log_dir, stall_s=stall_s, on_wait=on_wait)
-    hint = ""
-    if imager == "auto":
-        imager = "wsclean" if which("wsclean") else "tclean"
-        if imager == "tclean":
-            hint = "imaging with CASA tclean; installing WSClean makes the run several times faster"
-    chosen: Imager
-    if imager == "wsclean":
-        chosen = WSClean(stall_s=stall_s, on_wait=on_wait)
-    else:
-        chosen = Tclean(session)
+    imagers: dict[str, Callable[[], Imager]] = {
+        "native": lambda: NativeImager(on_cycle=_cycle_teller(tell)),
+        "wsclean": lambda: WSClean(stall_s=stall_s, on_wait=on_wait),
+        "tclean": lambda: Tclean(session),
+    }
+    imager = "native" if imager == "auto" else imager
+    if imager not in imagers:
+        raise ConfigError(f"unknown imager '{imager}'", f"known: {', '.join(imagers)}")
+    chosen = imagers[imager]()
     chosen.version()
     solvers: dict[str, Callable[[], Solver]] = {
         # a flagged cross hand says nothing against the parallel hands solved for
@@ -95,4 +95,17 @@ def make_tools(
     }
     if solver not in solvers:
         raise ConfigError(f"unknown solver '{solver}'", f"known: {', '.join(solvers)}")
-    return Tools(session, chosen, solvers[solver](), hint)
+    return Tools(session, chosen, solvers[solver]())
+
+
+def _cycle_teller(tell: Callable[[str], None] | None) -> Callable[[Cycle], None] | None:
+    """Return what says in words how far CLEAN is."""
+    if tell is None:
+        return None
+
+    def on_cycle(cycle: Cycle) -> None:
+        peak = f"residual peak {1e3 * cycle.peak_jy_beam:.3g} mJy/beam"
+        left = f", about {cycle.seconds_left:.0f} s left" if cycle.seconds_left > 1 else ""
+        tell(f"CLEAN cycle {cycle.number}: {peak}{left}")
+
+    return on_cycle

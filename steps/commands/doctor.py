@@ -47,6 +47,7 @@ def _version(name: str) -> str:
 def examine() -> tuple[list[str], bool]:
     """Return what to print, and whether a run could start."""
     from libs.casa.session import casa_versions
+    from libs.imaging.native.native import NativeImager
     from libs.imaging.wsclean import WSClean
 
     lines = [f"python {platform.python_version()}, {os.cpu_count()} cores"]
@@ -56,11 +57,12 @@ def examine() -> tuple[list[str], bool]:
         lines.append(f"MISSING: {', '.join(missing)} (pip install {' '.join(missing)})")
     for name, purpose in OPTIONAL.items():
         lines.append(f"optional {name}: {_version(name) or 'not installed'} ({purpose})")
+    lines.append(f"imager: {NativeImager().version()}")
     try:
-        lines.append(f"imager: {WSClean().version()}")
+        lines.append(f"other imagers: {WSClean().version()}")
     except ToolError as error:
-        casa = casa_versions().get("casatasks", "")
-        lines.append(f"imager: CASA tclean {casa}; WSClean would be faster ({error.cause})")
+        lines.append(f"other imagers: WSClean cannot be used ({error.cause})")
+    lines.append(f"other imagers: CASA tclean {casa_versions().get('casatasks', '')}")
     free = shutil.disk_usage(Path.cwd()).free / 1024**3
     lines.append(f"free disk here: {free:.1f} GiB")
     return lines, not missing

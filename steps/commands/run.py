@@ -142,14 +142,15 @@ def run_pipeline(
     tools = make_tools(
         settings["imager"], settings["solver"], workdir / "logs",
         stall_s=settings["tool_stall"], on_wait=progress.tick,
+        tell=progress.detail,
     )  # fmt: skip
     drawer = reports.drawer(workdir)
     pipeline = pipeline_of(settings, steps, progress, tools, drawer)
     progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
     rows_before = pipeline.state.rows
-    for text in (tools.hint, mend_working_copies(workdir)):
-        if text:
-            progress.note(text)
+    mended = mend_working_copies(workdir)
+    if mended:
+        progress.note(mended)
     try:
         pipeline.run(**arguments.steps)
     except StepFailed:
