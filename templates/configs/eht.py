@@ -35,7 +35,7 @@ template = "auto"
 # adaptive: held-out data choose intervals and stopping; template: the template's numbers.
 rounds = "adaptive"
 solver = "native"  # or "casa": gaincal and applycal
-imager = "auto"  # wsclean when it is installed, else CASA tclean
+imager = "auto"  # native, wsclean or tclean; auto: native, the own one
 
 # 0.77 mas: CLEAN works within clean_radius, the rest shows the sidelobes it leaves.
 imsize = 512

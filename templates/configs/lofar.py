@@ -41,7 +41,7 @@ template = "auto"
 # adaptive: held-out data choose intervals and stopping; template: the template's numbers.
 rounds = "adaptive"
 solver = "native"  # or "casa": gaincal and applycal
-imager = "auto"  # wsclean when it is installed, else CASA tclean
+imager = "auto"  # native, wsclean or tclean; auto: native, the own one
 
 
 # The map of one source: as wide as its catalogue entry asks for, 20 arcsec to 2 arcmin.

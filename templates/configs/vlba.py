@@ -35,7 +35,7 @@ template = "auto"
 # adaptive: held-out data choose intervals and stopping; template: the template's numbers.
 rounds = "adaptive"
 solver = "native"  # or "casa": gaincal and applycal
-imager = "auto"  # wsclean when it is installed, else CASA tclean
+imager = "auto"  # native, wsclean or tclean; auto: native, the own one
 
 # Pixels and pixel size, such as 1024 and "0.06arcsec"; auto asks the data.
 imsize = "auto"
