@@ -1,6 +1,6 @@
 """What a UVFITS file says of itself: its axes, parameters and the tables that go with them.
 
-A file that is told in a way not understood here raises :class:`NotUnderstood`, so that the caller
+A file that is told in a way not understood here raises :class:`NotUnderstoodError`, so that the caller
 can leave it to CASA's importuvfits instead of guessing.
 """
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.ms.subset import NotUnderstoodError
 
-__all__ = ["Antennas", "NotUnderstood", "Sources", "UvfitsHeader", "Windows", "read_uvfits_header"]
+__all__ = ["Antennas", "Sources", "UvfitsHeader", "Windows", "read_uvfits_header"]
 
 # AIPS memo 117: codes of the STOKES axis to those of the POLARIZATION subtable
 _CORR_TYPE = {-1: 5, -3: 6, -4: 7, -2: 8, -5: 9, -7: 10, -8: 11, -6: 12}
@@ -34,10 +35,6 @@ _DISH_M = {
     "ATCA": 22.0, "SMA": 6.0, "ATA": 6.1, "HATCREEK": 6.1, "BIMA": 6.1, "GMRT": 45.0,
     "IRAM_PDB": 15.0, "IRAM PDB": 15.0,
 }  # fmt: skip
-
-
-class NotUnderstood(Exception):
-    """The file is told in a way this reader does not know; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def read_uvfits_header(path: Path) -> UvfitsHeader:
 
     Raises
     ------
-    NotUnderstood
+    NotUnderstoodError
         The file has something this reader does not know.
     InputError
         It holds no correlations, or is cut off.
@@ -180,14 +177,16 @@ def read_uvfits_header(path: Path) -> UvfitsHeader:
     with fits.open(path, memmap=True) as hdus:
         primary = hdus[0]
         header = primary.header
-        tables = {}
+        tables: dict[str, list[Any]] = {}
         for hdu in hdus[1:]:
             tables.setdefault(hdu.name.strip(), []).append(hdu)
         offset = int(primary.fileinfo()["datLoc"])
         if int(header["BITPIX"]) != -32:
-            raise NotUnderstood(f"its visibilities are stored with BITPIX = {header['BITPIX']}")
+            raise NotUnderstoodError(
+                f"its visibilities are stored with BITPIX = {header['BITPIX']}"
+            )
         if header.get("BSCALE", 1.0) != 1.0 or header.get("BZERO", 0.0) != 0.0:
-            raise NotUnderstood("its visibilities are scaled (BSCALE, BZERO)")
+            raise NotUnderstoodError("its visibilities are scaled (BSCALE, BZERO)")
         axis = _axes(header)
         shape, axes, file_shape = _shape(header, axis)
         corr_type, order = _correlations(header, axis["STOKES"], path)
@@ -228,15 +227,15 @@ def _axes(header: Any) -> dict[str, int]:
             continue
         word = re.split("-", name)[0]
         if word in found or word not in ("COMPLEX", "STOKES", "FREQ", "IF", "RA", "DEC"):
-            raise NotUnderstood(f"its axis {number} is {name!r}")
+            raise NotUnderstoodError(f"its axis {number} is {name!r}")
         found[word] = number
     missing = {"COMPLEX", "STOKES", "FREQ"} - set(found)
     if missing:
-        raise NotUnderstood(f"it has no axis {', '.join(sorted(missing))}")
+        raise NotUnderstoodError(f"it has no axis {', '.join(sorted(missing))}")
     if int(header[f"NAXIS{found['COMPLEX']}"]) != 3:
-        raise NotUnderstood("its visibilities have no weights")
+        raise NotUnderstoodError("its visibilities have no weights")
     if any(int(header[f"NAXIS{found[n]}"]) != 1 for n in ("RA", "DEC") if n in found):
-        raise NotUnderstood("it has several positions on its RA and DEC axes")
+        raise NotUnderstoodError("it has several positions on its RA and DEC axes")
     return found
 
 
@@ -293,16 +292,16 @@ def _parameters(header: Any) -> tuple[tuple[str, float, float], ...]:
     names = [name for name, _, _ in made]
     for wanted in ("UU", "VV", "WW", "DATE"):
         if wanted not in names or (wanted != "DATE" and names.count(wanted) > 1):
-            raise NotUnderstood(f"it has not one parameter {wanted}")
+            raise NotUnderstoodError(f"it has not one parameter {wanted}")
     if "BASELINE" not in names and not {"ANTENNA1", "ANTENNA2"} <= set(names):
-        raise NotUnderstood("it has no parameter BASELINE")
+        raise NotUnderstoodError("it has no parameter BASELINE")
     return tuple(made)
 
 
 def _columns(hdu: Any, *names: str) -> list[NDArray[Any]]:
     missing = [name for name in names if name not in hdu.columns.names]
     if missing:
-        raise NotUnderstood(f"its table {hdu.name} has no column {', '.join(missing)}")
+        raise NotUnderstoodError(f"its table {hdu.name} has no column {', '.join(missing)}")
     return [np.asarray(hdu.data[name]) for name in names]
 
 
@@ -313,21 +312,21 @@ def _windows(
     reference, pixel, step = (float(header[f"{w}{number}"]) for w in ("CRVAL", "CRPIX", "CDELT"))
     hdus = tables.get("AIPS FQ", [])
     if len(hdus) > 1:
-        raise NotUnderstood("it has several tables AIPS FQ")
+        raise NotUnderstoodError("it has several tables AIPS FQ")
     if hdus:
         found = _columns(hdus[0], "FRQSEL", "IF FREQ", "CH WIDTH", "TOTAL BANDWIDTH")
         ids = found[0].ravel()
         if not np.array_equal(ids, 1 + np.arange(len(ids))):
-            raise NotUnderstood("the frequency selections of AIPS FQ are not numbered from 1")
+            raise NotUnderstoodError("the frequency selections of AIPS FQ are not numbered from 1")
         if any(np.size(part) != len(ids) * nif for part in found[1:]):
-            raise NotUnderstood(f"AIPS FQ does not list the {nif} IFs of the data")
+            raise NotUnderstoodError(f"AIPS FQ does not list the {nif} IFs of the data")
         offset, width, total = (np.asarray(part, float).ravel() for part in found[1:])
     else:
         if nif > 1:
-            raise NotUnderstood("it has several IFs and no table AIPS FQ")
+            raise NotUnderstoodError("it has several IFs and no table AIPS FQ")
         offset, width, total = np.zeros(1), np.array([step]), np.array([abs(nchan * step)])
     if not np.all(width):
-        raise NotUnderstood("AIPS FQ has channels without width")
+        raise NotUnderstoodError("AIPS FQ has channels without width")
     at = reference + offset
     channel = np.arange(nchan) + 1 - pixel
     return Windows(
@@ -345,27 +344,27 @@ def _frequency_frame(header: Any) -> int:
     if said:
         frames = [code for name, code in _FRAMES.items() if said.startswith(name[: len(said)])]
         if len(frames) != 1:
-            raise NotUnderstood(f"its frequencies are in the frame SPECSYS = {said!r}")
+            raise NotUnderstoodError(f"its frequencies are in the frame SPECSYS = {said!r}")
         return frames[0]
     if int(header.get("VELREF", 0)) % 256 not in _OBSERVED:
-        raise NotUnderstood(f"its frequencies are in the frame VELREF = {header['VELREF']}")
+        raise NotUnderstoodError(f"its frequencies are in the frame VELREF = {header['VELREF']}")
     return _TOPOCENTRIC
 
 
 def _antennas(tables: dict[str, list[Any]], telescope: str) -> Antennas:
     hdus = tables.get("AIPS AN", [])
     if len(hdus) != 1:
-        raise NotUnderstood(f"it has {len(hdus) or 'no'} tables AIPS AN (subarrays)")
+        raise NotUnderstoodError(f"it has {len(hdus) or 'no'} tables AIPS AN (subarrays)")
     hdu = hdus[0]
     number, name, xyz, mount, axis_m, angle_a, angle_b = _columns(
         hdu, "NOSTA", "ANNAME", "STABXYZ", "MNTSTA", "STAXOF", "POLAA", "POLAB"
     )
     header = hdu.header
     if any(int(kind) not in _MOUNTS for kind in mount) and telescope != "SMA":
-        raise NotUnderstood("it has antennas in orbit or on unknown mounts")
+        raise NotUnderstoodError("it has antennas in orbit or on unknown mounts")
     order = np.argsort(number, kind="stable")
     if len(np.unique(number)) != len(number):
-        raise NotUnderstood("AIPS AN names an antenna twice")
+        raise NotUnderstoodError("AIPS AN names an antenna twice")
     offset = np.zeros((len(number), 3))
     offset[:, 0] = np.asarray(axis_m, float).ravel()[order]
     angles = np.stack([_first(angle_a), _first(angle_b)], axis=1)
@@ -414,10 +413,10 @@ def _positions(header: Any, xyz: NDArray[np.float64]) -> NDArray[np.float64]:
     try:
         centre = np.array([float(header[f"ARRAY{letter}"]) for letter in "XYZ"])
     except KeyError as error:
-        raise NotUnderstood("AIPS AN does not say where the array is") from error
+        raise NotUnderstoodError("AIPS AN does not say where the array is") from error
     hand = str(header.get("XYZHAND", "")).strip().upper()
     if hand not in ("", "LEFT", "RIGHT"):
-        raise NotUnderstood(f"antenna positions are given with XYZHAND = {hand!r}")
+        raise NotUnderstoodError(f"antenna positions are given with XYZHAND = {hand!r}")
     array = str(header.get("ARRNAM", "")).strip()
     if array == "VLA" and "FRAME" not in header and np.all(np.abs(centre - _VLA_M) < _VLA_SIDE_M):
         # the on-line system of old counted X along the meridian of the array
@@ -434,7 +433,7 @@ def _time_system(header: Any) -> str:
     # writers of VLBI data spell the keyword with an E
     said = str(header.get("TIMSYS", header.get("TIMESYS", "IAT"))).strip().upper()
     if said not in ("UTC", "IAT", "TAI"):
-        raise NotUnderstood(f"its times are {said}")
+        raise NotUnderstoodError(f"its times are {said}")
     return "UTC" if said == "UTC" else "TAI"
 
 
@@ -443,14 +442,14 @@ def _epoch_frame(epoch: float, telescope: str) -> str:
         return "J2000"
     if abs(epoch - 1950.0) < 0.01:
         return "B1950_VLA" if telescope == "VLA" else "B1950"
-    raise NotUnderstood(f"its positions are of the equinox {epoch:g}")
+    raise NotUnderstoodError(f"its positions are of the equinox {epoch:g}")
 
 
 def _header_frame(header: Any, telescope: str) -> str:
     said = header.get("EPOCH", header.get("EQUINOX", 2000.0))
     words = re.fullmatch(r"\s*[JB]?\s*(\d+(?:\.\d*)?)\s*", str(said))
     if not words:
-        raise NotUnderstood(f"its equinox is {said!r}")
+        raise NotUnderstoodError(f"its equinox is {said!r}")
     return _epoch_frame(float(words[1]), telescope)
 
 
@@ -459,10 +458,10 @@ def _sources(
 ) -> Sources:
     hdus = tables.get("AIPS SU", [])
     if len(hdus) > 1:
-        raise NotUnderstood("it has several tables AIPS SU")
+        raise NotUnderstoodError("it has several tables AIPS SU")
     if not hdus:
         if not {"RA", "DEC"} <= set(axis):
-            raise NotUnderstood("it has neither axes RA and DEC nor a table AIPS SU")
+            raise NotUnderstoodError("it has neither axes RA and DEC nor a table AIPS SU")
         degrees = [float(header[f"CRVAL{axis[name]}"]) for name in ("RA", "DEC")]
         rest = np.array([float(header.get("RESTFREQ", 0.0))])
         return Sources(
@@ -477,12 +476,12 @@ def _source_table(hdu: Any, telescope: str) -> Sources:
         hdu, "ID. NO.", "SOURCE", "QUAL", "CALCODE", "RAEPO", "DECEPO", "EPOCH", "PMRA", "PMDEC"
     )
     if np.any(pm_ra) or np.any(pm_dec):
-        raise NotUnderstood("it has sources that move")
+        raise NotUnderstoodError("it has sources that move")
     if str(hdu.header.get("VELTYP", "")).strip().upper() not in ("", "TOPOCENT"):
-        raise NotUnderstood(f"its frequencies are in the frame {hdu.header['VELTYP']}")
+        raise NotUnderstoodError(f"its frequencies are in the frame {hdu.header['VELTYP']}")
     frames = {_epoch_frame(float(one), telescope) for one in epoch}
     if len(frames) != 1 or number.min() < 1 or len(np.unique(number)) != len(number):
-        raise NotUnderstood("its sources are of several equinoxes or numbers")
+        raise NotUnderstoodError("its sources are of several equinoxes or numbers")
     count = int(number.max())
     names, codes = [""] * count, [""] * count
     direction, present = np.zeros((count, 2)), np.zeros(count, bool)

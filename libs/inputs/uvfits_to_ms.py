@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.inputs.uvfits_header import NotUnderstood, UvfitsHeader, read_uvfits_header
+from libs.inputs.uvfits_header import UvfitsHeader, read_uvfits_header
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
+from libs.ms.subset import NotUnderstoodError
 from libs.ms.tables import CORR_NAMES, open_table
 from libs.simulation.array_configurations import AntennaArray
 
-__all__ = ["NotUnderstood", "import_uvfits"]
+__all__ = ["import_uvfits"]
 
 BLOCK_BYTES = 32 * 1024**2  # of the file read at once; what is made of it takes several times that
 _LIGHT_M_S = 299792458.0
@@ -45,7 +46,7 @@ def import_uvfits(path: Path, target: Path) -> None:
 
     Raises
     ------
-    NotUnderstood
+    NotUnderstoodError
         The file has something that this reader does not know.
     InputError
         It holds Stokes parameters, or is cut off.
@@ -78,9 +79,7 @@ def import_uvfits(path: Path, target: Path) -> None:
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        name if names.index(name) == i else f"{name}_{i}" for i, name in enumerate(names)
-    )
+    return tuple(name if names.index(name) == i else f"{name}_{i}" for i, name in enumerate(names))
 
 
 def _add_spectrum(opened: Any, shape: tuple[int, ...]) -> None:
@@ -172,9 +171,9 @@ class _Rows:
         if len(sources.name) == 1 and sources.present[0]:
             source = np.zeros_like(source)  # a number without a table of sources means nothing
         elif source.min() < 0 or not sources.present[source[source < len(sources.name)]].all():
-            raise NotUnderstood("its groups name a source that is not in AIPS SU")
+            raise NotUnderstoodError("its groups name a source that is not in AIPS SU")
         if source.max() >= len(sources.name):
-            raise NotUnderstood("its groups name a source that is not in AIPS SU")
+            raise NotUnderstoodError("its groups name a source that is not in AIPS SU")
         scan = self._scan(time_s, source, self._whole(raw, "FREQSEL", 1), array)
         self._see_times(time_s)
         made: dict[str, NDArray[Any]] = {
@@ -223,7 +222,7 @@ class _Rows:
         for number in (one, two):
             row = np.minimum(np.searchsorted(known, number), len(known) - 1)
             if not np.array_equal(known[row], number):
-                raise NotUnderstood("its baselines name an antenna that is not in AIPS AN")
+                raise NotUnderstoodError("its baselines name an antenna that is not in AIPS AN")
             found.append(row.astype(np.int32))
         return found[0], found[1], array.astype(np.int32)
 
@@ -231,7 +230,7 @@ class _Rows:
         selection = self._whole(raw, "FREQSEL", 1) - 1
         window = (selection[:, None] * nif + np.arange(nif)).ravel()
         if window.min() < 0 or window.max() >= len(self.header.windows.reference_hz):
-            raise NotUnderstood("its groups name a frequency selection that is not in AIPS FQ")
+            raise NotUnderstoodError("its groups name a frequency selection that is not in AIPS FQ")
         return np.asarray(window, np.int32)
 
     def _scan(
@@ -258,8 +257,9 @@ class _Rows:
         steps = np.diff(time_s, prepend=self._last_time_s)
         steps = steps[np.isfinite(steps) & (steps > 0.01)]
         self.shortest_step_s = min(self.shortest_step_s, float(steps.min(initial=np.inf)))
-        self.span_s = min(self.span_s[0], float(time_s.min())), max(
-            self.span_s[1], float(time_s.max())
+        self.span_s = (
+            min(self.span_s[0], float(time_s.min())),
+            max(self.span_s[1], float(time_s.max())),
         )
         self._last_time_s = float(time_s[-1])
 
