@@ -1,7 +1,7 @@
 """What a UVFITS file says of itself: its axes, parameters and the tables that go with them.
 
-A file that is told in a way not understood here raises :class:`NotUnderstoodError`, so that the caller
-can leave it to CASA's importuvfits instead of guessing.
+A file that is told in a way not understood here raises `libs.ms.subset.NotUnderstoodError`, so
+that the caller can leave it to CASA's importuvfits instead of guessing.
 """
 
 from __future__ import annotations
