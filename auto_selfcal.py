@@ -14,19 +14,24 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError, SelfcalError
+from libs.core.files import write_atomically
 from reports.drawer import Drawer
 from selfcal import __version__
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.pipeline import Pipeline, PlannedStep, StepFailed, settings_record
 from selfcal.progress import Progress
-from selfcal.settings import RUN_OPTIONS, Settings, build_settings, load_config, parse_assignments
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.settings import Settings, parse_assignments
+from selfcal.state import State, hold_workdir
 from selfcal.step import Step, StepResult
-from selfcal.templates import TEMPLATE_DIR, check_settings
+from selfcal.template_check import check_settings
+from selfcal.template_files import TEMPLATE_DIR
 from steps import STANDARD, STEPS, build_steps
+from steps.imaging import MEASURES
+from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
+from steps.tools import TOOL_MODULES, make_tools
 
-ROOT = Path(__file__).resolve().parent
+DEMONSTRATION = TEMPLATE_DIR / "demonstration.py"
 log = logging.getLogger("selfcal")
 
 
@@ -67,7 +72,8 @@ def _run_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("config", nargs="?", help="config file, Python or YAML (default: config.py beside this)")
+    add("config", nargs="?", help="config file, Python or YAML (default: config.py in this folder,"
+        " else the demonstration)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="change a setting (imager=tclean) or a step's parameter (p1.solint=30s)")  # fmt: skip
     add("--workdir", help="work directory")
@@ -93,7 +99,8 @@ def command_run(argv: Sequence[str]) -> int:
     settings = _settings(arguments)
     steps = build_steps(settings["steps"] or STANDARD)
     names = {step.name for step in steps}
-    check_settings(settings, steps, [kind(n) for n, kind in STEPS.items() if n not in names])
+    others = [kind(name) for name, kind in STEPS.items() if name not in names]
+    check_settings(settings, steps, others, measures=MEASURES)
     workdir = settings.workdir
     if settings["targets"]:
         return _run_targets(arguments, settings, steps)
@@ -111,7 +118,7 @@ def command_run(argv: Sequence[str]) -> int:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     path, config, assignments = _given(arguments)
-    return build_settings(config, path, assignments, list(STEPS))
+    return run_settings(config, path, assignments)
 
 
 def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -121,7 +128,7 @@ def _given(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[st
     for name in ("workdir", "cluster"):
         if getattr(arguments, name):
             assignments[name] = getattr(arguments, name)
-    return path, load_config(path), assignments
+    return path, load_run_config(path), assignments
 
 
 def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
@@ -147,9 +154,13 @@ def _run_targets(arguments: argparse.Namespace, settings: Settings, steps: Seque
 
 
 def _default_config() -> Path:
-    """Return config.py beside this file; for an installed copy, that of the current folder."""
-    beside = ROOT / "config.py"
-    return beside if beside.exists() else Path("config.py")
+    """Return config.py of the current folder; where there is none, the demonstration's."""
+    here = Path("config.py")
+    if here.exists():
+        return here
+    shipped = DEMONSTRATION.resolve()  # in a checkout a link to its config.py
+    print(f"no config.py in this folder: the demonstration is run, {shipped}", file=sys.stderr)
+    return shipped
 
 
 def _start_logging(workdir: Path, quiet: bool) -> None:
@@ -190,7 +201,7 @@ def _pipeline(
         if drawer and step.name == last_round:
             drawer.rounds_over()
 
-    return Pipeline(steps, context, state, setup=setup, after=after)
+    return Pipeline(steps, context, state, setup=setup, after=after, tool_modules=TOOL_MODULES)
 
 
 def _show_plan(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
@@ -216,7 +227,6 @@ def _plan(arguments: argparse.Namespace, pipeline: Pipeline) -> list[PlannedStep
 def _run(arguments: argparse.Namespace, settings: Settings, steps: Sequence[Step]) -> int:
     from reports.tables import final_table
     from steps.data_state import mend_working_copies
-    from steps.tools import make_tools
 
     workdir = settings.workdir
     progress = Progress(quiet=settings["quiet"])

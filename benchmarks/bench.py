@@ -24,7 +24,7 @@ from benchmarks.running import ROOT, Finished, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.core.errors import SelfcalError
 from libs.simulation.scenarios import SCENARIOS, make_scenario, scenario
-from selfcal.settings import load_config
+from steps.run_options import load_run_config
 
 __all__ = ["CASES", "Result", "main", "run_case", "table"]
 
@@ -78,7 +78,7 @@ def _lofar_settings(case: str) -> dict[str, Any]:
     chosen = scenario(case)
     width = max(chosen.imsize * chosen.cell_arcsec, LOFAR_MAP_ARCSEC)
     return {
-        **load_config(ROOT / "templates" / "configs" / "lofar.py"),
+        **load_run_config(ROOT / "templates" / "configs" / "lofar.py"),
         "cell": f"{chosen.cell_arcsec}arcsec",
         "imsize": int(np.ceil(width / chosen.cell_arcsec / 64)) * 64,
     }

@@ -25,8 +25,9 @@ from benchmarks.closure_cases import (
     read_uvfits,
 )
 from libs.closure.coherence import baseline_coherence, station_coherence
-from libs.closure.formation import BaselineVisibilities, closure_quantities
+from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, fit_components
+from libs.closure.statistics import closure_quantities
 
 T = TypeVar("T")
 

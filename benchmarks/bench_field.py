@@ -31,7 +31,7 @@ from libs.directions.phase_shift import ShiftOptions, shift_data
 from libs.h5parm.global_table import list_entries
 from libs.h5parm.reader import read_h5parm
 from libs.imaging.interface import open_image
-from libs.ms.layout import read_layout
+from libs.ms.create import read_layout
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation
 from libs.simulation.scenarios import make_scenario, scenario

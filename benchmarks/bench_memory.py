@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.bench import RESULTS
 from benchmarks.running import run_selfcal
 from benchmarks.synthetic_ms import make_ms, ring_array
-from libs.ms.tables import tree_bytes
+from libs.core.files import tree_bytes
 
 __all__ = ["LIMIT_MB", "Peak", "Size", "main", "sizes"]
 

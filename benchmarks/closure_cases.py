@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.closure.formation import BaselineVisibilities
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
 ARCSEC = np.pi / 180 / 3600
-LIGHT_M_S = 299792458.0
 EARTH_RADIUS_M = 6371e3
 
 # Approximate longitudes and latitudes, degrees: good to some km, which is all a test needs.
@@ -83,7 +83,7 @@ def simulate(
     ant1, ant2 = np.array(list(combinations(range(len(stations)), 2))).T
     uvw_m = _uvw(np.array(list(stations.values())), ant1, ant2, time_s, dec_deg)
     frequency = np.asarray(frequency_hz, float)
-    uv = uvw_m[:, None, :, :] * (frequency / LIGHT_M_S)[None, :, None, None]
+    uv = uvw_m[:, None, :, :] * (frequency / SPEED_OF_LIGHT_M_S)[None, :, None, None]
     vis = sum(g.visibility(uv[..., 0], uv[..., 1]) for g in source) + np.zeros(
         uv.shape[:3], complex
     )
@@ -173,7 +173,7 @@ def read_uvfits(path: str | Path) -> BaselineVisibilities:
     code = np.round(column[names.index("BASELINE")]).astype(int)
     ant1 = np.array([numbers[n] for n in code // 256])
     ant2 = np.array([numbers[n] for n in code % 256])
-    uvw_m = np.stack(column[:3], axis=1) * LIGHT_M_S
+    uvw_m = np.stack(column[:3], axis=1) * SPEED_OF_LIGHT_M_S
     weight = np.where(np.isfinite(cube[..., 2]) & (cube[..., 2] > 0), cube[..., 2], 0.0)
     total = weight.sum(axis=1)
     vis = ((cube[..., 0] + 1j * cube[..., 1]) * weight).sum(axis=1) / np.maximum(total, 1e-300)

@@ -11,9 +11,11 @@ import numba
 import numpy as np
 
 from libs.closure.coherence import baseline_coherence, station_coherence
-from libs.closure.formation import BaselineVisibilities, closure_quantities
+from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import FitOptions, fit_components
-from libs.gains import kernels
+from libs.closure.statistics import closure_quantities
+from libs.gains.apply_kernels import apply_gains
+from libs.gains.kernels import accumulate_rows
 from libs.gains.native import reference_phases, solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.tec import solve_tec
@@ -47,12 +49,12 @@ def _data() -> None:
     gain, solved = np.ones((1, 1, nant, 2), complex), np.ones((1, 1, nant, 2), bool)
     sums = np.zeros((1, 1, nrow, 2), complex), np.zeros((1, 1, nrow, 2))
     threads = numba.get_num_threads()
-    kernels.accumulate(
+    accumulate_rows(
         vis, vis, flag, np.zeros(nrow, bool), sigma, True, one, two, slot, np.zeros(nrow),
         np.zeros(nchan, np.int64), hands, gain, solved, row, nant, False, threads, *sums,
         np.zeros((threads, 1, 1, 2)),
     )  # fmt: skip
-    kernels.apply_gains(
+    apply_gains(
         vis, flag, np.empty((0, 0, 0), np.float32), one, two, row, gain, solved, hands, hands,
         True, np.empty_like(vis),
     )  # fmt: skip

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from libs.core.errors import SelfcalError
@@ -30,15 +28,14 @@ from reports.image_figures import (
     zoom_box,
 )
 from reports.image_panels import ColourScale, shared_scale
-from reports.image_view import Box, View, read_frame
+from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
-from reports.style import format_number, format_quantity, save_figure
+from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
+from reports.style import save_figure
 from reports.summary_figure import summary_figure
-from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
+from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
 
-__all__ = ["Drawing", "comparable_steps", "draw_ahead", "draw_all", "draw_round"]
-
-UNTOUCHED = "Untouched data"
+__all__ = ["Drawing", "draw_ahead", "draw_all", "draw_round"]
 
 logger = logging.getLogger(__name__)
 _FAILURES = (SelfcalError, OSError, ValueError, RuntimeError)
@@ -214,12 +211,12 @@ def _draw(plan: _Plan, run: Run) -> list[Drawing]:
 
 def _plans(run: Run) -> Iterator[_Plan]:
     steps = comparable_steps(run)
-    panels = [panel for row in steps if (panel := _panel(run, row))]
-    images = _RunImages(panels, _compared(run, panels))
+    panels = [panel for row in steps if (panel := step_panel(run, row))]
+    images = _RunImages(panels, compared_panels(run, panels))
     yield from _run_plans(run, steps, images)
     if images.compared:
         for row in run.steps:
-            panel = _panel(run, row)
+            panel = step_panel(run, row)
             if panel is not None and panel.image not in images.untouched:
                 yield _image_plan(row, panel, images, row in steps)
     yield from _closure_plans(run)
@@ -336,7 +333,7 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Amplitude and phase of the channel-averaged, unflagged visibilities against uv "
             "distance, before and after; shades count the points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
-            "visibilities", "", lambda: visibility_figure(accumulate(sources)),
+            "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
         )  # fmt: skip
 
 
@@ -421,83 +418,6 @@ def _working_copies(run: Run) -> list[Path]:
             return paths
     folder = run.workdir / "data"
     return sorted(folder.glob("*.ms")) if folder.is_dir() else []
-
-
-def _caption(values: Mapping[str, float]) -> str:
-    parts = []
-    if math.isfinite(peak := values.get("peak_jy_beam", math.nan)):
-        parts.append(f"peak {format_quantity(peak, 'Jy/beam')}")
-    if math.isfinite(rms := values.get("rms_jy_beam", math.nan)):
-        parts.append(f"rms {format_quantity(rms, 'Jy/beam')}")
-    if math.isfinite(ratio := values.get("dynamic_range", math.nan)):
-        parts.append(f"DR {format_number(ratio)}")
-    return ", ".join(parts)
-
-
-def _panel(run: Run, row: StepRow) -> Panel | None:
-    image = run.file(row.products.get("image"))
-    if image is None:
-        return None
-    ratio = run.statistic(row, "dynamic_range")
-    caption = f"DR {format_number(ratio)}" if math.isfinite(ratio) else ""
-    return Panel(
-        row.step, image, run.file(row.products.get("residual")),
-        run.file(row.products.get("mask")), caption, row.status,
-    )  # fmt: skip
-
-
-def comparable_steps(run: Run) -> list[StepRow]:
-    """Return the steps with statistics whose images share the grid of the last one.
-
-    A wide view of the field with pixels of its own is no part of the history of a source.
-    """
-    steps = [row for row in run.imaged() if row.status in ("done", "rejected")]
-    views: dict[str, View] = {}
-    for row in steps:
-        image = run.file(row.products.get("image"))
-        if image is not None:
-            try:
-                views[row.step] = read_frame(image)
-            except SelfcalError:
-                logger.warning("image of %s not read", row.step, exc_info=True)
-    if not views:
-        return steps
-    last = next(reversed(views.values())).extent_arcsec
-    return [
-        row
-        for row in steps
-        if row.step not in views or np.allclose(views[row.step].extent_arcsec, last, rtol=0.02)
-    ]
-
-
-def _compared(run: Run, panels: Sequence[Panel]) -> list[Panel]:
-    """Return first, last and, where imaged, untouched image: as the summary says, else as found."""
-    by_path = {panel.image.resolve(): panel for panel in panels}
-    chosen: list[Panel] = []
-    for key, label in (("initial", "Initial"), ("final", "Final"), ("untouched", UNTOUCHED)):
-        state: Mapping[str, Any] = run.summary.get(key) or {}
-        image = run.file(str(state.get("image") or ""))
-        if image is None:
-            continue
-        known = by_path.get(image.resolve())
-        caption = _caption({name: as_number(value) for name, value in state.items()})
-        residual = known.residual if known else _sibling(image, "residual")
-        mask = known.mask if known else _sibling(image, "mask")
-        chosen.append(Panel(label, image, residual, mask, caption))
-    if chosen or not panels:
-        return chosen
-    kept = [panel for panel in panels if panel.status == "done"] or list(panels)
-    ends = [kept[0], kept[-1]] if len(kept) > 1 else kept
-    return [Panel(p.label, p.image, p.residual, p.mask, p.caption, p.status) for p in ends]
-
-
-def _sibling(image: Path, word: str) -> Path | None:
-    """Return the residual or mask that an imager left beside an image of no step's record."""
-    if "image" not in image.name:
-        return None
-    head, _, tail = image.name.rpartition("image")
-    path = image.with_name(f"{head}{word}{tail}")
-    return path if path.is_file() else None
 
 
 def _visibility_sources(run: Run) -> list[VisibilitySource]:

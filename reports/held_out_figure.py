@@ -14,13 +14,13 @@ from matplotlib.ticker import FuncFormatter
 from reports.records import as_number
 from reports.style import INK, MINUS, MUTED, PALETTE, format_seconds, new_figure, styled
 
-__all__ = ["Trial", "held_out_figure", "read_trials"]
+__all__ = ["HeldOutTrial", "held_out_figure", "read_trials"]
 
 KINDS = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
 
 
 @dataclass(frozen=True)
-class Trial:
+class HeldOutTrial:
     """One kind of gains and what it gained.
 
     Attributes
@@ -45,7 +45,7 @@ class Trial:
     chosen: bool
 
 
-def read_trials(metrics: Mapping[str, Any]) -> list[Trial]:
+def read_trials(metrics: Mapping[str, Any]) -> list[HeldOutTrial]:
     """Return the trials that a round recorded under ``held_out``; none when it made none.
 
     Parameters
@@ -64,7 +64,7 @@ def read_trials(metrics: Mapping[str, Any]) -> list[Trial]:
     return sorted(trials, key=lambda trial: trial.order)
 
 
-def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) -> Trial:
+def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) -> HeldOutTrial:
     solint = entry.get("solint_s")
     seconds = as_number(solint)
     if math.isfinite(seconds):
@@ -77,7 +77,7 @@ def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) 
     kind = f"{KINDS.get(mode, mode)}, {'both pols' if gaintype == 'T' else 'each pol'}"
     if several:
         kind += f", {_frequency(entry)}"
-    return Trial(
+    return HeldOutTrial(
         interval, order, kind, as_number(entry.get("gain")), as_number(entry.get("error")),
         _is_chosen(entry, metrics),
     )  # fmt: skip

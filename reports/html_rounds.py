@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.drawings import Drawing, comparable_steps
+from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
+from reports.run_panels import comparable_steps
 from reports.style import MINUS, MISSING, TIMES, common_unit, format_number, format_seconds
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]

@@ -21,7 +21,7 @@ from reports.image_panels import (
     residual_scale,
     shared_scale,
 )
-from reports.image_view import Box, mask_box, read_frame, read_view
+from reports.image_view import Box, mask_box, read_frame, read_shown
 from reports.style import ACCEPTED, MUTED, REJECTED, SKIPPED, format_quantity, styled
 
 __all__ = [
@@ -125,7 +125,7 @@ def compare_images(
     for column, panel in enumerate(panels):
         for row, box in enumerate(boxes):
             axes = grid[row][column]
-            drawn = draw_view(axes, read_view(panel.image, box), scale, panel.mask, box)
+            drawn = draw_view(axes, read_shown(panel.image, box), scale, panel.mask, box)
             if zoom and box is None:
                 mark_zoom(axes, read_frame(panel.image, zoom))
             if row < len(boxes) - 1:
@@ -157,7 +157,7 @@ def compare_residuals(panels: Sequence[Panel], title: str = "") -> Figure | None
     Figure or None
         None when no panel has a residual.
     """
-    shown = [(panel, read_view(panel.residual)) for panel in panels if panel.residual is not None]
+    shown = [(panel, read_shown(panel.residual)) for panel in panels if panel.residual is not None]
     if not shown:
         return None
     scale = residual_scale([view for _, view in shown])
@@ -199,7 +199,7 @@ def image_history(panels: Sequence[Panel], scale: ColourScale | None = None) -> 
     scale = scale or shared_scale([panel.image for panel in panels])
     cells = [axes for row in grid for axes in row]
     for panel, axes in zip(panels, cells, strict=False):
-        drawn = draw_view(axes, read_view(panel.image, zoom, max_side=360), scale)
+        drawn = draw_view(axes, read_shown(panel.image, zoom, max_side=360), scale)
         axes.set(xlabel="", ylabel="", xticks=[], yticks=[])
         colour = STATUS_COLOUR.get(panel.status, MUTED)
         for spine in axes.spines.values():
@@ -231,12 +231,12 @@ def round_images(panel: Panel, scale: ColourScale, zoom: Box | None = None) -> F
     """
     zoom = zoom or zoom_box([panel])
     boxes: list[Box | None] = [zoom, None] if zoom else [None]
-    residual = read_view(panel.residual) if panel.residual is not None else None
+    residual = read_shown(panel.residual) if panel.residual is not None else None
     columns = len(boxes) + (residual is not None)
     bars_after = sorted({len(boxes) - 1, columns - 1})
     figure, grid, bars = panel_grid(1, columns, 2.55, bars_after, top_inch=0.5)
     for column, box in enumerate(boxes):
-        drawn = draw_view(grid[0][column], read_view(panel.image, box), scale, panel.mask, box)
+        drawn = draw_view(grid[0][column], read_shown(panel.image, box), scale, panel.mask, box)
         grid[0][column].set_title("Around the source" if box else "Image")
         if column:
             grid[0][column].set_ylabel("")

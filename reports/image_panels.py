@@ -16,7 +16,7 @@ from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from libs.imaging.statistics import mad_std
-from reports.image_view import Box, View, read_view
+from reports.image_view import Box, View, read_shown
 from reports.style import INK, new_figure, prefixed
 
 __all__ = [
@@ -80,7 +80,7 @@ def shared_scale(images: Sequence[Path]) -> ColourScale:
     ColourScale
         From -4 times the lowest rms to the highest peak, linear within 3 times that rms.
     """
-    planes = [read_view(path).plane for path in images]
+    planes = [read_shown(path).plane for path in images]
     planes = [plane for plane in planes if np.isfinite(plane).any()]
     peak = max((float(np.nanmax(plane)) for plane in planes), default=0.0)
     if peak <= 0:
@@ -215,7 +215,7 @@ def _draw(
         view.plane, extent=extent, origin="lower", cmap=cmap, aspect="equal", norm=scale.norm()
     )
     if mask is not None:
-        inside = read_view(mask, box).plane > 0
+        inside = read_shown(mask, box).plane > 0
         if inside.any() and not inside.all():
             axes.contour(
                 inside, levels=[0.5], extent=extent, origin="lower", colors=mask_colour,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 
-__all__ = ["Box", "View", "mask_box", "read_frame", "read_view"]
+__all__ = ["Box", "View", "mask_box", "read_frame", "read_shown"]
 
 Box = tuple[int, int, int, int]  # x0, x1, y0, y1, pixels, ends exclusive
 
@@ -55,7 +55,7 @@ def _shape(hdu: fits.PrimaryHDU, path: Path) -> tuple[int, int]:
     return int(shape[-2]), int(shape[-1])
 
 
-def read_view(path: str | Path, box: Box | None = None, *, max_side: int = 900) -> View:
+def read_shown(path: str | Path, box: Box | None = None, *, max_side: int = 900) -> View:
     """Read a box of an image, a strip at a time, reduced to at most ``max_side`` pixels a side.
 
     Parameters
@@ -104,7 +104,7 @@ def read_frame(path: str | Path, box: Box | None = None) -> View:
     path : path
         FITS image of one plane.
     box : tuple of int or None
-        As for :func:`read_view`.
+        As for :func:`read_shown`.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def read_frame(path: str | Path, box: Box | None = None) -> View:
     Raises
     ------
     InputError
-        As :func:`read_view`.
+        As :func:`read_shown`.
     """
     path = Path(path)
     with _open(path) as hdus:

@@ -93,6 +93,10 @@ class StepRow:
             if name == "table" or name.startswith("table_")
         )
 
+    def named(self, kind: str) -> list[str]:
+        """Return the products of a kind, whose names begin with it, one for each data set."""
+        return [path for name, path in self.products.items() if name.startswith(kind)]
+
     def metric(self, name: str) -> float:
         """Return a number it recorded; NaN when there is none of this name."""
         return as_number(self.metrics.get(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +58,17 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     dict
         ``calibrated_ms`` and ``column`` say what to image.
     """
-    by_name = {row.step: row for row in run.steps}
     rounds = [row for row in run.steps if "solint_s" in row.metrics or row.status == "rejected"]
     accepted = [row for row in rounds if row.status == "done"]
-    initial = by_name.get("test_image")
+    initial = _first(run, lambda row: "peak_jy_beam" in row.metrics and row not in rounds)
     final = accepted[-1] if accepted else initial
-    split = by_name.get("split_trial_1")
-    calibrated, column = _what_to_image(by_name, accepted, split)
-    report = by_name.get("report_results")
+    split = _first(run, lambda row: bool(row.named("calibrated_ms")))
+    copied = _first(run, lambda row: bool(row.named("working_copy")))
+    calibrated, column = _what_to_image(copied, accepted, split)
+    report = _first(run, lambda row: "untouched_peak_jy_beam" in row.metrics)
     h5parm = run.workdir / "solutions.h5"
-    startup = by_name.get("startup")
-    started = startup is not None and "start_solutions" in startup.products
-    longest_km = _longest_calibrated_km(startup, accepted)
+    started = copied is not None and "start_solutions" in copied.products
+    longest_km = _longest_calibrated_km(copied, accepted)
     summary = {
         "status": status or ("improved" if accepted else "unchanged"),
         "calibrated_ms": calibrated,
@@ -87,7 +86,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
         "versions": dict(versions),
     }
-    closure = _closure(by_name.get("closure_check"))
+    closure = _closure(_first(run, lambda row: CLOSURE_KEYS[0] in row.metrics))
     if closure:
         summary["closure"] = closure
     untouched = _state(report, "untouched_")
@@ -96,7 +95,12 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     return summary
 
 
-def _longest_calibrated_km(startup: StepRow | None, accepted: list[StepRow]) -> float:
+def _first(run: Run, wanted: Callable[[StepRow], bool]) -> StepRow | None:
+    """Return the first step whose record is of some kind, whatever the step is called."""
+    return next((row for row in run.steps if wanted(row)), None)
+
+
+def _longest_calibrated_km(copied: StepRow | None, accepted: list[StepRow]) -> float:
     """The longest baseline whose phases were calibrated: that of the last phase round.
 
     Rounds that did not test their solutions are taken to reach the longest baseline of the
@@ -107,20 +111,17 @@ def _longest_calibrated_km(startup: StepRow | None, accepted: list[StepRow]) -> 
     for row in reversed(accepted):
         if row.metrics.get("calmode") == "p" and "longest_baseline_km" in row.metrics:
             return row.metric("longest_baseline_km")
-    return startup.metric("longest_baseline_m") / 1000 if startup else math.nan
+    return copied.metric("longest_baseline_m") / 1000 if copied else math.nan
 
 
 def _what_to_image(
-    by_name: Mapping[str, StepRow], accepted: list[StepRow], split: StepRow | None
+    copied: StepRow | None, accepted: list[StepRow], split: StepRow | None
 ) -> tuple[list[str] | str, str]:
     """The data set(s) that hold the result and their column."""
     if split is not None and split.status == "done":
-        paths = [p for name, p in split.products.items() if name.startswith("calibrated_ms")]
+        paths = split.named("calibrated_ms")
         return (paths[0] if len(paths) == 1 else paths), "DATA"
-    startup = by_name.get("startup")
-    copies = (
-        [p for n, p in startup.products.items() if n.startswith("working_copy")] if startup else []
-    )
+    copies = copied.named("working_copy") if copied else []
     return (copies[0] if len(copies) == 1 else copies), "CORRECTED_DATA" if accepted else "DATA"
 
 

@@ -18,20 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from libs.ms.tables import (
-    CORR_NAMES,
-    PARALLEL_HANDS,
-    RowFilter,
-    chunks,
-    column_names,
-    distinct,
-    open_table,
-)
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.ms.rows import RowFilter, chunks, distinct
+from libs.ms.subtables import Subtables
+from libs.ms.tables import column_names, open_table
 from reports.style import MUTED, PALETTE, new_figure, prefixed, styled
 
-__all__ = ["VisibilityDensity", "VisibilitySource", "accumulate", "visibility_figure"]
+__all__ = ["VisibilityDensity", "VisibilitySource", "visibility_density", "visibility_figure"]
 
-LIGHT_M_S = 299_792_458.0
 CHUNK_BYTES = 48 * 1024**2
 MAX_ROWS = 2_000_000
 BINS = (150, 111)  # along uv distance, along amplitude or phase (odd: 0 deg is a middle)
@@ -126,26 +120,18 @@ def _points_of(
         number = good.sum(axis=1)
         mean = np.where(good, data, 0).sum(axis=1) / np.maximum(number, 1)
         wavelengths = np.hypot(chunk["UVW"][cross, 0], chunk["UVW"][cross, 1])
-        wavelengths = wavelengths * frequency_hz[chunk.spw] / LIGHT_M_S
+        wavelengths = wavelengths * frequency_hz[chunk.spw] / SPEED_OF_LIGHT_M_S
         used = number > 0
         yield np.broadcast_to(wavelengths[:, None], mean.shape)[used], mean[used]
 
 
 def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
     """Return the mean frequency of each spw and the parallel hands of each data description."""
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        frequency = [
-            float(np.mean(windows.getcell("CHAN_FREQ", i))) for i in range(windows.nrows())
-        ]
-    with open_table(f"{ms}::POLARIZATION") as setups:
-        hands = []
-        for row in range(setups.nrows()):
-            names = [CORR_NAMES.get(int(code), "") for code in setups.getcell("CORR_TYPE", row)]
-            chosen = [i for i, name in enumerate(names) if name in PARALLEL_HANDS]
-            hands.append(chosen or list(range(len(names))))
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        setup_of = descriptions.getcol("POLARIZATION_ID")
-    return frequency, [hands[int(setup)] for setup in setup_of]
+    found = Subtables(ms)
+    hands = [
+        list(setup.parallel) or list(range(len(setup.correlations))) for setup in found.setup_of
+    ]
+    return [window.mean_hz for window in found.windows], hands
 
 
 def _sampling(ms: Path, max_rows: int) -> RowFilter | str:
@@ -189,7 +175,7 @@ def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, 
     return longest, float(np.percentile(np.concatenate(sample), 99.7)) * 1.12
 
 
-def accumulate(
+def visibility_density(
     sources: Sequence[VisibilitySource], *, max_rows: int = MAX_ROWS
 ) -> list[VisibilityDensity]:
     """Bin the visibilities of several columns on the same grids.
@@ -297,7 +283,7 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     Parameters
     ----------
     densities : sequence of VisibilityDensity
-        From :func:`accumulate`; all share axes and colour scale.
+        From :func:`visibility_density`; all share axes and colour scale.
     title : str
         Heading.
 

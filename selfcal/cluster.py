@@ -21,9 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, SelfcalError
+from selfcal.yaml_files import read_value_mapping
 
 __all__ = ["Outcome", "check_where", "run_all"]
 
@@ -172,11 +171,11 @@ def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str, str]:
     except Exception as error:  # noqa: BLE001 - it is reported, and the other pieces go on
         text = " ".join(str(error).split())
         name = type(error).__name__
-        return None, text if _is_own(error) and text else f"{name}: {text}", traceback.format_exc()
-
-
-def _is_own(error: Exception) -> bool:
-    return type(error).__module__ == "libs.core.errors"
+        return (
+            None,
+            text if isinstance(error, SelfcalError) and text else f"{name}: {text}",
+            traceback.format_exc(),
+        )
 
 
 def _outcome(index: int, item: Any, found: tuple[Any, str, str], attempts: int = 1) -> Outcome:
@@ -290,12 +289,7 @@ def _queue_settings(path: Path) -> dict[str, Any]:
     """Return ``kind``, ``jobs`` and the arguments of the cluster."""
     if not path.is_file():
         raise ConfigError(f"cluster file {path} does not exist", "correct its name")
-    try:
-        settings = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML ({error})", "correct it") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path} is not a mapping of keys to values", "write key: value")
+    settings = read_value_mapping(path)
     guess = next((name for name in _JOB_QUEUES if path.name.lower().startswith(name)), "")
     kind = str(settings.pop("kind", guess)).lower()
     if kind not in _JOB_QUEUES:

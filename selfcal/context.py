@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfcal.ahead import Ahead
-from selfcal.progress import Progress
-from selfcal.settings import Settings
-from selfcal.step import StepResult, TableRef
+
+if TYPE_CHECKING:  # a step's digest covers what it imports, not how progress is shown
+    from selfcal.origin import Origin
+    from selfcal.progress import Progress
+    from selfcal.settings import Settings
+    from selfcal.step import StepResult, TableRef
 
 __all__ = ["Clock", "Context"]
 
@@ -61,11 +64,11 @@ class Context:
 
     settings: Settings
     workdir: Path
-    tools: Any
+    tools: Any  # steps.tools.Tools: the engine knows no tools
     progress: Progress
     results: dict[str, StepResult] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Origin] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     ahead: Ahead = field(init=False)
 

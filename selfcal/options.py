@@ -123,6 +123,8 @@ def _quantity(value: Any, unit: str) -> float:
 
 
 def _int(option: Option, value: Any) -> int:
+    if isinstance(value, str) and value.strip().lower().lstrip("+-").startswith(("0x", "0o", "0b")):
+        return int(value, 0)
     if isinstance(value, bool) or float(value) != int(float(value)):
         raise ValueError("it is not whole")
     return int(float(value))
@@ -137,7 +139,7 @@ def _float(option: Option, value: Any) -> float:
 def _bool(option: Option, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    known = {"true": True, "yes": True, "false": False, "no": False}
+    known = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     if isinstance(value, str) and value.lower() in known:
         return known[value.lower()]
     raise TypeError("it is neither")
@@ -157,7 +159,7 @@ def _choice(option: Option, value: Any) -> str:
 
 def _names(option: Option, value: Any) -> tuple[str, ...]:
     items = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
-    names = tuple(str(item) for item in items if str(item))
+    names = tuple(name for name in (_str(option, item) for item in items) if name)
     for name in names:
         if option.choices and name not in option.choices:
             raise ValueError(f"'{name}' is not one of {', '.join(option.choices)}")
@@ -170,7 +172,7 @@ def _rounds(option: Option, value: Any) -> tuple[tuple[str, ...], ...]:
     for group in value:
         if isinstance(group, str):
             raise TypeError(f"'{group}' is not a list")
-    return tuple(tuple(str(name) for name in group) for group in value)
+    return tuple(tuple(_str(option, name) for name in group) for group in value)
 
 
 def _size(option: Option, value: Any) -> tuple[int, int]:
@@ -190,6 +192,8 @@ def _spwmap(option: Option, value: Any) -> tuple[int, ...]:
 
 
 def _table(option: Option, value: Any) -> dict[str, Any]:
+    if value == "":  # a key of YAML with nothing below it
+        return {}
     if not isinstance(value, dict):
         raise TypeError(f"it is a {type(value).__name__}")
     return dict(value)

@@ -7,23 +7,22 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError, SelfcalError
-from selfcal import __version__
+from libs.core.files import write_atomically
+from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
 from selfcal.options import unknown_name
-from selfcal.state import Record, State, merge_rows, write_atomically
+from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
 from selfcal.templates import Resolved, resolve_options
 
 __all__ = ["Pipeline", "PlannedStep", "StepFailed"]
 
 log = logging.getLogger(__name__)
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 class StepFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error
@@ -39,17 +38,6 @@ class PlannedStep:
     why: str
 
 
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """Return the version and a digest of the code, so that changed code reuses nothing."""
-    digest = hashlib.sha256()
-    for folder in ("selfcal", "libs", "steps", "templates"):
-        for path in sorted((_ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".yaml"):
-                digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
-
-
 class Pipeline:
     """An ordered list of steps run in a work directory.
 
@@ -62,6 +50,9 @@ class Pipeline:
         ``(context) -> (instrument, band)``: what templates differ by, asked before each step.
     after : callable, optional
         ``(context, step, result)``: called when a step's row is written.
+    tool_modules : mapping of str to sequence of str, optional
+        Attribute of the tools -> the modules that may stand behind it, whose code counts as that
+        of the steps that ask for it.
     """
 
     def __init__(
@@ -72,6 +63,7 @@ class Pipeline:
         *,
         setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
         after: Callable[[Context, Step, StepResult], None] | None = None,
+        tool_modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         names = [step.name for step in steps]
         twice = {name for name in names if names.count(name) > 1}
@@ -84,6 +76,7 @@ class Pipeline:
         self.state = state
         self.setup = setup
         self.after = after
+        self.tool_modules = dict(tool_modules or {})
 
     # -- what to do ---------------------------------------------------------------------------
 
@@ -159,12 +152,12 @@ class Pipeline:
             "step": step.name,
             "class": type(step).__name__,
             "options": dict(resolved.values),
-            "by_user": sorted(n for n, o in resolved.origin.items() if not _by_rule(o)),
+            "by_user": sorted(name for name, o in resolved.origin.items() if o.by_user),
             "absent": resolved.absent,
             "settings": {name: self.context.settings[name] for name in step.uses},
             "identity": dict(step.identity(self.context)) if previous is None else {},
             "files": {str(path): _stamp(path) for path in step.files(resolved.values)},
-            "code": code_version(),
+            "code": step_version(type(step).__module__, self.tool_modules),
             "before": previous.fingerprint if previous else "",
         }
         text = json.dumps(content, sort_keys=True, default=str)
@@ -228,7 +221,7 @@ class Pipeline:
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
-        settings = {**resolved.values, "origin": dict(resolved.origin)}
+        settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
         record = self.state.append(step.name, fingerprint, result, seconds, settings)
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
@@ -280,11 +273,6 @@ class Pipeline:
 def _stamp(path: Path) -> list[int]:
     """Size and time of a file; nothing where it is not there."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
-
-
-def _by_rule(origin: str) -> bool:
-    """Whether a value comes from a default or a template, not from the user."""
-    return origin.startswith(("default", "templates/"))
 
 
 def _summary(result: StepResult) -> str:

@@ -13,58 +13,16 @@ import yaml
 
 from libs.core.errors import ConfigError
 from selfcal.options import Option, unknown_name
+from selfcal.yaml_files import read_text_mapping, text_value
 
 __all__ = [
-    "RUN_OPTIONS",
     "Settings",
     "build_settings",
     "load_config",
     "parse_assignments",
     "read_config",
     "read_python",
-    "read_yaml",
 ]
-
-AUTO = ("auto",)
-
-RUN_OPTIONS: tuple[Option, ...] = (
-    Option("vis", "names", "demo:3c273",
-           "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
-    Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
-    Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
-    Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
-           " intent OBSERVE_TARGET; empty: one run"),
-    Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
-           " slurm.yaml"),
-    Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
-    Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
-           choices=("auto", "data", "corrected")),
-    Option("start_from", "str", "", "h5parm whose solutions the data are corrected with first; the"
-           " run's are multiplied onto them"),
-    Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
-           " each station the nearest with good solutions"),
-    Option("steps", "names", "", "the steps, in order; empty: the standard list"),
-    Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
-    Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",
-           choices=("auto", "wsclean", "tclean")),
-    Option("solver", "choice", "native", "what solves for and applies the gains",
-           choices=("native", "casa")),
-    Option("rounds", "choice", "adaptive", "adaptive: held-out data choose intervals and stopping,"
-           " one image a round; template: the template's numbers",
-           choices=("adaptive", "template")),
-    Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
-    Option("cell", "angle", "auto", "pixel size", words=AUTO),
-    Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
-    Option("instrument", "str", "auto", "vla, emerlin, alma, vlba, lofar, ata or other"),
-    Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
-    Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
-    Option("global_parameters", "table", {}, "parameters for every step that knows them"),
-    Option("overrides", "table", {}, "parameters by step, over what the template says"),
-    Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
-           " makes them repeat bit by bit, else every core", minimum=0),
-    Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
-    Option("quiet", "bool", False, "print warnings and the final table only"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +32,7 @@ class Settings:
     Attributes
     ----------
     values : mapping
-        Every option of `RUN_OPTIONS`, parsed.
+        Every option of the run, parsed.
     origin : mapping
         Where each came from: ``default``, the config file's name or ``--set``.
     """
@@ -93,8 +51,8 @@ class Settings:
         return Path(self.values["workdir"]).expanduser().absolute()
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a config file, Python assignments or YAML.
+def load_config(path: Path, options: Sequence[Option]) -> dict[str, Any]:
+    """Read a config file, Python assignments or YAML, whose keys are options of the run.
 
     Raises
     ------
@@ -104,7 +62,7 @@ def load_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "make one with: auto_selfcal.py init")
     raw = read_config(path)
-    known = [option.name for option in RUN_OPTIONS]
+    known = [option.name for option in options]
     for key in raw:
         if key not in known:
             raise unknown_name(f"config key in {path.name}", str(key), known)
@@ -112,25 +70,11 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what a config file assigns: YAML by its suffix, else Python; names are not checked."""
-    return read_yaml(path) if path.suffix in (".yaml", ".yml") else read_python(path)
+    """Return what a config file assigns: YAML by its suffix, else Python; names are not checked.
 
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
-
-    Raises
-    ------
-    ConfigError
-        It does not parse or is no mapping.
+    What YAML holds is text, and what it stands for is for the options to say.
     """
-    try:
-        raw = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not valid YAML ({error})", "correct it") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path.name} is not a mapping of keys to values", "write key: value")
-    return raw
+    return read_text_mapping(path) if path.suffix in (".yaml", ".yml") else read_python(path)
 
 
 def read_python(path: Path) -> dict[str, Any]:
@@ -159,14 +103,17 @@ def read_python(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["p1.solint=30s", "imager=tclean"]`` into nested values, parsed as YAML scalars."""
+    """Turn ``["p1.solint=30s", "imager=tclean"]`` into nested values.
+
+    A value is text, or a list or mapping of such in the form of YAML.
+    """
     nested: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
             raise ConfigError(f"--set {pair} has no '='", "write --set KEY=VALUE")
         try:
-            value = yaml.safe_load(text) if text else ""
+            value = text_value(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {pair} does not parse", "quote the value") from error
         nested[name.strip()] = value
@@ -178,6 +125,7 @@ def build_settings(
     config_path: Path | None,
     assignments: Mapping[str, Any],
     step_names: Sequence[str],
+    options: Sequence[Option],
 ) -> Settings:
     """Combine defaults, config file and ``--set`` into checked settings.
 
@@ -191,15 +139,18 @@ def build_settings(
         As `parse_assignments` returned it; dotted names address a step's parameter.
     step_names : sequence of str
         Every step there is.
+    options : sequence of Option
+        The options of a run. The engine itself asks for ``workdir``, ``template``,
+        ``init_parameters``, ``global_parameters`` and ``overrides``; the others are for steps.
     """
     values, origin = {}, {}
     source = config_path.name if config_path else "config"
-    known = [option.name for option in RUN_OPTIONS]
+    known = [option.name for option in options]
     tops = {name: value for name, value in assignments.items() if "." not in name}
     for name in tops:
         if name not in known:
             raise unknown_name("setting", name, known)
-    for option in RUN_OPTIONS:
+    for option in options:
         raw, origin[option.name] = option.default, "default"
         if option.name in config:
             raw, origin[option.name] = config[option.name], source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -15,19 +14,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from libs.core.errors import InputError
+from libs.core.files import take_lock, write_atomically
 from selfcal.step import StepResult, TableRef
 
-__all__ = ["COLUMNS", "Record", "State", "hold_workdir", "write_atomically"]
+__all__ = ["COLUMNS", "Record", "State", "hold_workdir"]
 
 COLUMNS = (
     "step", "status", "fingerprint", "template", "reason", "seconds", "seconds_imaging",
     "seconds_solving", "tables", "products", "metrics", "settings", "finished",
 )  # fmt: skip
-
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,16 +49,6 @@ class Record:
     seconds_solving: float
     settings: Mapping[str, Any]
     finished: str
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file beside its place, sync it and rename it."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.rename(path)
 
 
 class State:
@@ -206,31 +194,17 @@ def hold_workdir(workdir: Path, wait_s: float = 0.0) -> Iterator[None]:
             "choose another with --workdir",
         ) from error
     with stream:
-        try:
-            _lock(stream, time.monotonic() + wait_s)
-        except OSError as error:
+        if not take_lock(stream.fileno(), workdir, wait_s):
             stream.seek(0)
             holder = stream.read().strip() or "another run"
             raise InputError(
                 f"the work directory {workdir} is in use by {holder}",
                 "wait for it or choose another with --workdir",
-            ) from error
+            )
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
         stream.flush()
         yield
-
-
-def _lock(stream: IO[str], give_up: float) -> None:
-    """Take the lock of a file, or raise OSError when its holder does not go in time."""
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if time.monotonic() >= give_up:
-                raise
-            time.sleep(_POLL_S)
 
 
 def merge_rows(groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:

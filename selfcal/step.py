@@ -108,11 +108,14 @@ class Step(ABC):
         Settings of the whole run that change what the step does.
     from_template : bool
         Whether the template chosen by then has a section for this step.
+    needs : tuple of str
+        Steps that must come before it in the list.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
     from_template: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name

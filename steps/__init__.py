@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from libs.core.errors import ConfigError
 from selfcal.options import unknown_name
 from selfcal.step import Step
 from steps.closure_check import ClosureCheck
@@ -69,15 +70,9 @@ def build_steps(names: Sequence[str]) -> list[Step]:
 
 
 def _check_order(steps: Sequence[Step]) -> None:
-    from libs.core.errors import ConfigError
-
     seen: set[str] = set()
     for step in steps:
-        needed = {"startup"} - {step.name}
-        if isinstance(
-            step, (PhaseRound, AmplitudeRound, SelectRefant, SplitTrial, InitialModel, ClosureCheck)
-        ):
-            needed.add("test_image")
+        needed = {"startup", *step.needs} - {step.name}
         missing = sorted(needed - seen)
         if missing:
             raise ConfigError(

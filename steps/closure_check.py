@@ -9,8 +9,8 @@ import numpy as np
 
 from libs.closure.agreement import ClosureAgreement
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import GaussianComponent, component_visibilities
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
 from steps.images import best_result
@@ -31,6 +31,7 @@ class ClosureCheck(Step):
     agrees with them out of one that does not: an independent test of the result.
     """
 
+    needs = ("test_image",)
     uses = ("imager", "threads")
     options = CLOSURE_OPTIONS
 

@@ -15,22 +15,17 @@ from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import (
-    ComponentModel,
-    FitOptions,
-    GaussianComponent,
-    component_visibilities,
-    fit_visibilities,
-)
+from libs.closure.model import ComponentModel, FitOptions, fit_visibilities
 from libs.closure.read import read_visibilities
 from libs.core.errors import InputError
+from libs.core.files import write_atomically
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.predict import fill_model_column
-from libs.ms import tables
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.options import Option
-from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
 from steps.data_state import ensure_tables, measurement_sets, set_note
 from steps.source_catalogue import (
@@ -53,7 +48,7 @@ ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
-CLOSURE_OPTIONS = (
+CLOSURE_READ_OPTIONS = (
     Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
     Option("interval", "time", "60s", "averaging of the bispectra, short for the source's changes",
            minimum=0),
@@ -64,7 +59,7 @@ CLOSURE_OPTIONS = (
 def _read(context: Context) -> BaselineVisibilities:
     """Averaged visibilities of the working copy with the most data."""
     copies = measurement_sets(context)
-    largest = max(copies, key=lambda ms: tables.summarise(ms).rows)
+    largest = max(copies, key=lambda ms: summarise(ms).rows)
     context.progress.activity(f"closure quantities of {largest.name}")
     try:
         return read_visibilities(largest, average_s=context.options["average"])
@@ -76,7 +71,7 @@ class ClosureStats(Step):
     """Closure-phase statistic of each station, maximum coherent baseline, size of the map."""
 
     uses = ("imsize", "cell")
-    options = (*CLOSURE_OPTIONS, *CATALOGUE_OPTIONS)
+    options = (*CLOSURE_READ_OPTIONS, *CATALOGUE_OPTIONS)
 
     def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
         """Return the lists of sources."""
@@ -147,9 +142,10 @@ class InitialModel(Step):
     Station phases spoil neither.
     """
 
+    needs = ("test_image",)
     uses = ("threads",)
     options = (
-        *CLOSURE_OPTIONS,
+        *CLOSURE_READ_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"
                " auto: by the catalogue and the closures",
                choices=("auto", "catalogue", "closures")),
@@ -257,7 +253,7 @@ class InitialModel(Step):
         if not options["station_error"]:
             return ()
         copies = measurement_sets(context)
-        summary = max(map(tables.summarise, copies), key=lambda summary: summary.rows)
+        summary = max(map(summarise, copies), key=lambda summary: summary.rows)
         near = sharing_a_site(summary.position_m)
         errors = np.where(near & (options["site_error"] > 0), options["site_error"],
                           options["station_error"])  # fmt: skip

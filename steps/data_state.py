@@ -11,12 +11,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
 from libs.imaging.interface import ImagingOptions
 from libs.ms import flag_versions, tables
+from libs.ms.summary import flagged_fraction
 from libs.ms.tiled_headers import mend_headers
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import TableRef
 
 __all__ = [
@@ -128,7 +129,7 @@ def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, fl
         note = _note(ms)
         if note.get("tables") != key:
             restore_base_flags(context, ms)
-            start = tables.flagged_fraction(ms)
+            start = flagged_fraction(ms)
             if own:
                 with context.clock.time("solving"):
                     context.tools.solver.apply(ms, own)
@@ -138,7 +139,7 @@ def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, fl
         with tables.open_table(ms) as opened:
             rows = opened.nrows()
         before += start * rows
-        after += tables.flagged_fraction(ms) * rows
+        after += flagged_fraction(ms) * rows
         weight += rows
     return before / weight, after / weight
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from libs.flagging import rflag
-from libs.ms import flag_versions, split, tables
+from libs.ms import flag_versions, split
+from libs.ms.summary import flagged_fraction
 from libs.weights import statwt
 from selfcal.context import Context
 from selfcal.options import Option
@@ -58,7 +59,7 @@ class SaveInitFlags(Step):
                 said.append(f"{ms.name}: flags restored")
             else:
                 flag_versions.save_version(ms, INITIAL, "flags of the input")
-                said.append(f"{ms.name}: flags saved ({tables.flagged_fraction(ms):.1%} flagged)")
+                said.append(f"{ms.name}: flags saved ({flagged_fraction(ms):.1%} flagged)")
             said.append(self._statwt(context, ms))
             flag_versions.save_version(ms, BASE, "flags every round starts from")
         return StepResult(

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 from libs.core import geometry
-from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions
+from libs.imaging.source_finding import find_sources, smallest_square_holding
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
-from selfcal.templates import choose_template
+from selfcal.template_choice import choose_template
 from steps.data_state import ensure_tables, measurement_sets
 from steps.images import (
     IMAGING_OPTIONS,
@@ -21,15 +21,24 @@ from steps.images import (
     imaging_options,
     make_image,
 )
-from steps.instruments import dish_diameter_m
+from steps.instruments import SETUP, dish_diameter_m
 
-__all__ = ["FovImage", "TestImage", "measured_for_rules"]
+__all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
+
+MEASURES = (
+    Option("total_flux_jy", "flux", "0Jy", "total flux of the image"),
+    Option("snr", "float", 0.0, "peak of the image over the noise of the residual"),
+    Option("max_coherent_km", "float", 0.0, "longest baseline with coherent closure phases"),
+    Option("station_coherent_fraction", "float", 0.0, "part of the stations that are coherent"),
+    *SETUP,
+)
+"""What the rules of selection.yaml may ask for: the names of `measured_for_rules`."""
 
 VERY_FAINT_JY = 0.005
 COHERENT_LEAST_M = 80e3
 
 
-def auto_cell_arcsec(context: Context) -> float:
+def default_cell_arcsec(context: Context) -> float:
     """Return the pixel size the longest unflagged baseline asks for, arcsec."""
     return geometry.auto_cell_arcsec(
         context.metric("longest_baseline_m"), context.metric("max_frequency_hz")
@@ -79,10 +88,10 @@ class FovImage(Step):
             threads=context.settings["threads"],
         )
         image = make_image(context, options)
-        found = masks.find_sources(image.products.image, nsigma=context.options["sigma_source"])
+        found = find_sources(image.products.image, nsigma=context.options["sigma_source"])
         cell, size = _grid_of_config(context)
-        cell = cell or auto_cell_arcsec(context)
-        choice = masks.smallest_square_holding(
+        cell = cell or default_cell_arcsec(context)
+        choice = smallest_square_holding(
             found,
             image.products.image,
             cell,
@@ -176,7 +185,7 @@ class TestImage(Step):
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
         cell, size = _grid_of_config(context)
-        cell = cell or context.metric("cell_arcsec") or auto_cell_arcsec(context)
+        cell = cell or context.metric("cell_arcsec") or default_cell_arcsec(context)
         size = size or tuple(context.metric("imsize") or self._whole_beam(context, cell))
         options = dict(context.options)
         if options["uvmax"] == "coherent":

@@ -5,17 +5,29 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import yaml
+from selfcal.options import Option, unknown_name
+from selfcal.template_files import TEMPLATE_DIR
+from selfcal.yaml_files import read_value_mapping
 
-from selfcal.options import unknown_name
-from selfcal.templates import TEMPLATE_DIR
-
-__all__ = ["dish_diameter_m", "identify"]
+__all__ = ["SETUP", "dish_diameter_m", "identify"]
 
 
 @lru_cache(maxsize=1)
 def _numbers() -> dict[str, Any]:
-    return dict(yaml.safe_load((TEMPLATE_DIR / "instruments.yaml").read_text()))
+    return read_value_mapping(TEMPLATE_DIR / "instruments.yaml")
+
+
+def _setup() -> tuple[Option, Option]:
+    bands = {band for known in _numbers()["bands_ghz"].values() for band in known}
+    return (
+        Option("instrument", "choice", "other", "instrument of the data",
+               choices=(*_numbers()["telescopes"], "other")),
+        Option("band", "choice", "", "band of the data", choices=tuple(sorted(bands))),
+    )  # fmt: skip
+
+
+SETUP = _setup()
+"""What differences of templates and rules may name."""
 
 
 def identify(

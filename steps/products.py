@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.core.geometry import ARCSEC_PER_RAD
-from libs.ms import split, tables
+from libs.ms import split
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
@@ -26,6 +27,7 @@ __all__ = ["ReportResults", "SplitTrial"]
 class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
+    needs = ("test_image",)
     uses = ("imager", "threads")
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
@@ -71,7 +73,7 @@ class SplitTrial(Step):
             target = ms.with_name(f"{ms.stem}.selfcal.ms")
             context.progress.activity(f"split {target.name}")
             time_s, width = split.averaging(
-                tables.summarise(ms),
+                summarise(ms),
                 context.options["average_time"],
                 context.options["average_channels"],
                 0.5 * max(context.metric("imsize")) * context.metric("cell_arcsec")

@@ -7,7 +7,7 @@ import numpy as np
 from libs.core.errors import SolveError
 from libs.gains.caltable import read_solutions
 from libs.gains.solver import SolveOptions
-from libs.ms import tables
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
@@ -20,6 +20,7 @@ __all__ = ["SelectRefant"]
 class SelectRefant(Step):
     """Order the antennas by how well they solve; the whole list goes to the solver."""
 
+    needs = ("test_image",)
     uses = ("refant", "solver")
     options = (
         Option("solint", "time", "inf", "interval of the test solve", words=("int", "inf")),
@@ -30,7 +31,7 @@ class SelectRefant(Step):
     def run(self, context: Context) -> StepResult:
         """Solve for test gains against the test image's model; sort the antennas."""
         wanted = context.settings["refant"]
-        known = {name for ms in measurement_sets(context) for name in tables.summarise(ms).antenna}
+        known = {name for ms in measurement_sets(context) for name in summarise(ms).antenna}
         if wanted != "auto":
             missing = [name for name in wanted if name not in known]
             if missing:
@@ -76,7 +77,7 @@ class SelectRefant(Step):
                 context.progress.note(f"{ms.name}: {error}", warning=True)
                 continue
             gains = read_solutions(table, ms)
-            used = tables.summarise(ms).antennas_used
+            used = summarise(ms).antennas_used
             middle = np.median(gains.position_m[list(used)], axis=0)
             for index in used:
                 name = gains.antenna[index]

@@ -8,11 +8,12 @@ from typing import Any
 
 from libs.gains.caltable import apply_spwmap, read_solutions
 from libs.gains.gain_solutions import GainSolutions, concatenate
-from libs.gains.tec_table import read_tec, with_tec
+from libs.gains.tec_table import read_tec
 from libs.h5parm.reader import write_h5parm
 from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
 from libs.h5parm.solset import Solset, from_gain_solutions
-from libs.ms import tables
+from libs.h5parm.tec import with_tec
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.step import TableRef
 
@@ -23,10 +24,10 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     """Return a table's gains for every spectral window of its data."""
     ms = context.workdir / "data" / ref.ms
     gains = read_solutions(context.workdir / ref.path, ms)
-    summary = tables.summarise(ms)
     if not ref.spwmap:
         return gains
-    return apply_spwmap(gains, ref.spwmap, [float(f.mean()) for f in summary.frequency_hz])
+    frequencies = [float(f.mean()) for f in summarise(ms).frequency_hz]
+    return apply_spwmap(gains, ref.spwmap, frequencies)
 
 
 def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solset:

@@ -14,12 +14,13 @@ from libs.catalogues.query import SERVICES, query_catalogue
 from libs.catalogues.source_list import read_catalogue, with_components
 from libs.closure.agreement import agreement
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import ComponentModel, GaussianComponent, component_visibilities
+from libs.closure.model import ComponentModel
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
 from selfcal.context import Context
 from selfcal.options import Option
-from steps.imaging import COHERENT_LEAST_M, auto_cell_arcsec
+from steps.imaging import COHERENT_LEAST_M, default_cell_arcsec
 
 __all__ = [
     "CATALOGUE_OPTIONS",
@@ -115,7 +116,7 @@ def map_grid(context: Context, entry: CatalogueEntry | None, coherent_m: float) 
         return found
     cell = context.settings["cell"]
     if cell == "auto":
-        cell = context.metric("cell_arcsec") or auto_cell_arcsec(context)
+        cell = context.metric("cell_arcsec") or default_cell_arcsec(context)
     wavelength_m = SPEED_OF_LIGHT_M_S / float(context.metric("min_frequency_hz"))
     beam_arcsec = wavelength_m / max(coherent_m, COHERENT_LEAST_M) * ARCSEC_PER_RAD
     wanted = max(width, LEAST_BEAMS * beam_arcsec)

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
 from libs.h5parm.direction_gains import DirectionGains
-from libs.h5parm.nearest import Best
+from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
-from libs.ms import tables
+from libs.ms.summary import MsSummary, summarise
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
-from steps.commands.solutions import parse_direction
 from steps.instruments import identify
 
 __all__ = ["Startup"]
@@ -87,7 +87,7 @@ class Startup(Step):
                 log=context.workdir / "logs" / "startup.log",
                 progress=context.progress.activity,
             )
-            summary = tables.summarise(copy.ms)
+            summary = summarise(copy.ms)
             working_copy.check_usable(summary, copy)
             if len(summary.fields_used) > 1:
                 names = ", ".join(summary.field[number] for number in summary.fields_used)
@@ -99,7 +99,7 @@ class Startup(Step):
             used.append(summary)
         start = begin(context, copies, used)
         if start is not None and start.corrected:
-            used = [tables.summarise(copy.ms) for copy in copies]
+            used = [summarise(copy.ms) for copy in copies]
         return _describe(context, copies, used, start)
 
 
@@ -152,7 +152,7 @@ def _start_path(context: Context) -> Path | None:
 
 
 def begin(
-    context: Context, copies: list[working_copy.WorkingCopy], used: list[tables.MsSummary]
+    context: Context, copies: list[working_copy.WorkingCopy], used: list[MsSummary]
 ) -> Start | None:
     """Find the solutions to start from and correct the working copies with them.
 
@@ -198,7 +198,7 @@ def begin(
     return Start(target, _said(found, corrected), "; ".join(warnings), corrected, stations)
 
 
-def _said(found: Best, corrected: bool) -> str:
+def _said(found: NearestSolutions, corrected: bool) -> str:
     """Where the solutions come from, and which stations have none."""
     text = "corrected" if corrected else "corrected beforehand"
     text += f" with the solutions of {', '.join(found.directions)}"
@@ -208,7 +208,7 @@ def _said(found: Best, corrected: bool) -> str:
 def _describe(
     context: Context,
     copies: list[working_copy.WorkingCopy],
-    used: list[tables.MsSummary],
+    used: list[MsSummary],
     start: Start | None = None,
 ) -> StepResult:
     repairs = [note for copy in copies for note in copy.notes]

@@ -16,7 +16,14 @@ from libs.imaging.interface import Imager
 from libs.imaging.tclean import Tclean
 from libs.imaging.wsclean import WSClean
 
-__all__ = ["Tools", "make_tools"]
+__all__ = ["TOOL_MODULES", "Tools", "make_tools"]
+
+TOOL_MODULES = {
+    "session": ("libs.casa.session",),
+    "imager": ("libs.imaging.tclean", "libs.imaging.wsclean"),
+    "solver": ("libs.gains.casa_solver", "libs.gains.native"),
+}
+"""What may stand behind each attribute of `Tools`: changed, the steps that ask for it run anew."""
 
 
 @dataclass

@@ -8,8 +8,8 @@ import pytest
 
 import auto_selfcal
 from selfcal import __version__
-from selfcal.settings import RUN_OPTIONS, build_settings, load_config
 from steps import STEPS
+from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 from tests.conftest import ROOT
 
 CONFIGS = sorted(path.stem for path in (ROOT / "templates" / "configs").glob("*.py"))
@@ -48,7 +48,7 @@ def test_init_writes_a_config_that_is_valid(
 ) -> None:
     target = tmp_path / "my.py"
     assert "set vis" in said(capsys, "init", name, "-o", str(target))
-    settings = build_settings(load_config(target), target, {}, list(STEPS))
+    settings = run_settings(load_run_config(target), target, {})
     assert set(settings["steps"]) <= set(STEPS)
     # keys are explained where they stand
     assert target.read_text().count("#") >= 8
@@ -61,7 +61,7 @@ def test_init_of_an_unknown_instrument(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_list_before_anything_ran(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = said(capsys, "--list", "--workdir", str(tmp_path / "work"))
-    assert text.count("not run yet") == len(load_config(ROOT / "config.py")["steps"])
+    assert text.count("not run yet") == len(load_run_config(ROOT / "config.py")["steps"])
     assert not (tmp_path / "work").exists()
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from libs.h5parm import check
 from libs.ms.tables import open_table
-from selfcal.settings import load_config
 from selfcal.state import State
+from steps.run_options import load_run_config
 from tests import demo
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.tools
 
-CONFIGURED: list[str] = load_config(ROOT / "config.py")["steps"]
+CONFIGURED: list[str] = load_run_config(ROOT / "config.py")["steps"]
 
 MEASURED = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
 

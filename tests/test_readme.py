@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from selfcal.settings import RUN_OPTIONS
-from selfcal.templates import template_names
+from selfcal.template_files import template_names
 from steps import STEPS
 from steps.commands import solutions
 from steps.field.field_settings import FIELD_OPTIONS
+from steps.run_options import RUN_OPTIONS
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ import pytest
 from libs.imaging.align import measure_shift, shift_plane
 from libs.imaging.interface import open_image
 from libs.imaging.statistics import grid_of
+from libs.ms.antennas import AntennaArray
 from libs.ms.tables import open_table
-from libs.simulation.array_configurations import AntennaArray
 from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
 from tests.conftest import ROOT
 from tests.demo import environment

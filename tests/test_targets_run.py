@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from libs.ms import tables
+from libs.ms.summary import summarise
 from tests.conftest import ROOT
 from tests.two_targets import FIELDS, FieldMade, make_fields_ms
 
@@ -70,7 +71,7 @@ def test_the_targets_are_calibrated_and_the_dead_one_is_named(
         assert entry["final"]["snr"] > 3 * entry["initial"]["snr"]
         assert entry["final"]["peak_jy_beam"] == pytest.approx(flux_jy, rel=0.1)
         assert (folder / "work" / entry["workdir"] / "report.html").exists()
-        copy = tables.summarise(folder / "work" / entry["workdir"] / "data/data.ms")
+        copy = summarise(folder / "work" / entry["workdir"] / "data/data.ms")
         assert len(copy.frequency_hz) == 1 + (label == "J1230+03"), "its own windows"
     assert "dead" in (folder / "work/report.html").read_text()
 

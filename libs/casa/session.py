@@ -156,7 +156,8 @@ class CasaSession:
         self._process = subprocess.Popen(
             [
                 sys.executable,
-                str(_ROOT / "libs" / "casa" / "worker.py"),
+                "-m",
+                "libs.casa.worker",
                 str(child_in),
                 str(child_out),
                 str(self.log_dir / "casa.log"),

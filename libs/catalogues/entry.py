@@ -18,11 +18,11 @@ from libs.catalogues.source_list import (
     is_resolved,
     map_size_arcsec,
 )
-from libs.closure.model import GaussianComponent
+from libs.core.angles import separation_rad
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import ARCSEC_PER_RAD
-from libs.h5parm.solset import separation_rad
 
 __all__ = ["LOTSS_BEAM_ARCSEC", "CatalogueEntry", "find_entry", "model_components", "read_entry"]
 

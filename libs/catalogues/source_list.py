@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
-from libs.h5parm.solset import separation_rad
 
 __all__ = [
     "CALIBRATOR_RADIUS_DEG",
@@ -24,12 +23,9 @@ __all__ = [
     "TARGET_RADIUS_DEG",
     "CatalogueComponent",
     "FieldSource",
-    "cross_match",
     "is_resolved",
-    "make_layers",
     "map_size_arcsec",
     "read_catalogue",
-    "select_sources",
     "with_components",
 ]
 
@@ -391,43 +387,6 @@ def _shapes(
 # -- choosing -------------------------------------------------------------------------------------
 
 
-def _distances_rad(one: FieldSource, others: Sequence[FieldSource]) -> Any:
-    places = np.array([(o.ra_rad, o.dec_rad) for o in others]).reshape(-1, 2)
-    return separation_rad(places, np.array([one.ra_rad, one.dec_rad]))
-
-
-def cross_match(
-    sources: Sequence[FieldSource],
-    calibrators: Sequence[FieldSource],
-    radius_arcsec: float = MATCH_ARCSEC,
-) -> list[FieldSource]:
-    """Join a survey's sources with LBCS: what both have gets the flags, position of the survey.
-
-    Parameters
-    ----------
-    sources, calibrators : sequence of FieldSource
-    radius_arcsec : float
-        The nearest source within this distance is the same.
-
-    Returns
-    -------
-    list of FieldSource
-        The sources, then calibrators that have no counterpart.
-    """
-    joined = list(sources)
-    alone = []
-    for calibrator in calibrators:
-        apart = _distances_rad(calibrator, sources)
-        if len(apart) and apart.min() <= radius_arcsec * _ARCSEC:
-            i = int(apart.argmin())
-            flags = max(joined[i].lbcs_flags, calibrator.lbcs_flags, key=lambda f: f.count("P"))
-            joined[i] = replace(joined[i], lbcs_flags=flags)
-        else:
-            alone.append(calibrator)
-    names = {source.name for source in joined}
-    return joined + [replace(c, name=f"{c.name}_LBCS") if c.name in names else c for c in alone]
-
-
 def with_components(
     sources: Sequence[FieldSource], path: Path, *, flux_unit: str = ""
 ) -> list[FieldSource]:
@@ -450,61 +409,3 @@ def with_components(
     for part, parent in zip(parts, parents, strict=True):
         own.setdefault(parent, []).extend(part.components)
     return [replace(s, components=tuple(own[s.name])) if own.get(s.name) else s for s in sources]
-
-
-def select_sources(
-    sources: Sequence[FieldSource],
-    ra_rad: float,
-    dec_rad: float,
-    *,
-    calibrator_radius_deg: float = CALIBRATOR_RADIUS_DEG,
-    radius_deg: float = TARGET_RADIUS_DEG,
-    min_flux_jy: float = MIN_FLUX_JY,
-) -> list[FieldSource]:
-    """Return LBCS calibrators and sources bright enough, each within its radius of a centre."""
-    centre = FieldSource("centre", ra_rad, dec_rad)
-    chosen = []
-    for source, apart in zip(sources, np.rad2deg(_distances_rad(centre, sources)), strict=True):
-        calibrator = source.is_calibrator and apart <= calibrator_radius_deg
-        bright = source.flux_jy >= min_flux_jy and apart <= radius_deg
-        if calibrator or bright:
-            chosen.append(source)
-    return chosen
-
-
-def make_layers(
-    sources: Sequence[FieldSource], limits_jy: Sequence[float]
-) -> list[list[FieldSource]]:
-    """Share sources among layers: calibrators with the brightest, then down to each limit.
-
-    Parameters
-    ----------
-    sources : sequence of FieldSource
-    limits_jy : sequence of float
-        The least flux of each layer, falling.
-
-    Returns
-    -------
-    list of lists of FieldSource
-        Brightest first; layers without sources are left out, and so are sources below the
-        last limit that are no calibrators.
-
-    Raises
-    ------
-    InputError
-        The limits do not fall.
-    """
-    if not limits_jy or any(b >= a for a, b in itertools.pairwise(limits_jy)):
-        raise InputError(f"layers {list(limits_jy)} do not fall", "write [300mJy, 50mJy, 10mJy]")
-    layers: list[list[FieldSource]] = [[] for _ in limits_jy]
-    for source in sources:
-        place = next((i for i, low in enumerate(limits_jy) if source.flux_jy >= low), None)
-        if source.is_calibrator:
-            place = 0
-        if place is not None:
-            layers[place].append(source)
-
-    def brightness(source: FieldSource) -> tuple[float, str]:
-        return (-source.flux_jy if math.isfinite(source.flux_jy) else 0.0, source.name)
-
-    return [sorted(layer, key=brightness) for layer in layers if layer]

@@ -7,13 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.closure.formation import (
-    BaselineVisibilities,
-    ClosureData,
-    average_bispectra,
-    closure_quantities,
-    time_blocks,
-)
+from libs.closure.formation import BaselineVisibilities, time_blocks
+from libs.closure.statistics import ClosureData, average_bispectra, closure_quantities
 from libs.core.errors import InputError
 
 __all__ = ["ClosureAgreement", "agreement", "within_baselines"]

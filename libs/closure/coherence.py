@@ -15,21 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, ndtr, ndtri
 
-from libs.closure.formation import (
-    BaselineVisibilities,
-    Bispectra,
-    bispectra_of,
-    station_quality,
-    time_blocks,
-)
+from libs.closure.formation import BaselineVisibilities, station_quality, time_blocks
+from libs.closure.statistics import Bispectra, bispectra_of
 
 __all__ = [
     "BaselineCoherence",
-    "SeriesCoherence",
     "StationCoherence",
     "baseline_coherence",
     "select_triangles",
-    "series_coherence",
     "station_coherence",
 ]
 
@@ -69,67 +62,6 @@ def _limit(false_alarm: float, second: float, third: float) -> float:
     shape = 4 / skew**2
     inverse = gammainccinv if skew > 0 else gammaincinv
     return float((inverse(shape, false_alarm) - shape) * skew / 2 * np.sqrt(second))
-
-
-@dataclass(frozen=True)
-class SeriesCoherence:
-    """Coherence of one series of phases.
-
-    Attributes
-    ----------
-    coherence : float
-        Weighted mean cosine of consecutive differences, about 0 for noise, 1 if constant.
-    threshold : float
-        What noise exceeds with the stated false-alarm rate, for this number of samples.
-    p_value : float
-        Probability of at least this coherence from noise.
-    n_samples : int
-        Differences used.
-    coherent : bool
-    """
-
-    coherence: float
-    threshold: float
-    p_value: float
-    n_samples: int
-    coherent: bool
-
-
-def series_coherence(
-    phase_rad: Float, weight: Float | None = None, *, false_alarm: float = 0.01
-) -> SeriesCoherence:
-    """Tell a series of phases, such as gain solutions of a station, from noise.
-
-    Needs a single series: it works for scalar solutions, for which the agreement of two
-    polarizations says nothing.
-
-    Parameters
-    ----------
-    phase_rad : (..., n) float64
-        Phases in order along the last axis; other axes are independent series. NaN: no sample.
-    weight : same shape, optional
-        Weights that do not depend on the phases.
-    false_alarm : float
-        Probability that independent uniform phases are called coherent.
-    """
-    weight = np.ones_like(phase_rad) if weight is None else np.asarray(weight, float)
-    good = np.isfinite(phase_rad) & (weight > 0)
-    phasor = np.where(good, weight, 0.0) * np.exp(1j * np.where(good, phase_rad, 0.0))
-    product = phasor[..., 1:] * np.conj(phasor[..., :-1])
-    size = np.abs(product)
-    total = float(size.sum())
-    if total == 0:
-        return SeriesCoherence(0.0, np.inf, 1.0, 0, False)
-    second = float((size**2).sum()) / 2
-    summed = float(product.real.sum())
-    p_value = _tail(summed, second, 0.0)
-    return SeriesCoherence(
-        summed / total,
-        _limit(false_alarm, second, 0.0) / total,
-        p_value,
-        int((size > 0).sum()),
-        p_value <= false_alarm,
-    )
 
 
 def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:

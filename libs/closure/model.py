@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,23 +18,19 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from libs.closure.fit import Fitted, minimise
-from libs.closure.formation import (
-    BaselineVisibilities,
-    ClosureData,
-    closure_quantities,
-)
+from libs.closure.formation import BaselineVisibilities
 from libs.closure.problem import Components, FitProblem
 from libs.closure.search import FitOptions, Search, TriedModel
+from libs.closure.statistics import ClosureData, closure_quantities
+from libs.core.angles import direction_text
 from libs.core.coordinates import lm_to_radec
-from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.core.gaussian import GaussianComponent, component_visibilities
 
 __all__ = [
     "ComponentModel",
     "FitOptions",
-    "GaussianComponent",
     "TriedModel",
     "TwoComponents",
-    "component_visibilities",
     "fit_components",
     "fit_visibilities",
 ]
@@ -46,53 +41,6 @@ Float = NDArray[np.float64]
 _FWHM = float(np.sqrt(8 * np.log(2)))
 _RAD_ARCSEC = 180 * 3600 / np.pi
 _PARTIAL = 0.5  # a partial model must explain half of what a point leaves
-
-
-@dataclass(frozen=True)
-class GaussianComponent:
-    """An elliptical Gaussian and its errors (1 sigma); axes are full widths at half maximum.
-
-    Attributes
-    ----------
-    flux_jy, flux_err_jy : float
-        The error is that of the share of the total, whose scale closures do not fix.
-    l_rad, m_rad, l_err_rad, m_err_rad : float
-        Offsets east and north; errors relative to the brightest component, whose own are 0.
-    major_rad, minor_rad, pa_rad : float
-        Position angle of the major axis from north to east, 0 to pi. 0 for points.
-    major_err_rad, minor_err_rad, pa_err_rad : float
-        For an unresolved axis the error is the largest width that the data allow.
-    point : bool
-        Whether it was fitted as a point.
-    """
-
-    flux_jy: float
-    l_rad: float
-    m_rad: float
-    major_rad: float
-    minor_rad: float
-    pa_rad: float
-    flux_err_jy: float = 0.0
-    l_err_rad: float = 0.0
-    m_err_rad: float = 0.0
-    major_err_rad: float = 0.0
-    minor_err_rad: float = 0.0
-    pa_err_rad: float = 0.0
-    point: bool = False
-
-    def visibility(self, u: Float, v: Float) -> NDArray[np.complex128]:
-        """Visibility at (u, v), wavelengths.
-
-        ``S exp(-(pi theta q)^2 / (4 ln 2)) exp(2 pi i (u l + v m))`` for a full width theta
-        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4). The sign is the
-        one of the UVW column, as CASA and WSClean predict: u, v, w point from the second
-        station to the first.
-        """
-        along = (u * np.sin(self.pa_rad) + v * np.cos(self.pa_rad)) * self.major_rad
-        across = (u * np.cos(self.pa_rad) - v * np.sin(self.pa_rad)) * self.minor_rad
-        envelope = np.exp(-(np.pi**2) * (along**2 + across**2) / (4 * np.log(2)))
-        phase = np.exp(2j * np.pi * (u * self.l_rad + v * self.m_rad))
-        return np.asarray(self.flux_jy * envelope * phase)
 
 
 @dataclass(frozen=True)
@@ -178,11 +126,6 @@ class ComponentModel:
         """
         return component_visibilities(self.components, uvw_m, frequency_hz)
 
-    def as_arrays(self) -> dict[str, Float]:
-        """Every value and error of the components by field name, (ncomponent,) each."""
-        names = [n for n in GaussianComponent.__dataclass_fields__ if n != "point"]
-        return {n: np.array([getattr(c, n) for c in self.components]) for n in names}
-
     def to_source_list(
         self, path: str | Path, ra_rad: float, dec_rad: float, reference_hz: float
     ) -> Path:
@@ -200,36 +143,13 @@ class ComponentModel:
                 )
             kind = "GAUSSIAN" if c.major_rad > 0 else "POINT"
             lines.append(
-                f"s{n},{kind},{_sexagesimal(ra * 12 / np.pi, ':')},"
-                f"{_sexagesimal(np.rad2deg(dec), '.', sign=True)},{c.flux_jy:.8g},[0],false,"
+                f"s{n},{kind},{','.join(direction_text(ra, dec, (':', '.')))},"
+                f"{c.flux_jy:.8g},[0],false,"
                 f"{reference_hz:.6f},{shape}"
             )
         path = Path(path)
         path.write_text("\n".join(lines) + "\n")
         return path
-
-
-def component_visibilities(
-    components: Sequence[GaussianComponent], uvw_m: Float, frequency_hz: float | Float
-) -> NDArray[np.complex128]:
-    """Visibilities of components; see `ComponentModel.predict`."""
-    scale = np.asarray(frequency_hz) / SPEED_OF_LIGHT_M_S
-    u = np.multiply.outer(uvw_m[..., 0], scale)
-    v = np.multiply.outer(uvw_m[..., 1], scale)
-    total = np.zeros(u.shape, np.complex128)
-    for component in components:
-        total += component.visibility(u, v)
-    return total
-
-
-def _sexagesimal(value: float, separator: str, *, sign: bool = False) -> str:
-    """hh:mm:ss.sssssss or [+-]dd.mm.ss.sssssss: seven decimals serve VLBI at millimetres."""
-    digits = round(abs(value) * 3600 * 10**7)
-    whole, rest = divmod(digits, 3600 * 10**7)
-    minutes, seconds = divmod(rest, 60 * 10**7)
-    lead = ("-" if value < 0 else "+") if sign else ""
-    second = f"{seconds // 10**7:02d}.{seconds % 10**7:07d}"
-    return f"{lead}{whole:02d}{separator}{minutes:02d}{separator}{second}"
 
 
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from libs.closure.formation import ClosureData, chord_variance
+from libs.closure.statistics import ClosureData, chord_variance
 
 __all__ = ["Components", "FitProblem"]
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from libs.closure.formation import BaselineVisibilities, time_blocks
 from libs.core.errors import InputError
-from libs.ms.tables import Chunk, MsSummary, chunks, open_table, summarise
+from libs.ms.rows import Chunk, chunks
+from libs.ms.summary import MsSummary, summarise
+from libs.ms.tables import open_table
 
 __all__ = ["hands_are_copies", "read_visibilities"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.closure.fit import Fitted, gradient_map, minimise, objective
-from libs.closure.formation import ClosureData
 from libs.closure.problem import Components, FitProblem
+from libs.closure.statistics import ClosureData
 
 __all__ = ["FitOptions", "Search", "TriedModel"]
 

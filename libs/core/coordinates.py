@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
 __all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "transit_s"]
 
-_DAY_S = 86400.0
-_MJD0 = 2400000.5
-_LIGHT_M_S = 299792458.0
-_AU_DAY_M_S = 149597870700.0 / _DAY_S
-_EARTH_RATE_RAD_S = 7.292115e-5
+_AU_DAY_M_S = 149597870700.0 / DAY_S
 
 
 def lm_to_radec(l_rad: float, m_rad: float, ra0_rad: float, dec0_rad: float) -> tuple[float, float]:
@@ -56,8 +53,8 @@ def _earth_orientation(
             f"MJD {mjd.min():.1f} to {mjd.max():.1f} is outside the table of earth orientation",
             f"choose a date between MJD {first:.0f} and {last - 1:.0f}",
         )
-    dut1 = table.ut1_utc(np.full_like(mjd, _MJD0), mjd)
-    polar_x, polar_y = table.pm_xy(np.full_like(mjd, _MJD0), mjd)
+    dut1 = table.ut1_utc(np.full_like(mjd, MJD_ZERO_JD), mjd)
+    polar_x, polar_y = table.pm_xy(np.full_like(mjd, MJD_ZERO_JD), mjd)
     return dut1.to_value(units.s), polar_x.to_value(units.rad), polar_y.to_value(units.rad)
 
 
@@ -114,11 +111,11 @@ def antenna_uvw(
     InputError
         A time outside the packaged table of earth orientation.
     """
-    mjd = np.atleast_1d(np.asarray(time_s, dtype=np.float64)) / _DAY_S
+    mjd = np.atleast_1d(np.asarray(time_s, dtype=np.float64)) / DAY_S
     dut1_s, polar_x, polar_y = _earth_orientation(mjd)
-    tai = erfa.utctai(_MJD0, mjd)
+    tai = erfa.utctai(MJD_ZERO_JD, mjd)
     tt = erfa.taitt(*tai)
-    ut1 = erfa.utcut1(_MJD0, mjd, dut1_s)
+    ut1 = erfa.utcut1(MJD_ZERO_JD, mjd, dut1_s)
     to_itrf = erfa.c2t06a(*tt, *ut1, polar_x, polar_y)  # celestial to terrestrial
     ra, dec = direction_rad
     east = np.array([-math.sin(ra), math.cos(ra), 0.0])
@@ -126,8 +123,8 @@ def antenna_uvw(
     north = np.cross(toward, east)
     centre = position_m.mean(axis=0)
     # TT serves for TDB: they differ by 2 ms, in which the velocity does not change
-    velocity = erfa.epv00(*tt)[1]["v"] * (_AU_DAY_M_S / _LIGHT_M_S)
-    spin = np.array([-centre[1], centre[0], 0.0]) * (_EARTH_RATE_RAD_S / _LIGHT_M_S)
+    velocity = erfa.epv00(*tt)[1]["v"] * (_AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
+    spin = np.array([-centre[1], centre[0], 0.0]) * (EARTH_RATE_RAD_S / SPEED_OF_LIGHT_M_S)
     velocity = velocity + np.einsum("i,tij->tj", spin, to_itrf)
     aberration = _apparent_rotation(toward, velocity)
     axes = np.einsum("tij,kj->tki", aberration, np.stack([east, north, toward]))
@@ -139,6 +136,6 @@ def transit_s(position_m: NDArray[np.float64], ra_rad: float, day_mjd: float) ->
     """Return the time (UTC, MJD s) on a day at which a right ascension transits, within 1 min."""
     centre = position_m.mean(axis=0)
     longitude = math.atan2(centre[1], centre[0])
-    sidereal = float(erfa.gmst06(_MJD0, day_mjd, _MJD0, day_mjd))
+    sidereal = float(erfa.gmst06(MJD_ZERO_JD, day_mjd, MJD_ZERO_JD, day_mjd))
     angle = (ra_rad - longitude - sidereal) % (2.0 * math.pi)
-    return (day_mjd + angle / (2.0 * math.pi) * 0.99726957) * _DAY_S
+    return (day_mjd + angle / (2.0 * math.pi) * 0.99726957) * DAY_S

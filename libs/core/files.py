@@ -14,7 +14,7 @@ from pathlib import Path
 
 from libs.core.errors import InputError
 
-__all__ = ["locked", "replacing"]
+__all__ = ["fsync_tree", "locked", "replacing", "take_lock", "tree_bytes", "write_atomically"]
 
 _POLL_S = 0.05
 
@@ -47,7 +47,12 @@ def locked(path: Path, timeout_s: float = 600.0) -> Iterator[None]:
             f"{lock} cannot be written ({error.strerror})", "use a folder you may write to"
         ) from error
     try:
-        _wait(handle, lock, timeout_s)
+        if not take_lock(handle, lock.parent, timeout_s):
+            owner = os.pread(handle, 200, 0).decode(errors="replace")
+            raise InputError(
+                f"{lock} was held for {timeout_s:.0f} s by {owner or 'another process'}",
+                "wait for that process, or end it",
+            )
         holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
         os.ftruncate(handle, 0)
         os.pwrite(handle, holder, 0)
@@ -56,26 +61,47 @@ def locked(path: Path, timeout_s: float = 600.0) -> Iterator[None]:
         os.close(handle)
 
 
-def _wait(handle: int, lock: Path, timeout_s: float) -> None:
-    """Take the lock or raise."""
-    give_up = time.monotonic() + timeout_s
+def take_lock(handle: int, folder: Path, wait_s: float) -> bool:
+    """Take the exclusive lock of an open file; return whether its holder went in time.
+
+    Parameters
+    ----------
+    handle : int
+        Descriptor of the file.
+    folder : Path
+        What the message calls it.
+    wait_s : float
+        How long to wait for another holder, seconds.
+
+    Raises
+    ------
+    InputError
+        The file system has no locks.
+    """
+    give_up = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return True
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
                 raise InputError(
-                    f"{lock.parent} cannot lock files ({error.strerror})",
+                    f"{folder} cannot lock files ({error.strerror})",
                     "keep the file on a file system with locks",
                 ) from error
-        if time.monotonic() > give_up:
-            holder = os.pread(handle, 200, 0).decode(errors="replace")
-            raise InputError(
-                f"{lock} was held for {timeout_s:.0f} s by {holder or 'another process'}",
-                "wait for that process, or end it",
-            )
+        if time.monotonic() >= give_up:
+            return False
         time.sleep(_POLL_S)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file beside its place, sync it and rename it."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.rename(path)
 
 
 @contextlib.contextmanager
@@ -114,3 +140,27 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the size of a file or folder on disk, bytes."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(
+        os.lstat(Path(folder) / name).st_size
+        for folder, _, files in os.walk(path)
+        for name in files
+    )
+
+
+def fsync_tree(path: Path) -> None:
+    """Make sure that a file or folder is on the disk before its row in a record says so."""
+    targets = [path]
+    for folder, _, files in os.walk(path):
+        targets += [Path(folder), *(Path(folder) / name for name in files)]
+    for target in targets:
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

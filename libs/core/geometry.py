@@ -9,6 +9,9 @@ from libs.core.errors import ConfigError
 
 __all__ = [
     "ARCSEC_PER_RAD",
+    "DAY_S",
+    "EARTH_RATE_RAD_S",
+    "MJD_ZERO_JD",
     "SPEED_OF_LIGHT_M_S",
     "CoarseField",
     "auto_cell_arcsec",
@@ -17,9 +20,13 @@ __all__ = [
     "good_size",
     "primary_beam_fwhm_arcsec",
     "resolution_arcsec",
+    "smearing_limits",
 ]
 
 SPEED_OF_LIGHT_M_S = 299792458.0
+DAY_S = 86400.0
+MJD_ZERO_JD = 2400000.5
+EARTH_RATE_RAD_S = 7.292115e-5  # sidereal
 ARCSEC_PER_RAD = 180.0 * 3600.0 / math.pi
 
 # FWHM of a paraboloid's power pattern in units of wavelength over diameter: 1.02 for uniform
@@ -227,3 +234,31 @@ def frequency_slices(
     wanted, terms = (4, 2) if width < 0.25 else (8, 3)
     slices = min(wanted, channels)
     return slices, min(terms, slices)
+
+
+def smearing_limits(
+    baseline_m: float, frequency_hz: float, radius_rad: float, loss: float = 0.02
+) -> tuple[float, float]:
+    """Return the integration (s) and channel width (Hz) that lose a given amplitude at an edge.
+
+    A fringe that turns by 2 x within an average loses x^2 / 6 of its amplitude (sinc x); half
+    of the loss is left to each of time and frequency. The fringe turns with frequency by
+    2 pi B theta / c, with time at most by 2 pi B theta omega_E / lambda (Bridle & Schwab 1999,
+    ASP 180, 371).
+
+    Parameters
+    ----------
+    baseline_m : float
+        The longest.
+    frequency_hz : float
+        The highest.
+    radius_rad : float
+        Distance of the map's edge from the phase centre.
+    loss : float
+        Of the amplitude there on the longest baseline.
+    """
+    half_turn = math.sqrt(3.0 * loss) / math.pi
+    delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S
+    if delay_s <= 0:
+        return math.inf, math.inf
+    return half_turn / (delay_s * frequency_hz * EARTH_RATE_RAD_S), half_turn / delay_s

@@ -20,14 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.files import fsync_tree
 from libs.core.process import run_tool, which
 from libs.directions.phase_shift import ShiftOptions, ShiftPlan, plan_shift
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import write_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import Solset
-from libs.ms.layout import read_layout
-from libs.ms.tables import fsync_tree, open_table
+from libs.ms.create import read_layout
+from libs.ms.integration import integration_time_s
+from libs.ms.subtables import Subtables, put_phase_centre
+from libs.ms.tables import open_table
 
 __all__ = [
     "INSTALL",
@@ -82,8 +85,7 @@ def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
     InputError
         Fewer than two match, nothing else is left, or the new name is taken.
     """
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        names = [str(name).strip() for name in antennas.getcol("NAME")]
+    names = Subtables(ms).antenna_names
     members = tuple(name for name in names if fnmatch.fnmatchcase(name, pattern))
     if station in names:
         raise InputError(f"{ms} has a station {station} already", "leave phase_up empty")
@@ -115,7 +117,7 @@ def unfit(ms: Path) -> str:
     times = np.unique(columns["TIME"])
     interval = float(np.median(columns["INTERVAL"]))
     if len(times) > 1:
-        spacing = float(np.median(np.diff(times)))
+        spacing = integration_time_s(times)
         if not math.isclose(spacing, interval, rel_tol=1e-3):
             return f"an INTERVAL of {interval:g} s for a spacing of {spacing:g} s"
         if (times[-1] - times[0]) / spacing + 1 > _FILLED * len(times):
@@ -253,7 +255,7 @@ def _steps(ms: Path, plan: ShiftPlan) -> tuple[int, int]:
     with open_table(ms) as opened:
         times = np.unique(opened.getcol("TIME"))
         spw = int(opened.getcell("DATA_DESC_ID", 0))
-    spacing = float(np.median(np.diff(times))) if len(times) > 1 else plan.integration_s
+    spacing = integration_time_s(times) or plan.integration_s
     return max(1, round(plan.integration_s / spacing)), plan.widths[read_layout(ms).spw_of[spw]]
 
 
@@ -300,8 +302,7 @@ def _on_grid(gains: DirectionGains, ms: Path) -> Solset:
 def _name_field(ms: Path, name: str) -> int:
     """Give the field its name; return the number of rows."""
     if name:
-        with open_table(f"{ms}::FIELD", write=True) as fields:
-            fields.putcell("NAME", 0, name)
+        put_phase_centre(ms, name=name)
     with open_table(ms) as opened:
         return int(opened.nrows())
 

@@ -21,10 +21,13 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import fsync_tree
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.h5parm.direction_gains import DirectionGains, correlation_feeds
-from libs.ms.layout import Layout, create_like, read_layout, read_rows
-from libs.ms.tables import fsync_tree, open_table
+from libs.ms.create import Layout, create_like, read_layout
+from libs.ms.integration import integration_time_s
+from libs.ms.rows import read_column
+from libs.ms.tables import open_table
 
 __all__ = [
     "ShiftOptions",
@@ -32,12 +35,10 @@ __all__ = [
     "plan_shift",
     "rotation",
     "shift_data",
-    "smearing_limits",
 ]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
-_EARTH_RATE_RAD_S = 7.292115e-5
 _CARRIED = ("ARRAY_ID", "FEED1", "FEED2", "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID")
 _ROW_BYTES = 140  # of a row beside its visibilities
 
@@ -120,34 +121,6 @@ def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
     return np.stack([east, np.cross(toward, east), toward])
 
 
-def smearing_limits(
-    baseline_m: float, frequency_hz: float, radius_rad: float, loss: float = 0.02
-) -> tuple[float, float]:
-    """Return the integration (s) and channel width (Hz) that lose a given amplitude at an edge.
-
-    A fringe that turns by 2 x within an average loses x^2 / 6 of its amplitude (sinc x); half
-    of the loss is left to each of time and frequency. The fringe turns with frequency by
-    2 pi B theta / c, with time at most by 2 pi B theta omega_E / lambda (Bridle & Schwab 1999,
-    ASP 180, 371).
-
-    Parameters
-    ----------
-    baseline_m : float
-        The longest.
-    frequency_hz : float
-        The highest.
-    radius_rad : float
-        Distance of the map's edge from the phase centre.
-    loss : float
-        Of the amplitude there on the longest baseline.
-    """
-    half_turn = math.sqrt(3.0 * loss) / math.pi
-    delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S
-    if delay_s <= 0:
-        return math.inf, math.inf
-    return half_turn / (delay_s * frequency_hz * _EARTH_RATE_RAD_S), half_turn / delay_s
-
-
 # -- plan -----------------------------------------------------------------------------------------
 
 
@@ -193,8 +166,7 @@ def _read_rows(ms: Path, average_s: float) -> _Rows:
     time = columns["TIME"][number]
     unique, first, place = np.unique(time, return_index=True, return_inverse=True)
     scan = own["SCAN_NUMBER"][first]
-    steps = np.diff(unique)
-    integration = float(np.median(steps)) if len(steps) else 0.0
+    integration = integration_time_s(unique, scan)
     count = max(1, math.floor(average_s / integration + 1e-3)) if integration else 1
     # bins start at a scan's first integration; a gap within a scan leaves a bin short
     slot = np.zeros(len(unique), dtype=np.int64)
@@ -343,16 +315,18 @@ def _averaged(
     group, first, member = np.unique(rows.group[index], return_index=True, return_inverse=True)
     order = np.argsort(member, kind="stable")
     starts = np.searchsorted(member[order], np.arange(len(group) + 1))
-    uvw = read_rows(source, "UVW", number)
+    uvw = read_column(source, "UVW", number)
     turned = uvw @ rotation(layout.direction_rad, options.direction_rad).T
-    data = read_rows(source, options.column, number)
-    flag = read_rows(source, "FLAG", number) | read_rows(source, "FLAG_ROW", number)[:, None, None]
+    data = read_column(source, options.column, number)
+    flag = (
+        read_column(source, "FLAG", number) | read_column(source, "FLAG_ROW", number)[:, None, None]
+    )
     weight = _weights(source, number)
     if gains is None:
         gain = np.ones((1, 1, 1, 2), np.complex128)
         valid, moment = np.ones(gain.shape, bool), np.zeros(len(number), np.int64)
     else:
-        found = gains.at(read_rows(source, "TIME", number), frequency)
+        found = gains.at(read_column(source, "TIME", number), frequency)
         gain, valid, moment = found.gain, found.valid, found.row
     size = np.diff(starts)
     new_uvw = np.stack([np.bincount(member, turned[:, i]) / size for i in range(3)], axis=1)
@@ -368,7 +342,7 @@ def _averaged(
     )  # fmt: skip
     flags |= (np.hypot(new_uvw[:, 0], new_uvw[:, 1]) < options.uvmin_m)[:, None, None]
     slot = rows.slot[index][first]
-    exposure = np.bincount(member, read_rows(source, "EXPOSURE", number))
+    exposure = np.bincount(member, read_column(source, "EXPOSURE", number))
     return {
         "TIME": rows.time_s[slot], "TIME_CENTROID": rows.time_s[slot],
         "INTERVAL": rows.interval_s[slot], "EXPOSURE": exposure,
@@ -377,7 +351,7 @@ def _averaged(
         "DATA_DESC_ID": rows.ddid[index][first], "SCAN_NUMBER": rows.scan[slot],
         "FIELD_ID": np.full(len(group), rows.field_id),
         "DATA": out, "FLAG": flags, "WEIGHT_SPECTRUM": weights,
-        **{name: read_rows(source, name, number)[first] for name in _CARRIED},
+        **{name: read_column(source, name, number)[first] for name in _CARRIED},
     }  # fmt: skip
 
 
@@ -385,8 +359,8 @@ def _weights(source: Any, number: NDArray[np.int64]) -> NDArray[np.float32]:
     """WEIGHT_SPECTRUM, or WEIGHT for every channel, (nrow, nchan or 1, ncorr)."""
     name = "WEIGHT_SPECTRUM"
     if name in source.colnames() and source.iscelldefined(name, int(number[0])):
-        return np.asarray(read_rows(source, name, number), dtype=np.float32)
-    return np.asarray(read_rows(source, "WEIGHT", number), dtype=np.float32)[:, None, :]
+        return np.asarray(read_column(source, name, number), dtype=np.float32)
+    return np.asarray(read_column(source, "WEIGHT", number), dtype=np.float32)[:, None, :]
 
 
 def _write(made: Any, cells: dict[str, NDArray[Any]]) -> None:

@@ -13,18 +13,18 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from libs.catalogues.source_list import CatalogueComponent
-from libs.closure.model import GaussianComponent, component_visibilities
-from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
-from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
+from libs.core.files import fsync_tree
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.directions.phase_shift import rotation
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
-from libs.ms.layout import Layout, create_like, read_layout, read_rows
-from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, fsync_tree, open_table
+from libs.ms.create import Layout, create_like, read_layout
+from libs.ms.rows import read_column
+from libs.ms.subtables import CORR_NAMES, PARALLEL_HANDS
+from libs.ms.tables import open_table
 
-__all__ = ["SkyModel", "add_source", "components_model", "image_model", "subtract_sources"]
+__all__ = ["SkyModel", "add_source", "image_model", "subtract_sources"]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
@@ -94,29 +94,6 @@ def _across_frequency(models: Sequence[Path]) -> ModelImage:
     return replace(planes[0], terms=terms.reshape(-1, *cube.shape[1:]), frequency_hz=middle)
 
 
-def components_model(
-    components: Sequence[CatalogueComponent], direction_rad: tuple[float, float]
-) -> Predict:
-    """Return a prediction from Gaussians of a catalogue, about a direction."""
-    gaussians = []
-    for one in components:
-        east, north = radec_to_lm(one.ra_rad, one.dec_rad, *direction_rad)
-        gaussians.append(
-            GaussianComponent(
-                flux_jy=one.flux_jy, l_rad=east, m_rad=north,
-                major_rad=one.major_arcsec / ARCSEC_PER_RAD,
-                minor_rad=one.minor_arcsec / ARCSEC_PER_RAD, pa_rad=np.deg2rad(one.pa_deg),
-            )
-        )  # fmt: skip
-
-    def predict(
-        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
-    ) -> NDArray[np.complex128]:
-        return component_visibilities(gaussians, uvw_m, frequency_hz)
-
-    return predict
-
-
 def subtract_sources(
     ms: Path,
     target: Path,
@@ -169,7 +146,7 @@ def subtract_sources(
         total = source.nrows()
         made.addrows(total)
         for ddid, number in _row_chunks(source, layout, chunk_bytes):
-            data = read_rows(source, column, number).astype(np.complex64)
+            data = read_column(source, column, number).astype(np.complex64)
             left = _left(source, number, ddid, layout, sources, data)
             _write(source, made, number, left)
             rows += len(number)
@@ -213,7 +190,7 @@ def add_source(
     layout = read_layout(Path(ms))
     with open_table(ms, write=True) as opened:
         for ddid, number in _row_chunks(opened, layout, chunk_bytes):
-            data = read_rows(opened, "DATA", number).astype(np.complex64)
+            data = read_column(opened, "DATA", number).astype(np.complex64)
             taken = _left(opened, number, ddid, layout, [source], np.zeros_like(data))
             if beneath is not None:
                 taken /= _factors(opened, number, layout, ddid, beneath)
@@ -226,11 +203,11 @@ def _factors(
     source: Any, number: NDArray[np.int64], layout: Layout, ddid: int, gains: DirectionGains
 ) -> NDArray[np.complex64]:
     """Return g_p conj(g_q) of rows, (nrow, nchan, ncorr); 1 where there is no solution."""
-    there = gains.at(read_rows(source, "TIME", number), layout.frequency_hz[layout.spw_of[ddid]])
+    there = gains.at(read_column(source, "TIME", number), layout.frequency_hz[layout.spw_of[ddid]])
     feeds = correlation_feeds(layout.corr_types[ddid])
     gain = np.where(there.valid, there.gain, 1.0)
-    first = read_rows(source, "ANTENNA1", number)
-    second = read_rows(source, "ANTENNA2", number)
+    first = read_column(source, "ANTENNA1", number)
+    second = read_column(source, "ANTENNA2", number)
     one = gain[there.row, :, first][:, :, feeds[:, 0]]
     two = gain[there.row, :, second][:, :, feeds[:, 1]]
     return np.asarray(one * np.conj(two), np.complex64)
@@ -260,9 +237,9 @@ def _left(
     frequency = layout.frequency_hz[layout.spw_of[ddid]]
     codes = layout.corr_types[ddid]
     parallel = np.array([CORR_NAMES.get(int(code), "") in PARALLEL_HANDS for code in codes])
-    uvw, time = read_rows(source, "UVW", number), read_rows(source, "TIME", number)
-    first = read_rows(source, "ANTENNA1", number).astype(np.int64)
-    second = read_rows(source, "ANTENNA2", number).astype(np.int64)
+    uvw, time = read_column(source, "UVW", number), read_column(source, "TIME", number)
+    first = read_column(source, "ANTENNA1", number).astype(np.int64)
+    second = read_column(source, "ANTENNA2", number).astype(np.int64)
     for one in sources:
         turned = uvw @ rotation(layout.direction_rad, one.direction_rad).T
         model = one.predict(np.ascontiguousarray(turned), frequency)
@@ -283,16 +260,16 @@ def _no_gains(count: int) -> RowGains:
 def _write(source: Any, made: Any, number: NDArray[np.int64], data: NDArray[np.complex64]) -> None:
     """Write rows to their places, with all else that the source has for them."""
     columns: dict[str, NDArray[Any]] = {"DATA": data}
-    weight = read_rows(source, "WEIGHT", number)
+    weight = read_column(source, "WEIGHT", number)
     for name in (
         "TIME", "TIME_CENTROID", "INTERVAL", "EXPOSURE", "UVW", "ANTENNA1", "ANTENNA2",
         "DATA_DESC_ID", "SCAN_NUMBER", "FIELD_ID", "ARRAY_ID", "FEED1", "FEED2",
         "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA",
     ):  # fmt: skip
-        columns[name] = read_rows(source, name, number)
+        columns[name] = read_column(source, name, number)
     name = "WEIGHT_SPECTRUM"
     if name in source.colnames() and source.iscelldefined(name, int(number[0])):
-        columns[name] = read_rows(source, name, number)
+        columns[name] = read_column(source, name, number)
     else:
         columns[name] = np.broadcast_to(weight[:, None, :], data.shape)
     consecutive = int(number[-1]) - int(number[0]) + 1 == len(number)

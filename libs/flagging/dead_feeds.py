@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, chunks, open_table
+from libs.ms.rows import chunks
+from libs.ms.subtables import PARALLEL_HANDS, Subtables
+from libs.ms.tables import open_table
 
 __all__ = ["DeadFeed", "find_dead_feeds", "flag_dead_feeds"]
 
@@ -48,17 +50,6 @@ class DeadFeed:
     noise: float
 
 
-def _correlations(ms: Path) -> list[list[str]]:
-    """Return the names of the correlations of each data description."""
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        setups = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{ms}::POLARIZATION") as pols:
-        return [
-            [CORR_NAMES.get(int(code), "") for code in pols.getcell("CORR_TYPE", int(setup))]
-            for setup in setups
-        ]
-
-
 def _row_levels(
     data: NDArray[Any], good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -84,7 +75,7 @@ def find_dead_feeds(ms: Path) -> list[DeadFeed]:
     Only data with at least four channels can tell; of large data a random part of the rows is
     looked at.
     """
-    correlations = _correlations(ms)
+    correlations = [setup.correlations for setup in Subtables(ms).setup_of]
     levels: dict[int, list[tuple[NDArray[Any], ...]]] = {}
     rng = np.random.default_rng(0)
     with open_table(ms) as opened:
@@ -141,7 +132,7 @@ def flag_dead_feeds(ms: Path) -> tuple[str, ...]:
     dead = find_dead_feeds(ms)
     if not dead:
         return ()
-    correlations = _correlations(ms)
+    correlations = [setup.correlations for setup in Subtables(ms).setup_of]
     with open_table(ms, write=True) as opened:
         for chunk in chunks(ms, ("FLAG", "ANTENNA1", "ANTENNA2")):
             flag = chunk["FLAG"].copy()
@@ -157,8 +148,7 @@ def flag_dead_feeds(ms: Path) -> tuple[str, ...]:
             part.putcol("FLAG", flag)
             part.putcol("FLAG_ROW", flag.all(axis=(1, 2)))
             part.close()
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        known = antennas.getcol("NAME")
+    known = Subtables(ms).antenna_names
     lines = tuple(
         f"feed {feed.feed} of antenna {known[feed.antenna]} gives neither signal nor noise "
         f"({feed.amplitude:.1g} of the others' amplitude): flagged"

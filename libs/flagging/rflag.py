@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError
 from libs.ms import flag_versions
-from libs.ms.tables import chunks, distinct, open_table, sample_baselines
+from libs.ms.integration import integrations_per_scan
+from libs.ms.rows import chunks, distinct, sample_baselines
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
 __all__ = [
     "RflagOptions",
@@ -29,7 +32,7 @@ __all__ = [
     "measure_sampling",
     "robust_outliers",
     "run_rflag",
-    "unfit",
+    "why_unfit",
 ]
 
 logger = logging.getLogger(__name__)
@@ -146,20 +149,14 @@ def measure_sampling(ms: str | Path) -> Sampling:
     with open_table(ms) as opened:
         ddids = distinct(opened, "DATA_DESC_ID")
         rows = sample_baselines(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2", "TIME"))
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spws = descriptions.getcol("SPECTRAL_WINDOW_ID")[ddids]
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        channels = windows.getcol("NUM_CHAN")[spws]
+    found = Subtables(ms)
+    channels = min(found.windows[spw].channels for spw in found.spw_of[ddids])
     # per baseline: the stamps of different baselines need not agree
-    keys = [rows[name] for name in ("TIME", "ANTENNA2", "ANTENNA1", "SCAN_NUMBER")]
-    order = np.lexsort(keys)
-    new = [np.diff(key[order], prepend=key[order][:1] - 1) != 0 for key in keys]
-    begins = np.any(new[1:], axis=0)
-    moments = np.bincount(np.cumsum(begins)[begins | new[0]] - 1)
-    return Sampling(int(channels.min()), int(np.median(moments)))
+    keys = [rows[name] for name in ("ANTENNA2", "ANTENNA1", "SCAN_NUMBER")]
+    return Sampling(channels, int(np.median(integrations_per_scan(rows["TIME"], *keys))))
 
 
-def unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:
+def why_unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:
     """Return why a method cannot be run on data of this sampling, or ""."""
     if method not in ("tfcrop", "rflag"):
         return ""
@@ -335,7 +332,7 @@ def run_rflag(
         flag_versions.save_version(ms, version, "flags before automatic flagging")
     before = flag_versions.count(ms)
     sampling = measure_sampling(ms)
-    skipped = {m: why for m in options.methods if (why := unfit(m, sampling, options))}
+    skipped = {m: why for m in options.methods if (why := why_unfit(m, sampling, options))}
     methods = tuple(method for method in options.methods if method not in skipped)
     if not set(methods) - {"extend"}:
         reason = "skipped: " + "; ".join(skipped.values())

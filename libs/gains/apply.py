@@ -12,18 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.gains import kernels
+from libs.gains.apply_kernels import apply_gains
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.solver import AppliedTable, ApplyResult
 from libs.ms.columns import add_data_column, ensure_data_column
-from libs.ms.row_blocks import (
-    RowBlock,
-    read_block,
-    row_blocks,
-    write_block,
-)
+from libs.ms.rows import RowBlock, read_block, row_blocks, write_block
 from libs.ms.selection import RowChoice
-from libs.ms.tables import CORR_NAMES, open_table
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
 __all__ = ["apply_tables"]
 
@@ -42,21 +38,13 @@ class _Layout:
 
 
 def _layout(ms: Path) -> _Layout:
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        nant = antennas.nrows()
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
-        pol_of = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{ms}::POLARIZATION") as pols:
-        feeds = [_feeds(pols.getcell("CORR_TYPE", i)) for i in range(pols.nrows())]
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        channel_hz = tuple(np.asarray(windows.getcell("CHAN_FREQ", i)) for i in range(len(windows)))
-    return _Layout(nant, spw_of, tuple(feeds[pol] for pol in pol_of), channel_hz)
+    found = Subtables(ms)
+    feeds = tuple(_feeds(setup.correlations) for setup in found.setup_of)
+    return _Layout(len(found.antennas), found.spw_of, feeds, found.channel_hz)
 
 
-def _feeds(corr_types: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _feeds(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which gain each correlation takes from its first and second antenna."""
-    names = [CORR_NAMES.get(int(code), "I") for code in corr_types]
     if len(names) == 1:  # scalar data take the first gain, whatever their feed, as in CASA
         return np.zeros(1, np.int64), np.zeros(1, np.int64)
     first = [_FEED.get(name[0], 0) for name in names]
@@ -153,7 +141,7 @@ def _apply_block(
     if corrected is None or corrected.shape[1:] != data.shape[1:] or len(corrected) < len(data):
         corrected = buffer["corrected"] = np.empty(data.shape, np.complex64)
     corrected = corrected[: len(data)]
-    kernels.apply_gains(
+    apply_gains(
         data, flag, weights, read_block(opened, "ANTENNA1", block, buffer),
         read_block(opened, "ANTENNA2", block, buffer), row, gains, solved, first, second,
         flag_unsolved, corrected,

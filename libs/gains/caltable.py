@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from libs.core.errors import ConfigError, InputError
 from libs.gains.caltable_writer import FEEDS_KEYWORD, write_caltable
 from libs.gains.gain_solutions import GainSolutions
-from libs.ms.tables import antenna_labels, open_table
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
 __all__ = [
     "CalTable",
@@ -127,21 +128,15 @@ def read_caltable(path: str | Path) -> CalTable:
         info, keywords = opened.info(), opened.getkeywords()
         if info["type"] != "Calibration" or keywords.get("ParType") != "Complex":
             raise InputError(f"{path} is not a table of complex gains", "name a G, T or B table")
-        with open_table(f"{path}::ANTENNA") as antennas:
-            names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
-            position = antennas.getcol("POSITION")
-        with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
-            frequency = [
-                np.atleast_1d(np.asarray(windows.getcell("CHAN_FREQ", i), np.float64))
-                for i in range(windows.nrows())
-            ]
+        found = Subtables(path)
+        names, frequency = found.antenna_names, found.channel_hz
         spws = {}
         for spw in np.unique(opened.getcol("SPECTRAL_WINDOW_ID")) if opened.nrows() else []:
             part = opened.query(f"SPECTRAL_WINDOW_ID == {spw}")
             spws[int(spw)] = _spw_gains(part, len(names), frequency[spw])
             part.close()
         return CalTable(
-            info["subType"], str(keywords.get("MSName", "")), names, np.asarray(position),
+            info["subType"], str(keywords.get("MSName", "")), names, found.position_m,
             tuple(keywords.get(FEEDS_KEYWORD, ())), len(frequency), spws,
         )  # fmt: skip
 
@@ -171,10 +166,8 @@ def _feeds(table: CalTable, npol: int, ms: Path | None) -> tuple[str, ...]:
         return ("I",)
     if table.feeds:
         return table.feeds
-    if ms is not None:
-        with open_table(f"{ms}::POLARIZATION") as pols:
-            if pols.getcell("CORR_TYPE", 0)[0] in (5, 6, 7, 8):
-                return ("R", "L")
+    if ms is not None and Subtables(ms).setups[0].circular:
+        return ("R", "L")
     return ("X", "Y")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
+from libs.ms.subtables import Subtables, add_empty_subtable, collapse_windows, copy_subtable
 from libs.ms.tables import open_table
 
 __all__ = ["FEEDS_KEYWORD", "write_caltable"]
@@ -97,9 +98,7 @@ def _two_feeds(solutions: GainSolutions, ms: Path) -> GainSolutions:
 
 def _feed_names(ms: Path) -> tuple[str, str]:
     """Names of the two feeds, by the first correlation: RR to LL are 5 to 8."""
-    with open_table(f"{ms}::POLARIZATION") as pols:
-        circular = pols.getcell("CORR_TYPE", 0)[0] in (5, 6, 7, 8)
-    return ("R", "L") if circular else ("X", "Y")
+    return ("R", "L") if Subtables(ms).setups[0].circular else ("X", "Y")
 
 
 def _replace(part: Path, path: Path) -> None:
@@ -216,50 +215,18 @@ def _put_cells(opened: Any, solutions: GainSolutions, where: Any, start: int) ->
 
 
 def _write_subtables(part: Path, solutions: GainSolutions, ms: Path) -> None:
-    from casacore.tables import default_ms_subtable, table
-
     with open_table(ms) as opened:
         have = set(opened.getkeywords())
-    main = table(str(part), readonly=False, ack=False)
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        if antennas.nrows() != len(solutions.antenna):
-            raise InputError(
-                f"the solutions have {len(solutions.antenna)} antennas, {ms} {antennas.nrows()}",
-                "name the data set they were solved on",
-            )
+    count = len(Subtables(ms).antennas)
+    if count != len(solutions.antenna):
+        raise InputError(
+            f"the solutions have {len(solutions.antenna)} antennas, {ms} {count}",
+            "name the data set they were solved on",
+        )
     for name in ("OBSERVATION", "ANTENNA", "FIELD"):
-        if name not in have:
-            continue
-        with open_table(f"{ms}::{name}") as source:
-            source.copy(str(part / name), deep=True, valuecopy=True).close()
-        with open_table(part / name) as copied:
-            main.putkeyword(name, copied)
+        if name in have:
+            copy_subtable(ms, name, part)
     for name in ("SPECTRAL_WINDOW", "HISTORY"):
-        default_ms_subtable(name, str(part / name)).close()
-    _fill_spectral_windows(part / "SPECTRAL_WINDOW", solutions, ms)
-    for name in ("SPECTRAL_WINDOW", "HISTORY"):
-        with open_table(part / name) as made:
-            main.putkeyword(name, made)
-    main.close()
-
-
-def _fill_spectral_windows(path: Path, solutions: GainSolutions, ms: Path) -> None:
-    """One row for each spw of the data, its channels collapsed into the solutions' blocks."""
-    plain = ("REF_FREQUENCY", "MEAS_FREQ_REF", "NAME", "NET_SIDEBAND", "IF_CONV_CHAIN",
-             "FREQ_GROUP", "FREQ_GROUP_NAME", "TOTAL_BANDWIDTH")  # fmt: skip
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as source, open_table(path, write=True) as target:
-        target.addrows(source.nrows())
-        names = set(source.colnames())
-        for spw in range(source.nrows()):
-            for name in plain:
-                if name in names:
-                    target.putcell(name, spw, source.getcell(name, spw))
-            frequency = np.atleast_1d(source.getcell("CHAN_FREQ", spw))
-            mine = solutions.spw == spw
-            centre = solutions.frequency_hz[mine] if mine.any() else np.array([frequency.mean()])
-            width = float(np.abs(source.getcell("CHAN_WIDTH", spw)).sum()) / len(centre)
-            target.putcell("NUM_CHAN", spw, len(centre))
-            target.putcell("CHAN_FREQ", spw, centre)
-            for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
-                target.putcell(name, spw, np.full(len(centre), width))
-            target.putcell("FLAG_ROW", spw, not mine.any())
+        add_empty_subtable(name, part)
+    blocks = {int(spw): solutions.frequency_hz[solutions.spw == spw] for spw in solutions.spw}
+    collapse_windows(ms, part, blocks)

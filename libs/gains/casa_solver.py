@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, SolveError, ToolError
+from libs.core.files import fsync_tree
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
-from libs.ms.tables import flagged_fraction, fsync_tree, open_table, summarise
+from libs.ms.subtables import Subtables
+from libs.ms.summary import flagged_fraction, summarise
+from libs.ms.tables import open_table
 
 __all__ = [
     "CasaSolver",
@@ -74,8 +77,7 @@ def antenna_selections(ms: Path, names: Sequence[str], wanted: Sequence[str]) ->
     A bare number is matched against names before ids, and ``2m`` or ``1c`` are read as lengths:
     a name goes in quotes, an antenna without a name by its id.
     """
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        own = [name.strip() for name in antennas.getcol("NAME")]
+    own = [antenna.own_name for antenna in Subtables(ms).antennas]
     known = [name for name in wanted if name in names]
     return [f'"{name}"' if name in own else str(names.index(name)) for name in known]
 

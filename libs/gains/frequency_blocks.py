@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.gains.normal_equations import NormalEquations
-from libs.h5parm.solset import TEC_PHASE_HZ
 
 __all__ = [
     "block_centres",

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.ms import tables
-from libs.ms.tables import open_table, stretches
+from libs.ms.integration import integration_time_s
+from libs.ms.rows import stretch_of, stretches
+from libs.ms.tables import open_table
 
-__all__ = ["Intervals", "find_intervals", "integration_s"]
+__all__ = ["Intervals", "find_intervals"]
 
 # gaincal starts its time bins this much before the first integration of a scan, so that rounding
 # of TIME never moves an integration across a bin's edge.
@@ -121,20 +122,9 @@ class Intervals:
         return np.asarray((row >= ends[0]) & (row < ends[1]))
 
     def of_rows(self, opened: Any, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the interval of rows of one of `libs.ms.tables.stretches`, (nrow,)."""
-        low = int(rows[0]) // tables.SLAB_ROWS * tables.SLAB_ROWS
-        count = min(tables.SLAB_ROWS, opened.nrows() - low)
+        """Return the interval of rows of one of `libs.ms.rows.stretches`, (nrow,)."""
+        low, count = stretch_of(opened, int(rows[0]))
         return np.asarray(self.of_stretch(opened, low, count)[rows - low])
-
-
-def integration_s(time_s: NDArray[np.float64], scan: NDArray[np.int64]) -> float:
-    """Return the median spacing of the time stamps within scans, s; 0 when there is none.
-
-    INTERVAL may disagree with the true spacing, so it is not asked.
-    """
-    steps = [np.diff(np.unique(time_s[scan == number])) for number in np.unique(scan)]
-    spacing = np.concatenate(steps) if steps else np.empty(0)
-    return float(np.median(spacing)) if spacing.size else 0.0
 
 
 def _bins(
@@ -186,7 +176,7 @@ def find_intervals(
     np.maximum.at(last, inverse, keys["time"])
     begin = np.full(len(first), np.inf)
     np.minimum.at(begin, inverse, keys["time"])
-    length = last - begin + integration_s(keys["time"], keys["scan"])
+    length = last - begin + integration_time_s(keys["time"], keys["scan"])
     order = np.argsort(mean, kind="stable")
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order))

@@ -12,7 +12,14 @@ import math
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["accumulate", "apply_gains", "reference_kernel", "solve_kernel"]
+__all__ = [
+    "accumulate_rows",
+    "condition_sums",
+    "keep_antennas",
+    "reference_kernel",
+    "solve_kernel",
+    "solve_one",
+]
 
 PHASE, AMPLITUDE, BOTH = 0, 1, 2
 INFINITE_SNR = 9999999.0  # what gaincal writes where the residual is exactly zero
@@ -32,8 +39,29 @@ def _sample_weight(value: float, is_sigma: bool) -> float:
     return 1.0 / (value * value) if is_sigma else value
 
 
+@njit(cache=True, inline="always")
+def _any_flag(flags):
+    """Whether one correlation of a sample is flagged."""
+    found = False
+    for each in flags:
+        found |= each
+    return found
+
+
+@njit(cache=True, inline="always")
+def _is_finite(value):
+    return math.isfinite(value.real) and math.isfinite(value.imag)
+
+
+@njit(cache=True, inline="always")
+def _add_time(sums, weight, time):
+    """Add to the sums of weight x time and of weight."""
+    sums[0] += weight * time
+    sums[1] += weight
+
+
 @njit(cache=True, parallel=True, nogil=True)
-def accumulate(
+def accumulate_rows(
     data, model, flag, flag_row, weight, is_sigma, ant1, ant2, interval, time, channel_block,
     hands, gains, gains_ok, gain_row, nant, corr_dep_flags, threads,
     vis_sum, weight_sum, time_sum,
@@ -46,7 +74,7 @@ def accumulate(
     the time index of each row, empty when there are none. ``time_sum`` is (threads, ninterval,
     nblock, 2): sums of weight x time and of weight.
     """
-    nrow, nchan, ncorr = data.shape
+    nrow, nchan, _ = data.shape
     with_gains = gain_row.size > 0
     gain_chans = gains.shape[1]
     weight_chans = weight.shape[1]
@@ -72,17 +100,12 @@ def accumulate(
                         if power_sum > 0.0:
                             vis_sum[slot, block, baseline, pol] += total
                             weight_sum[slot, block, baseline, pol] += power_sum
-                            time_sum[thread, slot, block, 0] += power_sum * time[row]
-                            time_sum[thread, slot, block, 1] += power_sum
+                            _add_time(time_sum[thread, slot, block], power_sum, time[row])
                         total, power_sum, block = 0.0 + 0.0j, 0.0, channel_block[chan]
                     if block < 0 or flag[row, chan, corr]:
                         continue
-                    if not corr_dep_flags:
-                        any_flag = False
-                        for other in range(ncorr):
-                            any_flag |= flag[row, chan, other]
-                        if any_flag:
-                            continue
+                    if not corr_dep_flags and _any_flag(flag[row, chan]):
+                        continue
                     w = _sample_weight(weight[row, chan if weight_chans > 1 else 0, corr], is_sigma)
                     if w == 0.0:
                         continue
@@ -102,9 +125,7 @@ def accumulate(
                         w *= power
                     m2 = w * (m.real * m.real + m.imag * m.imag)
                     product = w * v * m.conjugate()
-                    if not (math.isfinite(product.real) and math.isfinite(product.imag)):
-                        continue
-                    if not m2 > 0.0 or not math.isfinite(m2):
+                    if not (_is_finite(product) and 0.0 < m2 < math.inf):
                         continue
                     total += product.conjugate() if swap else product
                     power_sum += m2
@@ -116,7 +137,7 @@ def accumulate(
 
 
 @njit(cache=True)
-def _keep_antennas(links, minimum):
+def keep_antennas(links, minimum):
     """Antennas that keep at least ``minimum`` baselines after dropping those that do not."""
     nant = links.shape[0]
     alive = np.zeros(nant, np.bool_)
@@ -206,7 +227,7 @@ def _guess(vis, wgt, alive, guess_order, gain):
 
 
 @njit(cache=True)
-def _condition(vis, wgt, mode, out_vis, out_wgt):
+def condition_sums(vis, wgt, mode, out_vis, out_wgt):
     """Turn the sums of one interval into averaged data of the wanted kind.
 
     The averaged visibility is vis / wgt. Phase-only keeps its phase and moves its squared
@@ -261,7 +282,8 @@ def _limit(vis, wgt):
     """Let what is over three times as strong as the median count little in a robust solve.
 
     Residuals say nothing before there are gains, and from a start that wild data have misled
-    Student-t weights do not find back. ``vis`` and ``wgt`` are sums, as `_condition` takes them.
+    Student-t weights do not find back. ``vis`` and ``wgt`` are sums, as
+    `condition_sums` takes them.
     """
     sums, weights = vis.ravel(), wgt.ravel()
     present = weights > 0.0
@@ -355,7 +377,7 @@ def _signal_to_noise(v, w, factor, alive, first, second, gain, scalar, solved, s
 
 
 @njit(cache=True)
-def _solve_one(
+def solve_one(
     v, w, first, second, guess_order, scalar, minimum, freedom, max_iterations, tolerance,
     gain, solved, snr,
 ):  # fmt: skip
@@ -368,7 +390,7 @@ def _solve_one(
             for k in range(npol):
                 if w[block, b, k] > 0.0:
                     links[first[b], second[b]] = links[second[b], first[b]] = True
-    alive = _keep_antennas(links, minimum)
+    alive = keep_antennas(links, minimum)
     factor = np.ones(v.shape)
     vis = np.empty((nant, nant), np.complex128)
     wgt = np.empty((nant, nant))
@@ -412,11 +434,11 @@ def solve_kernel(
         if freedom > 0.0:
             summed, weight = summed.copy(), weight.copy()
             _limit(summed, weight)
-        _condition(summed, weight, mode, v, w)
+        condition_sums(summed, weight, mode, v, w)
         for b in range(nbl):
             if not mask[b]:
                 w[:, b, :] = 0.0
-        c, n, good = _solve_one(
+        c, n, good = solve_one(
             v, w, first, second, guess_order, scalar, minimum, freedom, max_iterations,
             tolerance, gain[t, f], solved[t, f], snr[t, f],
         )  # fmt: skip
@@ -432,6 +454,12 @@ def _connects(flag, last, t, f, ant, npol_used):
         if flag[t, f, ant, k] or (last >= 0 and flag[last, f, ant, k]):
             return False
     return True
+
+
+@njit(cache=True)
+def _unit(value):
+    size = abs(value)
+    return value / size if size > 0.0 else 1.0 + 0.0j
 
 
 @njit(cache=True)
@@ -468,45 +496,3 @@ def reference_kernel(gain, flag, kept, order, npol_used, used):
                 for p in range(nant):
                     gain[t, f, p, k] = gain[t, f, p, k] * turn.conjugate()
             last = t
-
-
-@njit(cache=True)
-def _unit(value):
-    size = abs(value)
-    return value / size if size > 0.0 else 1.0 + 0.0j
-
-
-@njit(cache=True, parallel=True, nogil=True)
-def apply_gains(
-    data, flag, weight, ant1, ant2, gain_row, gains, gains_ok, feeds1, feeds2, flag_unsolved,
-    corrected,
-):  # fmt: skip
-    """corrected = data / (g_p conj(g_q)) for a block of rows; flags what has no solution.
-
-    ``gains`` (ntime, nchan or 1, nant, npol), 1 where there is no solution; ``feeds1``,
-    ``feeds2`` (ncorr,) the gain that each correlation takes from either antenna; ``weight``
-    (nrow, nchan or 1, ncorr) is multiplied by the squared gains, empty when weights are left
-    alone. ``flag`` is changed in place.
-    """
-    nrow, nchan, ncorr = data.shape
-    gain_chans = gains.shape[1]
-    npol = gains.shape[3]
-    weight_chans = weight.shape[1]
-    for row in prange(nrow):
-        t, p, q = gain_row[row], ant1[row], ant2[row]
-        for corr in range(ncorr):
-            k1 = feeds1[corr] if npol > 1 else 0
-            k2 = feeds2[corr] if npol > 1 else 0
-            inverse, power, solved = 1.0 + 0.0j, 1.0, True
-            for chan in range(nchan):
-                if chan == 0 or gain_chans > 1:
-                    gc = chan if gain_chans > 1 else 0
-                    g = gains[t, gc, p, k1] * gains[t, gc, q, k2].conjugate()
-                    power = g.real * g.real + g.imag * g.imag
-                    inverse = g.conjugate() / power if power > 0.0 else 1.0 + 0.0j
-                    solved = gains_ok[t, gc, p, k1] and gains_ok[t, gc, q, k2]
-                corrected[row, chan, corr] = complex(data[row, chan, corr]) * inverse
-                if flag_unsolved and not solved:
-                    flag[row, chan, corr] = True
-                if weight.size > 0 and (weight_chans > 1 or chan == 0):
-                    weight[row, chan, corr] *= power

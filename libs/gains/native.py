@@ -22,7 +22,7 @@ from libs.gains.normal_equations import NormalEquations, accumulate_batches
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecSolutions, store_tec, tec_blocks
-from libs.ms.tables import open_table
+from libs.ms.subtables import Subtables
 
 __all__ = [
     "GainFit",
@@ -373,8 +373,7 @@ class NativeSolver:
         if tecs:
             rows = np.concatenate([fit.attempted.any(axis=1) for fit in fits])
             _store_tec(table, concatenate_fits(tecs), rows, used[:, 0], solutions)
-        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-            count = windows.nrows()
+        count = len(Subtables(ms).windows)
         one_spw = "spw" in options.combine and not blocks
         spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
         good = ~solutions.flag[kept]

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.gains import kernels
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.intervals import Intervals, find_intervals
+from libs.gains.kernels import accumulate_rows
 from libs.gains.solver import AppliedTable, SolveOptions
-from libs.ms.row_blocks import RowBlock, read_block, row_blocks, row_sets
-from libs.ms.tables import CORR_NAMES, PARALLEL_HANDS, RowFilter, antenna_labels, open_table
+from libs.ms.rows import RowBlock, RowFilter, read_block, row_blocks, row_sets
+from libs.ms.subtables import PARALLEL_HANDS, Subtables
+from libs.ms.tables import open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
 
@@ -150,31 +151,23 @@ class _Setup:
     block_spw: NDArray[np.int64]
 
 
-def parallel_hands(corr_types: Sequence[int]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def parallel_hands(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the places of the parallel hands among correlations, and their feeds."""
-    names = [CORR_NAMES.get(int(code), "") for code in corr_types]
     found = sorted((_FEEDS[n[0]], i, n[0]) for i, n in enumerate(names) if n in PARALLEL_HANDS)
     return np.array([i for _, i, _ in found], np.int64), tuple(feed for _, _, feed in found)
 
 
 def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) -> _Setup:
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        names, stations = antennas.getcol("NAME"), antennas.getcol("STATION")
-        position = antennas.getcol("POSITION")
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID").astype(np.int64)
-        pol_of = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{ms}::POLARIZATION") as pols:
-        each = [parallel_hands(pols.getcell("CORR_TYPE", i)) for i in range(pols.nrows())]
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        channel_hz = tuple(np.asarray(windows.getcell("CHAN_FREQ", i)) for i in range(len(windows)))
+    found = Subtables(ms)
+    each = [parallel_hands(setup.correlations) for setup in found.setup_of]
+    channel_hz = found.channel_hz
     feeds: tuple[str, ...] = ()
-    for pol in pol_of:
-        if not each[pol][1]:
+    for _, own in each:
+        if not own:
             raise InputError(
                 f"{ms} has a polarization setup without parallel hands", "select XX/YY, RR/LL or I"
             )
-        feeds = max(feeds, each[pol][1], key=len)
+        feeds = max(feeds, own, key=len)
     channel_block: dict[int, NDArray[np.int64]] = {}
     block_hz: list[float] = []
     block_spw: list[int] = []
@@ -186,8 +179,8 @@ def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) ->
         block_hz += [float(frequency[part == k].mean()) for k in range(part[-1] + 1)]
         block_spw += [int(spw)] * (int(part[-1]) + 1)
     return _Setup(
-        antenna_labels(names, stations),
-        np.asarray(position, np.float64), spw_of, tuple(each[pol][0] for pol in pol_of), feeds,
+        found.antenna_names, found.position_m, found.spw_of,
+        tuple(places for places, _ in each), feeds,
         channel_hz, channel_block, np.array(block_hz), np.array(block_spw, np.int64),
     )  # fmt: skip
 
@@ -299,9 +292,7 @@ def accumulate_batches(
             if name not in opened.colnames():
                 raise InputError(f"{ms} has no column {name}", "predict a model first")
         intervals = find_intervals(opened, options.solint, "scan" in options.combine)
-        with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-            windows = descriptions.getcol("SPECTRAL_WINDOW_ID")
-            spws = np.unique(windows[list({ddid for ddid, _ in row_sets(opened)})])
+        spws = np.unique(Subtables(ms).spw_of[list({ddid for ddid, _ in row_sets(opened)})])
         setup = _setup(ms, spws, channels_per_block)
         wanted = _within_uv_limits(options)
         tables = [GainInterpolator.open(item, setup.channel_hz) for item in prior]
@@ -429,7 +420,7 @@ class _Reader:
         if found is None:
             return
         gains, solved, gain_row = found
-        kernels.accumulate(
+        accumulate_rows(
             read[self.data_column], read["MODEL_DATA"], read["FLAG"], read["FLAG_ROW"], values,
             is_sigma, read["ANTENNA1"], read["ANTENNA2"], slot, read["TIME"] - origin,
             setup.channel_block[spw], setup.hands[block.data_desc_id], gains, solved, gain_row,

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.errors import InputError
 from libs.gains import tec_kernels
-from libs.h5parm.solset import TEC_PHASE_HZ
 
 __all__ = ["LARGEST_TECU", "TecFit", "concatenate_fits", "reference_tec", "solve_tec"]
 

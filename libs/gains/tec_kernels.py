@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from libs.gains.kernels import INFINITE_SNR, _keep_antennas
+from libs.gains.kernels import INFINITE_SNR, keep_antennas
 
 __all__ = ["tec_kernel"]
 
@@ -433,7 +433,7 @@ def tec_kernel(
                         if weight[p, q, block, k] > 0.0:
                             links[p, q] = True
                             seen[p, k] = True
-        alive = _keep_antennas(links, minimum)
+        alive = keep_antennas(links, minimum)
         phasor = np.ones((nant, nblock, ngain), np.complex128)
         root = _global_start(
             dense, alive, slope, cosine, sine, grid, with_phase, y[t], phi[t], phasor

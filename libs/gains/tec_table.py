@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import block_centres, channels_for_blocks
-from libs.h5parm.regrid import wrap_rad
-from libs.h5parm.solset import Solset, tec_phase_rad
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = [
@@ -21,12 +20,9 @@ __all__ = [
     "read_tec",
     "store_tec",
     "tec_blocks",
-    "with_tec",
 ]
 
 MOST_WRITTEN = 64  # blocks in a gain table, for the whole band
-_SAME_TIME_S = 0.01
-_GAIN_ROUNDING_RAD = 1e-5  # gain tables are in single precision
 _KEYWORDS = {
     "TecTime": "time_s", "TecTecu": "tec_tecu", "TecPhase": "phase_rad", "TecWeight": "weight",
 }  # fmt: skip
@@ -77,10 +73,8 @@ def used_channels(ms: Path) -> dict[int, NDArray[np.float64]]:
     """Return the channels, Hz, of each spectral window with rows, in the order of their ids."""
     with open_table(ms) as opened:
         used = np.unique(opened.getcol("DATA_DESC_ID"))
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spws = np.unique(descriptions.getcol("SPECTRAL_WINDOW_ID")[used])
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        return {int(spw): np.asarray(windows.getcell("CHAN_FREQ", spw)) for spw in spws}
+    found = Subtables(ms)
+    return {int(spw): found.windows[spw].frequency_hz for spw in np.unique(found.spw_of[used])}
 
 
 def tec_blocks(ms: Path, channels_per_block: int = 0) -> TecBlocks:
@@ -112,43 +106,6 @@ def read_tec(table: Path) -> TecSolutions | None:
     if "TecTecu" not in found:
         return None
     return TecSolutions(**{name: np.asarray(found[key]) for key, name in _KEYWORDS.items()})
-
-
-def with_tec(
-    solset: Solset, tables: Sequence[tuple[TecSolutions | None, tuple[str, ...]]]
-) -> Solset:
-    """Return gains with the part of their phases that TECs make told apart.
-
-    The gains themselves stay what they are: their phases become TEC and what is left, which is
-    nothing where a pure TEC was solved for.
-
-    Parameters
-    ----------
-    solset : Solset
-        One direction.
-    tables : sequence of (TecSolutions or None, tuple of str)
-        What is kept of the TECs beside each gain table that went into it, and its antennas.
-
-    Returns
-    -------
-    Solset
-        ``solset`` itself where no table was made from TECs.
-    """
-    known = [(tec, antenna) for tec, antenna in tables if tec is not None]
-    if not known:
-        return solset
-    tec_tecu = np.zeros((solset.shape[0], *solset.shape[2:4]))
-    for tec, antenna in known:
-        own = np.searchsorted(tec.time_s, solset.time_s - _SAME_TIME_S)
-        there = np.flatnonzero(own < len(tec.time_s))
-        there = there[np.abs(tec.time_s[own[there]] - solset.time_s[there]) <= _SAME_TIME_S]
-        columns = np.array([solset.antenna.index(name) for name in antenna])
-        tec_tecu[there[:, None], columns, 0] = tec.tec_tecu[own[there]]
-    tec_tecu = np.where(solset.valid.any(axis=(1, 4)), tec_tecu, 0.0)
-    turned = tec_phase_rad(tec_tecu, solset.frequency_hz)[..., None]
-    left = np.where(solset.valid, wrap_rad(solset.phase_rad - turned), 0.0)
-    left[np.abs(left) < _GAIN_ROUNDING_RAD] = 0.0
-    return replace(solset, phase_rad=left, tec_tecu=tec_tecu)
 
 
 def keep_tec(

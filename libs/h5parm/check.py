@@ -10,6 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from libs.core.angles import TEC_PHASE_HZ, wrap_rad
 from libs.h5parm.provenance import DATASET
 from libs.h5parm.reader import (
     AXES,
@@ -19,8 +20,6 @@ from libs.h5parm.reader import (
     solset_name,
     soltab_names,
 )
-from libs.h5parm.regrid import wrap_rad
-from libs.h5parm.solset import TEC_PHASE_HZ
 
 __all__ = ["Finding", "check"]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad, wrap_rad
 from libs.core.errors import InputError
-from libs.h5parm.regrid import regrid, union_grid, wrap_rad
-from libs.h5parm.solset import Solset, blank, separation_rad
+from libs.h5parm.regrid import regrid, union_grid
+from libs.h5parm.solset import Solset, blank
 
 __all__ = [
     "BOTH",
@@ -51,17 +52,6 @@ class Combined:
     solset: Solset
     origin: NDArray[np.uint8]
     notes: tuple[str, ...]
-
-    def station_origin(self) -> dict[str, str]:
-        """Per antenna: ``both``, ``first``, ``second``, ``mixed`` or ``neither``."""
-        names = {BOTH: "both", FIRST: "first", SECOND: "second"}
-        result = {}
-        for i, antenna in enumerate(self.solset.antenna):
-            found = set(np.unique(self.origin[:, :, i])) - {NEITHER}
-            result[antenna] = (
-                "neither" if not found else names[found.pop()] if len(found) == 1 else "mixed"
-            )
-        return result
 
 
 def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = None) -> Combined:

@@ -14,7 +14,7 @@ from libs.h5parm.combine import on_axes
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import DIAGONAL, Solset
-from libs.ms.tables import CORR_NAMES, open_table
+from libs.ms.subtables import CORR_NAMES, Subtables
 
 __all__ = ["DirectionGains", "RowGains", "correlation_feeds"]
 
@@ -86,9 +86,8 @@ class DirectionGains:
                 f"name one of {', '.join(solset.direction)}",
             )
         one = solset.in_direction(direction or solset.direction[0])
-        with open_table(f"{ms}::ANTENNA") as antennas:
-            names = tuple(name.strip() for name in antennas.getcol("NAME"))
-            position = antennas.getcol("POSITION")
+        found = Subtables(ms)
+        names, position = found.antenna_names, found.position_m
         if not set(names) & set(one.antenna):
             raise InputError(f"{ms} and {h5parm} have no antenna in common", "name its own data")
         own = on_axes(one.with_polarization(DIAGONAL), names, position)

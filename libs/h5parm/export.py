@@ -15,7 +15,7 @@ from libs.h5parm.combine import on_axes
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import Solset
-from libs.ms.tables import CORR_NAMES, antenna_labels, open_table
+from libs.ms.subtables import Subtables, Window
 
 __all__ = ["export_caltable", "gains_for"]
 
@@ -69,17 +69,14 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
     InputError
         As `export_caltable`.
     """
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        position = antennas.getcol("POSITION")
-        names = antenna_labels(antennas.getcol("NAME"), antennas.getcol("STATION"))
+    found = Subtables(ms)
+    names, position = found.antenna_names, found.position_m
     if not set(names) & set(solset.antenna):
         raise InputError(
             f"{ms} and the solutions have no antenna in common", "name the data they are for"
         )
-    with open_table(f"{ms}::POLARIZATION") as polarizations:
-        first = CORR_NAMES.get(int(polarizations.getcell("CORR_TYPE", 0)[0]), "")
-    feeds = ("R", "L") if first.startswith(("R", "L")) else ("X", "Y")
-    frequency_hz, spw = _blocks(solset.frequency_hz, ms)
+    feeds = ("R", "L") if found.setups[0].circular else ("X", "Y")
+    frequency_hz, spw = _blocks(solset.frequency_hz, found.windows)
     unique_hz, place = np.unique(frequency_hz, return_inverse=True)
     gains = on_axes(regrid(solset, solset.time_s, unique_hz), names, position)
     one = gains.to_gain_solutions(direction, polarization=feeds)
@@ -98,20 +95,17 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
 
 
 def _blocks(
-    solved_hz: NDArray[np.float64], ms: Path
+    solved_hz: NDArray[np.float64], found: Sequence[Window]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Frequencies of the table's blocks and the spectral window of each."""
     blocks: list[float] = []
     windows: list[int] = []
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as rows:
-        for spw in range(rows.nrows()):
-            channel_hz = np.atleast_1d(rows.getcell("CHAN_FREQ", spw))
-            edge_hz = np.abs(np.atleast_1d(rows.getcell("CHAN_WIDTH", spw))).max() / 2
-            inside = solved_hz[
-                (solved_hz >= channel_hz.min() - edge_hz)
-                & (solved_hz <= channel_hz.max() + edge_hz)
-            ]
-            own = inside if len(inside) > 1 else np.array([channel_hz.mean()])
-            blocks.extend(own)
-            windows.extend([spw] * len(own))
+    for spw, window in enumerate(found):
+        channel_hz, edge_hz = window.frequency_hz, np.abs(window.width_hz).max() / 2
+        inside = solved_hz[
+            (solved_hz >= channel_hz.min() - edge_hz) & (solved_hz <= channel_hz.max() + edge_hz)
+        ]
+        own = inside if len(inside) > 1 else np.array([channel_hz.mean()])
+        blocks.extend(own)
+        windows.extend([spw] * len(own))
     return np.array(blocks), np.array(windows, dtype=np.int64)

@@ -11,21 +11,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.phase_reference import common_station, referred
 from libs.h5parm.provenance import LEAST_COHERENCE, Entry, entries_of
 from libs.h5parm.reader import read_h5parm
-from libs.h5parm.solset import Solset, blank, copy_stations, separation_rad
+from libs.h5parm.solset import Solset, blank, copy_stations
 
-__all__ = ["Best", "Choice", "best"]
+__all__ = ["NearestSolutions", "StationChoice", "best"]
 
 log = logging.getLogger(__name__)
 _TIE_ARCSEC = 1.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class StationChoice:
     """Where the best solutions of one station come from.
 
     Attributes
@@ -49,14 +50,14 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Best:
+class NearestSolutions:
     """The best solutions for one direction, station by station.
 
     Attributes
     ----------
     solset : Solset
         One direction.
-    choices : tuple of Choice
+    choices : tuple of StationChoice
         In the order of ``solset.antenna``.
     entries : tuple of Entry
         Provenance of each station that has solutions.
@@ -66,7 +67,7 @@ class Best:
     """
 
     solset: Solset
-    choices: tuple[Choice, ...]
+    choices: tuple[StationChoice, ...]
     entries: tuple[Entry, ...]
     reference: str | None = None
 
@@ -95,7 +96,7 @@ def best(
     min_coherence: float = LEAST_COHERENCE,
     max_separation_deg: float = np.inf,
     missing: Literal["flag", "unit"] = "flag",
-) -> Best:
+) -> NearestSolutions:
     """Choose, station by station, the nearest direction whose solutions there are good.
 
     When several directions are used their phases are referred to one station they all have,
@@ -120,7 +121,7 @@ def best(
 
     Returns
     -------
-    Best
+    NearestSolutions
         Directions equally near (within 1 arcsec): the more coherent wins, then the one with
         more solutions, the newer, the first by name; the choice says so.
 
@@ -135,7 +136,7 @@ def best(
     place = np.array([ra_rad, dec_rad])
     apart_deg = np.rad2deg(separation_rad(solset.direction_rad, place))
     fraction = solset.good_fraction
-    choices: list[Choice] = []
+    choices: list[StationChoice] = []
     for i, station in enumerate(solset.antenna):
         candidates = [
             _Candidate(entry, float(apart_deg[j]), float(fraction[i, j]))
@@ -157,7 +158,7 @@ def best(
         for direction in used
     ]  # fmt: skip
     solset, reference = _on_one_reference(solset, used, trusted)
-    result = Best(
+    result = NearestSolutions(
         _gathered(solset, choices, name, place, missing),
         tuple(choices),
         tuple(
@@ -190,20 +191,20 @@ class _Candidate:
         return coherence, self.good_fraction, self.entry.date
 
 
-def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> Choice:
+def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> StationChoice:
     """Choose the nearest; at a tie, or when there is nothing good, with a note."""
     if not good:
         note = "no solutions in any direction"
         if candidates:
             most = max(c.good_fraction for c in candidates)
             note = f"no good solutions: at best {most:.0%} unflagged, or incoherent or too far"
-        return Choice(station, None, np.nan, 0.0, np.nan, note)
+        return StationChoice(station, None, np.nan, 0.0, np.nan, note)
     least = min(c.separation_deg for c in good)
     tied = [c for c in good if (c.separation_deg - least) * 3600 <= _TIE_ARCSEC]
     tied.sort(key=lambda c: c.entry.direction)
     chosen = max(tied, key=lambda c: c.rank)  # the first by name of equal ranks
     others = [c.entry.direction for c in tied if c is not chosen]
-    return Choice(
+    return StationChoice(
         station,
         chosen.entry.direction,
         chosen.separation_deg,
@@ -232,7 +233,7 @@ def _on_one_reference(
 
 def _gathered(
     solset: Solset,
-    choices: Sequence[Choice],
+    choices: Sequence[StationChoice],
     name: str,
     place: NDArray[np.float64],
     missing: str,

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.h5parm.regrid import wrap_rad
+from libs.core.angles import wrap_rad
 from libs.h5parm.solset import Solset, neutral_amplitude
 
 __all__ = ["aligned", "common_station", "referred"]

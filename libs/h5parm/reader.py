@@ -27,9 +27,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import tec_phase_rad, wrap_rad
 from libs.core.errors import InputError
 from libs.h5parm.combine import on_axes
-from libs.h5parm.regrid import regrid, union_grid, wrap_rad
+from libs.h5parm.regrid import regrid, union_grid
 from libs.h5parm.solset import (
     DIAGONAL,
     FULL_JONES,
@@ -37,7 +38,6 @@ from libs.h5parm.solset import (
     TIME_TOLERANCE_S,
     Solset,
     neutral_amplitude,
-    tec_phase_rad,
 )
 from libs.h5parm.writer import (
     AXES,

@@ -8,17 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import wrap_rad
 from libs.h5parm.solset import FREQUENCY_TOLERANCE_HZ, TIME_TOLERANCE_S, Solset, neutral_amplitude
 
-__all__ = ["regrid", "union_axis", "union_grid", "wrap_rad"]
+__all__ = ["regrid", "union_axis", "union_grid"]
 
 Array = NDArray[np.float64]
 _TINY = 1e-30
-
-
-def wrap_rad(phase_rad: Array) -> Array:
-    """Return phases in (-pi, pi]."""
-    return np.asarray(np.pi - np.mod(np.pi - phase_rad, 2 * np.pi))
 
 
 def union_axis(axes: Sequence[Array], tolerance: float) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import tec_phase_rad
 from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
 
@@ -16,16 +17,12 @@ __all__ = [
     "FREQUENCY_TOLERANCE_HZ",
     "FULL_JONES",
     "SCALAR",
-    "TEC_PHASE_HZ",
     "TIME_TOLERANCE_S",
     "Solset",
     "blank",
     "copy_stations",
     "from_gain_solutions",
-    "identity_like",
     "neutral_amplitude",
-    "separation_rad",
-    "tec_phase_rad",
 ]
 
 Array = NDArray[np.float64]
@@ -34,8 +31,6 @@ SCALAR = ("I",)
 DIAGONAL = ("XX", "YY")
 FULL_JONES = ("XX", "XY", "YX", "YY")
 
-TEC_PHASE_HZ = -8.44797245e9
-"""Phase of 1 TECU at 1 Hz, rad: phi = TEC_PHASE_HZ * TEC[TECU] / nu[Hz]."""
 
 TIME_TOLERANCE_S = 1e-3
 FREQUENCY_TOLERANCE_HZ = 1.0
@@ -264,36 +259,6 @@ class Solset:
         )
 
 
-def tec_phase_rad(tec_tecu: Array, frequency_hz: Array) -> Array:
-    """Phase of a TEC at given frequencies.
-
-    Parameters
-    ----------
-    tec_tecu : (ntime, nant, ndir) float64
-    frequency_hz : (nfreq,) float64
-
-    Returns
-    -------
-    (ntime, nfreq, nant, ndir) float64
-        rad, not wrapped.
-    """
-    per_tecu = TEC_PHASE_HZ / frequency_hz
-    return np.asarray(tec_tecu[:, np.newaxis] * per_tecu[:, np.newaxis, np.newaxis])
-
-
-def separation_rad(a_rad: Array, b_rad: Array) -> Array:
-    """Angle between directions (RA, Dec) on the last axis, rad (Vincenty's formula)."""
-    ra_a, dec_a = np.moveaxis(np.asarray(a_rad, dtype=float), -1, 0)
-    ra_b, dec_b = np.moveaxis(np.asarray(b_rad, dtype=float), -1, 0)
-    cos_ra, sin_ra = np.cos(ra_b - ra_a), np.sin(ra_b - ra_a)
-    across = np.hypot(
-        np.cos(dec_b) * sin_ra,
-        np.cos(dec_a) * np.sin(dec_b) - np.sin(dec_a) * np.cos(dec_b) * cos_ra,
-    )
-    along = np.sin(dec_a) * np.sin(dec_b) + np.cos(dec_a) * np.cos(dec_b) * cos_ra
-    return np.asarray(np.arctan2(across, along))
-
-
 def neutral_amplitude(shape: tuple[int, ...]) -> Array:
     """Amplitudes of the gain that changes nothing: 1, and 0 off a Jones matrix' diagonal.
 
@@ -349,17 +314,6 @@ def copy_stations(
     if target.tec_tecu is not None:
         tec = source.tec_tecu
         target.tec_tecu[:, there, to_direction] = 0.0 if tec is None else tec[:, here, direction]
-
-
-def identity_like(solset: Solset) -> Solset:
-    """Return gains of 1, known exactly, wherever ``solset`` has solutions."""
-    return replace(
-        solset,
-        phase_rad=np.zeros(solset.shape),
-        amplitude=neutral_amplitude(solset.shape),
-        weight=np.where(solset.valid, np.inf, 0.0),
-        tec_tecu=None,
-    )
 
 
 def from_gain_solutions(

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.errors import InputError
-from libs.gains import kernels
+from libs.gains.apply_kernels import apply_gains
 from libs.h5parm.direction_gains import DirectionGains, correlation_feeds
-from libs.h5parm.nearest import Best, Choice, best
+from libs.h5parm.nearest import NearestSolutions, StationChoice, best
 from libs.h5parm.provenance import entries_of
 from libs.h5parm.reader import read_h5parm
-from libs.h5parm.solset import Solset, separation_rad
-from libs.ms.layout import read_layout
-from libs.ms.row_blocks import RowBlock, read_block, row_blocks, write_block
-from libs.ms.tables import MsSummary, open_table
+from libs.h5parm.solset import Solset
+from libs.ms.create import read_layout
+from libs.ms.rows import RowBlock, read_block, row_blocks, write_block
+from libs.ms.summary import MsSummary
+from libs.ms.tables import open_table
 
 __all__ = ["Corrected", "StartLimits", "correct_data", "find_start", "not_covered"]
 
@@ -56,7 +58,7 @@ def find_start(
     name: str,
     direction: str = "",
     limits: StartLimits | None = None,
-) -> Best:
+) -> NearestSolutions:
     """Return the solutions to start from at a position.
 
     Parameters
@@ -86,7 +88,9 @@ def find_start(
     )  # fmt: skip
 
 
-def _as_named(store: Path, direction_rad: tuple[float, float], name: str, direction: str) -> Best:
+def _as_named(
+    store: Path, direction_rad: tuple[float, float], name: str, direction: str
+) -> NearestSolutions:
     """All solutions of one direction, good or not."""
     whole = read_h5parm(store)
     one = whole.in_direction(direction.strip("[]"))
@@ -98,15 +102,17 @@ def _as_named(store: Path, direction_rad: tuple[float, float], name: str, direct
         entry = entries.get((one.direction[0], station))
         if entry is None:
             note = f"no solutions in {one.direction[0]}"
-            choices.append(Choice(station, None, math.nan, 0.0, math.nan, note))
+            choices.append(StationChoice(station, None, math.nan, 0.0, math.nan, note))
             continue
         choices.append(
-            Choice(station, one.direction[0], apart_deg, float(fraction), entry.coherence)
+            StationChoice(station, one.direction[0], apart_deg, float(fraction), entry.coherence)
         )
         kept.append(replace(entry, direction=name, input=str(store)))
     if not kept:
         raise InputError(f"{store} has no solutions in {direction}", "choose another direction")
-    return Best(replace(one, direction=(name,), direction_rad=place), tuple(choices), tuple(kept))
+    return NearestSolutions(
+        replace(one, direction=(name,), direction_rad=place), tuple(choices), tuple(kept)
+    )
 
 
 def correct_data(ms: Path, gains: DirectionGains, *, chunk_bytes: int = CHUNK_BYTES) -> Corrected:
@@ -167,7 +173,7 @@ def _correct_block(
         )
         weight = weight if spectral else weight[:, None, :]
     corrected = np.empty(data.shape, np.complex64)
-    kernels.apply_gains(
+    apply_gains(
         data, flag, weight, read_block(opened, "ANTENNA1", block, buffer),
         read_block(opened, "ANTENNA2", block, buffer), there.row, there.gain, there.valid,
         np.ascontiguousarray(feeds[:, 0]), np.ascontiguousarray(feeds[:, 1]), True, corrected,

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from libs.gains.kernels import _condition, _solve_one
+from libs.gains.kernels import condition_sums, solve_one
 
 __all__ = ["predict_folds", "project_folds", "solve_folds"]
 
@@ -36,13 +36,13 @@ def solve_folds(
         every = np.empty((high - low, nbl, npol))
         w = np.empty((high - low, nbl, npol))
         snr = np.empty(gain.shape[3:])
-        _condition(vis[t, low:high], wgt[t, low:high], mode, v, every)
+        condition_sums(vis[t, low:high], wgt[t, low:high], mode, v, every)
         for k in range(nfold):
             w[:] = every
             for b in range(nbl):
                 if held_out[b] == k:
                     w[:, b, :] = 0.0
-            c, n, _ = _solve_one(
+            c, n, _ = solve_one(
                 v, w, first, second, guess_order, scalar, minimum, 0.0, max_iterations,
                 tolerance, gain[k, t, f], solved[k, t, f], snr,
             )  # fmt: skip

@@ -19,14 +19,9 @@ from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.imaging.interface import open_image
 from libs.ms.columns import ensure_data_column
-from libs.ms.tables import (
-    CORR_NAMES,
-    PARALLEL_HANDS,
-    open_table,
-    put_rows,
-    read_rows,
-    row_pieces,
-)
+from libs.ms.rows import put_rows, read_rows, row_pieces
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
 __all__ = ["ModelImage", "fill_model_column", "model_visibilities", "predict_model", "read_model"]
 
@@ -215,33 +210,14 @@ def fill_model_column(
     start = time.monotonic()
     for ms in vis:
         ensure_data_column(ms, "MODEL_DATA")
-        frequencies, parallel = _setups(ms)
+        found = Subtables(ms)
         where = f"FIELD_ID == {field_id}"
-        with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-            spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
         with open_table(ms) as opened:
             for ddid, rows in row_pieces(opened, ("DATA",), max_bytes=chunk_bytes, where=where):
                 uvw_m = read_rows(opened, ("UVW",), rows)["UVW"]
-                values = visibilities(uvw_m, frequencies[int(spw_of[ddid])])
+                values = visibilities(uvw_m, found.channel_hz[found.spw_of[ddid]])
                 shape = np.shape(opened.getcell("DATA", int(rows[0])))
                 filled = np.zeros((len(rows), *shape), dtype=np.complex64)
-                filled[:, :, parallel[ddid]] = values[:, :, None]
+                filled[:, :, found.setup_of[ddid].parallel] = values[:, :, None]
                 put_rows(ms, rows, {"MODEL_DATA": filled})
     return time.monotonic() - start
-
-
-def _setups(ms: Path) -> tuple[list[NDArray[np.float64]], list[list[int]]]:
-    """Return channel frequencies by spw and indices of the parallel hands by data description."""
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-        frequencies = [
-            np.asarray(windows.getcell("CHAN_FREQ", spw), dtype=np.float64)
-            for spw in range(windows.nrows())
-        ]
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        setups = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{ms}::POLARIZATION") as table:
-        codes = [table.getcell("CORR_TYPE", number) for number in range(table.nrows())]
-    names = [[CORR_NAMES.get(int(code), "") for code in codes[number]] for number in setups]
-    return frequencies, [
-        [i for i, name in enumerate(some) if name in PARALLEL_HANDS] for some in names
-    ]

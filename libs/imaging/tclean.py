@@ -16,12 +16,14 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 
 from libs.casa.session import casa_versions
-from libs.core.errors import ImageError, ToolError
+from libs.core.errors import ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
 from libs.imaging.predict import predict_model, read_model
-from libs.ms.tables import chunks, open_table
+from libs.imaging.products import check_made, fresh_scratch, restoring_beam
+from libs.ms.rows import chunks
+from libs.ms.subtables import Subtables
 
 __all__ = ["PhaseCentre", "Tclean", "needs_w_projection", "tclean_arguments"]
 
@@ -271,7 +273,7 @@ class Tclean:
         if options.nterms > 1 and _channels(options) < options.nterms:
             # Taylor terms of fewer channels than terms are undetermined, and diverge.
             options = options.but(nterms=max(1, _channels(options)))
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "tclean")
         try:
             self._clean(options, scratch)
             products = self._collect(options, scratch)
@@ -387,8 +389,8 @@ class Tclean:
             self._export(options, scratch, ["model"], term)[0] for term in range(1, options.nterms)
         ]
         for kind, path in made.items():
-            _check(kind, path, options.log)
-        major, minor, angle = _beam(made["image"], options.log)
+            check_made("tclean", kind, path, options.log)
+        major, minor, angle = restoring_beam(made["image"], options.log)
         moved = [path.replace(options.folder / path.name) for path in more]
         placed = {
             kind: path.replace(options.folder / path.name)
@@ -414,45 +416,23 @@ def _mend_equinox(path: Path) -> None:
         fits.setval(path, "EQUINOX", value=1950.0)
 
 
-def _fresh_scratch(options: ImagingOptions) -> Path:
-    """Return an empty folder beside the products; what a killed run left there is removed."""
-    scratch = options.folder.resolve() / f".{options.basename}.tclean"
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise ToolError(
-            f"{scratch} cannot be made ({error})", "make the work directory writable"
-        ) from error
-    return scratch
-
-
 def _phase_centre(options: ImagingOptions) -> PhaseCentre:
     """Read the phase centre of the field imaged from the first measurement set."""
-    with open_table(f"{options.vis[0]}::FIELD") as fields:
-        if options.field_id >= fields.nrows():
-            raise ToolError(
-                f"{options.vis[0]} has no field {options.field_id}", "correct the field"
-            )
-        ra, dec = np.degrees(np.asarray(fields.getcell("PHASE_DIR", options.field_id))[0])
-        record = fields.getcolkeyword("PHASE_DIR", "MEASINFO")
-        frame = record.get("Ref", "J2000")
-        if "VarRefCol" in record:
-            code = fields.getcell(record["VarRefCol"], options.field_id)
-            names = dict(zip(record["TabRefCodes"], record["TabRefTypes"], strict=True))
-            frame = names.get(code, "J2000") if not isinstance(code, str) else code
-    return PhaseCentre(str(frame), float(ra), float(dec))
+    fields = Subtables(options.vis[0]).fields
+    if options.field_id >= len(fields):
+        raise ToolError(f"{options.vis[0]} has no field {options.field_id}", "correct the field")
+    field = fields[options.field_id]
+    ra, dec = np.degrees(field.direction_rad)
+    return PhaseCentre(field.frame, float(ra), float(dec))
 
 
 def _channels(options: ImagingOptions) -> int:
     """Return the number of channels of all spectral windows in use."""
-    count = 0
-    for ms in options.vis:
-        with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-            used = set(descriptions.getcol("SPECTRAL_WINDOW_ID"))
-        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-            count = max(count, sum(int(windows.getcell("NUM_CHAN", spw)) for spw in used))
-    return count
+    found = map(Subtables, options.vis)
+    return max(
+        (sum(one.windows[spw].channels for spw in np.unique(one.spw_of)) for one in found),
+        default=0,
+    )
 
 
 def _longest_w(options: ImagingOptions) -> tuple[float, float]:
@@ -461,30 +441,5 @@ def _longest_w(options: ImagingOptions) -> tuple[float, float]:
     for ms in options.vis:
         for chunk in chunks(ms, ("UVW",), where=f"FIELD_ID == {options.field_id}"):
             longest = max(longest, float(np.abs(chunk["UVW"][:, 2]).max(initial=0.0)))
-        with open_table(f"{ms}::SPECTRAL_WINDOW") as windows:
-            for spw in range(windows.nrows()):
-                highest = max(highest, float(np.max(windows.getcell("CHAN_FREQ", spw))))
+        highest = max(highest, *(float(hz.max()) for hz in Subtables(ms).channel_hz))
     return longest, highest
-
-
-def _check(kind: str, path: Path, log: Path) -> None:
-    """Raise unless the image is finite and (but for a model) not all zero."""
-    plane, _ = open_image(path)
-    if not np.isfinite(plane).all():
-        raise ImageError(
-            f"tclean's {kind} image is not finite",
-            f"the data hold NaN or have zero weights: look at them, see {log}",
-        )
-    if kind != "model" and not plane.any():
-        raise ImageError(
-            f"tclean's {kind} image is all zero",
-            f"the data are all flagged or have zero weights: look at them, see {log}",
-        )
-
-
-def _beam(image: Path, log: Path) -> tuple[float, float, float]:
-    """Return the restoring beam: major and minor FWHM, arcsec, and position angle, deg."""
-    header = fits.getheader(image)
-    if not header.get("BMAJ", 0.0) > 0:
-        raise ToolError(f"{image.name} has no restoring beam", f"no beam fitted the PSF, see {log}")
-    return 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"], float(header["BPA"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shutil
 import subprocess
@@ -11,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import Latitude, Longitude
-from astropy.io import fits
 
-from libs.core.errors import ImageError, ToolError
-from libs.core.process import run_tool, tail, which
+from libs.core.angles import direction_text
+from libs.core.errors import ToolError
+from libs.core.process import run_tool, which
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.products import check_made, fresh_scratch, restoring_beam
 
 __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arguments"]
 
@@ -111,11 +111,9 @@ def _number(value: float) -> str:
     return np.format_float_positional(float(f"{value:.10g}"), trim="-")
 
 
-def _sexagesimal(ra_deg: float, dec_deg: float) -> tuple[str, str]:
+def _position(ra_deg: float, dec_deg: float) -> tuple[str, str]:
     """Write a position as WSClean reads it, e.g. ``12h29m06.6997s``, ``+02d03m08.598s``."""
-    ra = Longitude(ra_deg, u.deg).to_string(unit=u.hourangle, sep="hms", precision=7, pad=True)
-    dec = Latitude(dec_deg, u.deg).to_string(sep="dms", precision=6, pad=True, alwayssign=True)
-    return str(ra), str(dec)
+    return direction_text(math.radians(ra_deg), math.radians(dec_deg), ("hms", "dms"), (7, 6))
 
 
 def _threads(options: ImagingOptions) -> int:
@@ -132,7 +130,7 @@ def _common(options: ImagingOptions, version: Version, scratch: Path) -> list[st
     words += _gridder(version, options)
     if options.phase_centre_deg is not None:
         # Prediction needs it too: it does not heed the shift in the header of the model image.
-        words += ["-shift", *_sexagesimal(*options.phase_centre_deg)]
+        words += ["-shift", *_position(*options.phase_centre_deg)]
     if options.channels_out > 1:
         words += ["-channels-out", str(options.channels_out)]
     return words
@@ -261,7 +259,7 @@ class WSClean:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
         program, version, _ = self._found()
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "wsclean")
         try:
             self._run([str(program), *image_arguments(options, version, scratch)], options)
             products = _collect(options, scratch)
@@ -279,7 +277,7 @@ class WSClean:
                 f"{len(models)} model images for {options.channels_out} channels",
                 "give the models of a run with the same channels_out",
             )
-        scratch = _fresh_scratch(options)
+        scratch = fresh_scratch(options, "wsclean")
         try:
             for number, model in enumerate(models):
                 part = f"-{number:04d}" if options.channels_out > 1 else ""
@@ -298,20 +296,6 @@ class WSClean:
         )
 
 
-def _fresh_scratch(options: ImagingOptions) -> Path:
-    """Return an empty folder beside the products; what a killed run left there is removed."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    scratch = options.folder.resolve() / f".{options.basename}.wsclean"
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir()
-    except OSError as error:
-        raise ToolError(
-            f"{scratch} cannot be made ({error})", "make the work directory writable"
-        ) from error
-    return scratch
-
-
 def _with_seconds(products: ImageProducts, seconds: float) -> ImageProducts:
     return ImageProducts(**{**products.__dict__, "seconds": seconds})
 
@@ -326,14 +310,14 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
     if not options.niter:
         _stand_in(made)
     for kind, path in made.items():
-        _check(kind, path, options.log)
-    beam = _beam(made["image"], options.log)
+        check_made("WSClean", kind, path, options.log)
+    beam = restoring_beam(made["image"], options.log)
     models: list[Path] = []
     if many:
         for number in range(options.channels_out):
             # A slice without data has no model image; predicting it would need one.
             path = scratch / f"{options.basename}-{number:04d}-model.fits"
-            _check("model", path, options.log)
+            check_made("WSClean", "model", path, options.log)
             models.append(path.replace(options.folder / path.name))
     placed = {
         kind: path.replace(options.folder / f"{options.basename}-{kind}.fits")
@@ -363,37 +347,3 @@ def _stand_in(made: dict[str, Path]) -> None:
             write_image(content, header, made[kind])
     if not made["dirty"].exists():
         shutil.copyfile(made["image"], made["dirty"])
-
-
-def _check(kind: str, path: Path, log: Path) -> None:
-    """Raise unless the image exists, is finite and (but for a model) not all zero."""
-    if not path.exists():
-        raise ToolError(f"WSClean made no {kind} image; its last lines:\n{tail(log)}", f"see {log}")
-    plane, _ = open_image(path)
-    if not np.isfinite(plane).all():
-        raise ImageError(
-            f"WSClean's {kind} image is not finite",
-            f"the data are all flagged, have zero weights or hold NaN: look at them, see {log}",
-        )
-    if kind != "model" and not plane.any():
-        raise ImageError(
-            f"WSClean's {kind} image is all zero",
-            f"the data are all flagged or have zero weights: look at them, see {log}",
-        )
-
-
-def _beam(image: Path, log: Path) -> tuple[float, float, float]:
-    """Return the restoring beam: major and minor FWHM, arcsec, and position angle, deg."""
-    header = fits.getheader(image)
-    try:
-        major, minor = 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"]
-        angle = float(header["BPA"])
-    except KeyError as error:
-        raise ToolError(
-            f"{image.name} has no restoring beam ({error})", f"no beam fitted the PSF, see {log}"
-        ) from error
-    if not (major > 0 and minor > 0 and np.isfinite([major, minor, angle]).all()):
-        raise ToolError(
-            f"{image.name} has a beam of {major} x {minor} arcsec", f"see {log} for the PSF's fit"
-        )
-    return major, minor, angle

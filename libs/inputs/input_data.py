@@ -15,20 +15,21 @@ import numpy as np
 
 from libs.casa.session import demo_data
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import tree_bytes
 from libs.inputs.uvh5_header import group_parts, is_uvh5, read_header
-from libs.ms.selection import RowChoice, choose_fields
-from libs.ms.tables import MsSummary, open_table, row_pieces, summarise, tree_bytes
+from libs.ms.rows import row_pieces
+from libs.ms.selection import RowChoice, choose_fields, parse_windows
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 from libs.ms.view import read_view
-from libs.ms.window_match import parse_windows
 
 __all__ = [
     "DEMOS",
     "Demo",
-    "Source",
+    "InputData",
     "copy_size_bytes",
     "identity",
     "resolve_inputs",
-    "summarise_source",
 ]
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ DEMOS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class InputData:
     """One execution to calibrate.
 
     Attributes
@@ -99,7 +100,7 @@ class Source:
         return self.demo.field if self.demo else ""
 
 
-def resolve_inputs(vis: str | list[str]) -> list[Source]:
+def resolve_inputs(vis: str | list[str]) -> list[InputData]:
     """Find what ``vis`` names and tell what kind of data it is.
 
     Parameters
@@ -118,13 +119,13 @@ def resolve_inputs(vis: str | list[str]) -> list[Source]:
     named = [vis] if isinstance(vis, str) else list(vis)
     if not named or not all(isinstance(one, str) and one.strip() for one in named):
         raise ConfigError("vis is empty", 'name a measurement set or use vis = "demo:3c273"')
-    found: list[Source] = []
+    found: list[InputData] = []
     for one in named:
         source = _resolve(one.strip())
         if any(source.path == other.path for other in found):
             raise ConfigError(f"vis names {one} twice", "remove one of them")
         found.append(source)
-    sources: list[Source] = []
+    sources: list[InputData] = []
     for source in _join_parts(found):
         taken = {other.name for other in sources}
         name, number = source.name, 2
@@ -134,7 +135,7 @@ def resolve_inputs(vis: str | list[str]) -> list[Source]:
     return sources
 
 
-def _join_parts(found: list[Source]) -> list[Source]:
+def _join_parts(found: list[InputData]) -> list[InputData]:
     """Make one source of the uvh5 files of an observation, in the place of its first named."""
     files = {source.path: source for source in found if source.kind == "uvh5"}
     if not files:
@@ -151,7 +152,7 @@ def _join_parts(found: list[Source]) -> list[Source]:
     ]
 
 
-def _resolve(vis: str) -> Source:
+def _resolve(vis: str) -> InputData:
     if vis.lower().startswith("demo:"):
         return _resolve_demo(vis)
     path = Path(vis).expanduser()
@@ -168,10 +169,10 @@ def _resolve(vis: str) -> Source:
         r"\.(ms|uvfits|uvf|fits|uvh5)$", "", Path(vis.rstrip("/")).name, flags=re.IGNORECASE
     )
     name = re.sub(r"[^A-Za-z0-9_.+\-]", "_", stem).strip(".") or "data"
-    return Source(name, vis, path.resolve(), kind)
+    return InputData(name, vis, path.resolve(), kind)
 
 
-def _resolve_demo(vis: str) -> Source:
+def _resolve_demo(vis: str) -> InputData:
     name = vis.split(":", 1)[1].strip().lower()
     if name not in DEMOS:
         near = difflib.get_close_matches(name, DEMOS, n=1, cutoff=0.3)
@@ -180,7 +181,7 @@ def _resolve_demo(vis: str) -> Source:
             f"there is no demonstration {vis!r}",
             hint + "there are " + ", ".join(f"demo:{known}" for known in DEMOS),
         )
-    return Source(name, vis, demo_data(DEMOS[name].file), "uvfits", DEMOS[name])
+    return InputData(name, vis, demo_data(DEMOS[name].file), "uvfits", DEMOS[name])
 
 
 def _kind(path: Path, vis: str) -> str:
@@ -255,7 +256,7 @@ def _check_is_uvfits(path: Path, vis: str) -> str:
     raise InputError(f"{vis} is a FITS file without visibilities", "name a UVFITS file or an MS")
 
 
-def identity(source: Source) -> dict[str, Any]:
+def identity(source: InputData) -> dict[str, Any]:
     """Return what tells these data from others, for the fingerprint of the first step.
 
     Sizes and modification times of the files that hold data and layout (lock files excepted,
@@ -279,7 +280,7 @@ def identity(source: Source) -> dict[str, Any]:
     return {"path": str(source.path), "kind": "ms", "rows": rows, "files": stamps}
 
 
-def _file_identity(source: Source) -> dict[str, Any]:
+def _file_identity(source: InputData) -> dict[str, Any]:
     stat = source.path.stat()
     found: dict[str, Any] = {"kind": source.kind, "size_bytes": stat.st_size}
     if source.demo:
@@ -294,21 +295,7 @@ def _file_identity(source: Source) -> dict[str, Any]:
     return found
 
 
-def summarise_source(source: Source) -> MsSummary:
-    """Read what a measurement set given as input holds, without touching it.
-
-    Raises
-    ------
-    InputError
-        The source is UVFITS or uvh5, which has to be imported first, or cannot be read.
-    """
-    if source.kind != "ms":
-        raise InputError(f"{source.vis} is {source.kind}", "read its working copy instead")
-    with read_view(source.path) as view:
-        return summarise(view.path)
-
-
-def copy_size_bytes(source: Source, field: str = "", spw: str = "") -> int:
+def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
     """Estimate the size of the working copy, bytes.
 
     DATA, MODEL_DATA and CORRECTED_DATA uncompressed, weight spectra, flags and three flag
@@ -316,7 +303,7 @@ def copy_size_bytes(source: Source, field: str = "", spw: str = "") -> int:
 
     Parameters
     ----------
-    source : Source
+    source : InputData
     field, spw : str
         Selections in CASA's syntax. Of a measurement set only the rows of fields by id or name
         and of windows by number are counted; where they are selected otherwise, all.
@@ -356,8 +343,7 @@ def _selected(view: Path, field: str, spw: str) -> RowChoice:
             with suppress(ConfigError):
                 fields = choose_fields(view, field)
     if spw:
-        with open_table(f"{view}::DATA_DESCRIPTION") as opened:
-            spw_of = opened.getcol("SPECTRAL_WINDOW_ID").tolist()
+        spw_of = Subtables(view).spw_of.tolist()
         with suppress(ConfigError):
             windows = parse_windows(spw, 1 + max(spw_of))
             descriptions = frozenset(i for i, window in enumerate(spw_of) if window in windows)

@@ -15,10 +15,11 @@ from typing import Any
 
 from libs.casa.session import CasaSession
 from libs.core.errors import InputError, ToolError
-from libs.inputs.input_data import Source
+from libs.inputs.input_data import InputData
 from libs.inputs.uvfits_to_ms import import_uvfits
 from libs.ms.subset import NotUnderstoodError, choose_subset
 from libs.ms.subset_copy import copy_subset
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["copy_selected", "import_source", "mstransform_options"]
@@ -27,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 def import_source(
-    source: Source, target: Path, session: CasaSession, log: Path | None
+    source: InputData, target: Path, session: CasaSession, log: Path | None
 ) -> list[str]:
     """Import a UVFITS file into a measurement set.
 
     Parameters
     ----------
-    source : Source
+    source : InputData
     target : Path
         The measurement set; an existing one is replaced.
     session : CasaSession
@@ -102,7 +103,7 @@ def mstransform_options(
 
 
 def copy_selected(
-    source: Source,
+    source: InputData,
     view: Path,
     options: dict[str, Any],
     session: CasaSession,
@@ -113,7 +114,7 @@ def copy_selected(
 
     Parameters
     ----------
-    source : Source
+    source : InputData
         For messages.
     view : Path
         The measurement set, which may be opened in any way.
@@ -158,7 +159,7 @@ def copy_selected(
 
 
 def _transform(
-    source: Source, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
+    source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
 ) -> None:
     """Run mstransform; an empty selection is told with what there is to select."""
     try:
@@ -176,8 +177,7 @@ def _transform(
 
 def _check_channels(view: Path, spw: str) -> None:
     """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        channels = windows.getcol("NUM_CHAN")
+    channels = [window.channels for window in Subtables(view).windows]
     for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
         highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
         if int(window) < len(channels) and highest >= channels[int(window)]:
@@ -188,11 +188,12 @@ def _check_channels(view: Path, spw: str) -> None:
             )
 
 
-def _nothing_selected(source: Source, view: Path, options: dict[str, Any], why: str) -> InputError:
-    with open_table(f"{view}::FIELD") as fields:
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(fields.getcol("NAME")[:20]))
-    with open_table(f"{view}::SPECTRAL_WINDOW") as windows:
-        spws = windows.nrows()
+def _nothing_selected(
+    source: InputData, view: Path, options: dict[str, Any], why: str
+) -> InputError:
+    found = Subtables(view)
+    known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
+    spws = len(found.windows)
     chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
     return InputError(
         f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.ms.fill_subtables import Antennas, Sources, Windows
 from libs.ms.subset import NotUnderstoodError
 
-__all__ = ["Antennas", "Sources", "UvfitsHeader", "Windows", "read_uvfits_header"]
+__all__ = ["UvfitsHeader", "read_uvfits_header"]
 
 # AIPS memo 117: codes of the STOKES axis to those of the POLARIZATION subtable
 _CORR_TYPE = {-1: 5, -3: 6, -4: 7, -2: 8, -5: 9, -7: 10, -8: 11, -6: 12}
@@ -35,86 +36,6 @@ _DISH_M = {
     "ATCA": 22.0, "SMA": 6.0, "ATA": 6.1, "HATCREEK": 6.1, "BIMA": 6.1, "GMRT": 45.0,
     "IRAM_PDB": 15.0, "IRAM PDB": 15.0,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Spectral windows, every IF of every frequency selection.
-
-    Attributes
-    ----------
-    frequency_hz, width_hz : (nspw, nchan) float64
-        Channel centres in the file's order, and their widths, positive.
-    reference_hz : (nspw,) float64
-    total_hz : (nspw,) float64
-        Total bandwidths as the file says.
-    sideband : (nspw,) int32
-        1 or -1.
-    frame : int
-        Code of the MEAS_FREQ_REF column.
-    """
-
-    frequency_hz: NDArray[np.float64]
-    width_hz: NDArray[np.float64]
-    reference_hz: NDArray[np.float64]
-    total_hz: NDArray[np.float64]
-    sideband: NDArray[np.int32]
-    frame: int
-
-
-@dataclass(frozen=True)
-class Antennas:
-    """Antennas in order of their numbers.
-
-    Attributes
-    ----------
-    number : (nant,) int64
-        Number in the file's baselines.
-    name, station, mount : tuple of str
-    position_m, offset_m : (nant, 3) float64
-        ITRF.
-    diameter_m : (nant,) float64
-    angle_rad : (nant, 2) float64
-        Position angles of the feeds.
-    time_system : str
-        ``"UTC"`` or ``"TAI"``.
-    """
-
-    number: NDArray[np.int64]
-    name: tuple[str, ...]
-    station: tuple[str, ...]
-    mount: tuple[str, ...]
-    position_m: NDArray[np.float64]
-    offset_m: NDArray[np.float64]
-    diameter_m: NDArray[np.float64]
-    angle_rad: NDArray[np.float64]
-    time_system: str
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Sources; number i of the file is field i - 1.
-
-    Attributes
-    ----------
-    name, code : tuple of str
-        Empty where the file skips a number.
-    direction_rad : (nsource, 2) float64
-    present : (nsource,) bool
-        False where the file skips a number.
-    rest_hz, velocity_m_s : (nsource,) float64
-        Of the first IF, 0 where none is given.
-    frame : str
-        ``"J2000"``, ``"B1950"`` or ``"B1950_VLA"``.
-    """
-
-    name: tuple[str, ...]
-    code: tuple[str, ...]
-    direction_rad: NDArray[np.float64]
-    present: NDArray[np.bool_]
-    rest_hz: NDArray[np.float64]
-    velocity_m_s: NDArray[np.float64]
-    frame: str
 
 
 @dataclass(frozen=True)
@@ -156,6 +77,11 @@ class UvfitsHeader:
     telescope: str
     observer: str
     history: tuple[str, ...]
+
+    @property
+    def ifs(self) -> int:
+        """Number of windows that are observed at once."""
+        return self.shape[0]
 
     def parameter(self, name: str) -> list[int]:
         """Return the places of the parameters of a name."""

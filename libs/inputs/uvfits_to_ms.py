@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.inputs.uvfits_header import UvfitsHeader, read_uvfits_header
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
+from libs.ms.fill_subtables import fill_subtables, set_frames
 from libs.ms.sanitise import sigma_of, spread_weight
 from libs.ms.subset import NotUnderstoodError
-from libs.ms.tables import CORR_NAMES, open_table
-from libs.simulation.array_configurations import AntennaArray
+from libs.ms.subtables import CORR_NAMES
+from libs.ms.tables import open_table
 
 __all__ = ["import_uvfits"]
 
@@ -67,7 +69,7 @@ def import_uvfits(path: Path, target: Path) -> None:
     rows = _Rows(header)
     with open_table(target, write=True) as opened:
         _add_spectrum(opened, header.shape)
-        _set_frames(opened, header)
+        set_frames(opened, antennas.time_system, sources.frame)
         for block in rows.blocks():
             start, count = opened.nrows(), len(block["TIME"])
             opened.addrows(count)
@@ -75,7 +77,7 @@ def import_uvfits(path: Path, target: Path) -> None:
                 opened.putcol(name, value, start, count)
         if not header.parameter("INTTIM"):
             _fill_interval(opened, rows.shortest_step_s)
-    _complete(target, header, rows.span_s)
+    fill_subtables(target, header, rows.span_s)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -271,122 +273,3 @@ def _fill_interval(opened: Any, step_s: float) -> None:
         count = min(2**20, opened.nrows() - low)
         for name in ("INTERVAL", "EXPOSURE"):
             opened.putcol(name, np.full(count, length_s), low, count)
-
-
-def _set_frames(opened: Any, header: UvfitsHeader) -> None:
-    """Say in which frames times and UVW of the main table are."""
-    for name in ("TIME", "TIME_CENTROID"):
-        _set_reference(opened, name, header.antennas.time_system)
-    _set_reference(opened, "UVW", header.sources.frame)
-
-
-def _set_reference(opened: Any, column: str, reference: str) -> None:
-    said = dict(opened.getcolkeyword(column, "MEASINFO"))
-    opened.putcolkeyword(column, "MEASINFO", {**said, "Ref": reference})
-
-
-def _complete(target: Path, header: UvfitsHeader, span_s: tuple[float, float]) -> None:
-    """Write into the subtables what an empty measurement set does not have."""
-    for table, columns in (
-        ("FIELD", ("TIME",)),
-        ("FEED", ("TIME",)),
-        ("OBSERVATION", ("TIME_RANGE", "RELEASE_DATE")),
-        ("HISTORY", ("TIME",)),
-    ):
-        with open_table(f"{target}::{table}", write=True) as opened:
-            for name in columns:
-                _set_reference(opened, name, header.antennas.time_system)
-    antennas = header.antennas
-    with open_table(f"{target}::ANTENNA", write=True) as table:
-        table.putcol("MOUNT", list(antennas.mount))
-        table.putcol("OFFSET", antennas.offset_m)
-    with open_table(f"{target}::FEED", write=True) as table:
-        table.putcol("TIME", np.full(len(antennas.name), span_s[0]))
-        for row, angles in enumerate(antennas.angle_rad):
-            table.putcell("RECEPTOR_ANGLE", row, angles)
-    with open_table(f"{target}::OBSERVATION", write=True) as table:
-        table.putcell("TIME_RANGE", 0, np.array(span_s))
-        table.putcell("OBSERVER", 0, header.observer)
-        table.putcell("PROJECT", 0, "")
-    _complete_windows(target, header)
-    _complete_fields(target, header, span_s[0])
-    _complete_sources(target, header, span_s)
-    _write_history(target, header, span_s[0])
-
-
-def _complete_windows(target: Path, header: UvfitsHeader) -> None:
-    windows = header.windows
-    with open_table(f"{target}::SPECTRAL_WINDOW", write=True) as table:
-        for row in range(len(windows.reference_hz)):
-            table.putcell("NAME", row, "none")
-            table.putcell("CHAN_FREQ", row, windows.frequency_hz[row])
-            for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
-                table.putcell(name, row, windows.width_hz[row])
-            table.putcell("REF_FREQUENCY", row, windows.reference_hz[row])
-            table.putcell("TOTAL_BANDWIDTH", row, windows.total_hz[row])
-            table.putcell("NET_SIDEBAND", row, int(windows.sideband[row]))
-            table.putcell("MEAS_FREQ_REF", row, windows.frame)
-            table.putcell("IF_CONV_CHAIN", row, row % header.shape[0])
-            table.putcell("FREQ_GROUP", row, row // header.shape[0])
-            table.putcell("FREQ_GROUP_NAME", row, "none")
-
-
-def _complete_fields(target: Path, header: UvfitsHeader, start_s: float) -> None:
-    sources = header.sources
-    with open_table(f"{target}::FIELD", write=True) as table:
-        table.addrows(len(sources.name) - 1)
-        for row, name in enumerate(sources.name):
-            for column, value in (
-                ("NAME", name), ("CODE", sources.code[row]), ("TIME", start_s), ("NUM_POLY", 0),
-                ("SOURCE_ID", row), ("FLAG_ROW", not sources.present[row]),
-            ):  # fmt: skip
-                table.putcell(column, row, value)
-            for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-                table.putcell(column, row, sources.direction_rad[row][None])
-        for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-            _set_reference(table, column, sources.frame)
-
-
-def _complete_sources(target: Path, header: UvfitsHeader, span_s: tuple[float, float]) -> None:
-    """Add the SOURCE subtable: a row for each source and spectral window."""
-    from casacore.tables import complete_ms_desc, default_ms_subtable
-
-    description = complete_ms_desc("SOURCE")
-    wanted = ("POSITION", "PULSAR_ID", "SOURCE_MODEL")
-    description = {name: value for name, value in description.items() if name not in wanted}
-    place = f"{target}/SOURCE"
-    sources = header.sources
-    windows = len(header.windows.reference_hz)
-    pairs = [(s, w) for s in np.flatnonzero(sources.present).tolist() for w in range(windows)]
-    table = default_ms_subtable("SOURCE", place, description)
-    try:
-        table.addrows(len(pairs))
-        for row, (source, window) in enumerate(pairs):
-            for column, value in (
-                ("SOURCE_ID", source), ("SPECTRAL_WINDOW_ID", window),
-                ("NAME", sources.name[source]), ("CODE", sources.code[source]),
-                ("CALIBRATION_GROUP", -1), ("NUM_LINES", 1), ("TIME", sum(span_s) / 2),
-                ("INTERVAL", np.finfo(float).max), ("DIRECTION", sources.direction_rad[source]),
-                ("PROPER_MOTION", np.zeros(2)), ("REST_FREQUENCY", sources.rest_hz[source, None]),
-                ("SYSVEL", sources.velocity_m_s[source, None]),
-            ):  # fmt: skip
-                table.putcell(column, row, value)
-        _set_reference(table, "TIME", header.antennas.time_system)
-        _set_reference(table, "DIRECTION", sources.frame)
-    finally:
-        table.close()
-    with open_table(target, write=True) as opened:
-        opened.putkeyword("SOURCE", f"Table: {place}")
-
-
-def _write_history(target: Path, header: UvfitsHeader, start_s: float) -> None:
-    lines = [line for line in header.history if line.strip()]
-    if not lines:
-        return
-    with open_table(f"{target}::HISTORY", write=True) as table:
-        table.addrows(len(lines))
-        table.putcol("MESSAGE", lines)
-        table.putcol("TIME", np.full(len(lines), start_s))
-        table.putcol("OBSERVATION_ID", np.zeros(len(lines), np.int32))
-        for name, value in (("PRIORITY", "NORMAL"), ("ORIGIN", "UVFITS"), ("APPLICATION", "ms")):
-            table.putcol(name, [value] * len(lines))

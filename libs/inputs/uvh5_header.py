@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import DAY_S, MJD_ZERO_JD
 
 __all__ = ["Uvh5Header", "group_parts", "is_uvh5", "read_header"]
 
-_DAY_S = 86400.0
 # Beyond it another observation began: no source is above the horizon of a dish for longer
 _LONGEST_GAP_S = 12 * 3600.0
 
@@ -131,7 +131,7 @@ def _read(path: Path, header: h5py.Group) -> Uvh5Header:
     numbers = header["antenna_numbers"][()]
     names = [_text(name) for name in header["antenna_names"][()]]
     place = np.round(np.asarray(header["antenna_positions"][()], dtype=float), 1) + 0.0
-    time_s = (np.asarray(header["time_array"][()]) - 2400000.5) * _DAY_S
+    time_s = (np.asarray(header["time_array"][()]) - MJD_ZERO_JD) * DAY_S
     span = (float(time_s.min()), float(time_s.max())) if time_s.size else (0.0, 0.0)
     return Uvh5Header(
         path=path,

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import DAY_S, MJD_ZERO_JD
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
+from libs.ms.subtables import add_fields, put_channels, put_observer
 from libs.ms.tables import open_table
-from libs.simulation.array_configurations import AntennaArray
 
 __all__ = ["convert"]
 
@@ -32,7 +34,6 @@ log = logging.getLogger(__name__)
 INSTALL = "pip install '.[ata]', or pip install pyuvdata"
 BLOCK_BYTES = 64 * 1024**2  # of visibilities, weights and flags read at once
 _BYTES = 8 + 4 + 1
-_DAY_S = 86400.0
 # AIPS memo 117, table 10: codes of the STOKES axis, which uvh5 shares
 _HANDS = {-1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY", -7: "XY", -8: "YX"}
 _ORDERS = (("XX", "XY", "YX", "YY"), ("RR", "RL", "LR", "LL"), ("XX", "YY"), ("RR", "LL"))
@@ -332,7 +333,7 @@ def _look_up(table: dict[int, int], numbers: NDArray[np.integer[Any]]) -> NDArra
 
 
 def _mjd_s(jd: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((jd - 2400000.5) * _DAY_S, dtype=np.float64)
+    return np.asarray((jd - MJD_ZERO_JD) * DAY_S, dtype=np.float64)
 
 
 def _find_scans(parts: list[_Part]) -> NDArray[np.float64]:
@@ -356,26 +357,10 @@ def _complete(
     """Write what the empty measurement set lacks: fields, channels as they are, who observed."""
     from casacore.tables import makearrcoldesc, maketabdesc
 
-    with open_table(f"{target}::FIELD", write=True) as table:
-        time_s = table.getcell("TIME", 0)
-        for row, one in enumerate(fields[1:], start=1):
-            table.addrows(1)
-            for name, value in (
-                ("NAME", one.name), ("CODE", ""), ("TIME", time_s), ("NUM_POLY", 0),
-                ("SOURCE_ID", -1), ("FLAG_ROW", False),
-            ):  # fmt: skip
-                table.putcell(name, row, value)
-            for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-                table.putcell(name, row, np.array([one.direction_rad]))
-    with open_table(f"{target}::SPECTRAL_WINDOW", write=True) as table:
-        for row, (frequency_hz, width_hz) in enumerate(windows):
-            table.putcell("CHAN_FREQ", row, frequency_hz)
-            for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
-                table.putcell(name, row, width_hz)
+    add_fields(target, [(one.name, one.direction_rad) for one in fields[1:]])
+    put_channels(target, windows)
     keywords = parts[0].uv.extra_keywords
-    with open_table(f"{target}::OBSERVATION", write=True) as table:
-        table.putcell("OBSERVER", 0, str(keywords.get("OBSERVER", "")))
-        table.putcell("PROJECT", 0, str(keywords.get("PROJECT", "")))
+    put_observer(target, str(keywords.get("OBSERVER", "")), str(keywords.get("PROJECT", "")))
     column = makearrcoldesc("WEIGHT_SPECTRUM", 0.0, ndim=2, valuetype="float", comment="weights")
     with open_table(target, write=True) as table:
         table.addcols(

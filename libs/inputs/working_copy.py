@@ -19,44 +19,36 @@ import numpy as np
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
-from libs.gains.gain_solutions import GainSolutions
 from libs.inputs.input_data import (
-    Source,
+    InputData,
     copy_size_bytes,
     identity,
     resolve_inputs,
-    summarise_source,
 )
 from libs.inputs.selected_copy import copy_selected, import_source, mstransform_options
 from libs.inputs.uvh5_to_ms import convert
+from libs.ms.integration import read_integration_time_s
+from libs.ms.rows import SLAB_ROWS, chunks, distinct
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
-from libs.ms.tables import (
-    SLAB_ROWS,
-    MsSummary,
-    chunks,
-    distinct,
-    fsync_tree,
-    open_table,
-    stamp_spacing_s,
-    tree_bytes,
-)
+from libs.ms.subtables import Subtables, remove_subtables
+from libs.ms.summary import MsSummary
+from libs.ms.tables import open_table
 from libs.ms.tiled_headers import save_headers
 from libs.ms.view import own_every_file, read_view
 from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
-    "Source",
+    "InputData",
     "WorkingCopy",
     "check_disk",
     "check_usable",
     "copy_size_bytes",
     "identity",
-    "load_truth",
     "make_working_copy",
     "mstransform_options",
     "resolve_inputs",
-    "summarise_source",
 ]
 
 logger = logging.getLogger(__name__)
@@ -80,8 +72,8 @@ class WorkingCopy:
     notes : tuple of str
         Everything repaired or worth knowing, in words.
     truth, untouched : Path or None
-        Of a demonstration with known gain errors: the gains (:func:`load_truth`), and a
-        measurement set of the data without the errors.
+        Of a demonstration with known gain errors: the gains, as fields of `GainSolutions`, and
+        a measurement set of the data without the errors.
     size_bytes : int
     seconds : float
     """
@@ -139,7 +131,7 @@ def _size(count_bytes: int) -> str:
 
 
 def make_working_copy(
-    source: Source,
+    source: InputData,
     target_ms: Path,
     *,
     field: str = "",
@@ -154,7 +146,7 @@ def make_working_copy(
 
     Parameters
     ----------
-    source : Source
+    source : InputData
         From :func:`resolve_inputs`.
     target_ms : Path
         Where it goes; an older one there, with its flag versions and weights, is replaced once
@@ -210,7 +202,7 @@ def make_working_copy(
             notes += copy_selected(source, view.path, options, session, log, tell)
             own_every_file(part)
             notes += _check_one_target(part, source)
-            _remove_stand_ins(part, view.replaced)
+            remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")
@@ -243,8 +235,7 @@ def _hands_with_data(ms: Path) -> str:
     UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
     which one hand is flagged.
     """
-    with open_table(f"{ms}::POLARIZATION") as opened:
-        types = [list(opened.getcell("CORR_TYPE", row)) for row in range(opened.nrows())]
+    types = [setup.codes.tolist() for setup in Subtables(ms).setups]
     if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
         return ""
     for chunk in chunks(ms, ["DATA", "FLAG"]):
@@ -294,19 +285,17 @@ def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
     return any(np.any(np.nan_to_num(cell) != 0) for cell in cells)
 
 
-def _check_one_target(part: Path, source: Source) -> list[str]:
+def _check_one_target(part: Path, source: InputData) -> list[str]:
     """Refuse fields too far apart to be one target; several close ones are noted."""
     with open_table(part) as opened:
         used = distinct(opened, "FIELD_ID")
     if used.size < 2:
         return []
-    with open_table(f"{part}::FIELD") as fields:
-        names = fields.getcol("NAME")
-        directions = np.array([fields.getcell("PHASE_DIR", int(i))[0] for i in used])
-    ra, dec = directions.T
+    fields = Subtables(part).fields
+    ra, dec = np.array([fields[i].direction_rad for i in used]).T
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     apart_deg = np.rad2deg(np.arccos(np.clip((vectors @ vectors.T).min(), -1, 1)))
-    listed = ", ".join(names[i] for i in used)
+    listed = ", ".join(fields[i].name for i in used)
     if apart_deg > LARGEST_MOSAIC_DEG:
         raise InputError(
             f"{source.vis} has fields up to {apart_deg:.0f} deg apart ({listed})",
@@ -315,22 +304,12 @@ def _check_one_target(part: Path, source: Source) -> list[str]:
     return [f"{used.size} fields are calibrated together: {listed}"]
 
 
-def _remove_stand_ins(ms: Path, names: tuple[str, ...]) -> None:
-    """Remove from the copy the empty tables that stood in for missing subtables."""
-    with open_table(ms, write=True) as opened:
-        for name in names:
-            if name in opened.keywordnames():
-                opened.removekeyword(name)
-    for name in names:
-        shutil.rmtree(ms / name, ignore_errors=True)
-
-
 def _note_interval(ms: Path) -> list[str]:
     """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
     with open_table(ms) as opened:
         some = min(opened.nrows(), SLAB_ROWS)
         said = float(np.median(opened.getcol("INTERVAL", 0, some)))
-        spacing = stamp_spacing_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
+        spacing = read_integration_time_s(opened, ("DATA_DESC_ID", "ANTENNA1", "ANTENNA2"))
     if not spacing:
         return []
     if 0.5 < said / spacing < 2:
@@ -338,7 +317,7 @@ def _note_interval(ms: Path) -> list[str]:
     return [f"INTERVAL says {said:.3g} s, time stamps are {spacing:.3g} s apart: TIME is used"]
 
 
-def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
+def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
     """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
     if source.demo is None or source.demo.corruption_seed is None:
         return None, None
@@ -361,15 +340,6 @@ def _corrupt(source: Source, part: Path, target_ms: Path) -> tuple[Path | None, 
         )  # fmt: skip
     written.replace(truth)
     return truth, untouched
-
-
-def load_truth(path: str | Path) -> GainSolutions:
-    """Read the known gain errors of a demonstration."""
-    with np.load(path) as held:
-        values = dict(held)
-    values["antenna"] = tuple(str(name) for name in values["antenna"])
-    values["polarization"] = tuple(str(name) for name in values["polarization"])
-    return GainSolutions(**values)
 
 
 def _rename(part: Path, target_ms: Path) -> None:

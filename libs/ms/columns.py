@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from libs.ms.tables import open_table, read_rows, row_pieces, write_rows
+from libs.ms.rows import read_rows, row_pieces, write_rows
+from libs.ms.tables import open_table
 
 __all__ = ["add_data_column", "ensure_data_column"]
 

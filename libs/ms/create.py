@@ -1,9 +1,9 @@
-"""Empty measurement sets with complete subtables, ready to be filled with rows."""
+"""Empty measurement sets with complete subtables, new or like another, to be filled with rows."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.ms.tables import CORR_NAMES, open_table
-from libs.simulation.array_configurations import AntennaArray
+from libs.ms.antennas import AntennaArray
+from libs.ms.subtables import CORR_NAMES, Subtables, add_fields, copy_subtable, put_phase_centre
+from libs.ms.tables import open_table
+from libs.ms.view import read_view
 
-__all__ = ["SpectralWindow", "create_ms"]
+__all__ = ["Layout", "SpectralWindow", "create_like", "create_ms", "read_layout"]
 
 _CORR_CODES = {name: code for code, name in CORR_NAMES.items()}
 _TOPOCENTRIC = 5  # MFrequency::TOPO
+# written anew: what averaging and a new phase centre change
+_ANEW = ("SPECTRAL_WINDOW", "FIELD")
+_TILE_BYTES = 1024**2
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,13 @@ def create_ms(
         maketabdesc(makearrcoldesc("DATA", 0j, ndim=2, valuetype="complex", comment="visibilities"))
     )
     main = default_ms(
-        str(path), description, _storage(len(correlations), max(s.channels for s in spws))
+        str(path), description, _storage_anew(len(correlations), max(s.channels for s in spws))
     )
     main.close()
     _add_antennas(path, array, direction_rad, correlations)
     _add_spectral_windows(path, spws)
     _add_polarization(path, correlations)
-    _add_field(path, field, direction_rad, time_range_s)
+    add_fields(path, [(field, direction_rad)], time_range_s[0])
     with open_table(f"{path}::OBSERVATION", write=True) as table:
         table.addrows(1)
         table.putcell("TELESCOPE_NAME", 0, array.telescope)
@@ -104,7 +109,7 @@ def _feeds(correlations: tuple[str, ...]) -> list[str]:
     return [corr[0] for corr in correlations if corr[0] == corr[1]]
 
 
-def _storage(ncorr: int, nchan: int) -> dict[str, Any]:
+def _storage_anew(ncorr: int, nchan: int) -> dict[str, Any]:
     """Tile the visibility columns; store columns that seldom change by their changes."""
     info: dict[str, Any] = {}
     rows = max(64, 65536 // (ncorr * nchan))
@@ -208,16 +213,133 @@ def _add_polarization(path: Path, correlations: tuple[str, ...]) -> None:
         table.putcell("FLAG_ROW", 0, False)
 
 
-def _add_field(
-    path: Path, name: str, direction_rad: tuple[float, float], time_range_s: tuple[float, float]
+# -- like another --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What rows of a measurement set refer to.
+
+    Attributes
+    ----------
+    spw_of : (nddid,) int64
+    corr_types : tuple of (ncorr,) int64 arrays
+        By data description.
+    frequency_hz, width_hz : tuple of (nchan,) float64 arrays
+        By spectral window.
+    direction_rad : (float, float)
+        Phase centre of the field.
+    field : str
+    antennas : int
+    """
+
+    spw_of: NDArray[np.int64]
+    corr_types: tuple[NDArray[np.int64], ...]
+    frequency_hz: tuple[NDArray[np.float64], ...]
+    width_hz: tuple[NDArray[np.float64], ...]
+    direction_rad: tuple[float, float]
+    field: str
+    antennas: int
+
+
+def read_layout(ms: Path, field_id: int = 0) -> Layout:
+    """Read the subtables that give rows their meaning."""
+    found = Subtables(ms)
+    field = found.fields[field_id]
+    return Layout(
+        found.spw_of,
+        tuple(setup.codes for setup in found.setup_of),
+        found.channel_hz,
+        tuple(window.width_hz for window in found.windows),
+        field.direction_rad,
+        field.name,
+        len(found.antennas),
+    )
+
+
+def create_like(
+    source: Path,
+    target: Path,
+    *,
+    direction_rad: tuple[float, float] | None = None,
+    field: str = "",
+    width: Callable[[int], int] = lambda channels: 1,
 ) -> None:
-    with open_table(f"{path}::FIELD", write=True) as table:
-        table.addrows(1)
-        table.putcell("NAME", 0, name)
-        table.putcell("CODE", 0, "")
-        table.putcell("TIME", 0, time_range_s[0])
-        table.putcell("NUM_POLY", 0, 0)
-        table.putcell("SOURCE_ID", 0, -1)
-        table.putcell("FLAG_ROW", 0, False)
-        for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-            table.putcell(column, 0, np.array([direction_rad]))
+    """Make a measurement set without rows, its subtables those of another.
+
+    It has DATA and WEIGHT_SPECTRUM in plain storage. Delay and reference directions stay: the
+    station beams point where they pointed.
+
+    Parameters
+    ----------
+    source, target : Path
+        An existing target is replaced.
+    direction_rad : (float, float), optional
+        New phase centre of every field.
+    field : str
+        New name of every field.
+    width : callable
+        Channels of a window -> how many are averaged into one; it divides them.
+    """
+    from casacore.tables import default_ms, makearrcoldesc, maketabdesc, required_ms_desc
+
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    layout = read_layout(source)
+    description = required_ms_desc()
+    description.update(
+        maketabdesc(
+            [
+                makearrcoldesc("DATA", 0j, ndim=2, valuetype="complex"),
+                makearrcoldesc("WEIGHT_SPECTRUM", 0.0, ndim=2, valuetype="float"),
+            ]
+        )
+    )
+    channels = max(len(f) // width(len(f)) for f in layout.frequency_hz)
+    default_ms(str(target), description, _storage_like(len(layout.corr_types[0]), channels)).close()
+    with read_view(source) as view:
+        for place in sorted(view.path.iterdir()):
+            if place.is_dir() and place.name not in _ANEW and (place / "table.dat").exists():
+                copy_subtable(view.path, place.name, target)
+        for name in _ANEW:
+            _copy_cells(view.path / name, target / name)
+    _average_windows(target, width)
+    put_phase_centre(target, direction_rad, field)
+
+
+def _storage_like(ncorr: int, nchan: int) -> dict[str, Any]:
+    """Plain tiles of about a megabyte; the columns named have one shape in all rows."""
+    rows = max(16, _TILE_BYTES // (8 * ncorr * nchan))
+    tiles = {"DATA": rows, "FLAG": 8 * rows, "WEIGHT_SPECTRUM": 2 * rows}
+    return {
+        name: {
+            "TYPE": "TiledShapeStMan", "NAME": f"Tiled{name}", "SEQNR": number,
+            "COLUMNS": np.array([name]),
+            "SPEC": {"DEFAULTTILESHAPE": np.array([ncorr, nchan, count], dtype=np.int32)},
+        }
+        for number, (name, count) in enumerate(tiles.items())
+    }  # fmt: skip
+
+
+def _copy_cells(origin: Path, place: Path) -> None:
+    """Copy the standard columns of a subtable into an empty one, whose cells have no shape yet."""
+    with open_table(origin) as old, open_table(place, write=True) as new:
+        new.addrows(old.nrows())
+        for name in set(old.colnames()) & set(new.colnames()):
+            for row in range(old.nrows()):
+                if old.iscelldefined(name, row):
+                    new.putcell(name, row, old.getcell(name, row))
+
+
+def _average_windows(target: Path, width: Callable[[int], int]) -> None:
+    with open_table(f"{target}::SPECTRAL_WINDOW", write=True) as windows:
+        for row in range(windows.nrows()):
+            channels = len(np.atleast_1d(windows.getcell("CHAN_FREQ", row)))
+            step = width(channels)
+            if step == 1:
+                continue
+            windows.putcell("NUM_CHAN", row, channels // step)
+            for name in ("CHAN_FREQ", "CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
+                parts = np.asarray(windows.getcell(name, row)).reshape(-1, step)
+                merged = parts.mean(axis=1) if name == "CHAN_FREQ" else parts.sum(axis=1)
+                windows.putcell(name, row, merged)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from libs.ms.layout import read_rows
+from libs.ms.rows import read_column
 from libs.ms.tables import open_table
 
 __all__ = ["typical_power"]
@@ -46,12 +46,12 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
         for start in starts:
             rows = np.arange(start, min(total, start + _PIECE_ROWS))
             rows = rows[descriptions[rows] == descriptions[start]]
-            one, two = (read_rows(opened, name, rows) for name in ("ANTENNA1", "ANTENNA2"))
-            length_m = np.hypot(*read_rows(opened, "UVW", rows)[:, :2].T)
-            flag = read_rows(opened, "FLAG", rows).astype(bool)
-            flag |= read_rows(opened, "FLAG_ROW", rows)[:, None, None]
+            one, two = (read_column(opened, name, rows) for name in ("ANTENNA1", "ANTENNA2"))
+            length_m = np.hypot(*read_column(opened, "UVW", rows)[:, :2].T)
+            flag = read_column(opened, "FLAG", rows).astype(bool)
+            flag |= read_column(opened, "FLAG_ROW", rows)[:, None, None]
             flag |= ((one == two) | (length_m < uvmin_m))[:, None, None]
-            data = read_rows(opened, column, rows)
+            data = read_column(opened, column, rows)
             # of four correlations the cross hands hold no source
             hands = [0, -1] if data.shape[2] > 1 else [0]
             data, flag = data[:, :, hands], flag[:, :, hands]

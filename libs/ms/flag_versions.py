@@ -19,16 +19,9 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import InputError
-from libs.ms.tables import (
-    RowFilter,
-    chunks,
-    column_names,
-    fsync_tree,
-    open_table,
-    read_rows,
-    row_pieces,
-    write_rows,
-)
+from libs.core.files import fsync_tree
+from libs.ms.rows import RowFilter, chunks, read_rows, row_pieces, write_rows
+from libs.ms.tables import column_names, open_table
 
 __all__ = [
     "FlagCount",
@@ -214,7 +207,7 @@ def restore_version(ms: str | Path, name: str, *, where: str | RowFilter = "") -
     ms : path
     name : str
     where : str or callable
-        Rows that are set, as in `libs.ms.tables.chunks`; default all.
+        Rows that are set, as in `libs.ms.rows.chunks`; default all.
 
     Raises
     ------

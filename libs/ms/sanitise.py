@@ -12,13 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.ms.columns import ensure_data_column
-from libs.ms.tables import (
-    CORR_NAMES,
-    PARALLEL_HANDS,
-    chunks,
-    column_names,
-    open_table,
-)
+from libs.ms.rows import chunks
+from libs.ms.subtables import PARALLEL_HANDS, Subtables, put_antenna_names
+from libs.ms.tables import column_names, open_table
 
 __all__ = [
     "Repairs",
@@ -70,11 +66,6 @@ class Repairs:
     def __add__(self, other: Repairs) -> Repairs:
         mine, theirs = asdict(self), asdict(other)
         return Repairs(**{key: mine[key] + theirs[key] for key in mine})
-
-    @property
-    def newly_flagged(self) -> int:
-        """Visibilities flagged here that were not flagged in the input."""
-        return self.not_finite + self.exactly_zero + self.bad_weight + self.zero_weight
 
     @property
     def unusable_weights(self) -> bool:
@@ -262,17 +253,10 @@ def add_scratch_columns(ms: Path) -> None:
 
     What ``clearcal`` and ``delmod`` leave behind: models attached as keywords are removed too.
     """
-    with open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        setups = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{ms}::POLARIZATION") as pols:
-        unit = [
-            np.array(
-                [CORR_NAMES.get(int(code)) in PARALLEL_HANDS for code in
-                 pols.getcell("CORR_TYPE", int(setup))],
-                dtype=np.complex64,
-            )
-            for setup in setups
-        ]  # fmt: skip
+    unit = [
+        np.array([name in PARALLEL_HANDS for name in setup.correlations], dtype=np.complex64)
+        for setup in Subtables(ms).setup_of
+    ]
     for name in ("MODEL_DATA", "CORRECTED_DATA"):
         ensure_data_column(ms, name)
     with open_table(ms, write=True) as opened:
@@ -299,20 +283,19 @@ def name_antennas(ms: Path, *, from_stations: bool) -> tuple[str, ...]:
     tuple of str
         What was renamed, ``"1 -> AA"``.
     """
-    with open_table(f"{ms}::ANTENNA", write=True) as antennas:
-        names, stations = list(antennas.getcol("NAME")), list(antennas.getcol("STATION"))
-        codes = [re.fullmatch(r"[A-Za-z]\w*", station.strip()) for station in stations]
-        by_code = from_stations and all(codes) and len(set(stations)) == len(stations)
-        changes = []
-        for i, (name, station) in enumerate(zip(names, stations, strict=True)):
-            better = name.strip() or station.strip() or f"ANT{i}"
-            if by_code and name.strip().isdigit():
-                better = station.strip()
-            if better in names[:i]:
-                better = f"{better}_{i}"
-            if better != name:
-                changes.append(f"{name.strip() or '(blank)'} -> {better}")
-                names[i] = better
-        if changes:
-            antennas.putcol("NAME", names)
+    antennas = Subtables(ms).antennas
+    stations = [antenna.station for antenna in antennas]
+    codes = [re.fullmatch(r"[A-Za-z]\w*", station) for station in stations]
+    by_code = from_stations and all(codes) and len(set(stations)) == len(stations)
+    names: list[str] = []
+    changes = []
+    for i, antenna in enumerate(antennas):
+        better = antenna.station if by_code and antenna.own_name.isdigit() else antenna.name
+        if better in names:
+            better = f"{better}_{i}"
+        if better != antenna.own_name:
+            changes.append(f"{antenna.own_name or '(blank)'} -> {better}")
+        names.append(better)
+    if changes:
+        put_antenna_names(ms, names)
     return tuple(changes)

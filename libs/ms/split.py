@@ -13,11 +13,14 @@ import numpy as np
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError, ToolError
-from libs.directions.phase_shift import smearing_limits
+from libs.core.files import fsync_tree, tree_bytes
+from libs.core.geometry import smearing_limits
 from libs.ms import flag_versions
+from libs.ms.rows import chunks
 from libs.ms.subset import NotUnderstoodError, choose_subset
 from libs.ms.subset_copy import copy_subset
-from libs.ms.tables import MsSummary, chunks, column_names, fsync_tree, open_table, tree_bytes
+from libs.ms.summary import MsSummary
+from libs.ms.tables import column_names, open_table
 from libs.ms.view import own_every_file
 
 __all__ = ["SplitOptions", "SplitResult", "averaging", "split_calibrated", "split_kwargs"]

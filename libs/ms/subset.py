@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.ms.tables import CORR_NAMES, open_table
+from libs.ms.subtables import CORR_NAMES
+from libs.ms.tables import open_table
 
 __all__ = ["NotUnderstoodError", "Subset", "choose_subset"]
 

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
-from libs.ms.row_blocks import RowBlock, read_block, write_block
+from libs.ms.rows import RowBlock, read_block, stretches, write_block
 from libs.ms.sanitise import sigma_of
 from libs.ms.subset import NotUnderstoodError, Subset
-from libs.ms.tables import open_table, stretches
+from libs.ms.tables import open_table
 
 __all__ = ["copy_subset"]
 

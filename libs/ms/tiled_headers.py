@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libs.core.errors import InputError
-from libs.ms.tables import fsync_tree, open_table
+from libs.core.files import fsync_tree
+from libs.ms.tables import open_table
 
 __all__ = ["guarded", "mend_headers", "save_headers", "take_back"]
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.errors import InputError
-from libs.ms.tables import open_table, tree_bytes
+from libs.core.files import tree_bytes
+from libs.ms.tables import open_table
 
 __all__ = ["MsView", "own_every_file", "read_view"]
 

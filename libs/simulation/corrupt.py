@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
-from libs.ms.tables import CHUNK_BYTES, CORR_NAMES, open_table
+from libs.ms.rows import CHUNK_BYTES
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 
-__all__ = ["corrupt_ms", "divide_ms"]
+__all__ = ["corrupt_ms", "multiply_ms"]
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,11 @@ class _Grid:
         )
 
 
-def _feeds_of(corr_type: NDArray[np.int64], path: Path) -> tuple[list[str], list[tuple[int, int]]]:
+def _feeds_of(names: Sequence[str], path: Path) -> tuple[list[str], list[tuple[int, int]]]:
     """Return the feeds of a polarization setup and, per correlation, the two feeds' indices."""
-    names = [CORR_NAMES.get(int(code), "") for code in corr_type]
-    if any(len(name) != 2 for name in names):
+    if any(len(name) != 2 or not set(name) <= set("RLXY") for name in names):
         raise InputError(
-            f"{path} has correlations {names}, which are no products of two feeds",
+            f"{path} has correlations {list(names)}, which are no products of two feeds",
             "use data with linear (XX, YY) or circular (RR, LL) correlations",
         )
     feeds = sorted({feed for name in names for feed in name}, key="RLXY".index)
@@ -60,20 +62,17 @@ def _read_grid(path: Path) -> _Grid:
     stamps, first = np.unique(time, return_index=True)
     if not stamps.size:
         raise InputError(f"{path} has no rows", "check the selection that made it")
-    with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
-        centre = [float(np.mean(windows.getcell("CHAN_FREQ", i))) for i in range(windows.nrows())]
-    with open_table(f"{path}::ANTENNA") as antennas:
-        names, positions = antennas.getcol("NAME"), antennas.getcol("POSITION")
-    with open_table(f"{path}::POLARIZATION") as setups:
-        feeds, _ = _feeds_of(np.asarray(setups.getcell("CORR_TYPE", 0)), path)
+    found = Subtables(path)
+    centre = [window.mean_hz for window in found.windows]
+    feeds, _ = _feeds_of(found.setups[0].correlations, path)
     return _Grid(
         time_s=stamps,
         scan=np.asarray(scan[first], dtype=np.int64),
         interval_s=np.asarray(interval[first], dtype=np.float64),
         frequency_hz=np.array(centre),
         spw=np.arange(len(centre), dtype=np.int64),
-        antenna=tuple(names),
-        position_m=np.asarray(positions, dtype=np.float64),
+        antenna=found.antenna_names,
+        position_m=found.position_m,
         polarization=tuple(feeds),
     )
 
@@ -163,33 +162,16 @@ def corrupt_ms(
     grid = _read_grid(path)
     gain = _draw_gains(grid, seed, phase_rms_deg, phase_drift_deg_s, amp_rms)
     truth = _exact(grid, gain)
-    _multiply(path, truth, column, inverse=False)
+    multiply_ms(path, truth, column)
     log.info("%s: gain errors put on %s (seed %d)", path.name, column, seed)
     return truth
 
 
-def divide_ms(ms: str | Path, gains: GainSolutions, *, column: str = "DATA") -> None:
-    """Divide the visibilities of a measurement set by gains known at each of its time stamps.
-
-    The inverse of :func:`corrupt_ms` to float precision: no interpolation, no change of flags
-    or weights. A gain table made by a solver is applied by the appliers instead.
-
-    Raises
-    ------
-    InputError
-        A time stamp or spectral window of the data is missing in ``gains``.
-    """
-    _multiply(Path(ms), gains, column, inverse=True)
-
-
 def _setups(path: Path) -> tuple[NDArray[np.int64], list[list[tuple[int, int]]], list[list[str]]]:
     """Return per data description: its spw, and the feed pairs and feeds of its correlations."""
-    with open_table(f"{path}::DATA_DESCRIPTION") as descriptions:
-        spw = np.asarray(descriptions.getcol("SPECTRAL_WINDOW_ID"), dtype=np.int64)
-        pol = descriptions.getcol("POLARIZATION_ID")
-    with open_table(f"{path}::POLARIZATION") as setups:
-        found = [_feeds_of(np.asarray(setups.getcell("CORR_TYPE", int(i))), path) for i in pol]
-    return spw, [pairs for _, pairs in found], [feeds for feeds, _ in found]
+    tables = Subtables(path)
+    found = [_feeds_of(setup.correlations, path) for setup in tables.setup_of]
+    return tables.spw_of, [pairs for _, pairs in found], [feeds for feeds, _ in found]
 
 
 def _frequency_index(
@@ -214,11 +196,16 @@ def _time_index(gains: GainSolutions, time: NDArray[np.float64], path: Path) -> 
     return index
 
 
-def _multiply(path: Path, gains: GainSolutions, column: str, *, inverse: bool) -> None:
-    """Multiply (or divide) one column by g_p conj(g_q), in chunks bounded by memory."""
+def multiply_ms(path: Path, gains: GainSolutions, column: str = "DATA") -> None:
+    """Multiply one column by g_p conj(g_q), in chunks bounded by memory; nothing else changes.
+
+    Raises
+    ------
+    InputError
+        A time stamp or spectral window of the data is missing in ``gains``.
+    """
     spw_of, pairs_of, feeds_of = _setups(path)
-    with open_table(f"{path}::SPECTRAL_WINDOW") as windows:
-        channels_hz = [np.asarray(windows.getcell("CHAN_FREQ", i)) for i in range(windows.nrows())]
+    channels_hz = Subtables(path).channel_hz
     with open_table(path, write=True) as opened:
         if column not in opened.colnames():
             raise InputError(f"{path} has no column {column}", "name a column of visibilities")
@@ -242,6 +229,5 @@ def _multiply(path: Path, gains: GainSolutions, column: str, *, inverse: bool) -
                     gains.gain[when, chan, two, second]
                 )
                 data = part.getcol(column, start, count)
-                data = data / factor if inverse else data * factor
-                part.putcol(column, data.astype(np.complex64), start, count)
+                part.putcol(column, (data * factor).astype(np.complex64), start, count)
             part.close()

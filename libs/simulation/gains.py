@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.simulation.sky import ARCSEC_RAD, TEC_PHASE_HZ, Source
+from libs.core.angles import TEC_PHASE_HZ
+from libs.simulation.sky import ARCSEC_RAD, Source
 
 __all__ = [
     "StationErrors",

@@ -13,12 +13,13 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.coordinates import antenna_uvw
 from libs.gains.gain_solutions import GainSolutions
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.tables import open_table
-from libs.simulation.array_configurations import AntennaArray
-from libs.simulation.corrupt import corrupt_ms, divide_ms
+from libs.simulation.corrupt import corrupt_ms
 from libs.simulation.gains import (
     StationErrors,
     TecScreen,
@@ -26,7 +27,7 @@ from libs.simulation.gains import (
     screen_tec,
     station_factors,
 )
-from libs.simulation.sky import TEC_PHASE_HZ, Source, sky_visibilities, source_table
+from libs.simulation.sky import Source, sky_visibilities, source_table
 
 __all__ = [
     "Observation",
@@ -36,12 +37,10 @@ __all__ = [
     "StationErrors",
     "TecScreen",
     "corrupt_ms",
-    "divide_ms",
     "simulate",
 ]
 
 log = logging.getLogger(__name__)
-
 # bytes of the largest array of a chunk; some five arrays of that size exist at once
 _CHUNK_BYTES = 48 * 1024**2
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from libs.core.coordinates import transit_s
 from libs.core.errors import ConfigError
-from libs.simulation.array_configurations import AntennaArray, load_configuration, lofar_hba
+from libs.ms.antennas import AntennaArray
+from libs.simulation.array_configurations import load_configuration, lofar_hba
 from libs.simulation.observation import (
     Observation,
     Simulation,

@@ -11,14 +11,13 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.coordinates import lm_to_radec
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
-__all__ = ["TEC_PHASE_HZ", "Source", "SourceTable", "sky_visibilities", "source_table"]
+__all__ = ["Source", "SourceTable", "sky_visibilities", "source_table"]
 
 ARCSEC_RAD = math.pi / 180.0 / 3600.0
-LIGHT_M_S = 299792458.0
-# phase = TEC_PHASE_HZ * TEC / frequency, TEC in TECU: e^2 1e16 / (4 pi epsilon0 m_e c)
-TEC_PHASE_HZ = -8.44797245e9
 
 _GAUSSIAN, _DISC = 1, 2
 
@@ -170,10 +169,10 @@ def _accumulate(
         v = uvw[t, q, 1] - uvw[t, p, 1]
         w = uvw[t, q, 2] - uvw[t, p, 2]
         for s in range(lmn.shape[0]):
-            delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * lmn[s, 2]) / LIGHT_M_S
+            delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * lmn[s, 2]) / SPEED_OF_LIGHT_M_S
             along = u * math.sin(pa[s]) + v * math.cos(pa[s])
             across = u * math.cos(pa[s]) - v * math.sin(pa[s])
-            size = math.hypot(along * axes[s, 0], across * axes[s, 1]) / LIGHT_M_S
+            size = math.hypot(along * axes[s, 0], across * axes[s, 1]) / SPEED_OF_LIGHT_M_S
             d_tec = tec[t, s, p] - tec[t, s, q] if tec.shape[0] else 0.0
             for c in range(nchan):
                 turns = delay * frequency[c]

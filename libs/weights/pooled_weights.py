@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy.special import digamma, polygamma
 
 from libs.ms import flag_versions
+from libs.ms.rows import Chunk, chunks, read_rows, row_pieces
 from libs.ms.sanitise import match_sigma
-from libs.ms.tables import Chunk, chunks, column_names, open_table, read_rows, row_pieces
+from libs.ms.tables import column_names, open_table
 
 __all__ = ["MOST_CORRELATED", "Pooled", "Weighed", "pool_variances", "pool_weights"]
 

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from libs.casa.session import CasaSession
 from libs.ms import flag_versions
+from libs.ms.integration import integration_time_s, integrations_per_scan
+from libs.ms.rows import chunks, sample_baselines
 from libs.ms.sanitise import match_sigma
-from libs.ms.tables import chunks, open_table, sample_baselines
+from libs.ms.tables import open_table
 from libs.weights.pooled_weights import pool_weights
 
 __all__ = [
@@ -145,16 +147,12 @@ def _sampling(ms: Path) -> list[_Sampling]:
         ddid, scan, one, two, time = sample_baselines(opened, names).values()
     for number, means in channels.items():
         rows = np.flatnonzero(ddid == number)
-        rows = rows[np.lexsort((time[rows], scan[rows], two[rows], one[rows]))]
         keys = (one[rows], two[rows], scan[rows])
-        same = np.all([np.diff(key) == 0 for key in keys], axis=0)
-        steps = np.diff(time[rows])[same]
-        runs = len(rows) - int(same.sum())
         found.append(
             _Sampling(
                 channels=float(np.mean(means)),
-                interval_s=float(np.median(steps)) if steps.size else 0.0,
-                scan_times=len(rows) / max(runs, 1),
+                interval_s=integration_time_s(time[rows], *keys),
+                scan_times=float(np.mean(integrations_per_scan(time[rows], *keys))),
             )
         )
     return found

@@ -15,18 +15,20 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError, InputError
+from libs.core.files import fsync_tree
 from libs.gains.apply import apply_tables
 from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
 from libs.inputs.working_copy import resolve_inputs
-from libs.ms import flag_versions, tables
+from libs.ms import flag_versions
 from libs.ms.columns import ensure_data_column
-from libs.ms.selection import RowChoice, choose_fields
-from libs.ms.tables import MsSummary
+from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
+from libs.ms.subtables import Subtables
+from libs.ms.summary import MsSummary, summarise
+from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
-from libs.ms.window_match import match_windows, parse_windows
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 
@@ -126,7 +128,7 @@ def _targets(
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
         take_back(path)
-        ours, theirs = tables.summarise(copy), tables.summarise(path)
+        ours, theirs = summarise(copy), summarise(path)
         of_input = path == source.path
         windows = _match(ours, theirs, resolved["spw"]["value"] if of_input else "")
         fields = (
@@ -176,9 +178,8 @@ def _data_descriptions(ms: Path, windows: Sequence[int], count: int) -> frozense
     """Data descriptions of windows; None where these are all there are."""
     if len(set(windows)) == count:
         return None
-    with tables.open_table(f"{ms}::DATA_DESCRIPTION") as descriptions:
-        spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
-    return frozenset(i for i, spw in enumerate(spw_of) if int(spw) in windows)
+    found = enumerate(Subtables(ms).descriptions)
+    return frozenset(i for i, each in found if each.spw in windows)
 
 
 def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsSummary) -> tuple[int, ...]:
@@ -209,9 +210,8 @@ def _apply_within(work: Application) -> str:
 def _fields_said(work: Application) -> str:
     if work.rows.fields is None:
         return "all fields"
-    with tables.open_table(f"{work.ms}::FIELD") as fields:
-        names = fields.getcol("NAME")
-    return "field " + ", ".join(dict.fromkeys(names[i] for i in sorted(work.rows.fields)))
+    fields = Subtables(work.ms).fields
+    return "field " + ", ".join(dict.fromkeys(fields[i].name for i in sorted(work.rows.fields)))
 
 
 def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
@@ -223,9 +223,9 @@ def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
     # rows that are not written keep what they have: a column that a kill left half filled must
     # not pass for one that was there before
     mark = ms.with_name(ms.name + ".filling")
-    if mark.exists() or "CORRECTED_DATA" not in tables.column_names(ms):
+    if mark.exists() or "CORRECTED_DATA" not in column_names(ms):
         mark.touch()
-        tables.fsync_tree(mark)
+        fsync_tree(mark)
         ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
         mark.unlink()
 

@@ -11,18 +11,19 @@ from typing import Any
 
 import yaml
 
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.h5parm.global_table import list_entries
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.pipeline import Pipeline, StepFailed, settings_record
 from selfcal.progress import Progress
 from selfcal.settings import Settings, parse_assignments
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.state import State, hold_workdir
 from selfcal.step import Step, StepResult
 from steps.field.field_list import read_sources
 from steps.field.field_settings import FIELD_OPTIONS, load_field_settings
 from steps.field.plan import field_steps
+from steps.tools import TOOL_MODULES
 
 __all__ = ["command_field", "write_field_summary"]
 
@@ -129,7 +130,8 @@ def _pipeline(settings: Settings, steps: Sequence[Step], progress: Progress) -> 
         resolved = settings_record(context, steps, state)
         write_atomically(workdir / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
 
-    return Pipeline(steps, Context(settings, workdir, None, progress), state, after=after)
+    context = Context(settings, workdir, None, progress)
+    return Pipeline(steps, context, state, after=after, tool_modules=TOOL_MODULES)
 
 
 def _show(

@@ -12,45 +12,22 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle
 
+from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, SelfcalError
 from libs.gains.gain_solutions import GainSolutions
 from libs.h5parm.check import Finding, check
 from libs.h5parm.export import export_caltable, gains_for
 from libs.h5parm.global_table import Listing, MergeReport, combine_files, list_entries, merge_into
-from libs.h5parm.nearest import Best, best
+from libs.h5parm.nearest import NearestSolutions, best
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tiled_headers import take_back
 
-__all__ = ["Applier", "main", "parse_direction"]
+__all__ = ["Applier", "main"]
 
 Applier = Callable[[Path, GainSolutions, str], str]
 """Applies gains to fields of a measurement set, by name or ``all``; returns what it did."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-
-
-def parse_direction(ra: str, dec: str) -> tuple[float, float]:
-    """Return RA and Dec in rad.
-
-    Plain numbers are degrees; ``14h29m43s``, ``217.4deg`` carry their unit, ``14:29:43`` is
-    hours for RA and degrees for Dec.
-
-    Raises
-    ------
-    ConfigError
-        Not an angle.
-    """
-    try:
-        hours = ":" in ra or " " in ra.strip()
-        ra_rad = Angle(ra.strip(), unit=u.hourangle if hours else u.deg).to_value(u.rad)
-        dec_rad = Angle(dec.strip(), unit=u.deg).to_value(u.rad)
-    except (ValueError, u.UnitsError) as error:
-        raise ConfigError(
-            f"no direction: {ra} {dec} ({error})", "write RA DEC as 217.43deg +35.2deg"
-        ) from error
-    if not abs(dec_rad) <= np.pi / 2:
-        raise ConfigError(f"declination {dec} is beyond a pole", "write RA first, then Dec")
-    return float(ra_rad), float(dec_rad)
 
 
 def main(argv: Sequence[str], *, applier: Applier | None = None) -> int:
@@ -243,7 +220,7 @@ def _best(arguments: argparse.Namespace, applier: Applier | None) -> int:
     return EXIT_DONE
 
 
-def format_best(result: Best) -> list[str]:
+def format_best(result: NearestSolutions) -> list[str]:
     """Return which direction each station's solutions come from, one line each."""
     rows: list[tuple[str, ...]] = [
         ("station", "direction", "separation_deg", "good", "coherence", "note")

@@ -16,13 +16,14 @@ from typing import Any
 import yaml
 
 from libs.core.errors import ConfigError, SelfcalError, ToolError
+from libs.core.files import write_atomically
 from libs.core.process import run_tool, tail
 from libs.inputs.working_copy import resolve_inputs
 from selfcal.cluster import Outcome, check_where, run_all
 from selfcal.progress import Progress
-from selfcal.settings import Settings, build_settings
-from selfcal.state import hold_workdir, write_atomically
-from steps import STEPS
+from selfcal.settings import Settings
+from selfcal.state import hold_workdir
+from steps.run_options import run_settings
 from steps.targets.plan import Target, find_targets, survey
 
 __all__ = [
@@ -77,7 +78,7 @@ class TargetTask:
     @property
     def settings(self) -> Settings:
         """The settings of its run, as that will read them."""
-        return build_settings(self.config, Path(self.folder) / "config.yaml", {}, list(STEPS))
+        return run_settings(self.config, Path(self.folder) / "config.yaml")
 
     @property
     def lines(self) -> list[str]:

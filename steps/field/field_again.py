@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
-from libs.ms import tables
 from libs.ms.data_power import typical_power
+from libs.ms.summary import summarise
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import Skip, StepResult
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv
-from steps.field.field_source import SourceTask, averaging
+from steps.field.field_source import SourceTask, source_averaging
 
 __all__ = ["LayerAgain", "worth_another_look"]
 
@@ -117,8 +117,8 @@ class LayerAgain(LayerSources):
 
     def _noise(self, context: Context, ms: Path, task: SourceTask) -> float:
         """|V|^2 of what is left, as averaged for a source."""
-        summary = tables.summarise(ms)
-        plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *averaging(task, summary)))
+        summary = summarise(ms)
+        plan = plan_shift(ms, ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary)))
         averaged = max(1.0, plan.integration_s / summary.integration_s) * min(plan.widths)
         return typical_power(ms, uvmin_m=context.settings["uvmin"]) / averaged
 

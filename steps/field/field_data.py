@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError, InputError
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.directions import dp3
 from libs.directions.phase_shift import ShiftOptions, ShiftPlan, shift_data
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.reader import read_h5parm
 from libs.h5parm.superstation import write_spread
-from libs.ms.tables import open_table
+from libs.ms.subtables import Subtables
 from selfcal.options import Option
-from selfcal.state import write_atomically
 
 __all__ = ["PREPARE_OPTIONS", "check_prepare", "give_to_members", "make_data"]
 
@@ -96,9 +95,8 @@ def make_data(
     )
     if added is None:
         return plan, "DP3"
-    with open_table(f"{ms}::ANTENNA") as antennas:
-        names = [str(name).strip() for name in antennas.getcol("NAME")]
-        places = antennas.getcol("POSITION")[[names.index(name) for name in added.members]]
+    found = Subtables(ms)
+    places = found.position_m[[found.antenna_names.index(name) for name in added.members]]
     write_atomically(record, json.dumps({**asdict(added), "position_m": places.tolist()}))
     return plan, f"DP3, {len(added.members)} stations added up to {added.station}"
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from libs.core.errors import InputError, ToolError
-from libs.core.files import replacing
+from libs.core.files import replacing, write_atomically
 from libs.directions.subtract import SkyModel, image_model, subtract_sources
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import list_entries, merge_into, write_with_entries
 from libs.h5parm.nearest import best
 from selfcal.cluster import Outcome, run_all
 from selfcal.context import Context
-from selfcal.state import write_atomically
 from selfcal.step import Skip, Step, StepResult
 from steps.field.field_list import read_sources, result_file, write_sources_csv
 from steps.field.field_settings import threads_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from libs.catalogues.entry import find_entry
 from libs.catalogues.source_list import FieldSource
-from selfcal.state import write_atomically
+from libs.core.files import write_atomically
 
 __all__ = ["read_sources", "result_file", "source_row", "write_sources_csv"]
 

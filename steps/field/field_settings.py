@@ -11,16 +11,13 @@ from libs.catalogues.source_list import CALIBRATOR_RADIUS_DEG, TARGET_RADIUS_DEG
 from libs.core.errors import ConfigError
 from selfcal.cluster import check_where
 from selfcal.options import Option, unknown_name
-from selfcal.settings import (
-    RUN_OPTIONS,
-    Settings,
-    build_settings,
-    load_config,
-    read_config,
-)
-from selfcal.templates import TEMPLATE_DIR, check_settings
+from selfcal.settings import Settings, read_config
+from selfcal.template_check import check_settings
+from selfcal.template_files import TEMPLATE_DIR
 from steps import STEPS, build_steps
 from steps.field.field_data import PREPARE_OPTIONS, check_prepare
+from steps.imaging import MEASURES
+from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 
 __all__ = ["FIELD_OPTIONS", "FLUX", "load_field_settings", "source_settings", "threads_of"]
 
@@ -207,7 +204,7 @@ def source_settings(
     if not path.exists():
         known = sorted(p.stem for p in ready.parent.glob("*.py"))
         raise unknown_name("source_config", name, known)
-    config = load_config(path)
+    config = load_run_config(path)
     steps = settings["source_steps"] or config.get("steps") or ()
     config["steps"] = [
         step for step in steps if settings["source_steps"] or step not in _NOT_IN_A_FIELD
@@ -248,10 +245,10 @@ def source_settings(
 
 def _check(config: Mapping[str, Any], path: Path) -> None:
     """Check the config of a source's run, with its parameters of steps not in its list."""
-    built = build_settings(config, path, {}, list(STEPS))
+    built = run_settings(config, path)
     steps = build_steps(built["steps"])
     others = [kind(name) for name, kind in STEPS.items() if name not in config["steps"]]
-    check_settings(built, steps, others)
+    check_settings(built, steps, others, measures=MEASURES)
 
 
 def _model_fit(confusion: float) -> dict[str, Any]:

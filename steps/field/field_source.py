@@ -19,23 +19,23 @@ from typing import Any
 import yaml
 
 from libs.core.errors import InputError, ToolError
-from libs.core.files import replacing
-from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size
+from libs.core.files import replacing, write_atomically
+from libs.core.geometry import ARCSEC_PER_RAD, auto_cell_arcsec, good_size, smearing_limits
 from libs.core.process import run_tool, tail
-from libs.directions.phase_shift import ShiftOptions, smearing_limits
+from libs.directions.phase_shift import ShiftOptions
 from libs.directions.subtract import SkyModel, add_source, image_model
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.start import StartLimits, find_start
 from libs.imaging.interface import write_masked_model
 from libs.imaging.masks import MaskOptions, make_mask
-from libs.ms import tables
-from selfcal.pipeline import code_version
+from libs.ms.summary import MsSummary, summarise
+from selfcal.code_version import code_version
 from selfcal.settings import Settings
-from selfcal.state import State, hold_workdir, write_atomically
+from selfcal.state import State, hold_workdir
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
 
-__all__ = ["SourceTask", "averaging", "calibrate_source", "data_identity", "running_step"]
+__all__ = ["SourceTask", "calibrate_source", "data_identity", "running_step", "source_averaging"]
 
 _COMMAND = Path(__file__).resolve().parents[2] / "auto_selfcal.py"
 _LOCK_WAIT_S = 60.0
@@ -179,7 +179,7 @@ def _wait_until_free(run: Path) -> None:
 # -- the small data -------------------------------------------------------------------------------
 
 
-def averaging(task: SourceTask, summary: tables.MsSummary) -> tuple[float, float]:
+def source_averaging(task: SourceTask, summary: MsSummary) -> tuple[float, float]:
     """Return integration (s) and channel width (Hz) of a source's data; 0: as they are."""
     settings = task.settings
     seconds, hertz = smearing_limits(
@@ -209,11 +209,11 @@ def _small_data(task: SourceTask) -> tuple[list[Path], list[str]]:
         made.unlink()
     notes = _write_best(task)
     for ms, target in zip(task.vis, targets, strict=True):
-        summary = tables.summarise(ms)
-        seconds, hertz = averaging(task, summary)
+        summary = summarise(ms)
+        seconds, hertz = source_averaging(task, summary)
         gains = None
         if (folder / "best.h5").exists():
-            # before averaging, so that fast phases cost nothing
+            # before source_averaging, so that fast phases cost nothing
             gains = DirectionGains.read(folder / "best.h5", Path(ms), missing="unit")
         options = ShiftOptions(
             (task.ra_rad, task.dec_rad), task.name, seconds, hertz, task.column,
@@ -329,7 +329,7 @@ def _grid(task: SourceTask, data: list[Path]) -> tuple[int, float]:
     """Pixels and pixel size (arcsec) of the source's map."""
     cell = task.settings["cell"]
     if cell == "auto":
-        summaries = [tables.summarise(ms) for ms in data]
+        summaries = [summarise(ms) for ms in data]
         longest = max(summary.longest_baseline_m for summary in summaries)
         highest = max(summary.max_frequency_hz for summary in summaries)
         cell = auto_cell_arcsec(longest, highest)

@@ -14,28 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from libs.catalogues.matching import cross_match, make_layers, select_sources
 from libs.catalogues.query import SERVICES, query_catalogue
-from libs.catalogues.source_list import (
-    FieldSource,
-    cross_match,
-    make_layers,
-    read_catalogue,
-    select_sources,
-    with_components,
-)
+from libs.catalogues.source_list import FieldSource, read_catalogue, with_components
 from libs.core.errors import InputError
+from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
-from libs.ms import tables
+from libs.ms.summary import MsSummary, summarise
 from selfcal.context import Context
 from selfcal.settings import Settings
-from selfcal.state import write_atomically
 from selfcal.step import Step, StepResult
 from steps.field.field_again import LayerAgain
 from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
 from steps.field.field_list import source_row, write_sources_csv
 from steps.field.field_settings import FLUX
-from steps.field.field_source import averaging, data_identity
+from steps.field.field_source import data_identity, source_averaging
 
 __all__ = ["FieldStartup", "field_steps"]
 
@@ -71,7 +65,7 @@ class FieldStartup(Step):
         settings = context.settings
         vis = [Path(name).absolute() for name in settings["vis"]]
         for ms in vis:
-            tables.summarise(ms)
+            summarise(ms)
         lists = [*settings["sources"], settings["lbcs"], settings["components"]]
         stamps = {
             name: [Path(name).stat().st_size, Path(name).stat().st_mtime_ns]
@@ -83,7 +77,7 @@ class FieldStartup(Step):
     def run(self, context: Context) -> StepResult:
         """Write sources.json and sources.csv."""
         vis = [Path(name).absolute() for name in context.settings["vis"]]
-        summaries = [tables.summarise(ms) for ms in vis]
+        summaries = [summarise(ms) for ms in vis]
         centre = tuple(float(angle) for angle in summaries[0].direction_rad)
         for summary in summaries[1:]:
             if not np.allclose(summary.direction_rad, centre, atol=1e-6):
@@ -154,7 +148,7 @@ class FieldStartup(Step):
     def _sizes(
         self,
         context: Context,
-        summaries: Sequence[tables.MsSummary],
+        summaries: Sequence[MsSummary],
         layers: Sequence[Sequence[FieldSource]],
     ) -> tuple[int, int]:
         """Bytes of all small data, and of disk needed in all: runs copy and image them."""
@@ -163,7 +157,7 @@ class FieldStartup(Step):
             for source in layer:
                 task = make_task(context, source_row(source, number), [], None, "")
                 for summary in summaries:
-                    options = ShiftOptions((0.0, 0.0), "", *averaging(task, summary))
+                    options = ShiftOptions((0.0, 0.0), "", *source_averaging(task, summary))
                     size += plan_shift(summary.path, options).size_bytes
         looks = 1 if context.settings["again"] == "never" else 2
         copies = sum(summary.size_bytes for summary in summaries) * len(layers) * looks

@@ -20,7 +20,7 @@ from libs.heldout.choose import (
     choose_solve,
     held_out_coherence,
 )
-from libs.ms import tables
+from libs.ms.summary import MsSummary, summarise
 from selfcal.context import Context
 
 __all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]
@@ -29,7 +29,7 @@ MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
 
 
-def shortest_interval(summary: tables.MsSummary, channels_per_block: int = 0) -> float | str:
+def shortest_interval(summary: MsSummary, channels_per_block: int = 0) -> float | str:
     """Return the interval of the sums: an integration, or more where memory asks for it."""
     baselines = len(summary.antenna) * (len(summary.antenna) - 1) // 2
     integrations = max(1.0, summary.rows / max(1, baselines * len(summary.spws_used)))
@@ -41,7 +41,7 @@ def shortest_interval(summary: tables.MsSummary, channels_per_block: int = 0) ->
     return float(np.ceil(size / MOST_BYTES) * summary.integration_s)
 
 
-def block_channels(context: Context, summary: tables.MsSummary, calmode: str) -> int:
+def block_channels(context: Context, summary: MsSummary, calmode: str) -> int:
     """Return the channels a frequency block must have to tell a TEC; 0: windows will do.
 
     Only phases are solved block by block, only by the native solver, and only where the band
@@ -88,7 +88,7 @@ def ask_held_out(
     An amplitude solve is chosen only when it predicts better than a phase solve by more than
     chance.
     """
-    summary = tables.summarise(ms)
+    summary = summarise(ms)
     block = block_channels(context, summary, options.calmode)
     interval: Any = shortest_interval(summary, block)
     sums = accumulate(

@@ -16,11 +16,11 @@ from libs.imaging import masks
 from libs.imaging.align import compare
 from libs.imaging.interface import open_image, write_masked_model
 from libs.imaging.judging import Limits, judge, judge_ladder, ladder_uvmax_m
-from libs.ms import tables
+from libs.ms.summary import flagged_fraction, summarise
 from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
-from selfcal.templates import choose_template
+from selfcal.template_choice import choose_template
 from steps.closure_model import fill_component_model
 from steps.data_state import (
     ensure_tables,
@@ -102,6 +102,7 @@ def _closer(metrics: Mapping[str, Any]) -> float:
 class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
+    needs = ("test_image",)
     uses = ("imager", "solver", "template", "rounds", "threads")
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
@@ -194,9 +195,9 @@ class GainRound(Step):
             return after - before
         others, rows = 0.0, 0
         for ms in measurement_sets(context):
-            summary = tables.summarise(ms)
+            summary = summarise(ms)
             lost = [summary.antenna.index(name) for name in dropped.get(ms.name, ())]
-            others += summary.rows * tables.flagged_fraction(ms, without=lost)
+            others += summary.rows * flagged_fraction(ms, without=lost)
             rows += summary.rows
         return others / rows - before
 

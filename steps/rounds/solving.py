@@ -16,8 +16,9 @@ from libs.gains.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.gains.patch_gains import keep_coherent
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
-from libs.ms.tables import summarise
+from libs.ms.summary import summarise
 from selfcal.context import Context
+from selfcal.origin import DEFAULT
 from selfcal.step import Skip, TableRef
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
 from steps.rounds.held_out import HeldOut, ask_held_out, chosen_options, curve
@@ -49,7 +50,7 @@ def adaptive(context: Context) -> bool:
 
 def set_by_user(context: Context, name: str) -> bool:
     """Whether the user, not a default or a template, set a parameter: that always wins."""
-    return not context.origin.get(name, "default").startswith(("default", "templates/"))
+    return context.origin.get(name, DEFAULT).by_user
 
 
 def solve_round(

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import Source
-from libs.ms.tables import open_table, stretches
+from libs.inputs.input_data import InputData
+from libs.ms.rows import stretches
+from libs.ms.selection import parse_windows
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 from libs.ms.view import read_view
-from libs.ms.window_match import parse_windows
 from selfcal.options import nearest
 from steps.instruments import identify
 
@@ -89,7 +91,7 @@ class Target:
     problem: str = ""
 
 
-def survey(source: Source) -> Execution:
+def survey(source: InputData) -> Execution:
     """Read which fields, windows and intents a measurement set holds.
 
     Raises
@@ -105,27 +107,20 @@ def survey(source: Source) -> Execution:
             "import it first, or leave targets out",
         )
     with read_view(source.path) as view:
-        with open_table(f"{view.path}::FIELD") as fields:
-            names = tuple(name.strip() for name in fields.getcol("NAME"))
-        with open_table(f"{view.path}::SPECTRAL_WINDOW") as windows:
-            centre = [np.mean(windows.getcell("CHAN_FREQ", i)) for i in range(windows.nrows())]
-        with open_table(f"{view.path}::DATA_DESCRIPTION") as descriptions:
-            spw_of = descriptions.getcol("SPECTRAL_WINDOW_ID")
-        with open_table(f"{view.path}::OBSERVATION") as observation:
-            telescope = observation.getcell("TELESCOPE_NAME", 0) if observation.nrows() else ""
-        with open_table(f"{view.path}::STATE") as states:
-            has_modes = states.nrows() and "OBS_MODE" in states.colnames()
-            modes = states.getcol("OBS_MODE") if has_modes else []
+        tables = Subtables(view.path)
+        names = tuple(field.name.strip() for field in tables.fields)
+        centre = tuple(window.mean_hz for window in tables.windows)
+        descriptions, states, telescope = tables.descriptions, tables.states, tables.telescope
         with open_table(view.path) as opened:
             found = _combinations(opened)
     used: dict[int, set[int]] = {}
     intents: dict[int, set[str]] = {}
     for number, description, state in sorted(found):
-        used.setdefault(number, set()).add(int(spw_of[description]))
-        mode = modes[state].strip() if 0 <= state < len(modes) else ""
+        used.setdefault(number, set()).add(descriptions[description].spw)
+        mode = states[state].intents if 0 <= state < len(states) else ""
         intents.setdefault(number, set()).update({mode} - {""})
     return Execution(
-        source.vis, str(telescope), names, tuple(map(float, centre)),
+        source.vis, telescope, names, centre,
         {number: frozenset(values) for number, values in used.items()},
         {number: frozenset(values) for number, values in intents.items()},
     )  # fmt: skip

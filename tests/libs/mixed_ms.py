@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.tables import open_table
-from libs.simulation.array_configurations import AntennaArray
 
 CHANNELS = (8, 5, 8)
 CORRELATIONS = ("RR", "RL", "LR", "LL")

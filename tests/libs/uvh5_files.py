@@ -10,8 +10,9 @@ from unittest import mock
 
 import numpy as np
 
+from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow
-from libs.simulation.array_configurations import AntennaArray, local_to_itrf
+from libs.simulation.array_configurations import local_to_itrf
 from libs.simulation.gains import StationErrors
 from libs.simulation.observation import Observation, simulate
 from libs.simulation.sky import Source

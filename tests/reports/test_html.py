@@ -74,7 +74,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _antennas(ms: Path) -> tuple[str, ...]:
-    from libs.ms.tables import summarise
+    from libs.ms.summary import summarise
 
     return summarise(ms).antenna
 

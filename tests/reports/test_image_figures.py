@@ -16,7 +16,7 @@ from reports.image_figures import (
     round_images,
 )
 from reports.image_panels import shared_scale
-from reports.image_view import mask_box, read_view
+from reports.image_view import mask_box, read_shown
 from tests.reports.fake_run import BEAM_ARCSEC, CELL_ARCSEC, make_images, write_fits
 from tests.reports.test_gain_figures import ink
 
@@ -42,7 +42,7 @@ def test_all_panels_share_one_colour_scale(panels: list[Panel]) -> None:
     assert len(axes) == 4  # zoom and full, twice
     limits = {(a.images[0].norm.vmin, a.images[0].norm.vmax) for a in axes}
     assert len(limits) == 1
-    peak = max(read_view(p.image).plane.max() for p in (panels[0], panels[2]))
+    peak = max(read_shown(p.image).plane.max() for p in (panels[0], panels[2]))
     assert limits.pop()[1] == pytest.approx(peak)
     assert ink(figure) > 0.2
     assert [a.get_title("left") for a in axes[:2]] == ["test_image", "p1"]
@@ -66,11 +66,11 @@ def test_east_is_left_and_the_reference_pixel_is_zero(tmp_path: Path) -> None:
     plane = np.zeros((64, 64))
     plane[32, 32] = 1.0  # FITS pixel 33, the reference
     path = write_fits(tmp_path / "a.fits", plane)
-    left, right, bottom, top = read_view(path).extent_arcsec
+    left, right, bottom, top = read_shown(path).extent_arcsec
     assert left > 0 > right and bottom < 0 < top
     x = left + (32 + 0.5) * (right - left) / 64
     assert x == pytest.approx(0, abs=1e-9)
-    assert read_view(path).centre == "12h29m06.70s +02°03\u203208.6\u2033"
+    assert read_shown(path).centre == "12h29m06.70s +02°03\u203208.6\u2033"
 
 
 def test_the_beam_is_drawn_to_scale_and_turned_from_north_to_east(panels: list[Panel]) -> None:
@@ -123,7 +123,7 @@ def test_blank_empty_and_noiseless_images_are_drawn(tmp_path: Path) -> None:
 def test_large_images_are_reduced_and_keep_their_peaks(tmp_path: Path) -> None:
     plane = np.random.default_rng(1).normal(0, 0.1, (1000, 1000))
     plane[777, 333], plane[100, 900] = 5.0, -4.0
-    view = read_view(write_fits(tmp_path / "a.fits", plane), max_side=100)
+    view = read_shown(write_fits(tmp_path / "a.fits", plane), max_side=100)
     assert view.plane.shape == (100, 100)
     assert view.plane[77, 33] == 5.0 and view.plane[10, 90] == -4.0
 
@@ -140,6 +140,6 @@ def test_images_of_several_planes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     fits.PrimaryHDU(np.zeros((3, 8, 8), np.float32)).writeto(path)
     with pytest.raises(InputError, match="no single image plane"):
-        read_view(path)
+        read_shown(path)
     with pytest.raises(InputError, match="cannot be read"):
-        read_view(tmp_path / "missing.fits")
+        read_shown(tmp_path / "missing.fits")

@@ -7,7 +7,7 @@ import pytest
 
 from libs.ms.columns import ensure_data_column
 from libs.ms.tables import open_table
-from reports.visibility_figures import VisibilitySource, accumulate, visibility_figure
+from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
 from tests.libs.small_ms import make_ms
 from tests.reports.test_gain_figures import ink
 
@@ -32,7 +32,7 @@ def both(ms: Path) -> list[VisibilitySource]:
 
 
 def test_points_are_where_the_visibilities_are(ms: Path) -> None:
-    before, after = accumulate(both(ms))
+    before, after = visibility_density(both(ms))
     rows = 10 * 6
     assert before.count == after.count == rows * 2  # channels averaged, two hands
     assert after.amplitude.sum() == after.phase.sum() == rows * 2
@@ -53,7 +53,7 @@ def test_flagged_visibilities_are_left_out(ms: Path) -> None:
         data = opened.getcol("DATA")
         data[: len(flag) // 2] = 1e9
         opened.putcol("DATA", data)
-    before, _ = accumulate(both(ms))
+    before, _ = visibility_density(both(ms))
     assert before.count == 60
     assert before.amplitude_edges[-1] < 5
 
@@ -61,32 +61,32 @@ def test_flagged_visibilities_are_left_out(ms: Path) -> None:
 def test_all_flagged_gives_no_figure(ms: Path) -> None:
     with open_table(ms, write=True) as opened:
         opened.putcol("FLAG", np.ones_like(opened.getcol("FLAG")))
-    assert accumulate(both(ms)) == []
+    assert visibility_density(both(ms)) == []
     assert visibility_figure([]) is None
 
 
 def test_the_model_is_a_line_in_every_panel(ms: Path) -> None:
-    after = accumulate(both(ms))[1]
+    after = visibility_density(both(ms))[1]
     good = np.isfinite(after.model_amplitude[1])
     assert good.any()
     assert after.model_amplitude[1][good] == pytest.approx(2.0, abs=0.01)
     split = VisibilitySource("After", (ms,), "CORRECTED_DATA")
-    assert np.isfinite(accumulate([both(ms)[0], split])[1].model_amplitude).any()
-    assert np.isnan(accumulate([split])[0].model_amplitude).all()
+    assert np.isfinite(visibility_density([both(ms)[0], split])[1].model_amplitude).any()
+    assert np.isnan(visibility_density([split])[0].model_amplitude).all()
 
 
 def test_a_sample_keeps_whole_integrations(ms: Path) -> None:
-    (density,) = accumulate(both(ms)[:1], max_rows=20)
+    (density,) = visibility_density(both(ms)[:1], max_rows=20)
     assert density.count == 2 * 10 * 2  # two of six integrations, ten baselines, two hands
 
 
 def test_several_data_sets_are_taken_together(ms: Path) -> None:
-    (density,) = accumulate([VisibilitySource("Before", (ms, ms), "DATA")])
+    (density,) = visibility_density([VisibilitySource("Before", (ms, ms), "DATA")])
     assert density.count == 240
 
 
 def test_panels_share_axes_and_scale(ms: Path) -> None:
-    figure = visibility_figure(accumulate(both(ms)))
+    figure = visibility_figure(visibility_density(both(ms)))
     assert figure is not None
     panels = [axes for axes in figure.axes if axes.get_subplotspec() and axes.collections][:4]
     assert [axes.get_title("left") for axes in panels[:2]] == ["Before", "After"]

@@ -13,6 +13,7 @@ from selfcal.progress import Progress
 from selfcal.settings import build_settings
 from selfcal.state import State
 from selfcal.step import Skip, Step, StepResult, TableRef
+from steps.run_options import RUN_OPTIONS
 
 NAMES = ("first", "second", "third", "fourth")
 
@@ -79,7 +80,7 @@ def make_pipeline(
 ) -> Pipeline:
     """Return a pipeline of fake steps on a work directory, as a new process would make it."""
     workdir.mkdir(exist_ok=True)
-    settings = build_settings(config or {}, None, assignments or {}, list(names))
+    settings = build_settings(config or {}, None, assignments or {}, list(names), RUN_OPTIONS)
     steps = [(classes or {}).get(name, Fake)(name) for name in names]
     context = Context(settings, workdir, None, Progress(quiet=True))
     return Pipeline(steps, context, State(workdir))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, SelfcalError
 from selfcal.cluster import MAX_DEATHS, Outcome, check_where, run_all
 from tests.conftest import ROOT
 from tests.selfcal import pieces
@@ -189,3 +189,16 @@ def _until(condition: object, seconds: float = 20.0) -> None:
 def test_an_outcome_says_whether_it_is_good() -> None:
     assert Outcome(0, "x", value=1).ok
     assert not Outcome(0, "x", error="no").ok
+
+
+class OwnKindError(SelfcalError):
+    """An error of the family that another module defines."""
+
+
+def raise_own_kind(item: object) -> None:
+    raise OwnKindError("no data", "get some")
+
+
+def test_an_error_of_the_family_is_told_in_its_own_words_wherever_it_is_defined() -> None:
+    (outcome,) = run_all(raise_own_kind, [1])
+    assert outcome.error == "no data: get some"

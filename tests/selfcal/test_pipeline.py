@@ -146,7 +146,7 @@ def test_a_changed_file_that_options_name_reruns_its_step_and_later_ones(
 
 def test_changed_code_reruns_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
-    monkeypatch.setattr(pipeline_module, "code_version", lambda: "0.0.0+other")
+    monkeypatch.setattr(pipeline_module, "step_version", lambda name, tools: "0.0.0+other")
     assert run(tmp_path) == ALL
 
 

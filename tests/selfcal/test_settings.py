@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from libs.core.errors import ConfigError
-from selfcal.settings import RUN_OPTIONS, build_settings, load_config, parse_assignments
+from selfcal.settings import parse_assignments
 from steps import STEPS
+from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 from tests.conftest import ROOT
 
 NAMES = list(STEPS)
@@ -16,7 +17,7 @@ NAMES = list(STEPS)
 
 def test_the_shipped_config_is_valid() -> None:
     path = ROOT / "config.py"
-    settings = build_settings(load_config(path), path, {}, NAMES)
+    settings = run_settings(load_run_config(path), path, {})
     assert settings["vis"] == ("demo:3c273",)
     assert settings.origin["vis"] == "config.py"
     assert set(settings["steps"]) <= set(STEPS)
@@ -24,7 +25,7 @@ def test_the_shipped_config_is_valid() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "templates" / "configs").glob("*.py")))
 def test_config_files_by_observatory_are_valid(path: Path) -> None:
-    settings = build_settings(load_config(path), path, {}, NAMES)
+    settings = run_settings(load_run_config(path), path, {})
     assert set(settings["steps"]) <= set(STEPS)
 
 
@@ -32,7 +33,7 @@ def test_defaults_config_and_set_and_where_each_came_from(tmp_path: Path) -> Non
     path = tmp_path / "my.py"
     path.write_text("vis = 'a.ms'\nfield = '3C273'\nimsize = 512\n")
     pairs = parse_assignments(["field=M87", "p1.solint=30s", "cell=0.1arcsec"])
-    settings = build_settings(load_config(path), path, pairs, NAMES)
+    settings = run_settings(load_run_config(path), path, pairs)
     assert (settings["field"], settings.origin["field"]) == ("M87", "--set")
     assert (settings["imsize"], settings.origin["imsize"]) == ((512, 512), "my.py")
     assert (settings["refant"], settings.origin["refant"]) == ("auto", "default")
@@ -44,7 +45,7 @@ def test_yaml_and_python_configs_mean_the_same(tmp_path: Path) -> None:
     python, yaml = tmp_path / "a.py", tmp_path / "a.yaml"
     python.write_text("vis = ['a.ms', 'b.ms']\noverrides = {'p1': {'solint': '30s'}}\n")
     yaml.write_text("vis: [a.ms, b.ms]\noverrides:\n  p1: {solint: 30s}\n")
-    assert load_config(python) == load_config(yaml)
+    assert load_run_config(python) == load_run_config(yaml)
 
 
 def test_a_config_may_import_and_compute(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_config_may_import_and_compute(tmp_path: Path) -> None:
         "from pathlib import Path\nimport os\n_here = Path('data')\n"
         "def _name(k):\n    return f'{_here}/{k}.ms'\nvis = [_name(k) for k in range(2)]\n"
     )
-    assert load_config(path) == {"vis": ["data/0.ms", "data/1.ms"]}
+    assert load_run_config(path) == {"vis": ["data/0.ms", "data/1.ms"]}
 
 
 @pytest.mark.parametrize(
@@ -72,13 +73,13 @@ def test_bad_config_files(tmp_path: Path, name: str, text: str, says: str) -> No
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load_config(path)
+        load_run_config(path)
     assert says in str(caught.value) and caught.value.remedy
 
 
 def test_missing_config(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not exist.*init"):
-        load_config(tmp_path / "none.py")
+        load_run_config(tmp_path / "none.py")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_missing_config(tmp_path: Path) -> None:
 )
 def test_bad_assignments(pairs: list[str], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_settings({}, None, parse_assignments(pairs), NAMES)
+        run_settings({}, None, parse_assignments(pairs))
     assert says in str(caught.value)
 
 
@@ -113,26 +114,28 @@ def test_bad_assignments(pairs: list[str], says: str) -> None:
 )
 def test_bad_overrides(config: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build_settings(config, None, {}, NAMES)
+        run_settings(config, None, {})
     assert says in str(caught.value)
 
 
 def test_set_wins_over_overrides_and_leaves_the_defaults_alone() -> None:
     pairs = parse_assignments(["p1.solint=30s", "global_parameters.niter=5"])
     config = {"overrides": {"p1": {"solint": "60s", "robust": 1}}}
-    settings = build_settings(config, None, pairs, NAMES)
+    settings = run_settings(config, None, pairs)
     assert settings.step_overrides["p1"]["solint"] == ("30s", "--set")
     assert settings.step_overrides["p1"]["robust"] == (1, "config: overrides")
-    assert settings["global_parameters"] == {"niter": 5}
-    assert build_settings({}, None, {}, NAMES)["global_parameters"] == {}
+    assert settings["global_parameters"] == {"niter": "5"}
+    assert run_settings({}, None, {})["global_parameters"] == {}
 
 
-def test_values_of_set_are_parsed_as_yaml() -> None:
+def test_values_of_set_are_text_and_lists_and_mappings_of_text() -> None:
     pairs = ["vis=[a.ms, b.ms]", "quiet=true", "field=", "spw='0'", "overrides={p1: {robust: 1}}"]
     assert parse_assignments(pairs) == {
-        "vis": ["a.ms", "b.ms"], "quiet": True, "field": "", "spw": "0",
-        "overrides": {"p1": {"robust": 1}},
+        "vis": ["a.ms", "b.ms"], "quiet": "true", "field": "", "spw": "0",
+        "overrides": {"p1": {"robust": "1"}},
     }  # fmt: skip
+    built = run_settings({}, None, parse_assignments([*pairs, "threads=2"]))
+    assert (built["quiet"], built["threads"]) == (True, 2)
 
 
 def test_every_key_has_a_meaning_and_a_valid_default() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.core.errors import InputError
-from selfcal.state import COLUMNS, State, hold_workdir, merge_rows, write_atomically
+from libs.core.files import write_atomically
+from selfcal.state import COLUMNS, State, hold_workdir, merge_rows
 from selfcal.step import StepResult, TableRef
 from tests.conftest import ROOT
 

@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.core.errors import ConfigError
-from selfcal.settings import Settings, build_settings, parse_assignments
-from selfcal.templates import (
-    TEMPLATE_DIR,
-    check_settings,
-    choose_template,
-    load_template,
-    resolve_options,
-    template_names,
-)
+from selfcal.settings import Settings, parse_assignments
+from selfcal.template_check import check_settings
+from selfcal.template_choice import choose_template
+from selfcal.template_files import TEMPLATE_DIR, template_names
+from selfcal.templates import load_template, resolve_options
 from steps import STEPS, build_steps
+from steps.imaging import MEASURES
 from steps.instruments import identify
+from steps.run_options import run_settings
 
 SEED_TEMPLATES = {"very_faint", "faint", "standard_1", "standard_2", "bright"}
 INSTRUMENTS = ("vla", "emerlin", "other")
@@ -29,7 +27,7 @@ BANDS = ("", "L", "X", "Ku", "Ka")
 
 
 def settings_of(config: dict[str, Any] | None = None) -> Settings:
-    return build_settings(config or {}, None, {}, list(STEPS))
+    return run_settings(config or {}, None, {})
 
 
 def measured(flux_jy: float, snr: float) -> dict[str, float | str]:
@@ -67,7 +65,7 @@ def test_sections_of_templates_are_steps(name: str) -> None:
 
 
 def test_shipped_templates_pass_the_check_before_a_run() -> None:
-    check_settings(settings_of(), build_steps(list(STEPS)))
+    check_settings(settings_of(), build_steps(list(STEPS)), measures=MEASURES)
 
 
 def test_rounds_missing_from_a_template_are_absent_not_default() -> None:
@@ -138,10 +136,10 @@ def test_differences_by_instrument_and_band(folder: Path) -> None:
     def p0(instrument: str, band: str) -> dict[str, Any]:
         return load_template("mine", instrument, band, folder)["p0"]
 
-    assert p0("vla", "L") == {"solint": "60s", "robust": 0}
-    assert p0("emerlin", "L") == {"solint": "90s", "robust": 0}
-    assert p0("vla", "Ka") == {"solint": "60s", "robust": 1}
-    assert p0("emerlin", "K") == {"solint": "95s", "robust": 1}
+    assert p0("vla", "L") == {"solint": "60s", "robust": "0"}
+    assert p0("emerlin", "L") == {"solint": "90s", "robust": "0"}
+    assert p0("vla", "Ka") == {"solint": "60s", "robust": "1"}
+    assert p0("emerlin", "K") == {"solint": "95s", "robust": "1"}
     assert "p2" in load_template("mine", "vla", "K", folder)
     assert "p2" not in load_template("mine", "vla", "L", folder)
 
@@ -151,20 +149,29 @@ def test_emerlin_solves_bright_sources_on_longer_intervals_than_the_vla() -> Non
     vla = resolve_options(step, settings_of(), "bright", "vla", "L")
     emerlin = resolve_options(step, settings_of(), "bright", "emerlin", "L")
     assert emerlin["solint"] > vla["solint"]
-    assert emerlin.origin["solint"] == "templates/bright.yaml"
+    assert str(emerlin.origin["solint"]) == "templates/bright.yaml"
 
 
 def test_layers_from_default_to_set() -> None:
     (step,) = (s for s in build_steps(list(STEPS)) if s.name == "p1")
     config = {"global_parameters": {"niter": 7}, "overrides": {"p1": {"minsnr": 9}}}
-    settings = build_settings(config, None, {"p1.robust": 2}, list(STEPS))
+    settings = run_settings(config, None, {"p1.robust": 2})
     found = resolve_options(step, settings, "bright", "vla", "L")
     assert (found["niter"], found["minsnr"], found["robust"]) == (7, 9.0, 2.0)
-    assert found.origin["niter"] == "global_parameters"
-    assert found.origin["minsnr"] == "config: overrides"
-    assert found.origin["robust"] == "--set"
-    assert found.origin["solint"] == "templates/bright.yaml"
-    assert found.origin["uvmin"] == "default"
+    assert str(found.origin["niter"]) == "global_parameters"
+    assert str(found.origin["minsnr"]) == "config: overrides"
+    assert str(found.origin["robust"]) == "--set"
+    assert str(found.origin["solint"]) == "templates/bright.yaml"
+    assert str(found.origin["uvmin"]) == "default"
+    by_user = {name for name, origin in found.origin.items() if origin.by_user}
+    assert by_user == {"niter", "minsnr", "robust"}
+
+
+def test_a_config_whose_name_begins_like_a_template_is_the_users_all_the_same() -> None:
+    (step,) = (s for s in build_steps(list(STEPS)) if s.name == "p1")
+    for name in ("default.py", "defaults_2.yaml"):
+        settings = run_settings({"overrides": {"p1": {"minsnr": 9}}}, Path(name))
+        assert resolve_options(step, settings, "", "", "").origin["minsnr"].by_user, name
 
 
 # -- new templates without Python ---------------------------------------------------------------
@@ -192,7 +199,7 @@ def test_a_new_template_needs_a_file_and_a_rule_only(folder: Path) -> None:
     ("text", "says"),
     [
         ("steps: {p0: {solnt: 12s}}", "unknown parameter of p0 in templates/bad.yaml 'solnt'"),
-        ("steps: {p0: {solint: 12}}", "p0.solint = 12 is not a time with its unit"),
+        ("steps: {p0: {solint: 12}}", "p0.solint = '12' is not a time with its unit"),
         ("steps: {p0: {solint: 12s}}\ndifferences: [{when: {band: X}, steps: {p0: {minsnr: x}}}]",
          "p0.minsnr = 'x' is not a number"),
         ("- a", "bad.yaml is not a mapping"),
@@ -202,8 +209,78 @@ def test_a_new_template_needs_a_file_and_a_rule_only(folder: Path) -> None:
 def test_a_broken_template_is_found_before_a_run(folder: Path, text: str, says: str) -> None:
     (folder / "bad.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        check_settings(settings_of(), build_steps(list(STEPS)), folder=folder)
+        check_settings(settings_of(), build_steps(list(STEPS)), measures=MEASURES, folder=folder)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("step: {p0: {solint: 12s}}", "key in templates/bad.yaml: 'step' (did you mean 'steps'"),
+        ("differences: []", "templates/bad.yaml has no steps"),
+        ("steps: {p11: {solint: 12s}}", "step in templates/bad.yaml: 'p11' (did you mean 'p1'"),
+        ("steps: {test_image: {robust: 1}}", "unknown step in templates/bad.yaml: 'test_image'"),
+        ("steps: [p0]", "templates/bad.yaml: steps is not a mapping"),
+        ("steps: {p0: 12s}", "templates/bad.yaml: p0 is not a mapping"),
+        ("steps: {p0: {solint: 12m}}", "templates/bad.yaml: p0.solint = '12m' is not a time"),
+        ("steps: {p0: {solint: 1s}, p0: {solint: 2s}}", "'p0' is there twice"),
+        ("steps: {}\ndifferences: {when: {}}", "is not a list"),
+        ("steps: {}\ndifferences: [{wen: {band: K}, steps: {}}]",
+         "key in templates/bad.yaml, difference 1: 'wen' (did you mean 'when'"),
+        ("steps: {}\ndifferences: [{when: {band: K}, step: {}}]", "'step' (did you mean 'steps'"),
+        ("steps: {}\ndifferences: [{steps: {}}]", "bad.yaml, difference 1 has no when"),
+        ("steps: {}\ndifferences: [{when: {band: K}, steps: {}}, {when: {bnad: K}, steps: {}}]",
+         "condition in templates/bad.yaml, difference 2: 'bnad' (did you mean 'band'"),
+        ("steps: {}\ndifferences: [{when: {instrument: emerln}, steps: {}}]",
+         "instrument = 'emerln' is not one of"),
+        ("steps: {}\ndifferences: [{when: {band: [K, KA]}, steps: {}}]",
+         "band = 'KA' is not one of"),
+        ("steps: {}\ndifferences: [{when: {band: K}, steps: {p0: {solnt: 1s}}}]",
+         "parameter of p0 in templates/bad.yaml, difference 1 'solnt' (did you mean 'solint'"),
+    ],
+)  # fmt: skip
+def test_a_template_is_checked_as_strictly_as_a_config(folder: Path, text: str, says: str) -> None:
+    (folder / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        check_settings(settings_of(), build_steps(list(STEPS)), measures=MEASURES, folder=folder)
+    assert says in str(caught.value) and caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rule: []", "key in templates/selection.yaml: 'rule' (did you mean 'rules'"),
+        ("rules: {}", "is not a list"),
+        ("rules: [bright]", "templates/selection.yaml, rule 1 is not a mapping"),
+        ("rules: [{when: {snr: {below: 3}}}]", "rule 1 has no template"),
+        ("rules: [{template: briht}]", "rule 1: 'briht' (did you mean 'bright'"),
+        ("rules: [{template: bright}, {template: faint, wen: {}}]", "rule 2: 'wen'"),
+        ("rules: [{template: bright, when: {snrr: {below: 3}}}]", "rule 1: 'snrr' (did you mean"),
+        ("rules: [{template: bright, when: {max_coherent: {below: 3}}}]", "'max_coherent_km'"),
+        ("rules: [{template: bright, when: {snr: {bellow: 3}}}]", "'bellow' (did you mean 'below'"),
+        ("rules: [{template: bright, when: {snr: 3}}]", "rule 1: snr has no bounds"),
+        (
+            "rules: [{template: bright, when: {snr: {below: 3Jy}}}]",
+            "snr.below = '3Jy' is not a",
+        ),
+        ("rules: [{template: bright, when: {total_flux_jy: {below: 3}}}]", "a flux with its unit"),
+        ("rules: [{template: bright, when: {instrument: vlaa}}]", "instrument = 'vlaa'"),
+    ],
+)
+def test_the_rules_are_checked_as_strictly_as_a_config(folder: Path, text: str, says: str) -> None:
+    (folder / "selection.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        check_settings(settings_of(), build_steps(list(STEPS)), measures=MEASURES, folder=folder)
+    assert says in str(caught.value) and caught.value.remedy
+    if "template: briht" not in text:  # rules that are not asked do not keep a run from going
+        named = settings_of({"template": "bright"})
+        check_settings(named, build_steps(list(STEPS)), measures=MEASURES, folder=folder)
+
+
+def test_base_is_checked_too(folder: Path) -> None:
+    (folder / "base.yaml").write_text("steps: {test_imge: {robust: 0}}")
+    with pytest.raises(ConfigError, match=r"templates/base.yaml: 'test_imge' .did you mean"):
+        check_settings(settings_of(), build_steps(list(STEPS)), measures=MEASURES, folder=folder)
 
 
 def test_a_rule_for_an_unknown_template_is_an_error(folder: Path) -> None:
@@ -230,14 +307,14 @@ def test_rules_none_of_which_holds_are_an_error(folder: Path) -> None:
 )
 def test_a_wrong_config_is_found_before_a_run(config: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_settings(settings_of(config), build_steps(list(STEPS)))
+        check_settings(settings_of(config), build_steps(list(STEPS)), measures=MEASURES)
     assert says in str(caught.value)
 
 
 def test_a_wrong_assignment_is_found_before_a_run() -> None:
     pairs = parse_assignments(["global_parameters.nitre=5"])
     with pytest.raises(ConfigError, match=r"'nitre' .did you mean 'niter'"):
-        check_settings(build_settings({}, None, pairs, list(STEPS)), build_steps(list(STEPS)))
+        check_settings(run_settings({}, None, pairs), build_steps(list(STEPS)), measures=MEASURES)
 
 
 # -- instruments --------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ from libs.imaging.interface import ImageProducts, ImagingOptions
 from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.sanitise import Repairs, add_scratch_columns
+from libs.ms.summary import summarise
 from selfcal.context import Context
 from selfcal.pipeline import Pipeline
 from selfcal.progress import Progress
-from selfcal.settings import build_settings
 from selfcal.state import State
 from selfcal.step import Step, StepResult
-from steps import STEPS, build_steps
+from steps import build_steps
+from steps.run_options import run_settings
 from steps.startup import Startup, _describe
 from steps.tools import Tools
 from tests.libs.fake_images import gaussian, write
@@ -114,7 +115,7 @@ class MadeUp(Startup):
             opened.putcol("DATA", opened.getcol("DATA") * turn[:, None, None].astype(np.complex64))
         add_scratch_columns(ms)
         copy = WorkingCopy(ms, "DATA", Repairs(), (), None, None, 0, 0.0)
-        return _describe(context, [copy], [tables.summarise(ms)])
+        return _describe(context, [copy], [summarise(ms)])
 
 
 def make_run(
@@ -131,7 +132,7 @@ def make_run(
         "vis": "made up", "rounds": "template", "imsize": 256, "cell": "0.5arcsec",
         "overrides": {"ap1": {"split_before": False}}, "threads": 1, **(config or {}),
     }  # fmt: skip
-    settings = build_settings(values, None, assignments or {}, list(STEPS))
+    settings = run_settings(values, None, assignments or {})
     imager = ScriptedImager(script)
     tools = Tools(NoCasa(), imager, NativeSolver(corr_dep_flags=True))  # type: ignore[arg-type]
     context = Context(settings, workdir, tools, Progress(quiet=True))

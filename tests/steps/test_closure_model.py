@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.closure.model import ComponentModel, GaussianComponent
+from libs.closure.model import ComponentModel
+from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.ms.tables import open_table
 from steps.closure_model import (

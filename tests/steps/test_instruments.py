@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from libs.core.errors import ConfigError
-from selfcal.templates import TEMPLATE_DIR
+from selfcal.template_files import TEMPLATE_DIR
 from steps.instruments import dish_diameter_m, identify
 
 NUMBERS = yaml.safe_load((TEMPLATE_DIR / "instruments.yaml").read_text())

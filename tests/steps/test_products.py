@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from libs.casa.session import CasaSession
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from tests.steps.fake_tools import Looks, make_run
 
 NAMES = ("startup", "test_image", "select_refant", "p0", "split_trial_1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,3 +45,15 @@ def test_the_file_holds_the_tables_that_hold(tmp_path: Path) -> None:
     assert phase == pytest.approx(np.linspace(0, 2, 7), abs=0.1)
     mapped = solutions_of(context, TableRef("point.ms", refs[0].path, (0,), round="p1"))
     assert mapped.spw.tolist() == [0]
+
+
+def test_a_table_for_every_window_is_read_without_looking_through_the_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = object()
+    monkeypatch.setattr("steps.solution_file.read_solutions", lambda table, ms: found)
+    monkeypatch.setattr(
+        "steps.solution_file.tables.summarise", lambda ms: pytest.fail("summarised")
+    )
+    context = SimpleNamespace(workdir=tmp_path)
+    assert solutions_of(context, TableRef("a.ms", "tables/p0.cal")) is found  # type: ignore[arg-type]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from libs.catalogues.query import SERVICES
-from libs.closure.model import GaussianComponent
 from libs.closure.read import read_visibilities
 from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent
 from libs.ms.tables import open_table
 from libs.simulation.array_configurations import lofar_hba
 from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate

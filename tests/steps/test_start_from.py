@@ -22,7 +22,8 @@ from libs.h5parm.regrid import regrid
 from libs.h5parm.run_rounds import INPUT, read_rounds
 from libs.h5parm.solset import Solset
 from libs.ms.sanitise import add_scratch_columns
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
 from steps.commands.apply_original import apply_to_original

@@ -21,6 +21,7 @@ from libs.inputs.working_copy import WorkingCopy
 from libs.ms import tables
 from libs.ms.create import SpectralWindow
 from libs.ms.sanitise import Repairs, add_scratch_columns
+from libs.ms.summary import summarise
 from libs.simulation.array_configurations import load_configuration
 from libs.simulation.gains import StationErrors
 from libs.simulation.observation import Observation, simulate
@@ -66,7 +67,7 @@ class BehindTec(MadeUp):
         with tables.open_table(made.ms, write=True) as opened:
             opened.putcol("MODEL_DATA", np.ones_like(opened.getcol("DATA")))
         copy = WorkingCopy(made.ms, "DATA", Repairs(), (), None, None, 0, 0.0)
-        return _describe(context, [copy], [tables.summarise(made.ms)])
+        return _describe(context, [copy], [summarise(made.ms)])
 
 
 def corrected(ms: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -14,15 +14,13 @@ from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.catalogues.matching import cross_match, make_layers, select_sources
 from libs.catalogues.query import query_catalogue
 from libs.catalogues.source_list import (
     CatalogueComponent,
     FieldSource,
-    cross_match,
     is_resolved,
-    make_layers,
     read_catalogue,
-    select_sources,
     with_components,
 )
 from libs.core.errors import ConfigError, InputError

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from libs.closure.astrometry import place_by_band
 from libs.closure.formation import BaselineVisibilities
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
 
-LIGHT_M_S = 299792458.0
 FREQUENCY_HZ = (8.3e9, 8.4e9, 8.5e9, 8.6e9)
 
 
@@ -47,7 +47,7 @@ def observed(
     uvw = rotated[ant2] - rotated[ant1]
     frequency = np.repeat(frequency_hz, hands)
     place = np.array([*place_rad, np.sqrt(1 - np.hypot(*place_rad) ** 2) - 1])
-    path = np.moveaxis(np.multiply.outer(uvw @ place, frequency), 2, 1) / LIGHT_M_S
+    path = np.moveaxis(np.multiply.outer(uvw @ place, frequency), 2, 1) / SPEED_OF_LIGHT_M_S
     gain = np.exp(1j * rng.uniform(-np.pi, np.pi, (nant, hands, ntime)))
     gain = np.tile(gain, (1, len(frequency_hz), 1))
     own = np.exp(2j * np.pi * np.outer(rng.normal(0, delay_s, nant), frequency))
@@ -113,7 +113,9 @@ def test_a_source_resolved_out_on_most_baselines() -> None:
     def wide(
         uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
     ) -> NDArray[np.complex128]:
-        waves = np.multiply.outer(np.hypot(uvw_m[:, 0], uvw_m[:, 1]), frequency_hz) / LIGHT_M_S
+        waves = (
+            np.multiply.outer(np.hypot(uvw_m[:, 0], uvw_m[:, 1]), frequency_hz) / SPEED_OF_LIGHT_M_S
+        )
         return np.exp(-((waves / 4e4) ** 2)).astype(np.complex128)
 
     data = observed((2e-6, 1e-6), sigma_jy=1e-6)

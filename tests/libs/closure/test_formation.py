@@ -25,19 +25,16 @@ from libs.closure.coherence import (
     _tail,
     baseline_coherence,
     select_triangles,
-    series_coherence,
     station_coherence,
 )
 from libs.closure.formation import (
     BaselineVisibilities,
-    average_bispectra,
-    chord_variance,
-    closure_quantities,
     independent_quadrangles,
     independent_triangles,
     station_quality,
     time_blocks,
 )
+from libs.closure.statistics import average_bispectra, chord_variance, closure_quantities
 from libs.core.errors import InputError
 
 FEW = dict(list(LOFAR_STATIONS.items())[:6])
@@ -238,18 +235,6 @@ def test_large_arrays_do_not_use_every_triangle() -> None:
     triangles = select_triangles(data)
     assert len(triangles) <= 10 * comb(40, 2) < comb(40, 3)
     assert len(closure_quantities(data, 100).phases) == comb(39, 2)
-
-
-@pytest.mark.parametrize("count, trials", [(20, 1000), (100, 600), (600, 300), (3600, 200)])
-def test_false_alarms_of_one_series(count, trials) -> None:
-    phase = np.random.default_rng(count).uniform(-np.pi, np.pi, (trials, count))
-    for rate in (0.05, 0.01):
-        hits = sum(series_coherence(row, false_alarm=rate).coherent for row in phase)
-        error = np.sqrt(rate * (1 - rate) / trials)
-        assert abs(hits / trials - rate) < 3.5 * error + 0.1 * rate
-    slow = np.cumsum(0.5 * np.random.default_rng(1).standard_normal(count))
-    found = series_coherence(slow)
-    assert found.coherent and found.coherence > 0.7
 
 
 @pytest.mark.parametrize("count, averaged, trials", [(20, 1, 200), (20, 6, 120), (300, 1, 60)])

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.closure.formation import closure_quantities
 from libs.closure.read import read_visibilities
+from libs.closure.statistics import closure_quantities
 from libs.core.errors import InputError
 from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms

@@ -15,18 +15,14 @@ from hypothesis import strategies as st
 
 from libs.core.coordinates import antenna_uvw
 from libs.core.errors import ConfigError, InputError
-from libs.directions.phase_shift import (
-    ShiftOptions,
-    plan_shift,
-    rotation,
-    shift_data,
-    smearing_limits,
-)
+from libs.core.files import tree_bytes
+from libs.core.geometry import smearing_limits
+from libs.directions.phase_shift import ShiftOptions, plan_shift, rotation, shift_data
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.solset import from_gain_solutions
-from libs.ms.tables import open_table, tree_bytes
-from libs.simulation.array_configurations import AntennaArray
+from libs.ms.antennas import AntennaArray
+from libs.ms.tables import open_table
 from libs.simulation.observation import (
     Observation,
     Simulation,

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from libs.catalogues.source_list import CatalogueComponent
 from libs.core.errors import InputError
+from libs.core.gaussian import GaussianComponent, component_visibilities
+from libs.core.geometry import ARCSEC_PER_RAD
 from libs.directions.phase_shift import ShiftOptions, shift_data
 from libs.directions.subtract import (
     SkyModel,
     add_source,
-    components_model,
     image_model,
     subtract_sources,
 )
@@ -52,10 +52,14 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Simulation, Path]:
 
 def model(made: Simulation, source: Source, gains: DirectionGains | None) -> SkyModel:
     place = source.radec_rad(*made.observation.direction_rad)
-    component = CatalogueComponent(
-        *place, source.flux_jy, source.major_arcsec, source.minor_arcsec, source.pa_deg
-    )
-    return SkyModel(source.name, place, components_model([component], place), gains)
+    component = GaussianComponent(
+        source.flux_jy, 0.0, 0.0, source.major_arcsec / ARCSEC_PER_RAD,
+        source.minor_arcsec / ARCSEC_PER_RAD, np.deg2rad(source.pa_deg),
+    )  # fmt: skip
+    return SkyModel(
+        source.name, place,
+        lambda uvw_m, hz: component_visibilities([component], uvw_m, hz), gains,
+    )  # fmt: skip
 
 
 def test_components_through_their_solutions_leave_nothing(

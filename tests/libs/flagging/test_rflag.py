@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, ToolError
 from libs.flagging import rflag
-from libs.flagging.rflag import RflagOptions, Sampling
+from libs.flagging.rflag import RflagOptions, Sampling, why_unfit
 from libs.ms import flag_versions
 from libs.ms.sanitise import add_scratch_columns
 from libs.ms.tables import open_table
@@ -90,14 +90,12 @@ def test_wrong_options_are_refused(wrong: dict) -> None:
 
 def test_methods_need_channels_and_times() -> None:
     options = RflagOptions(winsize=7)
-    assert rflag.unfit("tfcrop", Sampling(64, 5), options) == ""
-    assert "5 integrations in a scan, there are 2" in rflag.unfit(
-        "tfcrop", Sampling(64, 2), options
-    )
-    assert "7 integrations" in rflag.unfit("rflag", Sampling(64, 5), options)
-    both = rflag.unfit("rflag", Sampling(1, 1), options)
+    assert why_unfit("tfcrop", Sampling(64, 5), options) == ""
+    assert "5 integrations in a scan, there are 2" in why_unfit("tfcrop", Sampling(64, 2), options)
+    assert "7 integrations" in why_unfit("rflag", Sampling(64, 5), options)
+    both = why_unfit("rflag", Sampling(1, 1), options)
     assert "8 channels, there are 1" in both and "7 integrations" in both
-    assert rflag.unfit("clip", Sampling(1, 1), options) == ""
+    assert why_unfit("clip", Sampling(1, 1), options) == ""
 
 
 def test_sampling_is_counted_along_baselines(tmp_path: Path) -> None:

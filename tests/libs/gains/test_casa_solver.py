@@ -20,7 +20,8 @@ from libs.gains.casa_solver import (
 )
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.ms.columns import ensure_data_column
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms
 
 MS, TABLE = Path("a.ms"), Path("p0.gcal")

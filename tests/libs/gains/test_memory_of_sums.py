@@ -12,7 +12,7 @@ from benchmarks.synthetic_ms import make_ms, ring_array
 from libs.gains.apply import apply_tables
 from libs.gains.normal_equations import accumulate_batches
 from libs.gains.solver import SolveOptions
-from libs.ms import tables
+from libs.ms import rows as ms_rows
 
 ANTENNAS, SHORT, LONG = 20, 40, 200
 
@@ -52,7 +52,7 @@ def applied(ms: Path) -> None:
 def test_memory_is_that_of_a_stretch_of_the_data(
     data: dict[int, Path], work: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "SLAB_ROWS", 2000)
+    monkeypatch.setattr(ms_rows, "SLAB_ROWS", 2000)
     for ms in data.values():
         work(ms)  # what is made once only, such as compiled code and columns
     short, long = (peak_bytes(lambda ms=ms: work(ms)) for ms in data.values())  # type: ignore[misc]

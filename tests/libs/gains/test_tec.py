@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from libs.core.angles import TEC_PHASE_HZ
 from libs.core.errors import InputError
 from libs.gains.caltable import read_caltable, read_solutions
 from libs.gains.frequency_blocks import (
@@ -25,9 +26,10 @@ from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solver import SolveOptions
 from libs.gains.tec import TecFit, reference_tec, search_range_tecu, solve_tec
-from libs.gains.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks, with_tec
+from libs.gains.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks
 from libs.h5parm.reader import read_h5parm, write_h5parm
-from libs.h5parm.solset import DIAGONAL, TEC_PHASE_HZ, from_gain_solutions
+from libs.h5parm.solset import DIAGONAL, from_gain_solutions
+from libs.h5parm.tec import with_tec
 from libs.heldout.choose import choose_solve, held_out_coherence
 from libs.ms.columns import ensure_data_column
 from libs.ms.tables import open_table

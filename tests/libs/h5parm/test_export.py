@@ -11,7 +11,8 @@ from libs.gains.casa_solver import CasaSolver
 from libs.gains.solver import AppliedTable
 from libs.h5parm.export import export_caltable
 from libs.h5parm.reader import read_h5parm, write_h5parm
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from tests.libs.solset_examples import flagged, solset
 
 

@@ -14,12 +14,13 @@ import h5py
 import numpy as np
 import pytest
 
+from libs.core.angles import TEC_PHASE_HZ, tec_phase_rad
 from libs.core.errors import InputError
 from libs.gains.gain_solutions import GainSolutions
 from libs.h5parm.check import check
 from libs.h5parm.reader import as_written, read_h5parm, write_h5parm
 from libs.h5parm.regrid import regrid
-from libs.h5parm.solset import TEC_PHASE_HZ, from_gain_solutions, tec_phase_rad
+from libs.h5parm.solset import from_gain_solutions
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 REAL = ("dirtest1", "dirtest2", "fulljones1", "fulljones2")

@@ -15,7 +15,8 @@ from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import write_h5parm
 from libs.h5parm.solset import Solset
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms
 from tests.libs.solset_examples import STATIONS, flagged, solset
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from libs.h5parm.solset import TEC_PHASE_HZ
+from libs.core.angles import TEC_PHASE_HZ
 from libs.heldout.choose import (
     ADVANTAGE,
     FOLDS,

@@ -13,7 +13,8 @@ from libs.core.errors import ConfigError, InputError, ToolError
 from libs.ms import split
 from libs.ms.sanitise import add_scratch_columns
 from libs.ms.split import SplitOptions, averaging, split_calibrated
-from libs.ms.tables import open_table, summarise
+from libs.ms.summary import summarise
+from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms, tree_hash
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.core.errors import InputError
+from libs.ms.antennas import AntennaArray
 from libs.simulation.array_configurations import (
-    AntennaArray,
     configuration_names,
     geodetic_to_itrf,
     load_configuration,

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from libs.core.angles import parse_direction
 from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm, write_h5parm
-from steps.commands.solutions import main, parse_direction
+from steps.commands.solutions import main
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 

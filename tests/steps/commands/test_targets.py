@@ -12,10 +12,9 @@ import yaml
 import auto_selfcal
 from libs.core.errors import ConfigError
 from reports.targets_report import finish_targets
-from selfcal.settings import build_settings
-from steps import STEPS
 from steps.commands import targets
 from steps.commands.targets import TargetsFailed, plan_targets, run_targets
+from steps.run_options import run_settings
 from tests.libs.small_ms import make_ms
 
 STEP_NAMES = ["startup", "test_image", "p0"]
@@ -33,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def tasks_of(config: dict[str, Any], *words: str) -> tuple[list[Any], Any]:
     arguments = auto_selfcal._run_parser().parse_args(words)
-    settings = build_settings(config, None, {}, list(STEPS))
+    settings = run_settings(config, None, {})
     return plan_targets(arguments, config, settings), settings
 
 
@@ -69,8 +68,8 @@ def test_what_the_command_line_says_goes_to_every_run(
         folder = tmp_path / "work/targets" / label
         assert json.loads((folder / "asked.json").read_text()) == ["--from=p0", "--restart"]
         written = yaml.safe_load((folder / "config.yaml").read_text())
-        assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": 3}}
-        assert written["global_parameters"] == {"niter": 9} and written["cell"] == "2arcsec"
+        assert written["overrides"] == {"p0": {"solint": "60s", "minsnr": "3"}}
+        assert written["global_parameters"] == {"niter": "9"} and written["cell"] == "2arcsec"
 
 
 def test_a_target_that_fails_is_named_and_the_others_go_on(

@@ -21,13 +21,13 @@ from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation, simulate
-from selfcal.settings import load_config
 from steps.commands.field import command_field
 from steps.field import field_source
 from steps.field.field_data import check_prepare, give_to_members, make_data
 from steps.field.field_list import source_row
 from steps.field.field_settings import load_field_settings
 from steps.field.field_source import _own_models
+from steps.run_options import load_run_config
 from tests.libs.catalogues.test_source_list import source as catalogue_source
 from tests.libs.directions.test_phase_shift import SKY, observe, place
 from tests.libs.solset_examples import solset
@@ -191,7 +191,7 @@ def test_a_shape_in_the_list_goes_to_the_sources_own_run(
     entry = read_entry(catalogue)
     assert entry.resolved == "S_int/S_peak 2.5 at SNR 400" and entry.complete
     assert entry.map_arcsec == 33.0
-    assert load_config(Path(field_source.__file__).parents[2] / "templates/configs/lofar.py")
+    assert load_run_config(Path(field_source.__file__).parents[2] / "templates/configs/lofar.py")
     assert source_row(catalogue_source("a", 10, 10, 0.1), 1)["entry"] == ""
 
 

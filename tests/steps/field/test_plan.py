@@ -344,8 +344,8 @@ def test_assignments_reach_the_runs_of_sources(made: Simulation, tmp_path: Path)
     pairs = ["global_parameters.niter=500", "l1.solint=30s", "l2.solint=60s"]
     settings = load_field_settings(path, parse_assignments(pairs))
     config = source_settings(settings, "run", Path("a.ms"), 64, 1.0)
-    assert config["global_parameters"] == {"niter": 500}
-    assert config["overrides"]["l1"] == {"minsnr": 4, "solint": "30s"}
+    assert config["global_parameters"] == {"niter": "500"}
+    assert config["overrides"]["l1"] == {"minsnr": "4", "solint": "30s"}
     assert config["overrides"]["l2"] == {"solint": "60s"}
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from libs.gains.intervals import find_intervals
-from libs.ms import tables
-from libs.ms.row_blocks import read_block, row_blocks, row_sets
+from libs.ms import rows as ms_rows
+from libs.ms.rows import read_block, row_blocks, row_sets, stretches
 
 STRETCH = 7  # rows held at once, so that tables of tens of rows are large
 Rows = dict[str, NDArray[Any]]
@@ -27,7 +27,7 @@ Rows = dict[str, NDArray[Any]]
 def main_table(rows: Rows) -> Iterator[Any]:
     """A main table of these columns, with the subtables that are asked for numbers of rows."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "SLAB_ROWS", STRETCH)
+        patch.setattr(ms_rows, "SLAB_ROWS", STRETCH)
         path = Path(folder) / "main"
         names = [makescacoldesc(n, 0.0 if n == "TIME" else 0) for n in rows]
         opened: Any = table(str(path), maketabdesc(names), nrow=len(rows["TIME"]), ack=False)
@@ -90,10 +90,8 @@ def test_rows_share_an_interval_where_they_share_all_that_tells_intervals_apart(
     count = len(rows["TIME"])
     with main_table(rows) as opened:
         found = find_intervals(opened, solint, combine)
-        number = np.concatenate(
-            [found.of_stretch(opened, *part) for part in tables.stretches(count)]
-        )
-        for low, size in tables.stretches(count):
+        number = np.concatenate([found.of_stretch(opened, *part) for part in stretches(count)])
+        for low, size in stretches(count):
             some = np.arange(low, low + size, 2)
             np.testing.assert_array_equal(found.of_rows(opened, some), number[some])
             inside = found.within(opened, low, size, (1, 3))

@@ -8,22 +8,13 @@ import numpy as np
 import pytest
 
 from libs.core.errors import InputError
-from libs.ms import tables
+from libs.core.files import tree_bytes
+from libs.ms import rows as ms_rows
 from libs.ms.columns import ensure_data_column
-from libs.ms.tables import (
-    chunks,
-    column_names,
-    distinct,
-    flagged_fraction,
-    open_table,
-    put_rows,
-    read_rows,
-    sample_baselines,
-    stamp_spacing_s,
-    summarise,
-    tree_bytes,
-    write_rows,
-)
+from libs.ms.integration import read_integration_time_s
+from libs.ms.rows import chunks, distinct, put_rows, read_rows, sample_baselines, write_rows
+from libs.ms.summary import flagged_fraction, summarise
+from libs.ms.tables import column_names, open_table
 from tests.libs.small_ms import TIME0_S, make_ms
 
 NAMES = ("TIME", "DATA", "FLAG", "ANTENNA1", "DATA_DESC_ID")
@@ -225,9 +216,12 @@ def test_slabs_of_a_large_table_miss_nothing(
         return {**values, "rows": rows[order]}
 
     with open_table(two_windows) as opened:
-        times, spacing = opened.getcol("TIME"), stamp_spacing_s(opened, ("ANTENNA1", "ANTENNA2"))
+        times, spacing = (
+            opened.getcol("TIME"),
+            read_integration_time_s(opened, ("ANTENNA1", "ANTENNA2")),
+        )
     whole = [everything(where) for where in ("", "ANTENNA1 == 1")]
-    monkeypatch.setattr(tables, "SLAB_ROWS", 17)
+    monkeypatch.setattr(ms_rows, "SLAB_ROWS", 17)
     for one, other in zip(
         whole, [everything(where) for where in ("", "ANTENNA1 == 1")], strict=True
     ):
@@ -240,7 +234,7 @@ def test_slabs_of_a_large_table_miss_nothing(
         assert len(pairs) == 2
         np.testing.assert_array_equal(np.unique(some["TIME"]), np.unique(times))
         assert len(sample_baselines(opened, ("TIME",), most=10)["TIME"]) <= 17, "rows of a slab"
-        few = stamp_spacing_s(opened, ("ANTENNA1", "ANTENNA2"), most_rows=len(times) // 2)
+        few = read_integration_time_s(opened, ("ANTENNA1", "ANTENNA2"), most_rows=len(times) // 2)
         assert few == pytest.approx(spacing)
 
 

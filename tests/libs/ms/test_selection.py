@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from libs.core.errors import ConfigError, InputError
-from libs.ms.window_match import match_windows, parse_windows
+from libs.ms.selection import match_windows, parse_windows
 
 
 def window(centre_ghz: float, channels: int = 8) -> np.ndarray:

@@ -1,0 +1,79 @@
+"""Common tail of every imager: a folder to work in, checks of what was made, the beam."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from libs.core.errors import ImageError, ToolError
+from libs.core.process import tail
+from libs.imaging.interface import ImagingOptions, open_image
+
+__all__ = ["check_made", "fresh_scratch", "restoring_beam"]
+
+
+def fresh_scratch(options: ImagingOptions, program: str) -> Path:
+    """Return an empty folder beside the products; what a killed run left there is removed."""
+    scratch = options.folder.resolve() / f".{options.basename}.{program}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise ToolError(
+            f"{scratch} cannot be made ({error})", "make the work directory writable"
+        ) from error
+    return scratch
+
+
+def check_made(program: str, kind: str, path: Path, log: Path) -> None:
+    """Check that an image exists, is finite and, but for a model, not all zero.
+
+    Raises
+    ------
+    ToolError
+        It does not exist.
+    ImageError
+        It holds nothing usable.
+    """
+    if not path.exists():
+        raise ToolError(
+            f"{program} made no {kind} image; its last lines:\n{tail(log)}", f"see {log}"
+        )
+    plane, _ = open_image(path)
+    if not np.isfinite(plane).all():
+        raise ImageError(
+            f"{program}'s {kind} image is not finite",
+            f"the data are all flagged, have zero weights or hold NaN: look at them, see {log}",
+        )
+    if kind != "model" and not plane.any():
+        raise ImageError(
+            f"{program}'s {kind} image is all zero",
+            f"the data are all flagged or have zero weights: look at them, see {log}",
+        )
+
+
+def restoring_beam(image: Path, log: Path) -> tuple[float, float, float]:
+    """Return the restoring beam: major and minor FWHM, arcsec, and position angle, deg.
+
+    Raises
+    ------
+    ToolError
+        The image has none, or none with a size.
+    """
+    header = fits.getheader(image)
+    try:
+        major, minor = 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"]
+        angle = float(header["BPA"])
+    except KeyError as error:
+        raise ToolError(
+            f"{image.name} has no restoring beam ({error})", f"no beam fitted the PSF, see {log}"
+        ) from error
+    if not (major > 0 and minor > 0 and all(map(math.isfinite, (major, minor, angle)))):
+        raise ToolError(
+            f"{image.name} has a beam of {major} x {minor} arcsec", f"see {log} for the PSF's fit"
+        )
+    return major, minor, angle

@@ -1,0 +1,452 @@
+"""Subtables of measurement sets and of gain tables: the one place that reads and writes them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.ms.tables import open_table
+
+__all__ = [
+    "CORR_NAMES",
+    "PARALLEL_HANDS",
+    "Antenna",
+    "DataDescription",
+    "Field",
+    "ObservationRecord",
+    "PolarizationSetup",
+    "StateRecord",
+    "Subtables",
+    "Window",
+    "add_empty_subtable",
+    "add_fields",
+    "antenna_labels",
+    "collapse_windows",
+    "copy_subtable",
+    "put_antenna_names",
+    "put_channels",
+    "put_observer",
+    "put_phase_centre",
+    "remove_subtables",
+]
+
+# FITS / AIPS++ Stokes codes of the POLARIZATION subtable
+CORR_NAMES = {
+    1: "I", 2: "Q", 3: "U", 4: "V",
+    5: "RR", 6: "RL", 7: "LR", 8: "LL",
+    9: "XX", 10: "XY", 11: "YX", 12: "YY",
+}  # fmt: skip
+PARALLEL_HANDS = ("RR", "LL", "XX", "YY", "I")
+_DIRECTIONS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
+_WIDTHS = ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION")
+
+
+@dataclass(frozen=True)
+class Antenna:
+    """An antenna.
+
+    Attributes
+    ----------
+    name : str
+        NAME, else STATION, else ``ANT<id>``.
+    own_name : str
+        NAME as it stands, without blanks around it.
+    station : str
+    position_m : (3,) float64
+        ITRF, m.
+    diameter_m : float
+        Dish diameter, m; 0 when unknown.
+    """
+
+    name: str
+    own_name: str
+    station: str
+    position_m: NDArray[np.float64]
+    diameter_m: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field.
+
+    Attributes
+    ----------
+    name : str
+    direction_rad : (float, float)
+        Phase centre, RA and Dec.
+    frame : str
+        Reference frame of the phase centre, e.g. ``"J2000"``.
+    """
+
+    name: str
+    direction_rad: tuple[float, float]
+    frame: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """A spectral window.
+
+    Attributes
+    ----------
+    frequency_hz, width_hz : (nchan,) float64
+        Channel centres and widths, Hz; widths may be negative.
+    """
+
+    frequency_hz: NDArray[np.float64]
+    width_hz: NDArray[np.float64]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.frequency_hz)
+
+    @property
+    def mean_hz(self) -> float:
+        """Mean channel centre, Hz."""
+        return float(np.mean(self.frequency_hz))
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """A data description: the ids of its spectral window and polarization setup."""
+
+    spw: int
+    setup: int
+
+
+@dataclass(frozen=True)
+class PolarizationSetup:
+    """A polarization setup.
+
+    Attributes
+    ----------
+    codes : (ncorr,) int64
+        Stokes codes of the correlations.
+    """
+
+    codes: NDArray[np.int64]
+
+    @property
+    def correlations(self) -> tuple[str, ...]:
+        """Names of the correlations, e.g. ``("RR", "LL")``; a code without a name as a number."""
+        return tuple(CORR_NAMES.get(int(code), str(code)) for code in self.codes)
+
+    @property
+    def parallel(self) -> tuple[int, ...]:
+        """Places of the parallel hands, and of Stokes I, among the correlations."""
+        return tuple(i for i, name in enumerate(self.correlations) if name in PARALLEL_HANDS)
+
+    @property
+    def circular(self) -> bool:
+        """Whether the first correlation is of circular feeds."""
+        return int(self.codes[0]) in (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class ObservationRecord:
+    """An observation: the telescope's name."""
+
+    telescope: str
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """A state: its intents, ``"CALIBRATE_PHASE#ON_SOURCE"``."""
+
+    intents: str
+
+
+class Subtables:
+    """Subtables of a measurement set, of a view of one, or of a gain table.
+
+    Each is read once, when it is first asked for, and holds what stood there then.
+
+    Parameters
+    ----------
+    path : path
+        The measurement set or gain table.
+
+    Attributes
+    ----------
+    antennas, fields, windows, descriptions, setups, observations, states : tuple
+        Records by id.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @cached_property
+    def antennas(self) -> tuple[Antenna, ...]:
+        """Antennas by id."""
+        with open_table(f"{self.path}::ANTENNA") as opened:
+            if not opened.nrows():
+                return ()
+            names, stations = opened.getcol("NAME"), opened.getcol("STATION")
+            positions, diameters = opened.getcol("POSITION"), opened.getcol("DISH_DIAMETER")
+        labels = antenna_labels(names, stations)
+        return tuple(
+            Antenna(label, name.strip(), station.strip(), position, float(diameter))
+            for label, name, station, position, diameter in zip(
+                labels, names, stations, positions, diameters, strict=True
+            )
+        )
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """Fields by id."""
+        with open_table(f"{self.path}::FIELD") as opened:
+            if not opened.nrows():
+                return ()
+            measure = opened.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
+            found = []
+            for row, name in enumerate(opened.getcol("NAME")):
+                ra, dec = np.asarray(opened.getcell("PHASE_DIR", row))[0]
+                frame = _frame(opened, row, measure)
+                found.append(Field(str(name), (float(ra), float(dec)), frame))
+        return tuple(found)
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """Spectral windows by id."""
+        with open_table(f"{self.path}::SPECTRAL_WINDOW") as opened:
+            return tuple(
+                Window(
+                    np.atleast_1d(np.asarray(opened.getcell("CHAN_FREQ", row), np.float64)),
+                    np.atleast_1d(np.asarray(opened.getcell("CHAN_WIDTH", row), np.float64)),
+                )
+                for row in range(opened.nrows())
+            )
+
+    @cached_property
+    def descriptions(self) -> tuple[DataDescription, ...]:
+        """Data descriptions by id."""
+        with open_table(f"{self.path}::DATA_DESCRIPTION") as opened:
+            if not opened.nrows():
+                return ()
+            spws, setups = opened.getcol("SPECTRAL_WINDOW_ID"), opened.getcol("POLARIZATION_ID")
+        return tuple(
+            DataDescription(int(spw), int(setup)) for spw, setup in zip(spws, setups, strict=True)
+        )
+
+    @cached_property
+    def setups(self) -> tuple[PolarizationSetup, ...]:
+        """Polarization setups by id."""
+        with open_table(f"{self.path}::POLARIZATION") as opened:
+            return tuple(
+                PolarizationSetup(np.atleast_1d(np.asarray(opened.getcell("CORR_TYPE", row), int)))
+                for row in range(opened.nrows())
+            )
+
+    @cached_property
+    def observations(self) -> tuple[ObservationRecord, ...]:
+        """Observations by id."""
+        with open_table(f"{self.path}::OBSERVATION") as opened:
+            names = opened.getcol("TELESCOPE_NAME") if opened.nrows() else []
+        return tuple(ObservationRecord(str(name)) for name in names)
+
+    @cached_property
+    def states(self) -> tuple[StateRecord, ...]:
+        """States by id; none where they have no intents."""
+        with open_table(f"{self.path}::STATE") as opened:
+            known = opened.nrows() and "OBS_MODE" in opened.colnames()
+            modes = opened.getcol("OBS_MODE") if known else []
+        return tuple(StateRecord(str(mode).strip()) for mode in modes)
+
+    @property
+    def antenna_names(self) -> tuple[str, ...]:
+        """Names of the antennas by id."""
+        return tuple(antenna.name for antenna in self.antennas)
+
+    @property
+    def position_m(self) -> NDArray[np.float64]:
+        """Positions of the antennas, (nant, 3), ITRF, m."""
+        return np.array([antenna.position_m for antenna in self.antennas]).reshape(-1, 3)
+
+    @property
+    def telescope(self) -> str:
+        """Telescope of the first observation; empty when there is none."""
+        return self.observations[0].telescope if self.observations else ""
+
+    @property
+    def channel_hz(self) -> tuple[NDArray[np.float64], ...]:
+        """Channel centres by spectral window, (nchan,) each, Hz."""
+        return tuple(window.frequency_hz for window in self.windows)
+
+    @property
+    def spw_of(self) -> NDArray[np.int64]:
+        """Spectral window by data description, (nddid,)."""
+        return np.array([each.spw for each in self.descriptions], dtype=np.int64)
+
+    @property
+    def setup_of(self) -> tuple[PolarizationSetup, ...]:
+        """Polarization setup by data description."""
+        return tuple(self.setups[each.setup] for each in self.descriptions)
+
+
+def antenna_labels(names: Iterable[str], stations: Iterable[str]) -> tuple[str, ...]:
+    """Return what antennas are called: NAME, else STATION, else ``ANT`` and the row's number."""
+    return tuple(
+        name.strip() or station.strip() or f"ANT{i}"
+        for i, (name, station) in enumerate(zip(names, stations, strict=True))
+    )
+
+
+def _frame(opened: Any, row: int, measure: Mapping[str, Any]) -> str:
+    """Return the frame of a field's phase centre; a column may have one for each row."""
+    frame = str(measure.get("Ref", "J2000"))
+    if "VarRefCol" in measure:
+        code = opened.getcell(measure["VarRefCol"], row)
+        names = dict(zip(measure["TabRefCodes"], measure["TabRefTypes"], strict=True))
+        frame = str(names.get(code, "J2000") if not isinstance(code, str) else code)
+    return frame
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def put_phase_centre(
+    ms: str | Path, direction_rad: tuple[float, float] | None = None, name: str = ""
+) -> None:
+    """Give every field of a measurement set another phase centre or name.
+
+    Delay and reference directions stay: the station beams point where they pointed.
+    """
+    with open_table(f"{ms}::FIELD", write=True) as opened:
+        for row in range(opened.nrows()):
+            if direction_rad is not None:
+                opened.putcell("PHASE_DIR", row, np.array([direction_rad]))
+                opened.putcell("NUM_POLY", row, 0)
+            if name:
+                opened.putcell("NAME", row, name)
+
+
+def add_fields(
+    ms: str | Path, fields: Sequence[tuple[str, tuple[float, float]]], time_s: float | None = None
+) -> None:
+    """Add fields by name and direction, (RA, Dec) rad, in J2000.
+
+    Parameters
+    ----------
+    ms : path
+    fields : sequence of (str, (float, float))
+    time_s : float, optional
+        Time of their directions, MJD seconds; default that of the first field there is.
+    """
+    with open_table(f"{ms}::FIELD", write=True) as opened:
+        since = float(opened.getcell("TIME", 0)) if time_s is None else time_s
+        for name, direction_rad in fields:
+            row = opened.nrows()
+            opened.addrows(1)
+            for column, value in (
+                ("NAME", name), ("CODE", ""), ("TIME", since), ("NUM_POLY", 0),
+                ("SOURCE_ID", -1), ("FLAG_ROW", False),
+            ):  # fmt: skip
+                opened.putcell(column, row, value)
+            for column in _DIRECTIONS:
+                opened.putcell(column, row, np.array([direction_rad]))
+
+
+def put_channels(
+    ms: str | Path, channels: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
+) -> None:
+    """Write channel centres and widths, (nchan,) Hz, of each spectral window."""
+    with open_table(f"{ms}::SPECTRAL_WINDOW", write=True) as opened:
+        for row, (frequency_hz, width_hz) in enumerate(channels):
+            opened.putcell("CHAN_FREQ", row, frequency_hz)
+            for column in _WIDTHS:
+                opened.putcell(column, row, width_hz)
+
+
+def put_observer(ms: str | Path, observer: str, project: str) -> None:
+    """Write who observed, and for which project, of the first observation."""
+    with open_table(f"{ms}::OBSERVATION", write=True) as opened:
+        opened.putcell("OBSERVER", 0, observer)
+        opened.putcell("PROJECT", 0, project)
+
+
+def put_antenna_names(ms: str | Path, names: Sequence[str]) -> None:
+    """Write the names of all antennas."""
+    with open_table(f"{ms}::ANTENNA", write=True) as opened:
+        opened.putcol("NAME", list(names))
+
+
+def copy_subtable(ms: str | Path, name: str, target: Path) -> None:
+    """Copy a subtable whole into another table, of which it becomes a subtable.
+
+    Parameters
+    ----------
+    ms : path
+    name : str
+    target : Path
+        A measurement set or gain table; what it has under this name is replaced.
+    """
+    place = target / name
+    with open_table(target, write=True) as main:
+        shutil.rmtree(place, ignore_errors=True)
+        with open_table(f"{ms}::{name}") as origin:
+            origin.copy(str(place), deep=True, valuecopy=True).close()
+        with open_table(place) as copied:
+            main.putkeyword(name, copied, makesubrecord=True)
+
+
+def remove_subtables(ms: Path, names: Iterable[str]) -> None:
+    """Remove subtables, files and keywords."""
+    with open_table(ms, write=True) as opened:
+        for name in names:
+            if name in opened.keywordnames():
+                opened.removekeyword(name)
+    for name in names:
+        shutil.rmtree(ms / name, ignore_errors=True)
+
+
+def add_empty_subtable(name: str, target: Path) -> None:
+    """Make a standard subtable without rows."""
+    from casacore.tables import default_ms_subtable
+
+    default_ms_subtable(name, str(target / name)).close()
+    with open_table(target, write=True) as main, open_table(target / name) as made:
+        main.putkeyword(name, made)
+
+
+def collapse_windows(
+    ms: str | Path, target: Path, centre_hz: Mapping[int, NDArray[np.float64]]
+) -> None:
+    """Fill the empty windows of a gain table with those of the data it belongs to.
+
+    Parameters
+    ----------
+    ms : path
+    target : Path
+        The gain table.
+    centre_hz : mapping of int to (nblock,) float64
+        Centres of the blocks of channels of each window with solutions, Hz; the others keep one
+        channel and are flagged.
+    """
+    plain = ("REF_FREQUENCY", "MEAS_FREQ_REF", "NAME", "NET_SIDEBAND", "IF_CONV_CHAIN",
+             "FREQ_GROUP", "FREQ_GROUP_NAME", "TOTAL_BANDWIDTH")  # fmt: skip
+    with (
+        open_table(f"{ms}::SPECTRAL_WINDOW") as source,
+        open_table(f"{target}::SPECTRAL_WINDOW", write=True) as made,
+    ):
+        made.addrows(source.nrows())
+        names = set(source.colnames())
+        for spw in range(source.nrows()):
+            for name in plain:
+                if name in names:
+                    made.putcell(name, spw, source.getcell(name, spw))
+            frequency = np.atleast_1d(source.getcell("CHAN_FREQ", spw))
+            centre = centre_hz.get(spw, np.array([frequency.mean()]))
+            width = float(np.abs(source.getcell("CHAN_WIDTH", spw)).sum()) / len(centre)
+            made.putcell("NUM_CHAN", spw, len(centre))
+            made.putcell("CHAN_FREQ", spw, centre)
+            for name in _WIDTHS:
+                made.putcell(name, spw, np.full(len(centre), width))
+            made.putcell("FLAG_ROW", spw, spw not in centre_hz)

@@ -1,0 +1,68 @@
+"""The options of a run: what a config file may say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfcal.options import Option
+from selfcal.settings import Settings, build_settings, load_config
+from steps import STEPS
+
+__all__ = ["RUN_OPTIONS", "load_run_config", "run_settings"]
+
+AUTO = ("auto",)
+
+RUN_OPTIONS: tuple[Option, ...] = (
+    Option("vis", "names", "demo:3c273",
+           "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
+    Option("workdir", "str", "work_selfcal", "where everything the run makes is written"),
+    Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
+    Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
+           " intent OBSERVE_TARGET; empty: one run"),
+    Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
+           " slurm.yaml"),
+    Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
+    Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
+           choices=("auto", "data", "corrected")),
+    Option("start_from", "str", "", "h5parm whose solutions the data are corrected with first; the"
+           " run's are multiplied onto them"),
+    Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
+           " each station the nearest with good solutions"),
+    Option("steps", "names", "", "the steps, in order; empty: the standard list"),
+    Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
+    Option("imager", "choice", "auto", "auto: wsclean when it is installed, else tclean",
+           choices=("auto", "wsclean", "tclean")),
+    Option("solver", "choice", "native", "what solves for and applies the gains",
+           choices=("native", "casa")),
+    Option("rounds", "choice", "adaptive", "adaptive: held-out data choose intervals and stopping,"
+           " one image a round; template: the template's numbers",
+           choices=("adaptive", "template")),
+    Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
+    Option("cell", "angle", "auto", "pixel size", words=AUTO),
+    Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
+    Option("instrument", "str", "auto", "vla, emerlin, alma, vlba, lofar, ata or other"),
+    Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
+    Option("global_parameters", "table", {}, "parameters for every step that knows them"),
+    Option("overrides", "table", {}, "parameters by step, over what the template says"),
+    Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
+           " makes them repeat bit by bit, else every core", minimum=0),
+    Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
+    Option("quiet", "bool", False, "print warnings and the final table only"),
+)  # fmt: skip
+
+
+def load_run_config(path: Path) -> dict[str, Any]:
+    """Return what a run's config file assigns; see `selfcal.settings.load_config`."""
+    return load_config(path, RUN_OPTIONS)
+
+
+def run_settings(
+    config: Mapping[str, Any],
+    path: Path | None = None,
+    assignments: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Return the settings of a run; see `selfcal.settings.build_settings`."""
+    return build_settings(config, path, assignments or {}, list(STEPS), RUN_OPTIONS)
