@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from libs.closure.fit import Fitted, minimise
 from libs.closure.formation import BaselineVisibilities
@@ -158,6 +157,8 @@ def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tu
     For phases of noise ``sum 2 cos(difference) / s^2`` has mean 0 and variance ``sum 2 / s^4``.
     A fit of p parameters raises it; the limit grows as in BIC: ``z^2 = z_fa^2 + p ln(n)``.
     """
+    from scipy.special import ndtri
+
     variance = problem.private + (problem.load**2).sum(axis=1)
     differences = _model_closures(problem, model) - problem.phase
     weight = 2 / variance

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import FK4, FK5, SkyCoord
-from astropy.io import fits
 
 from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
@@ -77,6 +74,8 @@ class PhaseCentre:
 
     def _astropy_frame(self) -> Any:
         # B1950_VLA is the VLA's own approximation to B1950, good to a fraction of an arcsecond.
+        from astropy.coordinates import FK4, FK5
+
         b1950 = FK4(equinox="B1950")
         frames = {
             "B1950": b1950,
@@ -92,6 +91,9 @@ class PhaseCentre:
 
     def at(self, ra_deg: float, dec_deg: float) -> PhaseCentre:
         """Return a J2000 position in this frame."""
+        import astropy.units as u
+        from astropy.coordinates import FK5, SkyCoord
+
         there = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=FK5(equinox="J2000"))
         there = there.transform_to(self._astropy_frame())
         return PhaseCentre(self.frame, float(there.ra.deg), float(there.dec.deg))
@@ -412,6 +414,8 @@ class Tclean:
 
 def _mend_equinox(path: Path) -> None:
     """Write the equinox of images in B1950_VLA as every other reader of FITS expects it."""
+    from astropy.io import fits
+
     if fits.getval(path, "EQUINOX") == _EQUINOX_B1950_VLA:
         fits.setval(path, "EQUINOX", value=1950.0)
 

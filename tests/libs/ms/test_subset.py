@@ -223,7 +223,8 @@ def assert_alike(own: Path, casa: Path) -> None:
             assert mine.nrows() == theirs.nrows(), table
             for name in set(mine.colnames()) & set(theirs.colnames()):
                 for row in range(mine.nrows()):
-                    if mine.iscelldefined(name, row):
+                    # mstransform leaves out cells of LOFAR's own columns
+                    if mine.iscelldefined(name, row) and theirs.iscelldefined(name, row):
                         a, b = mine.getcell(name, row), theirs.getcell(name, row)
                         assert str(a) == str(b) or np.array_equal(a, b), (table, name)
 
