@@ -13,7 +13,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, ndtr, ndtri
 
 from libs.closure.formation import BaselineVisibilities, station_quality, time_blocks
 from libs.closure.statistics import Bispectra, bispectra_of
@@ -42,6 +41,8 @@ def _tail(sum_cos: float, second: float, third: float) -> float:
     Pearson's type III has these cumulants: a gamma distribution of shape 4 / skew^2, shifted;
     it is the normal for third = 0.
     """
+    from scipy.special import gammainc, gammaincc, ndtr
+
     if second <= 0:
         return 1.0
     skew, value = third / second**1.5, sum_cos / np.sqrt(second)
@@ -54,6 +55,8 @@ def _tail(sum_cos: float, second: float, third: float) -> float:
 
 def _limit(false_alarm: float, second: float, third: float) -> float:
     """The sum that noise exceeds with the probability ``false_alarm``."""
+    from scipy.special import gammainccinv, gammaincinv, ndtri
+
     if second <= 0:
         return np.inf
     skew = third / second**1.5

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from libs.closure.statistics import ClosureData, chord_variance
 
@@ -264,6 +262,9 @@ def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) 
     The gains of connected stations are all determined where there is a loop of an odd number of
     baselines, else all but one (van Nuffelen 1976: rank of the incidence matrix of a graph).
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     patterns, counts = np.unique(used, axis=0, return_counts=True)
     total = 0
     for pattern, count in zip(patterns, counts, strict=True):

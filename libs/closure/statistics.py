@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import exp1, ive
 
 from libs.closure.formation import (
     BaselineVisibilities,
@@ -94,6 +93,8 @@ def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
     logarithms contain mean log gains only, so gains drop out exactly; where the single
     integration is too noisy for a logarithm the averaged power takes its place.
     """
+    from scipy.special import exp1
+
     power, noise, count, uv, log_mean = _average_baselines(data.vis, data.sigma, data.uvw_m, edges)
     n = np.maximum(count, 1)
     steadied, mean = _steadied_power(power, noise, count)
@@ -168,6 +169,8 @@ def chord_variance(concentration: Float) -> Float:
 
     It is 2 (1 - I1(kappa) / I0(kappa)).
     """
+    from scipy.special import ive
+
     large = np.maximum(concentration, 1.0)
     small = np.minimum(concentration, 1e4)
     return np.where(

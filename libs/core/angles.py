@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import Angle, Latitude, Longitude
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError
@@ -73,6 +71,9 @@ def parse_direction(ra: str, dec: str) -> tuple[float, float]:
     ConfigError
         Not an angle.
     """
+    from astropy import units as u
+    from astropy.coordinates import Angle
+
     try:
         hours = ":" in ra or " " in ra.strip()
         ra_rad = Angle(ra.strip(), unit=u.hourangle if hours else u.deg).to_value(u.rad)
@@ -99,6 +100,9 @@ def direction_text(
     digits : (int, int)
         Decimals of the seconds; seven serve VLBI at millimetres.
     """
+    from astropy import units as u
+    from astropy.coordinates import Latitude, Longitude
+
     ra, dec = Longitude(ra_rad, u.rad), Latitude(dec_rad, u.rad)
     return (
         str(ra.to_string(unit=u.hourangle, sep=separators[0], precision=digits[0], pad=True)),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 __all__ = ["PhaseGroups", "phase_groups"]
 
@@ -58,6 +57,8 @@ def phase_groups(inner: Float, norm: Float, noise: float, false_alarm: float) ->
     false_alarm : float
         Probability that an antenna which receives only noise is counted to the array.
     """
+    from scipy.special import ndtri
+
     nant = len(inner)
     left = norm.sum(axis=1) > 0
     main = _group(inner, norm, noise, -float(ndtri(false_alarm)), left)

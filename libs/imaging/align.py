@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from libs.core.errors import InputError
 from libs.imaging.interface import open_image
@@ -79,6 +78,8 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 def _correlation_peak(reference: Plane, plane: Plane) -> tuple[float, float]:
     """Return the (x, y) shift at which two boxes correlate best, by FFT and parabola."""
+    from scipy import fft
+
     shape = [fft.next_fast_len(2 * length) for length in reference.shape]
     product = np.conj(fft.rfft2(reference, shape)) * fft.rfft2(plane, shape)
     correlation = fft.irfft2(product, shape)
@@ -99,6 +100,8 @@ def shift_plane(plane: Plane, x_pixel: float, y_pixel: float) -> NDArray[np.floa
 
     Exact for images sampled as imagers do; what leaves at one edge is dropped.
     """
+    from scipy import fft, ndimage
+
     whole = (round(y_pixel), round(x_pixel))
     moved = np.asarray(ndimage.shift(plane, whole, order=0, mode="constant"), dtype=np.float64)
     rest = (y_pixel - whole[0], x_pixel - whole[1])

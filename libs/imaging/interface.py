@@ -7,16 +7,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from astropy.coordinates import FK5
-from astropy.io import fits
-from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = [
     "ImageProducts",
@@ -293,6 +292,8 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
     InputError
         It cannot be read, or has more than one plane.
     """
+    from astropy.io import fits
+
     try:
         with fits.open(path, memmap=False) as hdus:
             data, header = hdus[0].data, hdus[0].header.copy()
@@ -311,6 +312,10 @@ def sky_position(header: fits.Header, x_pixel: float, y_pixel: float) -> tuple[f
 
     Images in B1950, as tclean makes of old data, are converted.
     """
+    from astropy.coordinates import FK5
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import pixel_to_skycoord
+
     # fix=False: dates in the header are of no concern here, and a repaired one is a warning.
     where = pixel_to_skycoord(x_pixel, y_pixel, WCS(header, fix=False).celestial)
     where = where.transform_to(FK5(equinox="J2000"))
@@ -337,6 +342,8 @@ def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:
     Path
         ``path``.
     """
+    from astropy.io import fits
+
     axes = max(2, int(header.get("NAXIS", 2)))
     data = np.asarray(plane, dtype=np.float32).reshape((1,) * (axes - 2) + plane.shape)
     path.parent.mkdir(parents=True, exist_ok=True)

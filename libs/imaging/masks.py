@@ -6,15 +6,17 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import open_image, write_image
 from libs.imaging.statistics import dilate, grid_of, mad_std
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = ["MaskOptions", "MaskResult", "make_mask", "mask_plane", "write_disc"]
 
@@ -124,6 +126,8 @@ def mask_plane(
     sigma : float
         Of the threshold that was used.
     """
+    from scipy import ndimage
+
     steps = _ladder(options)
     peak = float(np.nanmax(plane)) if np.isfinite(plane).any() else 0.0
     for sigma in steps:
@@ -159,6 +163,8 @@ def make_mask(image: Path, path: Path, options: MaskOptions) -> MaskResult:
     InputError
         The image cannot be read or has no beam.
     """
+    from scipy import ndimage
+
     plane, header = open_image(image)
     noise = mad_std(plane)
     if not math.isfinite(noise):
@@ -217,6 +223,8 @@ def write_disc(
     Path
         ``path``.
     """
+    from astropy.io import fits
+
     width, height = imsize
     y, x = np.ogrid[:height, :width]
     inside = np.hypot(x - width // 2, y - height // 2) * cell_arcsec <= radius_arcsec

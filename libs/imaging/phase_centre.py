@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import FK4, FK5, SkyCoord
 
 from libs.core.errors import ConfigError, ToolError
 from libs.ms.subtables import Subtables
@@ -35,6 +33,8 @@ class PhaseCentre:
 
     def _astropy_frame(self) -> Any:
         # B1950_VLA is the VLA's own approximation to B1950, good to a fraction of an arcsecond.
+        from astropy.coordinates import FK4, FK5
+
         b1950 = FK4(equinox="B1950")
         frames = {
             "B1950": b1950,
@@ -50,6 +50,9 @@ class PhaseCentre:
 
     def at(self, ra_deg: float, dec_deg: float) -> PhaseCentre:
         """Return a J2000 position in this frame."""
+        import astropy.units as u
+        from astropy.coordinates import FK5, SkyCoord
+
         there = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=FK5(equinox="J2000"))
         there = there.transform_to(self._astropy_frame())
         return PhaseCentre(self.frame, float(there.ra.deg), float(there.dec.deg))

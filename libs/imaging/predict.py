@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
@@ -22,6 +22,9 @@ from libs.ms.columns import ensure_data_column
 from libs.ms.rows import put_rows, read_rows, row_pieces
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = ["ModelImage", "fill_model_column", "model_visibilities", "predict_model", "read_model"]
 
@@ -76,6 +79,8 @@ def read_model(models: Sequence[Path], offset_rad: tuple[float, float] = (0.0, 0
     InputError
         They cannot be read, differ in shape or hold values that are not finite.
     """
+    from astropy.io import fits
+
     planes: list[NDArray[np.floating]] = []
     header = fits.Header()
     for path in models:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 
 from libs.core.errors import ImageError, ToolError
 from libs.core.process import tail
@@ -64,6 +63,8 @@ def restoring_beam(image: Path, log: Path) -> tuple[float, float, float]:
     ToolError
         The image has none, or none with a size.
     """
+    from astropy.io import fits
+
     header = fits.getheader(image)
     try:
         major, minor = 3600.0 * header["BMAJ"], 3600.0 * header["BMIN"]

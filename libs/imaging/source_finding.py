@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from libs.core.geometry import good_size
 from libs.imaging.interface import open_image, sky_position
@@ -85,6 +84,8 @@ def find_sources(
     list of FoundSource
         Empty where nothing is significant.
     """
+    from scipy import ndimage
+
     plane, header = open_image(image)
     grid = grid_of(header)
     noise = mad_std(plane)

@@ -6,14 +6,16 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from libs.core.errors import ImageError, InputError
 from libs.imaging.interface import ImageProducts, open_image, sky_position
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = [
     "Grid",
@@ -133,6 +135,8 @@ def dilate(mask: Mask, radius_pixels: float) -> Mask:
     Only the surroundings of the mask are looked at, which keeps it fast on large images. Where
     these are large a square of the disc's area takes its place.
     """
+    from scipy import ndimage
+
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if not rows.size or radius_pixels <= 0:
         return mask.copy()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from astropy.io import fits
 
 from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
@@ -361,6 +360,8 @@ class Tclean:
 
 def _mend_equinox(path: Path) -> None:
     """Write the equinox of images in B1950_VLA as every other reader of FITS expects it."""
+    from astropy.io import fits
+
     if fits.getval(path, "EQUINOX") == _EQUINOX_B1950_VLA:
         fits.setval(path, "EQUINOX", value=1950.0)
 

@@ -7,7 +7,6 @@ were; the copy is made beside its place and renamed when it is whole.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from libs.casa.session import CasaSession
-from libs.core.errors import ConfigError, InputError, ToolError
+from libs.core.errors import ConfigError, InputError
 from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
 from libs.inputs.input_data import (
@@ -28,6 +27,7 @@ from libs.inputs.input_data import (
     identity,
     resolve_inputs,
 )
+from libs.inputs.selected_copy import copy_selected, import_source, mstransform_options
 from libs.inputs.uvh5_to_ms import convert
 from libs.ms.integration import read_integration_time_s
 from libs.ms.rows import SLAB_ROWS, chunks, distinct
@@ -130,35 +130,6 @@ def _size(count_bytes: int) -> str:
     return f"{size:.3g} TB"
 
 
-def mstransform_options(
-    vis: Path, outputvis: Path, *, field: str, spw: str, datacolumn: str, correlation: str = ""
-) -> dict[str, Any]:
-    """Return the arguments of mstransform for a working copy.
-
-    Parameters
-    ----------
-    vis, outputvis : Path
-    field, spw : str
-        Selections in CASA's syntax; empty means all.
-    datacolumn : str
-        ``"data"`` or ``"corrected"``: what becomes DATA.
-    correlation : str
-        Correlations kept; empty means all.
-    """
-    return {
-        "vis": str(vis),
-        "outputvis": str(outputvis),
-        "field": field,
-        "spw": spw,
-        "datacolumn": datacolumn,
-        "correlation": correlation,
-        # Autocorrelations hold no phases and only mislead statistics of weights and flags.
-        "taql": "ANTENNA1 != ANTENNA2",
-        "keepflags": True,
-        "reindex": True,
-    }
-
-
 def make_working_copy(
     source: InputData,
     target_ms: Path,
@@ -215,7 +186,8 @@ def make_working_copy(
         input_ms, said = source.path, list[str]()
         if source.kind == "uvfits":
             tell(f"importing {source.path.name}")
-            input_ms = _import_uvfits(source, scratch / f"{source.name}.ms", session, log)
+            input_ms = scratch / f"{source.name}.ms"
+            said = import_source(source, input_ms, session, log)
         elif source.kind == "uvh5":
             input_ms = scratch / f"{source.name}.ms"
             said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
@@ -227,7 +199,7 @@ def make_working_copy(
             selection = {"field": field or source.field, "spw": spw, "correlation": hands}
             notes += [f"cross hands are empty: {hands} kept"] if hands else []
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
-            _transform(source, view.path, options, session, log)
+            notes += copy_selected(source, view.path, options, session, log, tell)
             own_every_file(part)
             notes += _check_one_target(part, source)
             remove_subtables(part, view.replaced)
@@ -255,20 +227,6 @@ def make_working_copy(
         size_bytes=tree_bytes(target_ms),
         seconds=time.monotonic() - start,
     )
-
-
-def _import_uvfits(source: InputData, target: Path, session: CasaSession, log: Path | None) -> Path:
-    """Import a UVFITS file into a scratch measurement set."""
-    session.run(
-        "importuvfits",
-        log=log,
-        fitsfile=str(source.path),
-        vis=str(target),
-        antnamescheme="new",
-    )
-    if not (target / "table.dat").exists():
-        raise ToolError(f"importuvfits made nothing of {source.vis}", f"see {session.log_dir}")
-    return target
 
 
 def _hands_with_data(ms: Path) -> str:
@@ -325,50 +283,6 @@ def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
     rows = np.unique(np.linspace(0, opened.nrows() - 1, samples).astype(int))
     cells = [opened.getcell(name, int(row)) for row in rows if opened.iscelldefined(name, int(row))]
     return any(np.any(np.nan_to_num(cell) != 0) for cell in cells)
-
-
-def _transform(
-    source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
-) -> None:
-    """Run mstransform; an empty selection is told with what there is to select."""
-    _check_channels(view, options["spw"])
-    try:
-        session.run("mstransform", log=log, **options)
-    except ToolError as error:
-        if re.search(r"Expression|MSSelection|No match|zero rows", error.cause):
-            why = error.cause.split("RuntimeError: ")[-1].splitlines()[0]
-            raise _nothing_selected(source, view, options, why) from error
-        raise
-    with open_table(options["outputvis"]) as made:
-        rows = made.nrows()
-    if not rows:
-        raise _nothing_selected(source, view, options, "no rows")
-
-
-def _check_channels(view: Path, spw: str) -> None:
-    """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
-    channels = [window.channels for window in Subtables(view).windows]
-    for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
-        highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
-        if int(window) < len(channels) and highest >= channels[int(window)]:
-            raise InputError(
-                f"spw = {spw!r} names channel {highest} of window {window}, "
-                f"which has {channels[int(window)]}",
-                f"use channels 0 to {channels[int(window)] - 1}",
-            )
-
-
-def _nothing_selected(
-    source: InputData, view: Path, options: dict[str, Any], why: str
-) -> InputError:
-    found = Subtables(view)
-    known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
-    spws = len(found.windows)
-    chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
-    return InputError(
-        f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
-        f"its fields are {known}; its spws 0 to {spws - 1}",
-    )
 
 
 def _check_one_target(part: Path, source: InputData) -> list[str]:

@@ -17,6 +17,8 @@ from libs.core.files import fsync_tree, tree_bytes
 from libs.core.geometry import smearing_limits
 from libs.ms import flag_versions
 from libs.ms.rows import chunks
+from libs.ms.subset import NotUnderstoodError, choose_subset
+from libs.ms.subset_copy import copy_subset
 from libs.ms.summary import MsSummary
 from libs.ms.tables import column_names, open_table
 from libs.ms.view import own_every_file
@@ -164,6 +166,8 @@ def split_calibrated(
 ) -> SplitResult:
     """Split a column of a working copy into a new measurement set.
 
+    CASA's ``split`` runs only where something is averaged; else the column is copied.
+
     Parameters
     ----------
     ms, target : path
@@ -191,8 +195,9 @@ def split_calibrated(
     _remove(part)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        session.run("split", log=log, **split_kwargs(ms, part, options))
-        own_every_file(part)
+        if options.averages or not options.keepflags or not _copy(ms, part, source):
+            session.run("split", log=log, **split_kwargs(ms, part, options))
+            own_every_file(part)
         result = _check(ms, source, part, before.total - before.flagged, options)
         fsync_tree(part)
         _remove(target)
@@ -200,6 +205,17 @@ def split_calibrated(
     finally:
         _remove(part)
     return SplitResult(target, *result)
+
+
+def _copy(ms: Path, part: Path, column: str) -> bool:
+    """Copy a column without averaging; False where that is left to CASA."""
+    try:
+        copy_subset(ms, part, choose_subset(ms, column=column, autocorrelations=True))
+    except NotUnderstoodError as why:
+        logger.info("%s is split by CASA, because of %s", ms.name, why)
+        shutil.rmtree(part, ignore_errors=True)
+        return False
+    return True
 
 
 def _remove(ms: Path) -> None:

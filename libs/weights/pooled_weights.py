@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, polygamma
 
 from libs.ms import flag_versions
 from libs.ms.rows import Chunk, chunks, read_rows, row_pieces
@@ -71,6 +70,8 @@ def pool_variances(log_variance: Float, samples: Float, group: Int, ant1: Int, a
     -------
     Pooled
     """
+    from scipy.special import digamma, polygamma
+
     half = samples - 1.0  # half the degrees of freedom
     value = log_variance - (digamma(half) - np.log(half))
     noise = polygamma(1, half)

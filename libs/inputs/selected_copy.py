@@ -1,0 +1,201 @@
+"""The measurement set a working copy is made of: imported, and the selected part of it copied.
+
+Both are done here without CASA, whose start takes seconds; a file or a selection that is not
+understood goes to CASA's importuvfits or mstransform, and a note says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from libs.casa.session import CasaSession
+from libs.core.errors import InputError, ToolError
+from libs.inputs.input_data import InputData
+from libs.inputs.uvfits_to_ms import import_uvfits
+from libs.ms.subset import NotUnderstoodError, choose_subset
+from libs.ms.subset_copy import copy_subset
+from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
+
+__all__ = ["copy_selected", "import_source", "mstransform_options"]
+
+logger = logging.getLogger(__name__)
+
+
+def import_source(
+    source: InputData, target: Path, session: CasaSession, log: Path | None
+) -> list[str]:
+    """Import a UVFITS file into a measurement set.
+
+    Parameters
+    ----------
+    source : InputData
+    target : Path
+        The measurement set; an existing one is replaced.
+    session : CasaSession
+        Started only where the file is not understood.
+    log : Path, optional
+
+    Returns
+    -------
+    list of str
+        Why CASA imported it; empty where it did not.
+
+    Raises
+    ------
+    InputError
+        The file holds Stokes parameters, or is cut off.
+    ToolError
+        importuvfits failed.
+    """
+    try:
+        import_uvfits(source.path, target)
+    except NotUnderstoodError as why:
+        shutil.rmtree(target, ignore_errors=True)
+        note = f"{source.path.name} is imported by CASA, because {why}"
+        logger.info("%s", note)
+    else:
+        return []
+    session.run(
+        "importuvfits",
+        log=log,
+        fitsfile=str(source.path),
+        vis=str(target),
+        antnamescheme="new",
+    )
+    if not (target / "table.dat").exists():
+        raise ToolError(f"importuvfits made nothing of {source.vis}", f"see {session.log_dir}")
+    return [note]
+
+
+def mstransform_options(
+    vis: Path, outputvis: Path, *, field: str, spw: str, datacolumn: str, correlation: str = ""
+) -> dict[str, Any]:
+    """Return the arguments of mstransform for a working copy.
+
+    Parameters
+    ----------
+    vis, outputvis : Path
+    field, spw : str
+        Selections in CASA's syntax; empty means all.
+    datacolumn : str
+        ``"data"`` or ``"corrected"``: what becomes DATA.
+    correlation : str
+        Correlations kept; empty means all.
+    """
+    return {
+        "vis": str(vis),
+        "outputvis": str(outputvis),
+        "field": field,
+        "spw": spw,
+        "datacolumn": datacolumn,
+        "correlation": correlation,
+        # Autocorrelations hold no phases and only mislead statistics of weights and flags.
+        "taql": "ANTENNA1 != ANTENNA2",
+        "keepflags": True,
+        "reindex": True,
+    }
+
+
+def copy_selected(
+    source: InputData,
+    view: Path,
+    options: dict[str, Any],
+    session: CasaSession,
+    log: Path | None,
+    tell: Callable[[str], None],
+) -> list[str]:
+    """Copy the selected part of a measurement set.
+
+    Parameters
+    ----------
+    source : InputData
+        For messages.
+    view : Path
+        The measurement set, which may be opened in any way.
+    options : dict
+        From :func:`mstransform_options`.
+    session : CasaSession
+        Started only where the selection is not understood.
+    log : Path, optional
+    tell : callable
+        Told in a few words how far it is.
+
+    Returns
+    -------
+    list of str
+        Why CASA made the copy; empty where it did not.
+
+    Raises
+    ------
+    InputError
+        Nothing is selected, or rows have no values.
+    ToolError
+        mstransform failed.
+    """
+    _check_channels(view, options["spw"])
+    part = Path(options["outputvis"])
+    try:
+        subset = choose_subset(
+            view,
+            field=options["field"],
+            spw=options["spw"],
+            correlation=options["correlation"],
+            column="CORRECTED_DATA" if options["datacolumn"] == "corrected" else "DATA",
+        )
+        rows = copy_subset(view, part, subset, progress=tell)
+    except NotUnderstoodError as why:
+        shutil.rmtree(part, ignore_errors=True)
+        _transform(source, view, options, session, log)
+        return [f"the copy was made by CASA's mstransform, because of {why}"]
+    if not rows:
+        raise _nothing_selected(source, view, options, "no rows")
+    return []
+
+
+def _transform(
+    source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
+) -> None:
+    """Run mstransform; an empty selection is told with what there is to select."""
+    try:
+        session.run("mstransform", log=log, **options)
+    except ToolError as error:
+        if re.search(r"Expression|MSSelection|No match|zero rows", error.cause):
+            why = error.cause.split("RuntimeError: ")[-1].splitlines()[0]
+            raise _nothing_selected(source, view, options, why) from error
+        raise
+    with open_table(options["outputvis"]) as made:
+        rows = made.nrows()
+    if not rows:
+        raise _nothing_selected(source, view, options, "no rows")
+
+
+def _check_channels(view: Path, spw: str) -> None:
+    """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
+    channels = [window.channels for window in Subtables(view).windows]
+    for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
+        highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))
+        if int(window) < len(channels) and highest >= channels[int(window)]:
+            raise InputError(
+                f"spw = {spw!r} names channel {highest} of window {window}, "
+                f"which has {channels[int(window)]}",
+                f"use channels 0 to {channels[int(window)] - 1}",
+            )
+
+
+def _nothing_selected(
+    source: InputData, view: Path, options: dict[str, Any], why: str
+) -> InputError:
+    found = Subtables(view)
+    known = ", ".join(f"{i} {field.name}" for i, field in enumerate(found.fields[:20]))
+    spws = len(found.windows)
+    chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
+    return InputError(
+        f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
+        f"its fields are {known}; its spws 0 to {spws - 1}",
+    )
