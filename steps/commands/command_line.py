@@ -29,6 +29,7 @@ __all__ = [
     "make_pipeline",
     "option_list",
     "outcome_to",
+    "pipeline_of",
     "show_plan",
 ]
 
@@ -247,6 +248,30 @@ def make_pipeline(
 
     context = Context(settings, workdir, tools, progress)
     return Pipeline(steps, context, state, setup=setup, after=finished, tool_modules=TOOL_MODULES)
+
+
+def pipeline_of(
+    settings: Settings,
+    steps: Sequence[Step],
+    progress: Progress,
+    tools: Any = None,
+    drawer: Drawing | None = None,
+) -> Pipeline:
+    """Return the pipeline of one target, whose figures are drawn while it runs."""
+    last_round = next((step.name for step in reversed(steps) if step.from_template), "")
+
+    def setup(context: Context) -> tuple[str, str]:
+        return str(context.metric("instrument", "")), str(context.metric("band", ""))
+
+    def after(step: Step, result: StepResult) -> None:
+        if drawer and "image" in result.products:
+            drawer.prepare()
+        if drawer and result.gains:
+            drawer.round_done(step.name)
+        if drawer and step.name == last_round:
+            drawer.rounds_over()
+
+    return make_pipeline(settings, steps, progress, tools=tools, setup=setup, after=after)
 
 
 def show_plan(pipeline: Pipeline, arguments: RunArguments) -> None:
