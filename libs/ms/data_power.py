@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from libs.ms.rows import read_column
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["typical_power"]
@@ -39,6 +40,7 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
         No measurement set.
     """
     found = []
+    setup_of = Subtables(ms).setup_of
     with open_table(ms) as opened:
         total = opened.nrows()
         starts = np.unique(np.linspace(0, max(0, total - _PIECE_ROWS), _PIECES).astype(np.int64))
@@ -53,7 +55,7 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
             flag |= ((one == two) | (length_m < uvmin_m))[:, None, None]
             data = read_column(opened, column, rows)
             # of four correlations the cross hands hold no source
-            hands = [0, -1] if data.shape[2] > 1 else [0]
+            hands = list(setup_of[int(descriptions[0])].parallel)
             data, flag = data[:, :, hands], flag[:, :, hands]
             found.append(np.abs(data[~flag & np.isfinite(data)]) ** 2)
     power = np.concatenate(found) if found else np.zeros(0)
