@@ -1,4 +1,4 @@
-"""How strong data are: what sources that are left in them are measured against."""
+"""Typical power of visibilities, against which sources left in the data are measured."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ _PIECES, _PIECE_ROWS = 64, 2048
 def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> float:
     """Return the typical |V|^2 of unflagged visibilities, from evenly spread pieces of the data.
 
-    The median over ln 2, which for noise (|V|^2 is then exponential) is the mean, and which
-    interference hardly touches.
+    It is the median over ln 2, which equals the mean for noise (whose |V|^2 is exponential) and
+    which interference hardly affects.
 
     Parameters
     ----------
     ms : Path
     uvmin_m : float
-        Shorter baselines do not count; autocorrelations never do.
+        Shortest baseline that counts, m; autocorrelations never count.
     column : str
+        Column of visibilities.
 
     Returns
     -------
     float
-        Jy^2; NaN without unflagged data.
+        Typical power, Jy^2; NaN without unflagged data.
 
     Raises
     ------
     InputError
-        No measurement set.
+        The path is not a measurement set.
     """
     found = []
     setup_of = Subtables(ms).setup_of
