@@ -184,8 +184,9 @@ def _promised_snr(
     if shape[3] == 1:
         weight = weight.sum(axis=3, keepdims=True)
     total = np.zeros(shape)
-    np.add.at(total, (slice(None), slice(None), antenna1), weight)
-    np.add.at(total, (slice(None), slice(None), antenna2), weight)
+    by_antenna, by_baseline = np.moveaxis(total, 2, 0), np.moveaxis(weight, 2, 0)
+    np.add.at(by_antenna, antenna1, by_baseline)
+    np.add.at(by_antenna, antenna2, by_baseline)
     return np.sqrt(total / np.maximum(scatter, 1e-300)[:, :, None, None])
 
 
