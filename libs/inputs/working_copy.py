@@ -1,7 +1,7 @@
-"""From what the user names to a working copy that every step may write.
+"""Making the working copy, which every step may write, from the user's data.
 
-The user's data are opened through a view (:mod:`libs.ms.view`) and stay byte for byte as they
-were; the copy is made beside its place and renamed when it is whole.
+The user's data are opened through a view (:mod:`libs.ms.view`) and remain unchanged to the last
+byte; the copy is made beside its place and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MINIMUM_ANTENNAS = 3  # two antennas' gains cannot be told from their one baseline
+MINIMUM_ANTENNAS = 3  # one baseline cannot tell two antennas' gains apart
 LARGEST_MOSAIC_DEG = 5.0
 
 
 @dataclass(frozen=True)
 class WorkingCopy:
-    """A working copy and what was done to make it.
+    """A working copy and a record of how it was made.
 
     Attributes
     ----------
     ms : Path
-        DATA as taken from the input, MODEL_DATA of 1 Jy, CORRECTED_DATA = DATA.
+        Measurement set: DATA from the input, MODEL_DATA of 1 Jy, CORRECTED_DATA = DATA.
     datacolumn : str
-        Column of the input its DATA comes from, ``"DATA"`` or ``"CORRECTED_DATA"``.
+        Column of the input from which DATA comes, ``"DATA"`` or ``"CORRECTED_DATA"``.
     repairs : Repairs
-        Bad values found and flagged.
+        Bad values that were found and flagged.
     notes : tuple of str
-        Everything repaired or worth knowing, in words.
+        Repairs and remarks in words.
     truth, untouched : Path or None
-        Of a demonstration with known gain errors: the gains, as fields of `GainSolutions`, and
-        a measurement set of the data without the errors.
+        Gains (as fields of `GainSolutions`) and a measurement set of the data without the errors,
+        for a demonstration with known gain errors.
     size_bytes : int
     seconds : float
     """
@@ -89,18 +89,19 @@ class WorkingCopy:
 
 
 def check_disk(folder: str | Path, need_bytes: int) -> None:
-    """Check that a folder can be written and its disk has room.
+    """Check that a folder can be written and that its disk has room.
 
     Parameters
     ----------
     folder : path
-        Need not exist yet.
+        Folder, which need not exist yet.
     need_bytes : int
+        Size of the files to come.
 
     Raises
     ------
     InputError
-        Not writable, or less free than needed; both sizes are named.
+        The folder is not writable, or has too little free space; the message gives both sizes.
     """
     folder = Path(folder).absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -147,27 +148,27 @@ def make_working_copy(
     Parameters
     ----------
     source : InputData
-        From :func:`resolve_inputs`.
+        Source from :func:`resolve_inputs`.
     target_ms : Path
-        Where it goes; an older one there, with its flag versions and weights, is replaced once
-        the new one is whole.
+        Path of the copy. An older one there, with its flag versions and weights, is replaced once
+        the new one is complete.
     field, spw : str
         Selections in CASA's syntax; empty means all (or the demonstration's own field).
     datacolumn : str
-        ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA; ``"data"`` or
-        ``"corrected"`` insist.
+        Column to take: ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA;
+        ``"data"`` and ``"corrected"`` force the choice.
     phase_centre_rad : (float, float), optional
         ICRS direction to which uvh5 data without a phase centre are phased.
     session : CasaSession
     log : Path, optional
         Log of the CASA tasks.
     progress : callable, optional
-        Told in a few words what is going on.
+        Function that receives the progress in a few words.
 
     Raises
     ------
     ConfigError
-        ``datacolumn`` is none of the three; a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
+        ``datacolumn`` is unknown, or a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
     InputError
         Nothing is selected, or the input is broken.
     ToolError
@@ -197,7 +198,7 @@ def make_working_copy(
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
             selection = {"field": field or source.field, "spw": spw, "correlation": hands}
-            notes += [f"cross hands are empty: {hands} kept"] if hands else []
+            notes += [f"cross hands are empty: only {hands} are kept"] if hands else []
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
             notes += copy_selected(source, view.path, options, session, log, tell)
             own_every_file(part)
@@ -230,10 +231,10 @@ def make_working_copy(
 
 
 def _hands_with_data(ms: Path) -> str:
-    """Return the parallel hands where the cross hands are empty throughout, else nothing.
+    """Return the parallel hands if the cross hands are empty throughout, else an empty string.
 
-    UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
-    which one hand is flagged.
+    UVFITS files of Stokes I hold four hands of which two are zero, and tclean grids no visibility
+    of which one hand is flagged.
     """
     types = [setup.codes.tolist() for setup in Subtables(ms).setups]
     if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
@@ -246,7 +247,7 @@ def _hands_with_data(ms: Path) -> str:
 
 
 def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
-    """Return "data" or "corrected", and why when it is not plain."""
+    """Return "data" or "corrected", with a note where the choice is not obvious."""
     if datacolumn not in ("auto", "data", "corrected"):
         raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     with open_table(view) as opened:
@@ -269,7 +270,7 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
 
 
 def _is_quantised(view: Path) -> bool:
-    """Tell whether visibilities are stored by Dysco, which compresses them to a few bits."""
+    """Return whether visibilities are stored by Dysco, which compresses them to a few bits."""
     with open_table(view) as opened:
         managers = opened.getdminfo().values()
     return any(
@@ -279,14 +280,14 @@ def _is_quantised(view: Path) -> bool:
 
 
 def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
-    """Tell a filled column from one that was only created, by rows spread over the table."""
+    """Return whether a column is filled and not only created, from rows spread over the table."""
     rows = np.unique(np.linspace(0, opened.nrows() - 1, samples).astype(int))
     cells = [opened.getcell(name, int(row)) for row in rows if opened.iscelldefined(name, int(row))]
     return any(np.any(np.nan_to_num(cell) != 0) for cell in cells)
 
 
 def _check_one_target(part: Path, source: InputData) -> list[str]:
-    """Refuse fields too far apart to be one target; several close ones are noted."""
+    """Refuse fields too far apart to be one target; note that several close ones are combined."""
     with open_table(part) as opened:
         used = distinct(opened, "FIELD_ID")
     if used.size < 2:
@@ -305,7 +306,7 @@ def _check_one_target(part: Path, source: InputData) -> list[str]:
 
 
 def _note_interval(ms: Path) -> list[str]:
-    """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
+    """Note where INTERVAL contradicts the spacing of the time stamps, which is used instead."""
     with open_table(ms) as opened:
         some = min(opened.nrows(), SLAB_ROWS)
         said = float(np.median(opened.getcol("INTERVAL", 0, some)))
@@ -318,7 +319,7 @@ def _note_interval(ms: Path) -> list[str]:
 
 
 def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
-    """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
+    """Apply a demonstration's gain errors to the copy; keep the truth and the data without them."""
     if source.demo is None or source.demo.corruption_seed is None:
         return None, None
     untouched = target_ms.with_name(f"{target_ms.stem}_untouched.ms")
@@ -343,7 +344,7 @@ def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | Non
 
 
 def _rename(part: Path, target_ms: Path) -> None:
-    """Put a finished copy in its place; what belonged to an older one goes."""
+    """Move a finished copy to its place and remove the files of an older one."""
     fsync_tree(part)
     shutil.rmtree(target_ms, ignore_errors=True)
     for suffix in ("flagversions", "weightversions", "headers"):
@@ -358,14 +359,14 @@ def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
     Parameters
     ----------
     summary : MsSummary
-        Of the working copy.
+        Summary of the working copy.
     copy : WorkingCopy, optional
-        Tells weights that were bad in the input from flags that were set.
+        Working copy whose repairs tell weights that were bad in the input from flags.
 
     Raises
     ------
     InputError
-        No rows, no usable weights, all flagged, or fewer than three antennas.
+        No rows, no usable weights, all data flagged, or fewer than three antennas.
     """
     name = summary.path.name
     if summary.rows == 0:

@@ -1,4 +1,4 @@
-"""Make the values of a working copy safe for every tool: what is bad is flagged and counted."""
+"""Make the values of a working copy safe for every tool: bad values are flagged and counted."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ LARGEST_VISIBILITY = 1e15
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was found wrong in the visibilities of a working copy, each then flagged.
+    """Faults found in the visibilities of a working copy, all of which were then flagged.
 
-    Counts are of visibilities (row x channel x correlation) that were unflagged until then.
+    Counts are of visibilities (row x channel x correlation) that were not flagged before.
 
     Attributes
     ----------
     total : int
         All visibilities.
     flagged_before : int
-        Flagged in the input.
+        Visibilities flagged in the input.
     not_finite : int
-        NaN, infinite or larger than 1e15.
+        Visibilities that are NaN, infinite or larger than 1e15.
     exactly_zero : int
-        0 + 0j in all channels.
+        Visibilities that are 0 + 0j in all channels.
     bad_weight : int
-        Weight negative, infinite or NaN.
+        Visibilities with a negative, infinite or NaN weight.
     zero_weight : int
+        Visibilities with weight 0.
     sigma_rewritten : int
-        Rows whose SIGMA did not belong to their WEIGHT.
+        Rows whose SIGMA did not match their WEIGHT.
     """
 
     total: int = 0
@@ -69,18 +70,24 @@ class Repairs:
 
     @property
     def unusable_weights(self) -> bool:
-        """Whether every visibility unflagged in the input was lost to its weight."""
+        """True when every visibility unflagged in the input was lost because of its weight."""
         left = self.total - self.flagged_before - self.not_finite - self.exactly_zero
         return left > 0 and self.bad_weight + self.zero_weight >= left
 
     def lines(self) -> tuple[str, ...]:
-        """Say in words what was repaired; empty when nothing was."""
+        """Describe the repairs in words; empty when there were none."""
         found = (
-            (self.not_finite, "visibilities were NaN, infinite or absurdly large: flagged"),
-            (self.exactly_zero, "visibilities were exactly zero: flagged"),
-            (self.bad_weight, "visibilities had a negative, infinite or NaN weight: flagged"),
-            (self.zero_weight, "visibilities had no weight: flagged"),
-            (self.sigma_rewritten, "rows had a SIGMA that disagreed with their weight: rewritten"),
+            (self.not_finite, "visibilities were NaN, infinite or absurdly large and were flagged"),
+            (self.exactly_zero, "visibilities were exactly zero and were flagged"),
+            (
+                self.bad_weight,
+                "visibilities had a negative, infinite or NaN weight and were flagged",
+            ),
+            (self.zero_weight, "visibilities had no weight and were flagged"),
+            (
+                self.sigma_rewritten,
+                "rows had a SIGMA that disagreed with their weight and was rewritten",
+            ),
         )
         return tuple(f"{number} {words}" for number, words in found if number)
 
@@ -93,9 +100,9 @@ def clean_weights(
     Returns
     -------
     weight : float32 array
-        Finite and not negative.
+        Weights, finite and not negative.
     bad, zero : bool arrays
-        Where it was negative, infinite or NaN; where it was 0.
+        Masks of the weights that were negative, infinite or NaN, and of those that were 0.
     """
     bad = ~np.isfinite(weight) | (weight < 0)
     zero = weight == 0
@@ -105,7 +112,7 @@ def clean_weights(
 def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the WEIGHT that goes with a WEIGHT_SPECTRUM: the mean over channels with weight.
 
-    CASA takes WEIGHT as the weight of one channel; other writers put the sum over channels or 1
+    CASA takes WEIGHT as the weight of one channel; other writers store the sum over channels or 1
     there, so that WEIGHT and WEIGHT_SPECTRUM contradict each other.
 
     Parameters
@@ -115,7 +122,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     (nrow, ncorr) float32
-        0 where no channel has weight.
+        Weights; 0 where no channel has weight.
     """
     held = np.count_nonzero(spectrum, axis=1)
     total = spectrum.sum(axis=1, dtype=np.float64)
@@ -123,7 +130,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sigma_of(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return SIGMA = WEIGHT^(-1/2), 0 where there is no weight as CASA has it."""
+    """Return SIGMA = WEIGHT^(-1/2), and 0 where there is no weight, as CASA does."""
     with np.errstate(divide="ignore"):
         sigma = 1.0 / np.sqrt(weight.astype(np.float64))
     return np.where(weight > 0, sigma, 0.0).astype(np.float32)
@@ -136,7 +143,7 @@ def _has_spectrum(ms: Path, name: str = "WEIGHT_SPECTRUM") -> bool:
     with open_table(ms) as opened:
         if opened.nrows() == 0:
             return False
-        # An empty cell answers without a shape; one query finds any such row.
+        # An empty cell has no shape; one query finds any such row.
         defined = all(
             opened.iscelldefined(name, row) for row in {0, opened.nrows() // 2, opened.nrows() - 1}
         )
@@ -144,18 +151,18 @@ def _has_spectrum(ms: Path, name: str = "WEIGHT_SPECTRUM") -> bool:
 
 
 def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
-    """Flag what no tool can use and make weights consistent, in place.
+    """Flag values that no tool can use and make weights consistent, in place.
 
-    A correlation of a row that is exactly zero in all channels was never measured.
-    DATA under such flags becomes 0; weights under them 0; FLAG takes in FLAG_ROW;
-    WEIGHT, SIGMA and SIGMA_SPECTRUM are made to agree with WEIGHT_SPECTRUM where there is one.
+    A correlation of a row that is exactly zero in all channels was never measured. Flagged DATA
+    and weights become 0; FLAG takes in FLAG_ROW; WEIGHT, SIGMA and SIGMA_SPECTRUM are made to
+    agree with WEIGHT_SPECTRUM where there is one.
 
     Parameters
     ----------
     ms : Path
         The working copy, changed in place.
     quantised : bool
-        The input was compressed to a few bits (Dysco), where zero is a value like others.
+        True for input compressed to a few bits (Dysco), where zero is a value like any other.
 
     Returns
     -------
@@ -193,7 +200,7 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
 def _sanitised(
     columns: dict[str, NDArray[Any]], quantised: bool
 ) -> tuple[dict[str, NDArray[Any]], Repairs]:
-    """Return the values of one chunk as they should be, and what was wrong."""
+    """Return the repaired values of one chunk, and the faults found."""
     data = columns["DATA"]
     before = columns["FLAG"] | columns["FLAG_ROW"][:, None, None]
     spectrum = columns.get("WEIGHT_SPECTRUM")
@@ -234,8 +241,8 @@ def _sanitised(
 def match_sigma(ms: Path) -> None:
     """Set SIGMA and SIGMA_SPECTRUM to WEIGHT^(-1/2) and WEIGHT_SPECTRUM^(-1/2), in place.
 
-    CASA solves on DATA with weights it takes from SIGMA, and images by WEIGHT: a tool that
-    changes one of them leaves the two at odds.
+    CASA takes the weights of a solve on DATA from SIGMA, and those of an image from WEIGHT. A tool
+    that changes only one of them leaves the two in contradiction.
     """
     present = column_names(ms)
     pairs = [("WEIGHT", "SIGMA"), ("WEIGHT_SPECTRUM", "SIGMA_SPECTRUM")]
@@ -251,7 +258,7 @@ def match_sigma(ms: Path) -> None:
 def add_scratch_columns(ms: Path) -> None:
     """Create MODEL_DATA (1 in the parallel hands, as a point of 1 Jy) and CORRECTED_DATA (= DATA).
 
-    What ``clearcal`` and ``delmod`` leave behind: models attached as keywords are removed too.
+    ``clearcal`` and ``delmod`` leave the same state: models attached as keywords are removed too.
     """
     unit = [
         np.array([name in PARALLEL_HANDS for name in setup.correlations], dtype=np.complex64)
@@ -272,16 +279,16 @@ def add_scratch_columns(ms: Path) -> None:
 
 
 def name_antennas(ms: Path, *, from_stations: bool) -> tuple[str, ...]:
-    """Give antennas without a usable name one, in place.
+    """Name the antennas that lack a usable name, in place.
 
-    A blank name becomes its station's or ``ANT<id>``, as the reader of measurement sets has it.
-    Data imported from UVFITS may name antennas ``1``, ``2``..., which tools take for ids, and
-    have the telescopes' codes as stations; with ``from_stations`` those become the names.
+    A blank name becomes the station's or ``ANT<id>``, as elsewhere in `libs.ms`. Data imported
+    from UVFITS may name antennas ``1``, ``2``..., which tools take for ids, and have the
+    telescopes' codes as stations; with ``from_stations`` those codes become the names.
 
     Returns
     -------
     tuple of str
-        What was renamed, ``"1 -> AA"``.
+        Changes made, ``"1 -> AA"``.
     """
     antennas = Subtables(ms).antennas
     stations = [antenna.station for antenna in antennas]

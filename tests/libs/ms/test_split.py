@@ -75,7 +75,7 @@ def test_wrong_options_are_refused(wrong: dict) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("nothing", "made nothing"),
+        ("nothing", "wrote no output"),
         ("dies", "died in split"),
         ("flagged", "left no unflagged data"),
         ("more", "kept 960 unflagged visibilities of 800"),
