@@ -297,7 +297,7 @@ def test_wsclean_that_misbehaves(bench: Bench, body: str, says: str) -> None:
 
 def test_wsclean_that_is_too_old(bench: Bench) -> None:
     programs = fake_wsclean(bench.folder / "bin", "exit 0", version="2.10")
-    says = "WSClean 2.10 is too old: install 3.0 or newer, or set imager to tclean"
+    says = "WSClean 2.10 is too old: install 3.0 or newer, or set imager to native"
     text = bench.refused(1, says, path=programs, steps=IMAGING, imager="wsclean")
     assert len(text.splitlines()) == 1
 
