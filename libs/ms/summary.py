@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.coordinates import to_j2000
 from libs.core.errors import InputError
 from libs.core.files import tree_bytes
 from libs.ms.integration import read_integration_time_s
@@ -40,7 +41,7 @@ class MsSummary:
     fields_used, spws_used : tuple of int
         Ids that occur in the rows.
     direction_rad : (2,) float64
-        Phase centre of the first field used, RA and Dec.
+        Phase centre of the first field used, RA and Dec, J2000.
     frequency_hz : tuple of (nchan,) arrays
         Channel centres of each spw.
     correlation : tuple of str
@@ -129,6 +130,7 @@ def summarise(path: str | Path) -> MsSummary:
         rows = opened.nrows()
     survey = _survey_visibilities(path)
     used = sorted(survey["antennas"])
+    centre = found.fields[fields[0]]
     spws = tuple(sorted({found.descriptions[ddid].spw for ddid in ddids}))
     antennas = [found.antennas[number] for number in used] or found.antennas
     diameters = [antenna.diameter_m for antenna in antennas if antenna.diameter_m > 0]
@@ -142,7 +144,7 @@ def summarise(path: str | Path) -> MsSummary:
         field=tuple(field.name for field in found.fields),
         fields_used=tuple(int(field) for field in fields),
         spws_used=spws,
-        direction_rad=np.array(found.fields[fields[0]].direction_rad),
+        direction_rad=np.array(to_j2000(centre.direction_rad, centre.frame)),
         frequency_hz=found.channel_hz,
         correlation=found.setup_of[ddids[0]].correlations,
         telescope=found.telescope,
