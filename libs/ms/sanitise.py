@@ -61,6 +61,8 @@ class Repairs:
         Rows whose SIGMA did not belong to their WEIGHT.
     places : dict of str to str
         Antennas and windows of each kind, in words.
+    remarks : tuple of str
+        Windows and hands without data, in words.
     """
 
     total: int = 0
@@ -71,7 +73,8 @@ class Repairs:
     bad_weight: int = 0
     zero_weight: int = 0
     sigma_rewritten: int = 0
-    places: dict[str, str] = dataclass_field(default_factory=dict)
+    places: dict[str, str] = dataclass_field(default_factory=dict, compare=False)
+    remarks: tuple[str, ...] = dataclass_field(default=(), compare=False)
 
     def __add__(self, other: Repairs) -> Repairs:
         mine, theirs = asdict(self), asdict(other)
@@ -95,11 +98,12 @@ class Repairs:
             ("zero_weight", "visibilities had no weight", "flagged"),
             ("sigma_rewritten", "rows had a SIGMA that disagreed with their weight", "rewritten"),
         )
-        return tuple(
+        repaired = (
             f"{getattr(self, kind)} {words}{self.places.get(kind, '')}: {done}"
             for kind, words, done in found
             if getattr(self, kind)
         )
+        return (*repaired, *self.remarks)
 
 
 def clean_weights(
@@ -193,11 +197,11 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
     with_sigma = "SIGMA_SPECTRUM" in column_names(ms)
     repairs = Repairs()
     found_in = Subtables(ms)
-    tally = _Tally(found_in.antenna_names, len(found_in.windows))
+    tally = _Tally(found_in)
     with open_table(ms, write=True) as opened:
         for chunk in chunks(ms, names):
             values, found, wrong = _sanitised(chunk.columns, quantised)
-            tally.add(chunk, wrong)
+            tally.add(chunk, wrong, values["FLAG"])
             if with_sigma:
                 values["SIGMA_SPECTRUM"] = sigma_of(values["WEIGHT_SPECTRUM"])
             part = opened.selectrows(chunk.rows)
@@ -205,24 +209,30 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
                 part.putcol(name, value)
             part.close()
             repairs += found
-    repairs = replace(repairs, places=tally.words())
+    repairs = replace(repairs, places=tally.words(), remarks=tally.without_data())
     for line in repairs.lines():
         log.warning("%s: %s", ms.name, line)
     return repairs
 
 
 class _Tally:
-    """Counts what was wrong by antenna and spectral window."""
+    """Counts what was wrong, and what is left, by antenna, spectral window and hand."""
 
-    def __init__(self, antennas: tuple[str, ...], windows: int) -> None:
-        self.antennas = antennas
+    def __init__(self, found: Subtables) -> None:
+        self.antennas = found.antenna_names
+        self.setup_of, self.spw_of = found.setup_of, found.spw_of
         self.by_antenna: dict[str, NDArray[np.int64]] = {}
         self.by_window: dict[str, NDArray[np.int64]] = {}
-        self.present = np.zeros(windows, bool)
+        self.present = np.zeros(len(found.windows), bool)
+        self.left: dict[int, NDArray[np.int64]] = {}
 
-    def add(self, chunk: Chunk, wrong: dict[str, NDArray[np.bool_]]) -> None:
+    def add(
+        self, chunk: Chunk, wrong: dict[str, NDArray[np.bool_]], flag: NDArray[np.bool_]
+    ) -> None:
         """Take the visibilities of a chunk, (nrow, nchan, ncorr) each, into account."""
         self.present[chunk.spw] = True
+        left = self.left.setdefault(chunk.data_desc_id, np.zeros(flag.shape[2], np.int64))
+        left += np.count_nonzero(~flag, axis=(0, 1))
         for kind, where in wrong.items():
             rows = where.sum(axis=(1, 2))
             if not rows.any():
@@ -232,6 +242,26 @@ class _Tally:
                 np.add.at(each, chunk[end], rows)
             window = self.by_window.setdefault(kind, np.zeros(len(self.present), np.int64))
             window[chunk.spw] += rows.sum()
+
+    def without_data(self) -> tuple[str, ...]:
+        """Say which windows, and which hands of the others, have no unflagged visibility."""
+        found: dict[str, list[int]] = {}
+        for ddid, left in sorted(self.left.items()):
+            setup = self.setup_of[ddid]
+            alive = [setup.correlations[i] for i in setup.parallel if left[i]]
+            dead = [setup.correlations[i] for i in setup.parallel if not left[i]]
+            if not alive:
+                text = "no unflagged visibility"
+            elif alive == ["I"] or len(alive) > 1:
+                continue
+            else:
+                missing = f"no {' and no '.join(dead)}: " if dead else ""
+                text = f"{missing}{alive[0]} alone, which is taken for Stokes I"
+            found.setdefault(text, []).append(int(self.spw_of[ddid]))
+        return tuple(
+            f"window {', '.join(map(str, sorted(set(windows))))} has {text}"
+            for text, windows in found.items()
+        )
 
     def words(self) -> dict[str, str]:
         """Say where each kind was found, ``" (ea05: 468, window 1)"``."""
@@ -306,7 +336,11 @@ def _sanitised(
     found = Repairs(
         total=flag.size,
         flagged_before=int(before.sum()),
-        **{kind: int(mask.sum()) for kind, mask in wrong.items()},
+        not_finite=int(wrong["not_finite"].sum()),
+        exactly_zero=int(wrong["exactly_zero"].sum()),
+        bad_uvw=int(wrong["bad_uvw"].sum()),
+        bad_weight=int(wrong["bad_weight"].sum()),
+        zero_weight=int(wrong["zero_weight"].sum()),
         sigma_rewritten=int((rewritten & ~flag.all(axis=1)).any(axis=1).sum()),
     )
     return values, found, wrong
