@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_a_case_is_valid_and_small(seed: int) -> None:
     assert 12 <= len(observation.time_s) <= 240
     assert 1 <= len(made.spws) <= 16
     edges = [(w.centre_hz - 0.5 * w.width_hz, w.centre_hz + 0.5 * w.width_hz) for w in made.spws]
-    assert all(left[1] <= right[0] for left, right in zip(edges, edges[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(edges))
     assert all(math.isfinite(s.flux_jy) and s.flux_jy > 0 for s in made.sky)
     assert made.noise_jy > 0
     assert (not made.sky) == (case.kinds["sky"] == "no source")
