@@ -150,8 +150,8 @@ def _slopes(
             # variance of a product's phase, including the product of both noises
             one = 1.0 / (noise_f + noise_g + 2 * noise_f * noise_g)
             one = np.where(np.isfinite(one) & (size > 0), one, 0.0)
-            # where the model is resolved out, its amplitudes are too small to divide by
-            one[one < _NEGLIGIBLE * one.max()] = 0.0
+            # where the model is resolved out its amplitudes are too small to divide by
+            one[one < _NEGLIGIBLE * one.max(initial=0.0)] = 0.0
             phasor = np.where(one > 0, value / size, 0.0)
         weight[pair] = np.add.reduceat(one, edges, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):

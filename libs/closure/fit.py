@@ -403,6 +403,8 @@ def _backproject(
     for b in range(len(cell_start) - 1):
         first, last = cell_start[b], cell_start[b + 1]
         n = last - first
+        if n == 0:  # a window that is flagged for a time
+            continue
         value = np.empty(n, np.complex128)
         residual = np.empty(n)
         pull = np.zeros(n, np.complex128)

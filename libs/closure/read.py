@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from libs.closure.formation import BaselineVisibilities, time_blocks
 from libs.core.errors import InputError
 from libs.ms.rows import Chunk, chunks
+from libs.ms.subtables import PolarizationSetup, Subtables
 from libs.ms.summary import MsSummary, summarise
 from libs.ms.tables import open_table
 
@@ -130,9 +131,11 @@ def read_visibilities(
             "WEIGHT_SPECTRUM", 0
         )
     names += ["WEIGHT_SPECTRUM"] if spectrum else []
+    setup_of = Subtables(ms).setup_of
     for chunk in chunks(ms, names, max_bytes=_CHUNK_BYTES, where=wanted_rows):
         if chunk.spw in wanted:
-            _add(grid, chunk, column, blocks[chunk.spw], hands, summary.weights_positive)
+            setup = setup_of[chunk.data_desc_id]
+            _add(grid, chunk, column, setup, blocks[chunk.spw], hands, summary.weights_positive)
     return _finish(grid, ant1, ant2, summary, blocks, hands, noise_from_data)
 
 
@@ -142,14 +145,15 @@ def hands_are_copies(ms: str | Path, column: str = "DATA", where: str = "") -> b
     Used separately, copies would count the same noise twice. The first chunk of rows (TaQL
     ``where``) with both hands decides.
     """
+    setup_of = Subtables(ms).setup_of
     for chunk in chunks(ms, [column, "FLAG", "FLAG_ROW"], where=where):
-        data = chunk[column]
-        if data.shape[2] < 2:
+        data, hands = chunk[column], setup_of[chunk.data_desc_id].parallel
+        if len(hands) < 2:
             continue
         used = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None])
-        first, last = data[:, :, 0], data[:, :, -1]
-        # two flagged or empty hands agree but decide nothing
-        both = used[:, :, 0] & used[:, :, -1] & (first != 0)
+        first, last = data[:, :, hands[0]], data[:, :, hands[1]]
+        # two flagged or empty hands agree, and say nothing
+        both = used[:, :, hands[0]] & used[:, :, hands[1]] & (first != 0)
         if both.any():
             return bool(np.array_equal(first[both], last[both]))
     return False
@@ -259,6 +263,7 @@ def _add(
     grid: _Grid,
     chunk: Chunk,
     column: str,
+    setup: PolarizationSetup,
     blocks: list[tuple[int, slice, float]],
     hands: int,
     usable: bool,
@@ -273,8 +278,7 @@ def _add(
     swap = (chunk["ANTENNA1"] > chunk["ANTENNA2"])[keep]
     time = grid.block_of_stamp[np.searchsorted(grid.stamps, chunk["TIME"][keep])]
     data = chunk[column]
-    # Parallel hands are the first and last of four, both of two, or the only one.
-    pick = [0, data.shape[2] - 1] if data.shape[2] > 1 else [0]
+    pick = list(setup.parallel)
     weight = _weights(chunk, data.shape, usable)[keep][:, :, pick]
     value = data[keep][:, :, pick].astype(complex)
     value = np.where(np.isfinite(value) & (weight > 0), value, 0.0)
@@ -285,8 +289,8 @@ def _add(
     np.add.at(grid.rows, (baseline, time), 1.0)
     for number, channels, _ in blocks:
         part, w = value[:, channels], weight[:, channels]
-        for hand in range(len(pick)):
-            block = number * hands + min(hand, hands - 1)
+        for hand, feed in enumerate(setup.feeds):
+            block = number * hands + min(feed, hands - 1)
             np.add.at(grid.value, (baseline, block, time), (part * w)[:, :, hand].sum(axis=1))
             np.add.at(grid.weight, (baseline, block, time), w[:, :, hand].sum(axis=1))
         _add_noise(grid.noise, baseline, part, w)

@@ -14,7 +14,7 @@ from libs.core.errors import InputError
 from libs.core.files import locked, replacing
 from libs.h5parm.combine import combine, match_direction, nearest_within
 from libs.h5parm.listing import Listing, list_entries, listed
-from libs.h5parm.phase_reference import aligned, common_station
+from libs.h5parm.phase_reference import common_station, phase_aligned
 from libs.h5parm.provenance import (
     DATASET,
     Entry,
@@ -432,7 +432,7 @@ def _put(
         if station is None:
             log.warning("%s: no common coherent station, phases keep their references", direction)
         else:
-            one = aligned(one, result, station)
+            one = phase_aligned(one, result, station)
     here = [one.antenna.index(name) for name in names]
     there = [result.antenna.index(name) for name in names]
     copy_stations(one, here, 0, result, there, 0)

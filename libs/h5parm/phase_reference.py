@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from libs.core.angles import wrap_rad
 from libs.h5parm.solset import Solset, neutral_amplitude
 
-__all__ = ["aligned", "common_station", "referred"]
+__all__ = ["common_station", "phase_aligned", "referred"]
 
 Array = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def referred(solset: Solset, station: str) -> Solset:
     return _turned(solset, -solset.phase_rad[:, :, i : i + 1], solset.valid[:, :, i : i + 1], tec)
 
 
-def aligned(solset: Solset, to: Solset, station: str) -> Solset:
+def phase_aligned(solset: Solset, to: Solset, station: str) -> Solset:
     """Return the table with the phases of ``station`` as they are in ``to``.
 
     Both have the same grid, directions and polarizations. Solutions where ``station`` has none

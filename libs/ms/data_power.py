@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from libs.ms.rows import read_column
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["typical_power"]
@@ -40,6 +41,7 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
         The path is not a measurement set.
     """
     found = []
+    setup_of = Subtables(ms).setup_of
     with open_table(ms) as opened:
         total = opened.nrows()
         starts = np.unique(np.linspace(0, max(0, total - _PIECE_ROWS), _PIECES).astype(np.int64))
@@ -53,8 +55,8 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
             flag |= read_column(opened, "FLAG_ROW", rows)[:, None, None]
             flag |= ((one == two) | (length_m < uvmin_m))[:, None, None]
             data = read_column(opened, column, rows)
-            # with four correlations, the cross hands hold no source
-            hands = [0, -1] if data.shape[2] > 1 else [0]
+            # of four correlations the cross hands hold no source
+            hands = list(setup_of[int(descriptions[0])].parallel)
             data, flag = data[:, :, hands], flag[:, :, hands]
             found.append(np.abs(data[~flag & np.isfinite(data)]) ** 2)
     power = np.concatenate(found) if found else np.zeros(0)

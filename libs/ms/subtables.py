@@ -141,8 +141,14 @@ class PolarizationSetup:
 
     @property
     def parallel(self) -> tuple[int, ...]:
-        """Indices of the parallel hands, and of Stokes I, among the correlations."""
-        return tuple(i for i, name in enumerate(self.correlations) if name in PARALLEL_HANDS)
+        """Indices of the parallel hands, R or X first, and of Stokes I, among the correlations."""
+        found = [i for i, name in enumerate(self.correlations) if name in PARALLEL_HANDS]
+        return tuple(sorted(found, key=lambda i: PARALLEL_HANDS.index(self.correlations[i])))
+
+    @property
+    def feeds(self) -> tuple[int, ...]:
+        """Feed of each of `parallel`: 0 for R, X and Stokes I, 1 for L and Y."""
+        return tuple(int(self.correlations[i] in ("LL", "YY")) for i in self.parallel)
 
     @property
     def circular(self) -> bool:

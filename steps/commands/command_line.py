@@ -21,21 +21,22 @@ if TYPE_CHECKING:
     from selfcal.step import Step, StepResult
 
 __all__ = [
-    "Drawing",
     "Reports",
     "RunArguments",
+    "RunDrawer",
     "add_run_arguments",
     "log_to",
     "make_pipeline",
     "option_list",
     "outcome_to",
+    "pipeline_of",
     "show_plan",
 ]
 
 Row = Mapping[str, Any]
 
 
-class Drawing(Protocol):
+class RunDrawer(Protocol):
     """Draws a run's figures beside it and writes its report; `reports.drawer.Drawer`."""
 
     workdir: Path
@@ -63,7 +64,7 @@ class Reports:
     Attributes
     ----------
     drawer : callable
-        ``(workdir) -> Drawing``.
+        ``(workdir) -> RunDrawer``.
     summary : callable
         ``(workdir, versions, status) -> dict``: writes summary.json of a run.
     table : callable
@@ -76,7 +77,7 @@ class Reports:
         ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
     """
 
-    drawer: Callable[[Path], Drawing]
+    drawer: Callable[[Path], RunDrawer]
     summary: Callable[[Path, Mapping[str, str], str], dict[str, Any]]
     table: Callable[[Row], str]
     targets: Callable[[Path, Sequence[Row]], str]
@@ -247,6 +248,30 @@ def make_pipeline(
 
     context = Context(settings, workdir, tools, progress)
     return Pipeline(steps, context, state, setup=setup, after=finished, tool_modules=TOOL_MODULES)
+
+
+def pipeline_of(
+    settings: Settings,
+    steps: Sequence[Step],
+    progress: Progress,
+    tools: Any = None,
+    drawer: RunDrawer | None = None,
+) -> Pipeline:
+    """Return the pipeline of one target, whose figures are drawn while it runs."""
+    last_round = next((step.name for step in reversed(steps) if step.from_template), "")
+
+    def setup(context: Context) -> tuple[str, str]:
+        return str(context.metric("instrument", "")), str(context.metric("band", ""))
+
+    def after(step: Step, result: StepResult) -> None:
+        if drawer and "image" in result.products:
+            drawer.prepare()
+        if drawer and result.gains:
+            drawer.round_done(step.name)
+        if drawer and step.name == last_round:
+            drawer.rounds_over()
+
+    return make_pipeline(settings, steps, progress, tools=tools, setup=setup, after=after)
 
 
 def show_plan(pipeline: Pipeline, arguments: RunArguments) -> None:

@@ -14,27 +14,25 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps import STANDARD, STEPS, build_steps
 from steps.commands.command_line import (
-    Drawing,
     Reports,
     RunArguments,
+    RunDrawer,
     add_run_arguments,
     log_to,
-    make_pipeline,
     option_list,
     outcome_to,
+    pipeline_of,
     show_plan,
 )
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 
 if TYPE_CHECKING:
-    from selfcal.context import Context
-    from selfcal.pipeline import Pipeline
-    from selfcal.step import Step, StepResult
+    from selfcal.step import Step
 
-__all__ = ["command", "make_parser", "run_pipeline"]
+__all__ = ["command", "main_parser", "run_pipeline"]
 
 
-def make_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
+def main_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return the parser of the main command, whose help names the other commands."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py",
@@ -69,7 +67,7 @@ def command(
     others : sequence of str
         Names of the other commands, for the help.
     """
-    parsed = make_parser(others).parse_args(argv)
+    parsed = main_parser(others).parse_args(argv)
     with outcome_to(parsed.outcome):
         arguments = RunArguments.read(parsed)
         path = Path(parsed.config) if parsed.config else default_config()
@@ -102,30 +100,6 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
         return
     with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
         run_pipeline(arguments, settings, steps, reports)
-
-
-def pipeline_of(
-    settings: Settings,
-    steps: Sequence[Step],
-    progress: Progress,
-    tools: Any = None,
-    drawer: Drawing | None = None,
-) -> Pipeline:
-    """Return the pipeline of one target, whose figures are drawn while it runs."""
-    last_round = next((step.name for step in reversed(steps) if step.from_template), "")
-
-    def setup(context: Context) -> tuple[str, str]:
-        return str(context.metric("instrument", "")), str(context.metric("band", ""))
-
-    def after(step: Step, result: StepResult) -> None:
-        if drawer and "image" in result.products:
-            drawer.prepare()
-        if drawer and result.gains:
-            drawer.round_done(step.name)
-        if drawer and step.name == last_round:
-            drawer.rounds_over()
-
-    return make_pipeline(settings, steps, progress, tools=tools, setup=setup, after=after)
 
 
 def run_pipeline(
@@ -181,7 +155,7 @@ def _report_is_old(workdir: Path) -> bool:
 
 
 def _finish(
-    drawer: Drawing,
+    drawer: RunDrawer,
     tools: Any,
     progress: Progress,
     reports: Reports,

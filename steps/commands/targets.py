@@ -10,8 +10,7 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings
 from selfcal.state import hold_workdir
 from steps import STANDARD, build_steps
-from steps.commands.command_line import Reports, RunArguments, log_to, show_plan
-from steps.commands.run import pipeline_of
+from steps.commands.command_line import Reports, RunArguments, log_to, pipeline_of, show_plan
 from steps.targets.run import FOLDER, TargetTask, plan_targets, run_targets
 
 __all__ = ["TargetsFailed", "calibrate_targets", "run_every_target"]

@@ -16,7 +16,7 @@ from libs.gains.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.gains.patch_gains import keep_coherent
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms
 from selfcal.context import Context
 from selfcal.origin import DEFAULT
 from selfcal.step import Skip, TableRef
@@ -119,7 +119,7 @@ def _known_amplitudes(context: Context, ms: Path) -> NDArray[np.bool_] | None:
     """
     if context.options.get("flux_from", "all") == "all":
         return None
-    known = sharing_a_site(summarise(ms).position_m)
+    known = sharing_a_site(describe_ms(ms).position_m)
     if known.any():
         return known
     raise ConfigError(

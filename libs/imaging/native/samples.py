@@ -24,7 +24,7 @@ __all__ = [
     "SetLayout",
     "make_block",
     "read_blocks",
-    "read_layout",
+    "read_set_layout",
     "turn_phases",
 ]
 
@@ -115,7 +115,7 @@ class Selection:
     either_hand: bool = False
 
 
-def read_layout(ms: Path, turn: NDArray[np.float64] | None = None) -> SetLayout:
+def read_set_layout(ms: Path, turn: NDArray[np.float64] | None = None) -> SetLayout:
     """Read the windows and correlations of a measurement set."""
     subtables = Subtables(ms)
     width = tuple(float(np.mean(np.abs(window.width_hz))) for window in subtables.windows)

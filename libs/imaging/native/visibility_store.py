@@ -17,7 +17,7 @@ from libs.imaging.native.samples import (
     Selection,
     SetLayout,
     read_blocks,
-    read_layout,
+    read_set_layout,
 )
 from libs.imaging.native.weighting import Weighting
 from libs.imaging.phase_centre import PhaseCentre, field_centre
@@ -149,7 +149,7 @@ def open_store(
         No visibility can be used.
     """
     centre = field_centre(vis[0], selection.field_id)
-    layouts = tuple(read_layout(ms, _turn(ms, selection.field_id, centre)) for ms in vis)
+    layouts = tuple(read_set_layout(ms, _turn(ms, selection.field_id, centre)) for ms in vis)
     fits = sum(_bytes_needed(layout, selection) for layout in layouts) <= memory_bytes
     store = _read(layouts, selection, centre, fits, memory_bytes)
     if not store.facts.visibilities and _two_hands(layouts):
