@@ -62,8 +62,7 @@ class MergeReport:
     older : tuple of (str, str)
         Entries of the sources that are older than those of the store, which were kept.
     incoherent : tuple of (str, str)
-        Entries of the sources that are incoherent while those of the store, which were kept, are
-        not.
+        Entries of the sources that are incoherent where those of the store, kept, are not.
     renamed : tuple of (str, str)
         Directions that were renamed because the store uses their name for another position.
     """
@@ -132,9 +131,8 @@ def merge_into(
     Directions are identified by position. Of two solutions of one station in one direction a
     coherent one is preferred to an incoherent one, then the newer one (for equal dates, the one
     with the greater digest). Merges therefore give the same table in any order, and the same merge
-    twice changes nothing. Where stations of two solves remain in one direction, their phases are
-    brought to one reference station.
-    The table is on the union of all times and frequencies that were ever merged.
+    twice changes nothing. Where stations of two solves remain in one direction, their phases get
+    one reference station. The table is on the union of all times and frequencies ever merged.
 
     Parameters
     ----------
