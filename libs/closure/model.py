@@ -374,7 +374,7 @@ def fit_components(
     Parameters
     ----------
     data : ClosureData
-        Closure quantities from `libs.closure.formation.closure_quantities`.
+        Closure quantities from `libs.closure.statistics.closure_quantities`.
     options : FitOptions, optional
     total_flux_jy : float
         Total flux, Jy; 0: taken from the amplitudes of the shortest baselines.
@@ -400,7 +400,7 @@ def fit_visibilities(
 ) -> ComponentModel:
     """Fit Gaussian components to the closure quantities of ``data`` averaged over ``interval_s``.
 
-    `libs.closure.formation.closure_quantities` describes the errors that are raised, and
+    `libs.closure.statistics.closure_quantities` describes the errors that are raised, and
     `fit_components` the result.
     """
     return fit_components(closure_quantities(data, interval_s), options)

@@ -203,6 +203,6 @@ def _nothing_selected(
     spws = len(found.windows)
     chosen = ", ".join(f"{key} = {options[key]!r}" for key in ("field", "spw") if options[key])
     return InputError(
-        f"{source.vis} has no data of {chosen or 'cross-correlations'} ({why.strip()})",
+        f"{source.vis} has no data for {chosen or 'cross-correlations'} ({why.strip()})",
         f"its fields are {known}; its spws 0 to {spws - 1}",
     )

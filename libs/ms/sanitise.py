@@ -53,7 +53,8 @@ class Repairs:
     exactly_zero : int
         Visibilities that are 0 + 0j in all channels.
     bad_uvw : int
-        Visibilities of cross-correlations whose u, v and w are zero, NaN, infinite or beyond the Moon.
+        Visibilities of cross-correlations whose u, v and w are zero, NaN, infinite or larger than
+        the distance of the Moon.
     bad_weight : int
         Visibilities with a negative, infinite or NaN weight.
     zero_weight : int

@@ -172,9 +172,7 @@ def _describe(path: Path) -> MsDescription:
         integration_s = read_integration_time_s(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
         columns = tuple(opened.colnames())
         rows = opened.nrows()
-    survey = _survey_visibilities(path)
-    used = sorted(survey["antennas"])
-    centre = found.fields[fields[0]]
+    centre = found.fields[int(field_ids[0])]
     spws = tuple(sorted({found.descriptions[ddid].spw for ddid in ddids}))
     description = MsDescription(
         path=path,

@@ -32,14 +32,14 @@ class TecScreen:
     rms_tecu : float
         Standard deviation of the layer's TEC.
     height_km : float
-        Its distance along the line of sight.
+        Distance of the layer along the line of sight.
     largest_km, smallest_km : float
-        Range of the wavelengths present; power goes as wavelength to the power 5/3
-        (Kolmogorov's structure function).
+        Range of the wavelengths present; power goes as wavelength to the power 5/3 (Kolmogorov's
+        structure function).
     wind_m_s : float
         Speed of the frozen layer.
     modes : int
-        Number of plane waves it is made of.
+        Number of plane waves that form it.
     """
 
     rms_tecu: float
@@ -52,24 +52,24 @@ class TecScreen:
 
 @dataclass(frozen=True)
 class StationErrors:
-    """How the stations corrupt the visibilities; every default is none at all.
+    """Errors of the stations that corrupt the visibilities; the default is none.
 
     Attributes
     ----------
     phase_walk_deg, phase_walk_s : float
-        Random walk of each station's phase, alike for both polarizations and all
-        frequencies: rms of the change within ``phase_walk_s`` seconds.
+        Random walk of each station's phase, the same for both polarizations and all frequencies:
+        rms of the change within ``phase_walk_s`` seconds.
     walk_restarts : bool
-        Whether the phase walks start from 0 again at each scan, as after a look at a phase
-        calibrator; else they go on through the gaps.
+        True restarts the phase walks from 0 at each scan, as after an observation of a phase
+        calibrator; False continues them through the gaps.
     phase_offset_deg : float
-        rms of each station's constant phase, alike for both polarizations.
+        Rms of each station's constant phase, the same for both polarizations.
     pol_offset_deg : float
-        rms of a constant phase of each station and polarization.
+        Rms of a constant phase of each station and polarization.
     tec_walk_tecu, tec_walk_s, tec_offset_tecu : float
-        The same walk and offset for the TEC above each station; phase goes as 1 / frequency.
+        Walk and offset of the TEC above each station; phase goes as 1 / frequency.
     amp_offset : float
-        rms of the constant log amplitude of each station and polarization.
+        Rms of the constant log amplitude of each station and polarization.
     amp_slow, amp_slow_s : float
         rms and correlation time of slow log-amplitude changes.
     spw_offset_deg : float
@@ -79,10 +79,10 @@ class StationErrors:
     amp_jump : float
         rms of the log amplitude of each station and polarization that is drawn for each scan.
     screen : TecScreen, optional
-        TEC that differs by direction.
+        Screen of TEC that differs by direction.
     scale : tuple of (pattern, factor)
-        Factors on all errors of stations whose name matches the shell pattern; the first
-        match counts. E.g. ``(("CS*", 0.1), ("*", 1.0))``.
+        Factors on all errors of stations whose name matches the shell pattern; the first match is
+        used. E.g. ``(("CS*", 0.1), ("*", 1.0))``.
     """
 
     phase_walk_deg: float = 0.0
@@ -157,11 +157,11 @@ def draw_gains(
 ) -> NDArray[np.complex128]:
     """Draw the direction-independent gains.
 
-    Each kind of error has its own stream of random numbers, so that switching one on leaves
-    the others as they were.
+    Each kind of error has its own stream of random numbers, so that adding one does not change the
+    others.
 
-    Log amplitudes have a mean of 0 over the stations at every time: a common factor is a flux
-    scale, which no self-calibration can know.
+    Log amplitudes have a mean of 0 over the stations at every time, because self-calibration cannot
+    determine a common factor, the flux scale.
 
     ``spw`` is the spectral window of each frequency, (nfreq,); None where all are of one.
 
@@ -229,23 +229,23 @@ def screen_tec(
 ) -> NDArray[np.float64]:
     """Return the screen's TEC on each line of sight.
 
-    The screen is flat and at right angles to the direction of the phase centre, so the line of
-    sight from a station to a source pierces it at the station's (u, v) plus height x (l, m).
-    It turns with the Earth but for its wind, so (u, v) are those of one time.
+    The screen is flat and perpendicular to the direction of the phase centre, so the line of sight
+    from a station to a source crosses it at the station's (u, v) plus height x (l, m). It turns
+    with the Earth apart from its wind, so (u, v) are those of one time.
 
     Parameters
     ----------
     screen : TecScreen
     seed : int
     antenna_uv_m : (nant, 2) float64
-        u and v of each station in the middle of the observation, m.
+        Coordinates u and v of each station in the middle of the observation.
     time_s : (ntime,) float64
     sky : sequence of Source
 
     Returns
     -------
     (ntime, nsource, nant) float64
-        TECU.
+        TEC, TECU.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     # wavelengths evenly spread in their logarithm: power per mode is k^(-11/3) k dk ~ k^(-5/3)
