@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from libs.gains.native import GainFit, refant_choices, reference_phases, solve_gains
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.solution_interval import PER_SCAN
 
 
 def known_gains(
@@ -113,8 +114,8 @@ def test_sums_of_short_intervals_are_those_of_long_ones(seed: int, count: int) -
 def test_binning_keeps_scans_apart_unless_combined(rng: np.random.Generator) -> None:
     sums = sums_of(known_gains(rng, (6, 1, 5, 1)))
     scans = NormalEquations(**{**vars(sums), "scan": np.array([1, 1, 1, 4, 4, 4])})
-    assert scans.binned(np.inf).scan.tolist() == [1, 4]
-    assert len(scans.binned(np.inf, combine_scan=True).time_s) == 1
+    assert scans.binned(PER_SCAN).scan.tolist() == [1, 4]
+    assert len(scans.binned(PER_SCAN, combine_scan=True).time_s) == 1
 
 
 def test_snr_is_that_of_the_noise(rng: np.random.Generator) -> None:

@@ -192,7 +192,7 @@ def test_outliers_are_weighed_down_if_asked(tmp_path: Path) -> None:
             tmp_path / str(wanted), IMPROVING, names=LIST[:4], assignments={"p0.outliers": wanted}
         )
         results = again.run()
-        assert results["p0"].metrics["solve_options"]["point.ms"]["robust"] is wanted
+        assert results["p0"].metrics["solve_options"]["point.ms"]["outlier_weights"] is wanted
         gain = read_solutions(tmp_path / str(wanted) / results["p0"].tables[0].path, ms).gain
         truth = np.exp(1j * np.linspace(0, 2, 7))
         error = gain[0, 0, :, 0] / truth
