@@ -246,8 +246,8 @@ def choose_solve(
     if not sigma >= SIGNIFICANCE:
         reason = (
             "nothing was solved for: gains do not predict the held-out baselines better than no"
-            f" gains do (the best of them, {best.candidate}, lower chi2 by {sigma:.1f} sigma;"
-            f" {SIGNIFICANCE:.0f} sigma are asked for)"
+            f" gains do (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f} sigma; a"
+            f" fall of {SIGNIFICANCE:.0f} sigma is asked for)"
         )
         return HeldOutChoice(None, reason, tuple(scores), noise)
     reason = (

@@ -192,7 +192,7 @@ def log_to(path: Path) -> Iterator[None]:
     """
     root = logging.getLogger()
     level = root.level
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)

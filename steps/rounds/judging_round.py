@@ -160,7 +160,9 @@ def _judge_alike(
     )
 
 
-def _with_shift(context: Context, best: BestState, trial: Trial, record: RoundRecord) -> RoundRecord:
+def _with_shift(
+    context: Context, best: BestState, trial: Trial, record: RoundRecord
+) -> RoundRecord:
     """Add by how much the image is shifted against the best one."""
     try:
         aligned = compare(

@@ -73,7 +73,9 @@ class RoundModel:
         return (self.start,) if self.start else ()
 
 
-def fill_round_model(context: Context, best: BestState, cycle: RoundCycle, amplitude: bool) -> RoundModel:
+def fill_round_model(
+    context: Context, best: BestState, cycle: RoundCycle, amplitude: bool
+) -> RoundModel:
     """Fill MODEL_DATA with what the best state's image holds within a mask.
 
     With a number for ``robust`` that image is made anew with the round's own parameters; with

@@ -195,7 +195,9 @@ class GainRound(Step):
                 )
         return ()
 
-    def _judge(self, context: Context, best: BestState, trial: Trial, record: RoundRecord) -> _Outcome:
+    def _judge(
+        self, context: Context, best: BestState, trial: Trial, record: RoundRecord
+    ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
         if not judged.accepted:

@@ -116,8 +116,8 @@ def test_uv_limits(made: SyntheticMs) -> None:
 
 def test_intervals_start_with_the_scan(made: SyntheticMs) -> None:
     with table(str(made.path), ack=False) as opened:
-        whole = find_intervals(opened, 20.0, False)
-        every = find_intervals(opened, "int", False)
+        whole = find_intervals(opened, SolutionInterval(20.0), False)
+        every = find_intervals(opened, PER_INTEGRATION, False)
         one = find_intervals(opened, PER_SCAN, True)
     assert whole.scan.tolist() == [1, 1, 1, 2, 2, 2]
     np.testing.assert_allclose(whole.time_s[:3] - whole.time_s[0], [0, 20, 40])
@@ -130,7 +130,7 @@ def test_intervals_start_with_the_scan(made: SyntheticMs) -> None:
 def test_interval_column_is_not_believed(copy: Path) -> None:
     change(copy, "INTERVAL", np.full(len(column(copy, "TIME")), 999.0))
     with table(str(copy), ack=False) as opened:
-        np.testing.assert_allclose(find_intervals(opened, "int", False).interval_s, 10)
+        np.testing.assert_allclose(find_intervals(opened, PER_INTEGRATION, False).interval_s, 10)
 
 
 def test_solve_and_apply_take_the_gains_out(copy: Path, tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_each_antenna_loses_its_share_in_every_fold(nant: int, folds: int) -> No
 @given(st.floats(0.1, 100), st.integers(1, 5000))
 def test_the_ladder_has_whole_numbers_of_integrations(integration_s: float, count: int) -> None:
     ladder = interval_ladder(integration_s, count * integration_s)
-    assert np.isinf(ladder[-1])
-    finite = np.array(ladder[:-1]) / integration_s
+    assert ladder[-1] == PER_SCAN
+    finite = np.array([each.seconds for each in ladder[:-1]]) / integration_s
     np.testing.assert_allclose(finite, 2.0 ** np.arange(len(finite)))
     assert (finite < max(count, 2)).all(), "no step as long as a scan, which is the last"
 
@@ -106,7 +106,8 @@ def test_intervals_of_all_scans(rng: np.random.Generator) -> None:
 
 def test_the_users_ladder_is_kept_to(rng: np.random.Generator) -> None:
     gain = np.exp(1j * rng.uniform(-np.pi, np.pi, (32, 1, 10, 1)))
-    choice = choose_solve(sums_of(gain, 0.3, rng), ladder=[40.0, 80.0])
+    ladder = [SolutionInterval(40.0), SolutionInterval(80.0)]
+    choice = choose_solve(sums_of(gain, 0.3, rng), ladder=ladder)
     assert {score.candidate.interval.seconds for score in choice.scores} == {40.0, 80.0}
 
 
