@@ -112,8 +112,7 @@ class FovImage(Step):
             for source in found
         }
         outside = [source for source in found if offsets[source] > half]
-        sources = "1 source" if len(found) == 1 else f"{len(found)} sources"
-        reason = f"{sources}; {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
+        reason = f"{len(found)} source{'s' * (len(found) != 1)}; {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
         metrics: dict[str, Any] = {
             "cell_arcsec": cell,
             "imsize": list(imsize),
