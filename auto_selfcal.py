@@ -12,7 +12,7 @@ from typing import Any
 
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
-from steps.commands.command_line import Drawing, Reports
+from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
@@ -77,7 +77,7 @@ def _default_config() -> Path:
 # -- the reports, of which steps know nothing -----------------------------------------------------
 
 
-def _drawer(workdir: Path) -> Drawing:
+def _drawer(workdir: Path) -> RunDrawer:
     from reports.drawer import Drawer
 
     return Drawer(workdir)

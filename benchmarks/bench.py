@@ -1,7 +1,8 @@
 """How good and how fast the program is, on simulations and on its demonstration.
 
 Each case is simulated, self-calibrated by the real command as shipped, and set beside the same
-data with the true gains divided out, imaged with the same imager and parameters.
+data with the true gains divided out, imaged with the same imager and parameters. With
+``--imager`` given several times the runs of each imager alternate, case by case.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.running import ROOT, Finished, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.core.errors import SelfcalError
 from libs.simulation.scenarios import SCENARIOS, make_scenario, scenario
+from reports.records import read_run
 from steps.run_options import load_run_config
 
 __all__ = ["CASES", "Result", "compare", "main", "run_case", "table"]
@@ -41,9 +43,14 @@ GIVEN_GRID = ("vla_a_offaxis", "vla_b_lobes")
 
 @dataclass(frozen=True)
 class Result:
-    """One case: units are in the names; ``ratio`` is the final over the perfect dynamic range."""
+    """One case: units are in the names; ``ratio`` is the final over the perfect dynamic range.
+
+    ``cpu_seconds`` is that of the run and of all programs it started; ``imager`` is the one
+    asked for, or ``auto``.
+    """
 
     case: str
+    imager: str
     status: str
     dr_initial: float
     dr_final: float
@@ -53,6 +60,7 @@ class Result:
     difference_over_peak: float
     rounds: str
     seconds: float
+    cpu_seconds: float
     seconds_imaging: float
     seconds_solving: float
     whole_over_imaging: float
@@ -90,10 +98,30 @@ def _lofar_settings(case: str) -> dict[str, Any]:
     }
 
 
-def run_case(case: str, folder: Path, scale: float = 1.0, seed: int | None = None) -> Result:
-    """Simulate, self-calibrate and compare one case; everything it makes is in ``folder``."""
+def run_case(
+    case: str,
+    folder: Path,
+    scale: float = 1.0,
+    seed: int | None = None,
+    imager: str | None = None,
+) -> Result:
+    """Simulate, self-calibrate and compare one case; everything it makes is in ``folder``.
+
+    Parameters
+    ----------
+    case : str
+    folder : Path
+    scale : float
+        Factor on the integrations.
+    seed : int, optional
+        Another draw of noise and gains.
+    imager : str, optional
+        Imager of the run and of the perfect image; the default is as shipped.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings, perfect_ms = _settings(case, folder, scale, seed)
+    if imager is not None:
+        settings["imager"] = imager
     finished, summary = run_selfcal(folder, settings)
     workdir = folder / "ours"
     if perfect_ms is None:
@@ -111,6 +139,7 @@ def compare(
     final = float(summary["final"]["dynamic_range"])
     return Result(
         case=case,
+        imager=next(s.value for s in read_run(workdir).settings if s.name == "imager"),
         status=summary["status"],
         dr_initial=float(summary["initial"]["dynamic_range"]),
         dr_final=final,
@@ -121,6 +150,7 @@ def compare(
         rounds=" ".join(summary["accepted"]) or "-",
         rounds_rejected=dict(summary["rejected"]),
         seconds=finished.seconds,
+        cpu_seconds=finished.cpu_seconds,
         seconds_imaging=imaging,
         seconds_solving=float(summary["seconds_solving"]),
         whole_over_imaging=finished.seconds / imaging if imaging else float("nan"),
@@ -131,6 +161,7 @@ def compare(
 
 COLUMNS = (
     ("data", "case", "{}"),
+    ("imager", "imager", "{}"),
     ("status", "status", "{}"),
     ("DR before", "dr_initial", "{:.0f}"),
     ("DR after", "dr_final", "{:.0f}"),
@@ -140,6 +171,7 @@ COLUMNS = (
     ("difference / peak", "difference_over_peak", "{:.1e}"),
     ("rounds kept", "rounds", "{}"),
     ("s", "seconds", "{:.0f}"),
+    ("CPU s", "cpu_seconds", "{:.0f}"),
     ("s imaging", "seconds_imaging", "{:.0f}"),
     ("s solving", "seconds_solving", "{:.1f}"),
     ("whole / imaging", "whole_over_imaging", "{:.2f}"),
@@ -180,6 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="another draw of the simulated noise and gains (may be repeated); the demonstration"
         " has one only",
     )  # fmt: skip
+    parser.add_argument(
+        "--imager", action="append", choices=["native", "wsclean"],
+        help="imager of runs and perfect images (may be repeated: the runs alternate); default:"
+        " as shipped",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep data and images of every case")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args(argv)
@@ -188,17 +225,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: list[Result] = []
     failed = []
     draws = [
-        (case, seed)
+        (case, seed, imager)
         for case in arguments.only or CASES
         for seed in ([None] if case == DEMO else arguments.seed or [None])
+        for imager in arguments.imager or [None]
     ]
-    for case, seed in draws:
+    for case, seed, imager in draws:
         name = case if seed is None else f"{case} ({seed})"
         place = folder / case.replace(":", "_")
         shutil.rmtree(place, ignore_errors=True)
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            result = run_case(case, place, arguments.scale, seed)
+            result = run_case(case, place, arguments.scale, seed, imager)
         # one case that fails must not cost the others' figures
         except (RuntimeError, SelfcalError, OSError, KeyError) as error:
             traceback.print_exc()

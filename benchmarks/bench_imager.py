@@ -29,7 +29,7 @@ from libs.core.geometry import frequency_slices
 from libs.directions.subtract import image_model
 from libs.imaging.interface import ImageProducts, Imager, ImagingOptions, open_image
 from libs.imaging.native.native import NativeImager
-from libs.imaging.native.samples import Selection, read_blocks, read_layout
+from libs.imaging.native.samples import Selection, read_blocks, read_set_layout
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
 from libs.imaging.statistics import measure_products
 from libs.imaging.wsclean import WSClean
@@ -101,7 +101,7 @@ def model_error(case: str, vis: Path, products: ImageProducts) -> float:
     predict = _predictor(products)
     wrong = noise = 0.0
     one = np.zeros(1, np.int64)
-    for block in read_blocks(read_layout(vis), Selection("DATA"), 0, max_bytes=2**28):
+    for block in read_blocks(read_set_layout(vis), Selection("DATA"), 0, max_bytes=2**28):
         uvw, weight = block.uvw_m[::_STRIDE], block.weight[::_STRIDE]
         ends = np.stack([np.zeros_like(uvw), uvw], axis=1)
         sky = source_table(chosen.sky, block.frequency_hz, reference)

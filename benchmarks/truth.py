@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.core.errors import ConfigError
 from libs.core.geometry import frequency_slices
 from libs.imaging.align import compare, shift_plane
-from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
+from libs.imaging.interface import ImageProducts, Imager, ImagingOptions, open_image
+from libs.imaging.native.native import NativeImager
 from libs.imaging.statistics import ImageStatistics, dilate, grid_of, mad_std, measure_products
 from libs.imaging.wsclean import WSClean
 from reports.records import Run, read_run
 
-__all__ = ["Judged", "compare_with_truth", "image_alike", "judged_options"]
+__all__ = ["Judged", "compare_with_truth", "image_alike", "imager_of", "judged_options"]
 
 _MASK_NSIGMA = 5.0
 
@@ -72,12 +74,28 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
     )
 
 
+def imager_of(run: Run) -> Imager:
+    """Return the imager that a run worked with.
+
+    Raises
+    ------
+    ConfigError
+        It worked with one that no comparison is made with.
+    """
+    name = next(setting.value for setting in run.settings if setting.name == "imager")
+    if name in ("auto", "native"):
+        return NativeImager()
+    if name == "wsclean":
+        return WSClean()
+    raise ConfigError(f"no comparison is made with {name}", "set imager to native or wsclean")
+
+
 def image_alike(
     workdir: Path, vis: Path, folder: Path, basename: str = "perfect"
 ) -> tuple[ImageProducts, ImageStatistics]:
-    """Image a data set as a run's images were judged; measure it."""
-    options = judged_options(read_run(workdir), vis, folder, basename)
-    products = WSClean().image(options)
+    """Image a data set as a run's images were judged, with the run's own imager; measure it."""
+    run = read_run(workdir)
+    products = imager_of(run).image(judged_options(run, vis, folder, basename))
     return products, measure_products(products)
 
 

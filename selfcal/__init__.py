@@ -1,3 +1,3 @@
-"""The engine: an ordered list of steps, resumed exactly, with every decision on record."""
+"""The engine: an ordered list of steps that can be resumed exactly; every decision is recorded."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Work that a later step will need, done beside the run while the imager has it wait."""
+"""Work for a later step, done in another process while the run waits for the imager."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from libs.core.process import die_with_parent
 __all__ = ["Ahead", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
-NICE = 3  # the imager comes first
+NICE = 3  # so that the imager has priority
 
 log = logging.getLogger(__name__)
 
 
 class Ahead:
-    """Results worked out before their step, each good only for what it was worked out from.
+    """Results computed before their step, each valid only for the inputs it was computed from.
 
-    The step says again from what: where that differs by then, or the work failed, there is no
-    result, and the step works as if nothing had been begun. So a run with work ahead ends with
-    what a run without it would have.
+    The step states its inputs again. If they differ by then, or the work failed, there is no
+    result, and the step does the work itself. So a run with work ahead ends with the same result
+    as one without it.
 
-    The work is done by another program: a thread that computes while this process forks, as it
-    does for every tool, may hold a library's lock for ever.
+    Another program does the work. A thread would not do: this process forks for every tool, and a
+    fork could inherit a library's lock that a computing thread holds and never releases.
 
     Parameters
     ----------
     log_dir : Path
-        Where that program logs.
+        Folder of that program's log.
     """
 
     def __init__(self, log_dir: Path) -> None:
@@ -46,19 +46,19 @@ class Ahead:
         return name in self._works
 
     def begin(self, name: str, key: Hashable, function: Callable[..., Any], *args: Any) -> None:
-        """Begin work; where it cannot be begun, the step will do it.
+        """Begin work; if it cannot be begun, the step will do it.
 
         Parameters
         ----------
         name : str
-            Of the work; one that was begun before is given up.
+            Name of the work; unfinished work of this name is discarded.
         key : hashable
-            Everything that the result depends on.
+            Everything on which the result depends.
         function : callable
-            Of a module, so that its name tells where it is. It must leave tables and the work
-            directory alone, as steps use them meanwhile.
+            Function of a module, found again by its name. It must not touch tables or the work
+            directory, because steps use them meanwhile.
         *args
-            Passed on; they and the result are pickled.
+            Arguments; they and the result are pickled.
         """
         self._give_up(name)
         self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class Ahead:
         return pickle.loads(answer)
 
     def close(self) -> None:
-        """Give up whatever was not taken."""
+        """Discard all results that were not taken."""
         for name in list(self._works):
             self._give_up(name)
 
@@ -109,17 +109,17 @@ class Ahead:
         process.wait()
         assert process.stdin is not None and process.stdout is not None
         process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):  # of what it was to read
+        with contextlib.suppress(BrokenPipeError):  # its input
             process.stdin.close()
 
 
 def main() -> None:
-    """Do the work that comes pickled on the standard input; its result goes to the output."""
-    # what libraries print goes to the log, not into the answer
+    """Do the work pickled on standard input, and write its result to standard output."""
+    # output of libraries goes to the log, not into the answer
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)
         os.nice(NICE)
-        content = sys.stdin.buffer.read()  # at once: the run waits until all of it is taken
+        content = sys.stdin.buffer.read()  # at once, because the run waits until it is read
         function, args = pickle.loads(content)
         pickle.dump(function(*args), answer)
 

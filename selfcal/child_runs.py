@@ -1,8 +1,8 @@
-"""Runs of the pipeline that a run starts: each a process with its own config and work directory.
+"""Runs of the pipeline that a run starts, each a process with its own config and work directory.
 
-A child says how it ended in a small file (``--outcome``), so that nothing is read from what it
-prints. Its finished steps are its own to reuse: the same child started again goes on where the
-last one stopped.
+A child writes its result to a small file (``--outcome``), so that nothing is read from its printed
+output. Its finished steps are its own: the same child started again continues where the last one
+stopped.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ __all__ = [
 
 COMMAND = Path(__file__).resolve().parents[1] / "auto_selfcal.py"
 LOCK_WAIT_S = 60.0
-"""A worker that died a moment ago takes its child with it, but not at once."""
+"""When a worker dies, its child dies too, but slightly later."""
 
 _SHOW_EVERY_S = 0.5
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 Row = Mapping[str, Any]
 
 
-# -- how a run ended ------------------------------------------------------------------------------
+# -- result of a run ------------------------------------------------------------------------------
 
 
 def exit_code(error: SelfcalError) -> int:
-    """Return the exit code of a failure: 2 the config or the command is wrong, 1 all others."""
+    """Return the exit code of a failure: 2 for a wrong config or command, 1 for all others."""
     return 2 if isinstance(error, ConfigError) else 1
 
 
 def write_outcome(path: Path, error: SelfcalError | None = None) -> None:
-    """Write how a run ended, as JSON: ``code``, ``kind``, ``cause`` and ``remedy``."""
+    """Write the result of a run as JSON: ``code``, ``kind``, ``cause`` and ``remedy``."""
     values = {
         "code": exit_code(error) if error else 0,
         "kind": type(error).__name__ if error else "",
@@ -76,18 +76,18 @@ class ChildRun:
     workdir : Path
         Work directory of the child, absolute.
     config : Path
-        Config file that is written for it; ``run.out``, which holds what the child prints, and
+        Config file that is written for it. ``run.out``, with the child's printed output, and
         ``outcome.json`` are beside it.
     values : mapping
-        Content of the config; tuples are written as lists.
+        Contents of the config; tuples are written as lists.
     cwd : Path
-        Folder the child starts in.
+        Folder in which the child starts.
     stall_s : float
-        Time without output and CPU use after which the child is killed, seconds.
+        Longest time without output and CPU use, s; after it the child is killed.
     arguments : tuple of str
         Further words of its command line.
     threads : int
-        Threads of its libraries; 0: as many as they like.
+        Number of threads of its libraries; 0: no limit.
     """
 
     workdir: Path
@@ -100,12 +100,12 @@ class ChildRun:
 
     @property
     def output(self) -> Path:
-        """File with what the child printed."""
+        """File with the child's printed output."""
         return self.config.with_name("run.out")
 
     @property
     def outcome(self) -> Path:
-        """File in which the child says how it ended."""
+        """File with the child's result."""
         return self.config.with_name("outcome.json")
 
 
@@ -116,15 +116,15 @@ def run_child(child: ChildRun, on_wait: Callable[[], None] | None = None) -> dic
     ----------
     child : ChildRun
     on_wait : callable, optional
-        Called often while the child runs, for a progress display.
+        Function called often while the child runs, for a progress display.
 
     Raises
     ------
     InputError
-        Another run holds the work directory and does not go.
+        Another run holds the work directory and does not release it.
     ToolError
-        The child failed; the text is its own message, or the last line it printed when it broke
-        off without one.
+        The child failed; the text is its own message, or its last line of output when it ended
+        without one.
     """
     with hold_workdir(child.workdir, wait_s=LOCK_WAIT_S):
         _write_config(child)
@@ -144,7 +144,7 @@ def run_child(child: ChildRun, on_wait: Callable[[], None] | None = None) -> dic
 
 
 def _write_config(child: ChildRun) -> None:
-    """Write the config, unless it is there already: its time says when it changed."""
+    """Write the config unless it exists unchanged: its time shows when it changed."""
     text = yaml.safe_dump(json.loads(json.dumps(dict(child.values))), sort_keys=False)
     child.config.parent.mkdir(parents=True, exist_ok=True)
     if not child.config.exists() or child.config.read_text() != text:
@@ -152,7 +152,7 @@ def _write_config(child: ChildRun) -> None:
 
 
 def _why(child: ChildRun, error: ToolError) -> str:
-    """Return why a child failed: what it says itself, or how it broke off."""
+    """Return why a child failed: its own message, or how it ended without one."""
     if child.outcome.exists():
         said = json.loads(child.outcome.read_text())
         if said["cause"]:
@@ -162,12 +162,12 @@ def _why(child: ChildRun, error: ToolError) -> str:
 
 
 def wait_until_free(workdir: Path) -> None:
-    """Wait until a child whose worker died a moment ago has let go of its work directory.
+    """Wait until a child whose worker has just died releases its work directory.
 
     Raises
     ------
     InputError
-        It does not.
+        The child does not release it.
     """
     with hold_workdir(workdir, wait_s=LOCK_WAIT_S):
         return
@@ -177,7 +177,7 @@ def wait_until_free(workdir: Path) -> None:
 
 
 def running_step(workdir: Path) -> str:
-    """Return the step that a run is in; empty when it does not run."""
+    """Return the step that a run is in; empty when it is not running."""
     try:
         words = (workdir / ".running").read_text().split()
     except FileNotFoundError:
@@ -186,13 +186,13 @@ def running_step(workdir: Path) -> str:
 
 
 class Board:
-    """Progress over several children: how many are done, and at which step the others are.
+    """Progress of several children: the number done, and the steps of the others.
 
     Parameters
     ----------
     progress : Progress
     workdirs : mapping of str to Path
-        Work directory of each child, by the name that is shown.
+        Work directory of each child, by the name shown.
     """
 
     def __init__(self, progress: Progress, workdirs: Mapping[str, Path]) -> None:
@@ -202,7 +202,7 @@ class Board:
         self._shown, self._looked = "", 0.0
 
     def show(self) -> None:
-        """Show which step each child is at, when that has changed."""
+        """Show the step of each child when one has changed."""
         self.progress.tick()
         if time.monotonic() - self._looked < _SHOW_EVERY_S:
             return
@@ -216,7 +216,7 @@ class Board:
             self.progress.activity(text)
 
     def done(self, name: str, status: str, text: str) -> None:
-        """Show what came of a child."""
+        """Show the result of a child."""
         self.left.pop(name, None)
         self.progress.note(f"    {name}: {status}; {text}", warning=status == "failed")
 
@@ -228,19 +228,19 @@ def run_side_by_side(
     board: Board,
     on_done: Callable[[Outcome], None],
 ) -> None:
-    """Call a function, which runs a child, with every task; one that fails leaves the others be.
+    """Call a function, which runs a child, for every task; a failure does not affect the others.
 
     Parameters
     ----------
     function : callable
-        ``(task, on_wait=None)``, importable by name on every worker.
+        Function ``(task, on_wait=None)``, importable by name on every worker.
     tasks : sequence
     where : str
-        As in `selfcal.cluster.run_all`.
+        Place of execution as in `selfcal.cluster.run_all`.
     board : Board
     on_done : callable
-        Called here with each outcome as it comes.
+        Function called in this process with each outcome as it arrives.
     """
-    # in line nothing else looks after the display
+    # in line, nothing else updates the display
     run = partial(function, on_wait=board.show) if where == "inline" else function
     run_all(run, tasks, where, on_done, on_wait=board.show)

@@ -1,7 +1,7 @@
-"""Where independent pieces of work run: in line, local processes, or any Dask scheduler.
+"""Execution of independent pieces of work: in line, in local processes, or by a Dask scheduler.
 
-A piece is a call of one function, importable by name, with one item. Pieces know nothing of
-each other; what one makes is on disk, so a piece whose worker died is simply called again.
+A piece is a call of one function, importable by name, with one item. Pieces are independent and
+write their results to disk, so a piece whose worker died is simply called again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Outcome", "check_where", "run_all", "shared_threads"]
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
-"""A piece whose worker died so often is given up."""
+"""A piece is given up after this many deaths of its worker."""
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _TICK_S = 0.5
-# names of dask-jobqueue's clusters by the first part of the YAML file's name or its `kind`
+# names of dask-jobqueue's clusters by the first part of the YAML file's name or by its `kind`
 _JOB_QUEUES = {
     "slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster",
     "htcondor": "HTCondorCluster", "oar": "OARCluster", "moab": "MoabCluster",
@@ -42,21 +42,21 @@ _JOB_QUEUES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one piece.
+    """Result of one piece.
 
     Attributes
     ----------
     index : int
-        Its place among the items.
+        Index of its item.
     item : object
     value : object
-        What the function returned; None when it failed.
+        Return value of the function; None when it failed.
     error : str
-        Why it failed, one line; empty when it did not.
+        Reason of the failure, one line; empty when it succeeded.
     details : str
-        The traceback, for the log.
+        Traceback, for the log.
     attempts : int
-        1, and one more for every worker that died.
+        Number of attempts: 1, and one more for every worker that died.
     """
 
     index: int
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the function returned."""
+        """True when the function returned."""
         return not self.error
 
 
@@ -76,13 +76,13 @@ OnDone = Callable[[Outcome], None]
 
 
 def check_where(where: str) -> None:
-    """Check, before anything runs, that a place to run is known and its packages are there.
+    """Check, before anything runs, that a place to run is known and its packages are installed.
 
     Raises
     ------
     ConfigError
         It is none of ``inline``, ``local:N``, ``tcp://host:port`` (or ``tls://``, ``ucx://``)
-        and a YAML file; Dask is missing; the file does not exist or names no batch system.
+        and a YAML file; Dask is missing; or the file does not exist or names no batch system.
     """
     if where == "inline":
         return
@@ -102,7 +102,7 @@ def check_where(where: str) -> None:
 
 
 def shared_threads(where: str) -> int:
-    """Return the threads that each piece may use; 0: all, since no other runs beside it here."""
+    """Return the threads that each piece may use; 0: all, because no other runs on this machine."""
     if not where.startswith("local:") or _workers(where) < 2:
         return 0
     return max(1, (os.cpu_count() or 1) // _workers(where))
@@ -116,34 +116,34 @@ def run_all(
     *,
     on_wait: Callable[[], None] | None = None,
 ) -> list[Outcome]:
-    """Call a function with every item; one that fails does not keep the others from running.
+    """Call a function with every item; a failure does not keep the others from running.
 
     Parameters
     ----------
     function : callable
-        Importable by name on every worker; it may be called again for the same item.
+        Function importable by name on every worker; it may be called again for the same item.
     items : sequence
-        Items and results must be picklable, except in line.
+        Items; they and the results must be picklable, except in line.
     where : str
-        ``inline``: one after the other, here. ``local:N``: N processes of this machine.
-        ``tcp://host:port``: a running Dask scheduler, whose workers see the same files and
-        have one thread each. ``NAME.yaml``: a batch system through dask-jobqueue; keys are
-        ``kind`` (slurm, pbs, ...; default: how the file's name starts), ``jobs`` (how many)
-        and the arguments of that cluster (cores, memory, queue, walltime ...).
+        Place: ``inline`` runs one after the other in this process. ``local:N`` uses N processes of
+        this machine. ``tcp://host:port`` uses a running Dask scheduler, whose workers see the same
+        files and have one thread each. ``NAME.yaml`` uses a batch system through dask-jobqueue;
+        keys are ``kind`` (slurm, pbs, ...; default: the start of the file's name), ``jobs`` (their
+        number) and the arguments of that cluster (cores, memory, queue, walltime ...).
     on_done : callable, optional
-        Called here with each `Outcome` as it comes.
+        Function called in this process with each `Outcome` as it arrives.
     on_wait : callable, optional
-        Called about twice a second while waiting.
+        Function called about twice a second while waiting.
 
     Returns
     -------
     list of Outcome
-        In the order of the items.
+        Outcomes in the order of the items.
 
     Raises
     ------
     ConfigError
-        As `check_where`; the scheduler does not answer.
+        The errors are those of `check_where`, or the scheduler does not answer.
     """
     check_where(where)
     done: list[Outcome | None] = [None] * len(items)
@@ -209,7 +209,7 @@ class _Worker:
 def _run_local(
     function: Callable[[Any], Any], items: Sequence[Any], count: int, on_wait: Callable[[], None]
 ) -> Iterator[Outcome]:
-    """A process for each piece, ``count`` at a time: a death costs that piece alone."""
+    """Use a new process for each piece, ``count`` at a time, so that a death affects one piece."""
     spawn = multiprocessing.get_context("spawn")  # a fork would share open tables and threads
     waiting = [(index, 1) for index in reversed(range(len(items)))]
     running: list[_Worker] = []
@@ -241,7 +241,7 @@ def _run_local(
 
 
 def _collected(worker: _Worker, item: Any) -> Outcome | None:
-    """What a worker sent before it ended; None when it died and may be replaced."""
+    """Return a worker's result; None when it died and may be replaced."""
     try:
         found = worker.results.recv()
     except EOFError:
@@ -257,7 +257,7 @@ def _collected(worker: _Worker, item: Any) -> Outcome | None:
 
 
 def _work(results: Connection, function: Callable[[Any], Any], item: Any) -> None:
-    """Run in the worker."""
+    """Do the work of a worker."""
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:
@@ -269,7 +269,7 @@ def _work(results: Connection, function: Callable[[Any], Any], item: Any) -> Non
     found = _call(function, item)
     try:
         results.send(found)
-    except (TypeError, AttributeError, ValueError) as error:  # what pickling raises
+    except (TypeError, AttributeError, ValueError) as error:  # errors of pickling
         results.send((None, f"the result cannot be sent ({error})", traceback.format_exc()))
 
 
@@ -302,13 +302,13 @@ def _queue_settings(path: Path) -> dict[str, Any]:
         )
     jobs = settings.pop("jobs", None)
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"{path}: jobs = {jobs!r} is no number of jobs", "write jobs: 4")
+        raise ConfigError(f"{path}: jobs = {jobs!r} is not a number of jobs", "write jobs: 4")
     return {"kind": kind, "jobs": jobs, "arguments": settings}
 
 
 @contextmanager
 def _client(where: str, count: int) -> Iterator[Any]:
-    """Give a client of the scheduler; one that this started ends with it."""
+    """Yield a client of the scheduler; a scheduler started here ends with it."""
     distributed = _dask("distributed")
     if _is_address(where):
         try:
@@ -336,7 +336,7 @@ def _client(where: str, count: int) -> Iterator[Any]:
 def _run_dask(
     client: Any, function: Callable[[Any], Any], items: Sequence[Any], on_wait: Callable[[], None]
 ) -> Iterator[Outcome]:
-    """Submit every piece; Dask gives those of a dead worker to another."""
+    """Submit every piece; Dask gives the pieces of a dead worker to another."""
     distributed = _dask("distributed")
     _make_importable(client)
     futures = [client.submit(_call, function, item, pure=False) for item in items]
@@ -357,7 +357,7 @@ def _run_dask(
                 if outcome is not None:
                     yield outcome
                     continue
-                # lost with its worker: sent anew
+                # lost with its worker, so it is submitted again
                 attempts[number] += 1
                 again = client.submit(_call, function, items[number], pure=False)
                 index[again.key] = number
@@ -367,7 +367,7 @@ def _run_dask(
 
 
 def _dask_outcome(future: Any, number: int, item: Any, attempts: int) -> Outcome | None:
-    """The outcome of a finished future; None when it is to be submitted again."""
+    """Return the outcome of a finished future; None when it must be submitted again."""
     if future.status == "finished":
         return _outcome(number, item, future.result(), attempts)
     if future.status in ("cancelled", "lost") and attempts < MAX_DEATHS:
@@ -377,10 +377,10 @@ def _dask_outcome(future: Any, number: int, item: Any, attempts: int) -> Outcome
 
 
 def _make_importable(client: Any) -> None:
-    """Put the project's folder on the path of the scheduler and every worker, of now and later.
+    """Put the project's folder on the path of the scheduler and of every present and later worker.
 
-    The function is nested, so that it travels by value: they cannot import it yet. The
-    scheduler unpacks the items too.
+    The function is nested so that it travels by value, because they cannot import it yet. The
+    scheduler needs the path too, because it unpacks the items.
     """
     root = _ROOT
 

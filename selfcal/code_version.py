@@ -1,6 +1,6 @@
-"""What the code does, as a digest: for the whole, and for what a step can come to execute.
+"""Digests of the code's behaviour: of all code, and of the code that a step can execute.
 
-A digest is of the parsed code without docstrings, comments and form, and of the parsed content of
+A digest covers the parsed code without docstrings, comments and layout, and the parsed content of
 data files. It is the same in every installation and under every version of Python.
 """
 
@@ -31,18 +31,18 @@ _FOLDERS = ("selfcal", "libs", "steps")
 _DATA = "templates"
 _MODULE = re.compile(rf"(?:{'|'.join(_FOLDERS)})(?:\.\w+)+")
 _DATA_FILE = re.compile(r"\w+\.yaml")
-_FORM = 1  # of the file that keeps what was parsed
-# what does not change what code does, or is not there in every version of Python
+_FORM = 1  # version of the file that keeps parsed results
+# fields that do not affect behaviour, or that some versions of Python lack
 _LEFT_OUT = ("type_comment", "type_ignores", "kind", "ctx", "lineno", "col_offset")
 
 
 @dataclass(frozen=True)
 class _Module:
-    """What was read from a file.
+    """Contents of one file.
 
-    ``names`` are modules, or names within modules, that it imports; ``runs`` and ``data`` are
-    texts that may name a module it runs, or a data file; ``tools`` are what it asks of the run's
-    tools.
+    ``names`` are the modules, or names within modules, that it imports; ``runs`` and ``data`` are
+    texts that may name a module it runs, or a data file; ``tools`` are the attributes of the run's
+    tools that it uses.
     """
 
     digest: str
@@ -53,14 +53,14 @@ class _Module:
 
 
 class Code:
-    """The code below a folder.
+    """The code in a folder.
 
     Parameters
     ----------
     root : Path
-        Holds the packages and the templates.
+        Folder with the packages and the templates.
     tools : mapping of str to sequence of str, optional
-        Attribute of a run's tools -> modules that may stand behind it. No step imports them.
+        Modules that may implement each attribute of a run's tools; no step imports them.
     """
 
     def __init__(
@@ -86,15 +86,15 @@ class Code:
 
     @property
     def version(self) -> str:
-        """The version and a digest of all code and data."""
+        """Return the version and a digest of all code and data."""
         return self._version(self.modules)
 
     def of(self, module: str) -> str:
-        """Return the version and a digest of a module and all that it can come to execute.
+        """Return the version and a digest of a module and all code that it can execute.
 
-        What it imports counts at whatever depth, what is named in a text as ``libs.casa.worker``
-        and is run so, the modules behind the tools it asks for, and the data files it names. A
-        package counts where something is imported from it, not where a module within it is.
+        This covers its imports at any depth, modules that a text names (``libs.casa.worker``) and
+        runs, the modules behind the tools it uses, and the data files it names. A package counts
+        when something is imported from it, not when only a module within it is.
         """
         return self._version(self.reached(module))
 
@@ -114,7 +114,7 @@ class Code:
         return found
 
     def _known(self, name: str) -> str:
-        """The module that a name is, or is defined in; empty for none of the project."""
+        """Return the module that a name is, or is defined in; empty outside the project."""
         if name in self.modules:
             return name
         parent = name.rpartition(".")[0]
@@ -128,7 +128,7 @@ class Code:
 
 
 class _Kept:
-    """What was parsed before, kept beside the compiled code: parsing all takes seconds."""
+    """Parsed results, kept beside the compiled code, because parsing everything takes seconds."""
 
     def __init__(self, root: Path) -> None:
         source = root / "selfcal" / "code_version.py"
@@ -136,7 +136,7 @@ class _Kept:
         self.root = root
         self.old: dict[str, Any] = {}
         self.new: dict[str, Any] = {}
-        # also of this file, as it says what is read from the others
+        # also of this file, because it defines what is read from the others
         self.form = [_FORM, *_stamp(Path(__file__))]
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -146,7 +146,7 @@ class _Kept:
             self.old = content["files"]
 
     def get(self, path: Path) -> _Module:
-        """Return what a file holds, parsed where it has changed."""
+        """Return the contents of a file, which is parsed only if it has changed."""
         key, stamp = path.relative_to(self.root).as_posix(), _stamp(path)
         entry = self.old.get(key)
         if entry and entry["stamp"] == stamp:
@@ -157,7 +157,7 @@ class _Kept:
         return module
 
     def save(self) -> None:
-        """Keep what was read; without a place for it, it is read again the next time."""
+        """Save the results; if that is impossible, files are parsed again the next time."""
         files = json.loads(json.dumps(self.new))
         if files == self.old:
             return
@@ -205,7 +205,7 @@ def _read(path: Path) -> _Module:
 
 
 def _drop_docstrings(tree: ast.AST) -> None:
-    """Take out texts that stand as a statement: docstrings, of attributes too."""
+    """Remove texts that stand as a statement: docstrings, including those of attributes."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -221,7 +221,7 @@ def _drop_docstrings(tree: ast.AST) -> None:
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk through the nodes but those that are there for a type checker alone."""
+    """Walk through the nodes except those that only a type checker uses."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
@@ -233,7 +233,7 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _written(value: Any) -> Iterator[str]:
-    """Yield a tree as text, empty fields left out: versions of Python differ in these."""
+    """Yield a tree as text without empty fields, in which versions of Python differ."""
     if isinstance(value, ast.AST):
         yield f"{type(value).__name__}("
         for name in value._fields:
@@ -266,14 +266,14 @@ def code_version() -> str:
 
 
 def step_version(module: str, tools: Mapping[str, Sequence[str]]) -> str:
-    """Return the version and a digest of what a step defined in a module can come to execute.
+    """Return the version and a digest of the code that a step defined in a module can execute.
 
     Parameters
     ----------
     module : str
-        One of another project counts as all code.
+        Name of the module; one of another project stands for all code.
     tools : mapping of str to sequence of str
-        As of `Code`.
+        Modules behind each tool, as in `Code`.
     """
     code = _code()
     if module not in code.modules:

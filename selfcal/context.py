@@ -1,4 +1,4 @@
-"""What the steps of a run share."""
+"""Objects that the steps of a run share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from selfcal.ahead import Ahead
 
-if TYPE_CHECKING:  # a step's digest covers what it imports, not how progress is shown
+if TYPE_CHECKING:  # keeps the progress display out of a step's digest
     from selfcal.origin import Origin
     from selfcal.progress import Progress
     from selfcal.settings import Settings
@@ -24,7 +24,7 @@ Tools = TypeVar("Tools")
 
 @dataclass
 class Clock:
-    """Seconds spent within a step, by what they were spent on."""
+    """Seconds spent within a step, by kind of work."""
 
     seconds: dict[str, float] = field(default_factory=lambda: {"imaging": 0.0, "solving": 0.0})
 
@@ -38,30 +38,30 @@ class Clock:
             self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - start
 
     def reset(self) -> None:
-        """Start anew, for the next step."""
+        """Set all times to zero, for the next step."""
         self.seconds = {"imaging": 0.0, "solving": 0.0}
 
 
 @dataclass
 class Context(Generic[Tools]):
-    """What steps share: settings, work directory, results so far, tools.
+    """Settings, work directory, previous results and tools that steps share.
 
     Attributes
     ----------
     settings : Settings
     workdir : Path
-        Absolute.
+        Work directory, absolute.
     tools : Tools
-        Adapters of the external tools, made by the command; the engine does not look inside.
+        Adapters of the external tools, made by the command; the engine does not use them itself.
     progress : Progress
     results : dict of str to StepResult
-        Of the steps before this one, in order.
+        Results of the steps before this one, in order.
     options : mapping
-        The options of the step that runs.
+        Options of the step that runs.
     origin : mapping
-        Where each of them came from: a default, a template or the user.
+        Origin of each option: a default, a template or the user.
     ahead : Ahead
-        Work of later steps that was begun already.
+        Work of later steps that has already begun.
     """
 
     settings: Settings
@@ -79,12 +79,12 @@ class Context(Generic[Tools]):
 
     @property
     def tables(self) -> tuple[TableRef, ...]:
-        """The calibration that holds now, in order of application."""
+        """Return the calibration tables in force, in order of application."""
         return next(reversed(self.results.values())).tables if self.results else ()
 
     @property
     def template(self) -> str:
-        """The template that holds now; empty before one was chosen."""
+        """Return the template in force; empty before one was chosen."""
         return next(reversed(self.results.values())).template if self.results else ""
 
     def metric(self, name: str, default: Any = None) -> Any:
@@ -102,5 +102,5 @@ class Context(Generic[Tools]):
         return None
 
     def relative(self, path: Path) -> str:
-        """Return a path as records hold it: relative to the work directory."""
+        """Return a path relative to the work directory, as records hold it."""
         return str(path.relative_to(self.workdir))

@@ -1,4 +1,4 @@
-"""One parameter: its type, unit, default and meaning; parsing with errors a user can act on."""
+"""One parameter: its type, unit, default and meaning; errors in its value name a remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(what: str, name: str, known: Sequence[str]) -> ConfigError:
-    """Return the error for a name that is not known."""
+    """Return the error for an unknown name."""
     listed = ", ".join(sorted(known))
     return ConfigError(f"unknown {what} '{name}'{nearest(name, known)}", f"known: {listed}")
 
@@ -47,14 +47,14 @@ class Option:
         (pixels, one or two), ``spwmap`` or a quantity with a unit: ``time``, ``angle``,
         ``length``, ``flux``, ``frequency``.
     default : object
-        As a user would write it.
+        Default as a user would write it.
     meaning : str
-        One line for ``-h`` and the README.
+        Meaning in one line, for ``-h`` and the documentation.
     choices : tuple of str
         Allowed values of a ``choice`` or members of ``names``.
     words : tuple of str
-        Words allowed in place of a value, such as ``auto`` or ``inf``; of ``paths``, in place of
-        any of them.
+        Words allowed instead of a value, such as ``auto`` or ``inf``; for ``paths``, instead of any
+        of them.
     minimum : float, optional
         Least allowed number.
     """
@@ -69,16 +69,16 @@ class Option:
 
     @property
     def names_files(self) -> bool:
-        """Whether the value names files or folders, which depend on the current folder."""
+        """True when the value names files or folders, which depend on the current folder."""
         return self.kind in ("path", "paths")
 
     def parse(self, value: Any, where: str = "") -> Any:
-        """Return the value checked and in the unit of its kind.
+        """Return the value, checked and in the unit of its kind.
 
         Raises
         ------
         ConfigError
-            It has the wrong type or unit or is out of range; the error says what was expected.
+            It has the wrong type or unit or is out of range; the error names the expected form.
         """
         place = f"{where}.{self.name}" if where else self.name
         if isinstance(value, str) and value in self.words and self.kind != "paths":
@@ -94,7 +94,7 @@ class Option:
         return parsed
 
     def expected(self) -> str:
-        """Return what a value must look like, for an error message."""
+        """Return the expected form of a value, for an error message."""
         if self.kind in UNITS:
             article = "an" if self.kind == "angle" else "a"
             text = f"{article} {self.kind} with its unit such as '{UNITS[self.kind][1]}'"
@@ -200,7 +200,7 @@ def _spwmap(option: Option, value: Any) -> tuple[int, ...]:
 
 
 def _table(option: Option, value: Any) -> dict[str, Any]:
-    if value == "":  # a key of YAML with nothing below it
+    if value == "":  # a key of YAML without a value
         return {}
     if not isinstance(value, dict):
         raise TypeError(f"it is a {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""Where the value of a parameter came from."""
+"""Origin of the value of a parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DEFAULT", "Layer", "Origin"]
 
 
 class Layer(Enum):
-    """What can set a parameter; each has precedence over those before it."""
+    """Sources of a parameter's value; each has precedence over those before it."""
 
     DEFAULT = "default"
     TEMPLATE = "template"
@@ -18,13 +18,13 @@ class Layer(Enum):
 
 @dataclass(frozen=True)
 class Origin:
-    """The layer that set a parameter, and the name of it that records show.
+    """The layer that set a parameter, with its name in records.
 
     Attributes
     ----------
     layer : Layer
     name : str
-        ``default``, ``templates/bright.yaml``, ``config.py: overrides``, ``--set`` ...
+        Name, ``default``, ``templates/bright.yaml``, ``config.py: overrides``, ``--set`` ...
     """
 
     layer: Layer
@@ -32,7 +32,7 @@ class Origin:
 
     @property
     def by_user(self) -> bool:
-        """Whether the user set it, not a default or a template: that always has precedence."""
+        """True when the user set it, which has precedence over defaults and templates."""
         return self.layer is Layer.USER
 
     def __str__(self) -> str:

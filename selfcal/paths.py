@@ -1,4 +1,4 @@
-"""Options that name files: a config made to mean the same files from every folder."""
+"""Options that name files, made absolute so that a config means the same in every folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["absolute", "with_absolute_paths"]
 
 _STEP_TABLES = ("init_parameters", "overrides")
 _GLOBAL_TABLE = "global_parameters"
-# what stands before a colon is no folder: demo:3c273
+# text before a colon is not a folder: demo:3c273
 _SCHEME = re.compile(r"\w+:")
 
 
 def absolute(name: str) -> str:
-    """Return the name of a file or folder as it is from the current folder, absolute.
+    """Return the absolute name of a file or folder given relative to the current folder.
 
-    A name such as ``demo:3c273``, and an empty one, stay as they are.
+    A name such as ``demo:3c273`` and an empty name are unchanged.
     """
     path = Path(name).expanduser()
     if not name or (_SCHEME.match(name) and not path.exists()):
@@ -33,22 +33,21 @@ def with_absolute_paths(
     options: Sequence[Option],
     steps: Mapping[str, Sequence[Option]],
 ) -> dict[str, Any]:
-    """Return a config in which every option that names files names them absolutely.
+    """Return a config in which all options that name files hold absolute names.
 
     Parameters
     ----------
     config : mapping
-        Values as a user wrote them; names with a dot are parameters of steps, as ``--set``
-        assigns them.
+        Values as a user wrote them; names with a dot are parameters of steps, as with ``--set``.
     options : sequence of Option
-        The config's own keys.
+        Keys of the config itself.
     steps : mapping of str to sequence of Option
-        Options of every step there is.
+        Options of every existing step.
 
     Returns
     -------
     dict
-        The config is left as it was.
+        New config; the given one is unchanged.
     """
     own = {option.name: option for option in options}
     anywhere = {option.name: option for known in steps.values() for option in known}
@@ -69,14 +68,14 @@ def with_absolute_paths(
 
 
 def _table(options: Mapping[str, Option], values: Any) -> Any:
-    """The parameters of a step; what is no mapping is told where the config is checked."""
+    """Return the parameters of a step; values that are no mapping are reported by later checks."""
     if not isinstance(values, Mapping):
         return values
     return {name: _value(options.get(name), value) for name, value in values.items()}
 
 
 def _value(option: Option | None, value: Any) -> Any:
-    """The value of an option, absolute where it names files."""
+    """Return the value of an option, absolute where it names files."""
     if option is None or not option.names_files:
         return value
     names = option.parse(value)
@@ -86,5 +85,5 @@ def _value(option: Option | None, value: Any) -> Any:
 
 
 def _absolute(option: Option, name: str) -> str:
-    """The name made absolute, unless it is one of the option's words and no file."""
+    """Return a name made absolute, unless it is one of the option's words and not a file."""
     return name if name in option.words and not Path(name).exists() else absolute(name)

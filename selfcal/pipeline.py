@@ -1,4 +1,4 @@
-"""Runs an ordered list of steps: order, reuse, rollback, what is passed on."""
+"""Execution of an ordered list of steps: order, reuse, rollback, and passing on of results."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["Pipeline", "PlannedStep", "StepFailed"]
 log = logging.getLogger(__name__)
 
 
-class StepFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error
-    """A step failed; its row says so and the run stops (exit code 1)."""
+class StepFailed(SelfcalError):  # noqa: N818 - names an event, not a kind of error
+    """A step failed; the failure is in its row and the run stops (exit code 1)."""
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What a start would do with a step: ``reuse`` or ``run``, and why."""
+    """The treatment of a step at a start, ``reuse`` or ``run``, and the reason."""
 
     name: str
     action: str
@@ -47,12 +47,13 @@ class Pipeline:
     context : Context
     state : State
     setup : callable, optional
-        ``(context) -> (instrument, band)``: what templates differ by, asked before each step.
+        Function ``(context) -> (instrument, band)``, on which templates depend; called before each
+        step.
     after : callable, optional
-        ``(context, step, result)``: called when a step's row is written.
+        Function ``(context, step, result)`` that is called when a step's row is written.
     tool_modules : mapping of str to sequence of str, optional
-        Attribute of the tools -> the modules that may stand behind it, whose code counts as that
-        of the steps that ask for it.
+        Modules that may implement each attribute of the tools; their code counts as code of the
+        steps that use it.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Pipeline:
     def plan(
         self, *, start: str = "", until: str = "", only: str = "", restart: bool = False
     ) -> list[PlannedStep]:
-        """Return what a start would do with each step; nothing is run or written."""
+        """Return the treatment of each step at a start; nothing is run or written."""
         planned: list[PlannedStep] = []
         context = self.context
         results: dict[str, StepResult] = {}
@@ -108,7 +109,7 @@ class Pipeline:
         return planned
 
     def _range(self, start: str, until: str, only: str) -> list[Step]:
-        """The steps up to the last one wanted."""
+        """Return the steps up to the last one wanted."""
         names = [step.name for step in self.steps]
         for option, name in (("--from", start), ("--until", until), ("--only", only)):
             if name and name not in names:
@@ -121,7 +122,7 @@ class Pipeline:
         return self.steps[: last + 1]
 
     def _why_run(self, step: Step, previous: Record | None, start: str, only: str) -> str:
-        """Why a step cannot be reused; empty when it can."""
+        """Return why a step cannot be reused; empty when it can."""
         if step.name == start:
             return "--from"
         if step.name == only:
@@ -147,7 +148,7 @@ class Pipeline:
         return resolve_options(step, self.context.settings, self.context.template, instrument, band)
 
     def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
-        """Hash of the resolved options, the code and all that came before."""
+        """Return a hash of the resolved options, the code and everything that came before."""
         content = {
             "step": step.name,
             "class": type(step).__name__,
@@ -163,7 +164,7 @@ class Pipeline:
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    # -- doing it -----------------------------------------------------------------------------
+    # -- execution ----------------------------------------------------------------------------
 
     def run(
         self, *, start: str = "", until: str = "", only: str = "", restart: bool = False
@@ -173,7 +174,7 @@ class Pipeline:
         Raises
         ------
         StepFailed
-            A step failed; the rows before it stand.
+            A step failed; the rows before it remain.
         """
         steps = self._range(start, until, only)
         if restart:
@@ -232,7 +233,7 @@ class Pipeline:
         return record
 
     def _begin_ahead(self, steps: Sequence[Step]) -> None:
-        """Let steps begin what those before them, the first of which is to run, leave as it is."""
+        """Let the steps after the first one to run begin work that it does not affect."""
         context = self.context
         able = [type(step).begin_ahead is not Step.begin_ahead for step in steps]
         if not context.results or not any(able[1:]):
@@ -244,17 +245,17 @@ class Pipeline:
             context.options = self._resolve(following).values
             try:
                 following.begin_ahead(context)
-            except (Skip, SelfcalError) as error:  # its own run will say so
+            except (Skip, SelfcalError) as error:  # its own run will report it
                 log.info("%s not begun ahead: %s", following.name, error)
 
     def _carried(self, status: Any, reason: str) -> StepResult:
-        """A result that leaves the calibration and the template as they were."""
+        """Return a result that leaves the calibration and the template unchanged."""
         return StepResult(
             status, reason, tables=self.context.tables, template=self.context.template
         )
 
     def _save_rows(self, step: str, result: StepResult) -> None:
-        """Write the step's rows and, from every step's rows, images.csv and gains.csv anew."""
+        """Write the step's rows, and rewrite images.csv and gains.csv from every step's rows."""
         workdir = self.context.workdir
         folder = workdir / "records"
         folder.mkdir(exist_ok=True)
@@ -271,7 +272,7 @@ class Pipeline:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of a file; nothing where it is not there."""
+    """Return the size and time of a file; an empty list where it does not exist."""
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
@@ -289,7 +290,7 @@ def _step_failed(name: str, error: Exception) -> StepFailed:
 
 
 def settings_record(context: Context, steps: Sequence[Step], state: State) -> Mapping[str, Any]:
-    """Return every setting used and where it came from, for resolved.yaml."""
+    """Return every setting used and its origin, for resolved.yaml."""
     run = {
         name: {"value": _plain(value), "from": context.settings.origin[name]}
         for name, value in context.settings.values.items()

@@ -1,4 +1,4 @@
-"""What a run shows while it works: one live line on a terminal, plain lines elsewhere."""
+"""Progress display of a run: one live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ REFRESH_S = 0.5
 
 
 class Progress:
-    """Shows the step, what is running and the time it takes.
+    """Display of the step, its current activity and the elapsed time.
 
     Parameters
     ----------
     quiet : bool
-        Show warnings and results only.
+        True shows warnings and results only.
     stream : text stream, optional
-        Default standard output.
+        Output; default standard output.
     """
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -32,12 +32,12 @@ class Progress:
         self._step_start = self._drawn = 0.0
 
     def begin(self, label: str) -> None:
-        """A step starts."""
+        """Show that a step starts."""
         self._label, self._activity, self._step_start = label, "", time.monotonic()
         self._draw()
 
     def activity(self, text: str) -> None:
-        """Say what the step is doing now."""
+        """Show what the step is doing now."""
         log.info("%s: %s", self._label.strip(), text)
         self._activity = text
         if self.live:
@@ -46,7 +46,7 @@ class Progress:
             self._line(f"{self._label}  {text}")
 
     def detail(self, text: str) -> None:
-        """Say how far the work at hand is, on the live line only; the tool's own log has it too."""
+        """Show the progress of the work on the live line only; the tool's log has it too."""
         self._activity = text
         if self.live:
             self._draw()
@@ -57,7 +57,7 @@ class Progress:
             self._draw()
 
     def end(self, text: str, *, warning: bool = False) -> None:
-        """A step ended; its line stays."""
+        """Show that a step ended; its line stays."""
         log.log(logging.WARNING if warning else logging.INFO, "%s: %s", self._label.strip(), text)
         self._clear()
         if not self.quiet or warning:
@@ -65,7 +65,7 @@ class Progress:
             self._line(f"{self._label}  {text}  ({elapsed:.1f} s)")
 
     def note(self, text: str, *, warning: bool = False) -> None:
-        """A line of its own."""
+        """Show a separate line."""
         log.log(logging.WARNING if warning else logging.INFO, text)
         self._clear()
         if not self.quiet or warning:

@@ -1,4 +1,4 @@
-"""Config file, templates and --set made into validated values, each with its origin."""
+"""Config file, templates and --set combined into validated values, each with its origin."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Settings:
     Attributes
     ----------
     values : mapping
-        Every option of the run, parsed.
+        Values of all options of the run, parsed.
     origin : mapping
-        Where each came from: ``default``, the config file's name or ``--set``.
+        Origin of each: ``default``, the config file's name or ``--set``.
     """
 
     values: Mapping[str, Any]
@@ -57,7 +57,7 @@ def load_config(path: Path, options: Sequence[Option]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        It does not exist, does not parse, or has a key that is not known.
+        The file does not exist, does not parse, or has an unknown key.
     """
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "make one with: auto_selfcal.py init")
@@ -70,20 +70,20 @@ def load_config(path: Path, options: Sequence[Option]) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what a config file assigns: YAML by its suffix, else Python; names are not checked.
+    """Return the assignments of a config file, YAML by its suffix, else Python; unchecked.
 
-    What YAML holds is text, and what it stands for is for the options to say.
+    Values in YAML are read as text, which the options interpret later.
     """
     return read_text_mapping(path) if path.suffix in (".yaml", ".yml") else read_python(path)
 
 
 def read_python(path: Path) -> dict[str, Any]:
-    """Return the assignments of a Python file; modules, functions and ``_names`` are left out.
+    """Return the assignments of a Python file except modules, functions and ``_names``.
 
     Raises
     ------
     ConfigError
-        It does not run, or is no Python.
+        The file fails to run, or is not Python.
     """
     spec = importlib.util.spec_from_file_location("selfcal_user_config", path)
     if spec is None or spec.loader is None:
@@ -91,7 +91,7 @@ def read_python(path: Path) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is a fault of the config
+    except Exception as error:  # any error in a user's file is a fault of the config
         raise ConfigError(f"{path.name} does not run ({error!r})", "correct it") from error
     return {
         name: value
@@ -103,9 +103,9 @@ def read_python(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["p1.solint=30s", "imager=tclean"]`` into nested values.
+    """Convert ``["p1.solint=30s", "imager=tclean"]`` to nested values.
 
-    A value is text, or a list or mapping of such in the form of YAML.
+    A value is text, or a list or mapping of texts in YAML.
     """
     nested: dict[str, Any] = {}
     for pair in pairs:
@@ -132,16 +132,16 @@ def build_settings(
     Parameters
     ----------
     config : mapping
-        As `load_config` returned it.
+        Values from `load_config`.
     config_path : Path or None
-        For the origin of the values.
+        Path of the config, for the origin of the values.
     assignments : mapping
-        As `parse_assignments` returned it; dotted names address a step's parameter.
+        Values from `parse_assignments`; dotted names address a step's parameter.
     step_names : sequence of str
-        Every step there is.
+        Names of every existing step.
     options : sequence of Option
-        The options of a run. The engine itself asks for ``workdir``, ``template``,
-        ``init_parameters``, ``global_parameters`` and ``overrides``; the others are for steps.
+        Options of a run. The engine itself needs ``workdir``, ``template``, ``init_parameters``,
+        ``global_parameters`` and ``overrides``; the others are for steps.
     """
     values, origin = {}, {}
     source = config_path.name if config_path else "config"
@@ -167,7 +167,7 @@ def _step_overrides(
     assignments: Mapping[str, Any],
     step_names: Sequence[str],
 ) -> dict[str, dict[str, tuple[Any, str]]]:
-    """Collect parameters given for single steps: step -> name -> (raw value, origin)."""
+    """Return parameters given for single steps: step -> name -> (raw value, origin)."""
     found: dict[str, dict[str, tuple[Any, str]]] = {}
     for key in ("init_parameters", "overrides"):
         for step, parameters in values[key].items():

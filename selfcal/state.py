@@ -1,4 +1,4 @@
-"""The record of a run: sole writer of steps.csv, and the lock on a work directory."""
+"""The record of a run, the only writer of steps.csv, and the lock on a work directory."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Record:
     Attributes
     ----------
     order : int
-        Number of the row; a step that ran after its predecessor has the higher one.
+        Number of the row; a step that ran after its predecessor has the higher number.
     result : StepResult
-        Without the rows for images.csv and gains.csv.
+        Result without the rows for images.csv and gains.csv.
     """
 
     order: int
@@ -52,9 +52,9 @@ class Record:
 
 
 class State:
-    """Reads and appends the rows of ``WORKDIR/steps.csv``.
+    """Reader and writer of the rows of ``WORKDIR/steps.csv``.
 
-    A row counts only once it is complete; a line cut short by a kill is dropped.
+    Only a complete row counts; a line cut short by a kill is dropped.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -75,7 +75,7 @@ class State:
             self.rows += 1
 
     def _whole_lines(self) -> bytes:
-        """Return the file without a line that a kill cut short, which never counted."""
+        """Return the file without a line that a kill cut short, which does not count."""
         content = self.path.read_bytes() if self.path.exists() else b""
         return content[: content.rfind(b"\n") + 1]
 
@@ -84,11 +84,11 @@ class State:
         return self._records.get(step)
 
     def interrupted(self) -> list[str]:
-        """Return the steps that killed runs were in and that have not run since."""
+        """Return the steps in which runs were killed and that have not run since."""
         return self.running_path.read_text().split() if self.running_path.exists() else []
 
     def begin(self, step: str) -> None:
-        """Note that a step runs, so that a kill makes its earlier row stale."""
+        """Record that a step runs, so that a kill makes its earlier row invalid."""
         self._note_running([*(name for name in self.interrupted() if name != step), step])
 
     def _note_running(self, steps: Sequence[str]) -> None:
@@ -172,13 +172,13 @@ def _record(order: int, row: Mapping[str, str]) -> Record:
 
 @contextmanager
 def hold_workdir(workdir: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a work directory; make it when missing.
+    """Hold a work directory for the duration of the context; create it when missing.
 
     Parameters
     ----------
     workdir : Path
     wait_s : float
-        How long to wait for its holder to go, seconds.
+        Longest wait for another holder, s.
 
     Raises
     ------

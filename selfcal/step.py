@@ -1,4 +1,4 @@
-"""What a step is and what it returns."""
+"""Definition of a step and of its result."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class TableRef:
     Attributes
     ----------
     ms : str
-        Name of the working copy it belongs to.
+        Name of the working copy to which it belongs.
     path : str
-        The table, relative to the work directory.
+        Path of the table, relative to the work directory.
     spwmap : tuple of int
-        Table spw for each data spw; empty: the same.
+        Table spw for each data spw; empty when they are the same.
     interp : str
-        ``linear`` or ``nearest``.
+        Interpolation, ``linear`` or ``nearest``.
     round : str
-        The step that made it.
+        Name of the step that made it.
     """
 
     ms: str
@@ -44,22 +44,22 @@ class TableRef:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did and decided.
+    """Outcome and decisions of a step.
 
     Attributes
     ----------
     status : str
-        ``done``, ``skipped``, ``rejected`` (tried and taken back) or ``failed``.
+        Outcome, ``done``, ``skipped``, ``rejected`` (tried and undone) or ``failed``.
     reason : str
-        The decision and why, one line for a person.
+        Decision and its reason, in one line.
     tables : tuple of TableRef
-        The calibration that holds after the step, in order of application.
+        Calibration tables in force after the step, in order of application.
     products : mapping of str to str
         Files made, relative to the work directory; a step is reused only while they exist.
     metrics : mapping of str to number, str or list
-        Measured values, the unit in the key (``rms_jy_beam``).
+        Measured values with the unit in the key (``rms_jy_beam``).
     template : str
-        The template that holds from here on; empty before one is chosen.
+        Name of the template in force from here on; empty before one is chosen.
     images, gains : tuple of mappings
         Rows for images.csv and gains.csv.
     """
@@ -74,15 +74,15 @@ class StepResult:
     gains: tuple[Mapping[str, Any], ...] = ()
 
 
-class Skip(Exception):  # noqa: N818 - not an error: it says that there is nothing to do
-    """Raised by a step that has nothing to do.
+class Skip(Exception):  # noqa: N818 - not an error: there is nothing to do
+    """Exception raised by a step that has nothing to do.
 
     Parameters
     ----------
     reason : str
-        For the record.
+        Reason, for the record.
     metrics : mapping, optional
-        What was measured on the way to that decision.
+        Values measured before that decision.
     """
 
     def __init__(self, reason: str, metrics: Mapping[str, Any] | None = None) -> None:
@@ -93,21 +93,21 @@ class Skip(Exception):  # noqa: N818 - not an error: it says that there is nothi
 class Step(ABC):
     """One stage of a pipeline.
 
-    A subclass writes `run`; logging, resume, skipping and saving belong to the pipeline.
+    A subclass implements `run`; logging, resume, skipping and saving belong to the pipeline.
 
     Parameters
     ----------
     name : str
-        The name in the config's list of steps.
+        Name in the config's list of steps.
 
     Attributes
     ----------
     options : tuple of Option
-        The step's own parameters; templates, config and command line may set these and no others.
+        Parameters of the step; templates, config and command line may set only these.
     uses : tuple of str
-        Settings of the whole run that change what the step does.
+        Settings of the whole run that affect the step.
     from_template : bool
-        Whether the template chosen by then has a section for this step.
+        True when the step needs a section in the template in force.
     needs : tuple of str
         Steps that must come before it in the list.
     """
@@ -125,24 +125,24 @@ class Step(ABC):
         """Do the work; raise `Skip` when there is nothing to do."""
 
     def changes_data(self, context: Context) -> bool:
-        """Whether it may change data, flags or weights of the working copies.
+        """Return whether it may change data, flags or weights of the working copies.
 
-        Flags that it puts back do not count, nor do models and corrected data.
+        Flags that it restores do not count, nor do models and corrected data.
         """
         return False
 
     def begin_ahead(self, context: Context) -> None:
-        """Begin work in `selfcal.ahead.Ahead` that the steps before this one have no influence on.
+        """Begin work in `selfcal.ahead.Ahead` that the steps before this one do not affect.
 
-        Called before each earlier step while none in between changes the data, with the options
-        of this step; it may leave everything to `run`.
+        It is called before each earlier step while none in between changes the data, with the
+        options of this step. It may leave everything to `run`.
         """
         return
 
     def files(self, options: Mapping[str, Any]) -> Sequence[Path]:
-        """Return the user's files that the step's options name: changed, they count as changed."""
+        """Return the user's files that the options name; a changed file makes the step run."""
         return ()
 
     def identity(self, context: Context) -> Mapping[str, Any]:
-        """Return what else the fingerprint covers; the first step adds the input's identity."""
+        """Return further content of the fingerprint; the first step adds the input's identity."""
         return {}

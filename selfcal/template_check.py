@@ -1,4 +1,4 @@
-"""Checks, before anything runs, of all that steps will ask of the config and the templates."""
+"""Checks of the config and the templates before anything runs."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def check_settings(
     ----------
     settings : Settings
     steps : sequence of Step
-        Those of the run.
+        Steps of the run.
     others : sequence of Step
-        Steps not in the run's list, for which the config may hold parameters all the same.
+        Steps outside the run's list for which the config may still hold parameters.
     measures : sequence of Option
-        What rules may ask for, each of the kind of its bounds.
+        Measures that rules may use, each with the kind of its bounds.
     folder : Path
-        Where the templates are.
+        Folder of the templates.
 
     Raises
     ------
     ConfigError
-        A global parameter no step of the run knows, an unknown template, or, in the config or
-        in a template with any of its differences, an unknown name or a bad value.
+        A global parameter is unknown to every step of the run, a template is unknown, or the
+        config or a template with any of its differences has an unknown name or a bad value.
     """
     known = {option.name for step in steps for option in step.options}
     for name in settings["global_parameters"]:
@@ -68,22 +68,22 @@ def check_templates(
     measures: Sequence[Option],
     folder: Path = TEMPLATE_DIR,
 ) -> None:
-    """Check templates, ``base.yaml`` beneath them and, for more than one, the rules that choose.
+    """Check templates, ``base.yaml`` and, for more than one template, the rules that choose.
 
     Parameters
     ----------
     names : sequence of str
-        The templates.
+        Names of the templates.
     steps : sequence of Step
         Every step that files may name.
     measures : sequence of Option
-        What rules may ask for; differences, for those named instrument and band.
+        Measures that rules may use; differences use those named instrument and band.
     folder : Path
 
     Raises
     ------
     ConfigError
-        Something in a file has no effect or no meaning; the error says in which, and where.
+        Something in a file has no effect or no meaning; the error names the file and the place.
     """
     by_name = {step.name: step for step in steps}
     base = read_template("base", folder)
@@ -118,7 +118,7 @@ def _check_rules(names: Sequence[str], measures: Mapping[str, Option], folder: P
 
 
 def _keys(found: Any, place: str, needed: Sequence[str], others: Sequence[str] = ()) -> None:
-    """Check that a part of a file is a mapping with all the keys it needs and no unknown one."""
+    """Check that a part of a file is a mapping with all required keys and no unknown one."""
     if not isinstance(found, Mapping):
         raise ConfigError(f"{place} is not a mapping", f"write its {', '.join(needed)}")
     for key in found:
@@ -136,7 +136,7 @@ def _list(found: Any, place: str) -> list[Any]:
 
 
 def _sections(found: Any, place: str, steps: Mapping[str, Step]) -> None:
-    """Check the parameters of steps; a section without any says that there is the step."""
+    """Check the parameters of steps; a section may be empty."""
     if not isinstance(found, Mapping):
         raise ConfigError(f"{place}: steps is not a mapping", "write steps: {p0: {solint: 60s}}")
     for name, values in found.items():
@@ -152,7 +152,7 @@ def _sections(found: Any, place: str, steps: Mapping[str, Step]) -> None:
 
 
 def _conditions(found: Any, place: str, measures: Mapping[str, Option]) -> None:
-    """Check what a rule or a difference asks for: words, or bounds of numbers."""
+    """Check the conditions of a rule or a difference: words, or bounds of numbers."""
     if not isinstance(found, Mapping):
         raise ConfigError(f"{place}: when is not a mapping", "write when: {snr: {below: 10}}")
     for name, wanted in found.items():

@@ -1,4 +1,4 @@
-"""Which template holds: the first rule of ``selection.yaml`` whose conditions the image meets."""
+"""The choice of a template by the first rule of ``selection.yaml`` that the image satisfies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Choice", "choose_template"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A template chosen by a rule: its name, and the rule and numbers it was chosen by."""
+    """A template chosen by a rule: its name, the rule, and the numbers that decided."""
 
     template: str
     reason: str
@@ -31,17 +31,17 @@ def choose_template(
     Parameters
     ----------
     measured : mapping
-        ``total_flux_jy``, ``snr`` and any closure statistics, by the names the rules use.
+        Measured ``total_flux_jy``, ``snr`` and closure statistics, by the names the rules use.
     folder : Path
-        Where the templates are.
+        Folder of the templates.
     wanted : str
-        A template's name to take without asking the rules, or ``auto``.
+        Name of a template to use without the rules, or ``auto``.
 
     Raises
     ------
     ConfigError
-        A rule names an unknown template, or none holds. Whatever else may be wrong with a rule,
-        `selfcal.template_check` finds before a run.
+        A rule names an unknown template, or no rule holds. `selfcal.template_check` finds all
+        other faults of rules before a run.
     """
     if wanted != "auto":
         if wanted not in template_names(folder):
@@ -64,7 +64,7 @@ def choose_template(
 
 
 def _holds(name: str, bounds: Any, measured: Mapping[str, float | str]) -> bool:
-    """Whether a measure lies within ``{at_least, below}`` or is one of some words."""
+    """Return whether a measure lies within ``{at_least, below}`` or is one of some words."""
     if name not in measured:
         return False
     value = measured[name]

@@ -1,4 +1,4 @@
-"""The files of templates: where they are, what they are called, what is written in them."""
+"""The files of templates: their folder, names and contents."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def template_names(folder: Path = TEMPLATE_DIR) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def read_template(name: str, folder: Path = TEMPLATE_DIR) -> dict[str, Any]:
-    """Return what a template, ``base`` or ``selection`` holds, every scalar as text.
+    """Return the contents of a template, ``base`` or ``selection``, with every scalar as text.
 
     Raises
     ------
     ConfigError
-        The file does not parse or is no mapping.
+        The file does not parse or is not a mapping.
     """
     return read_text_mapping(folder / f"{name}.yaml", "see templates/base.yaml")

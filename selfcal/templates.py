@@ -1,4 +1,4 @@
-"""A step's options: what the defaults, templates, config and command line make of them."""
+"""A step's options, combined from defaults, templates, config and command line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def load_template(
 ) -> dict[str, dict[str, Any]]:
     """Return a template's sections: step name -> parameter -> value as written.
 
-    A difference applies when its ``when`` names the instrument and band at hand; later ones win.
+    A difference applies when its ``when`` names the present instrument and band; later ones win.
 
     Raises
     ------
     ConfigError
-        No such template.
+        There is no such template.
     """
     if name not in template_names(folder):
         raise unknown_name("template", name, template_names(folder))
@@ -50,7 +50,7 @@ def _matches(wanted: Any, value: str) -> bool:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A step's options: values in the unit of their kind, and where each came from."""
+    """A step's options: values in the unit of their kind, and their origins."""
 
     values: Mapping[str, Any]
     origin: Mapping[str, Origin]
@@ -73,7 +73,7 @@ def resolve_options(
     Raises
     ------
     ConfigError
-        A parameter that the step does not have, or a value of the wrong type or unit.
+        A parameter is unknown to the step, or a value has the wrong type or unit.
     """
     known = {option.name: option for option in step.options}
     layers: list[tuple[Origin, Mapping[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""YAML that means what is written: text stays text, whatever else it might stand for."""
+"""Reading of YAML without surprises: text stays text, whatever else YAML would make of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would keep the last without a word."""
+    """Loader that refuses a key given twice, of which YAML would silently keep the last."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _TextLoader(_Loader):
-    """Leaves every scalar as text: the kind of its option says what it is.
+    """Loader that leaves every scalar as text, which the kind of its option interprets.
 
     YAML 1.1, which PyYAML reads, takes On for true, 1:30 for 90 and 010 for 8.
     """
@@ -45,14 +45,14 @@ class _TextLoader(_Loader):
 
 
 class _ValueLoader(_Loader):
-    """Knows true, false, null and numbers as JSON writes them; everything else is text."""
+    """Loader that knows true, false, null and numbers as in JSON; everything else is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "<": [_MERGE]
     }
 
 
-# << that is no key is text like any other
+# << that is not a key is text like any other
 _Loader.add_constructor(_MERGE[0], lambda loader, node: node.value)
 
 for _tag, _pattern in (
@@ -73,26 +73,26 @@ def read_text_mapping(path: Path, remedy: str = "write key: value") -> dict[str,
     ----------
     path : Path
     remedy : str
-        What the error says when the file holds something else than a mapping.
+        Remedy that the error names when the file holds something other than a mapping.
 
     Raises
     ------
     ConfigError
-        The file does not parse, is no mapping or gives a key twice.
+        The file does not parse, is not a mapping or gives a key twice.
     """
     return _read(path, _TextLoader, remedy)
 
 
 def read_value_mapping(path: Path, remedy: str = "write key: value") -> dict[str, Any]:
-    """Return the mapping in a YAML file for which there are no options that know its kinds.
+    """Return the mapping in a YAML file whose kinds no options define.
 
-    Numbers, true, false and null are what JSON would take for them; everything else is text:
+    Numbers, true, false and null are those of JSON; everything else is text:
     ``walltime: 12:00:00``, ``account: 0123``.
 
     Raises
     ------
     ConfigError
-        The file does not parse, is no mapping or gives a key twice.
+        The file does not parse, is not a mapping or gives a key twice.
     """
     return _read(path, _ValueLoader, remedy)
 
@@ -112,13 +112,13 @@ def _read(path: Path, loader: type[_Loader], remedy: str) -> dict[str, Any]:
 def text_value(text: str) -> Any:
     """Return the value of ``KEY=TEXT`` on a command line.
 
-    What begins like a list, a mapping or a quoted text is YAML, all scalars in it text; anything
-    else is text as it stands, without the blanks around it.
+    Text that begins like a list, a mapping or a quoted text is YAML with all scalars as text; other
+    text is unchanged, without the blanks around it.
 
     Raises
     ------
     yaml.YAMLError
-        It begins so and does not parse.
+        The text begins like YAML but does not parse.
     """
     text = text.strip()
     if text[:1] in ("[", "{", "'", '"'):

@@ -30,7 +30,7 @@ from libs.ms import flag_versions
 from libs.ms.columns import ensure_data_column
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
 from libs.ms.subtables import Subtables
-from libs.ms.summary import MsSummary, summarise
+from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
@@ -135,7 +135,7 @@ def _targets(
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         copy = workdir / "data" / f"{source.name}.ms"
         take_back(path)
-        ours, theirs = summarise(copy), summarise(path)
+        ours, theirs = describe_ms(copy), describe_ms(path)
         of_input = path == source.path
         windows = _match(ours, theirs, resolved["spw"]["value"] if of_input else "")
         fields = (
@@ -155,7 +155,7 @@ def _targets(
         )
 
 
-def _own_fields(ours: MsSummary, theirs: MsSummary, selected: str) -> frozenset[int] | None:
+def _own_fields(ours: MsDescription, theirs: MsDescription, selected: str) -> frozenset[int] | None:
     """Ids of the run's field: those it was selected by, else every field of its name."""
     names = [ours.field[number].strip() for number in ours.fields_used]
     if re.fullmatch(r"[\d, ]+", selected):
@@ -165,7 +165,7 @@ def _own_fields(ours: MsSummary, theirs: MsSummary, selected: str) -> frozenset[
     return choose_fields(theirs.path, names)
 
 
-def _match(ours: MsSummary, theirs: MsSummary, selected: str) -> tuple[int, ...]:
+def _match(ours: MsDescription, theirs: MsDescription, selected: str) -> tuple[int, ...]:
     """For each window of the working copy, which the tables number, its place in the target."""
     if ours.antenna != theirs.antenna and len(ours.antenna) != len(theirs.antenna):
         raise InputError(f"{theirs.path} has other antennas than the run", "name the run's input")
@@ -189,7 +189,7 @@ def _data_descriptions(ms: Path, windows: Sequence[int], count: int) -> frozense
     return frozenset(i for i, each in found if each.spw in windows)
 
 
-def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsSummary) -> tuple[int, ...]:
+def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsDescription) -> tuple[int, ...]:
     """The map of a table for the working copy, by the numbers of the target's windows."""
     found = [0] * len(theirs.frequency_hz)
     for window, number in zip(windows, full_spwmap(own, len(windows), len(windows)), strict=True):

@@ -24,7 +24,7 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.predict import fill_model_column
 from libs.imaging.statistics import ImageStatistics
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
@@ -62,7 +62,7 @@ CLOSURE_READ_OPTIONS = (
 def _read(context: Context) -> BaselineVisibilities:
     """Averaged visibilities of the working copy with the most data."""
     copies = measurement_sets(context)
-    largest = max(copies, key=lambda ms: summarise(ms).rows)
+    largest = max(copies, key=lambda ms: describe_ms(ms).rows)
     context.progress.activity(f"closure quantities of {largest.name}")
     try:
         return read_visibilities(largest, average_s=context.options["average"])
@@ -258,7 +258,7 @@ class InitialModel(Step):
         if not options["station_error"]:
             return ()
         copies = measurement_sets(context)
-        summary = max(map(summarise, copies), key=lambda summary: summary.rows)
+        summary = max(map(describe_ms, copies), key=lambda summary: summary.rows)
         near = sharing_a_site(summary.position_m)
         errors = np.where(near & (options["site_error"] > 0), options["site_error"],
                           options["station_error"])  # fmt: skip

@@ -8,7 +8,7 @@ from libs.core.errors import SolveError
 from libs.gains.caltable import read_solutions
 from libs.gains.solution_interval import SolutionInterval
 from libs.gains.solver import SolveOptions
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms, summarise
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
@@ -34,7 +34,7 @@ class SelectRefant(Step):
     def run(self, context: Context) -> StepResult:
         """Solve for test gains against the test image's model; sort the antennas."""
         wanted = context.settings["refant"]
-        known = {name for ms in measurement_sets(context) for name in summarise(ms).antenna}
+        known = {name for ms in measurement_sets(context) for name in describe_ms(ms).antenna}
         if wanted != "auto":
             missing = [name for name in wanted if name not in known]
             if missing:

@@ -13,7 +13,7 @@ from libs.h5parm.reader import write_h5parm
 from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
 from libs.h5parm.solset import Solset, from_gain_solutions
 from libs.h5parm.tec import with_tec
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms
 from selfcal.step import TableRef
 from steps.context import Context
 from steps.facts import recorded, startup_facts
@@ -27,7 +27,7 @@ def solutions_of(context: Context, ref: TableRef) -> GainSolutions:
     gains = read_solutions(context.workdir / ref.path, ms)
     if not ref.spwmap:
         return gains
-    frequencies = [float(f.mean()) for f in summarise(ms).frequency_hz]
+    frequencies = [float(f.mean()) for f in describe_ms(ms).frequency_hz]
     return apply_spwmap(gains, ref.spwmap, frequencies)
 
 

@@ -37,8 +37,9 @@ PRINTS = {
 # What is larger than the rules allow; to be divided, and nothing joins it.
 LARGE_FILES: dict[str, int] = {}
 LARGE_BODIES: dict[str, int] = {}
-# Functions that every program of its own has.
+# Functions that every program of its own has, and every subcommand.
 ENTRY_POINTS = {"main"}
+SUBCOMMAND = {"command"}
 # what each layer may import of the project
 ALLOWED = {
     "libs": {"libs"},
@@ -98,11 +99,12 @@ def test_rooms_of_libs_import_lower_floors_only() -> None:
 
 
 def test_tests_mirror_the_rooms() -> None:
-    rooms = {path.name for path in (ROOT / "libs").iterdir() if (path / "__init__.py").exists()}
+    tests = ROOT / "tests" / "libs"
     wrong = [
         name(path)
-        for path in (ROOT / "tests" / "libs").rglob("test_*.py")
-        if path.parent.name not in rooms and path.name != "test_warm_up.py"
+        for path in tests.rglob("test_*.py")
+        if (path.parent == tests and path.name != "test_warm_up.py")
+        or not (ROOT / "libs" / path.parent.relative_to(tests) / "__init__.py").exists()
     ]
     assert not wrong
 
@@ -176,8 +178,11 @@ def test_public_names_are_unique() -> None:
                     for target in node.targets
                     if isinstance(target, ast.Name) and target.id.endswith("_OPTIONS")
                 ]
+            entries = ENTRY_POINTS
+            if path.parent == ROOT / "steps" / "commands":
+                entries = ENTRY_POINTS | SUBCOMMAND
             for one in found:
-                if not one.startswith("_") and one not in ENTRY_POINTS:
+                if not one.startswith("_") and one not in entries:
                     places.setdefault(one, []).append(name(path))
     assert {one: paths for one, paths in places.items() if len(paths) > 1} == {}
 

@@ -1,4 +1,4 @@
-"""CASA tasks in a child process: imported once, its crash an error with the log's tail."""
+"""CASA tasks in a child process that imports CASA once; a crash is an error with the log's tail."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class CasaSession:
     log_dir : Path
         Folder of the logs; created when missing.
     stall_s : float
-        A task that for this long neither logs nor uses CPU time is killed, seconds.
+        Longest time without log output and without CPU time, s; after it a task is killed.
     on_wait : callable, optional
-        Called every poll while a task runs, for a progress display.
+        Function called at every poll while a task runs, for a progress display.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class CasaSession:
         task : str
             Name of the task, e.g. ``"gaincal"``.
         log : Path, optional
-            Where CASA logs this task; default ``LOG_DIR/casa.log``.
+            File to which CASA logs this task; default ``LOG_DIR/casa.log``.
         module : str
-            Module to import the task from.
+            Module from which the task is imported.
         **kwargs
-            Passed on; paths become strings.
+            Arguments of the task; paths become strings.
 
         Raises
         ------
         ToolError
-            The task raised, or the process died or hung.
+            The task raised an error, or the process died or hung.
         """
         log = Path(log).resolve() if log else self.log_dir / "casa.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ class CasaSession:
             elif now - alive_at > self.stall_s:
                 raise ToolError(
                     f"CASA {task} hangs: no output and no CPU time for {self.stall_s:.0f} s",
-                    f"see {log}; a longer wait is set by tool_stall",
+                    f"see {log}; raise tool_stall if it needs longer",
                 )
         line, self._pending = self._pending.split(b"\n", 1)
         return line

@@ -1,7 +1,7 @@
 """The child process that runs CASA tasks; started by libs.casa.session, never imported by it.
 
-Reads one JSON request a line from the descriptor given as first argument and answers one JSON
-line on the second, so that what CASA prints cannot be mistaken for an answer.
+It reads one JSON request per line from the descriptor given as first argument and answers with one
+JSON line on the second, so that CASA's own output cannot be mistaken for an answer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 def configure(log: Path) -> None:
     """Point CASA at measures data before its first import.
 
-    A working setup of the user's own (``~/.casa/config.py`` with a filled measures path) wins;
-    otherwise the data of the casadata package are used, without touching the user's home.
+    A working setup of the user (``~/.casa/config.py`` with a filled measures path) takes
+    precedence; otherwise the data of the casadata package are used, and the user's home stays
+    untouched.
     """
     import casaconfig.config as config
 

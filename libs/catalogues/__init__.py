@@ -1,1 +1,1 @@
-"""Source catalogues: queried, read, and searched for one source."""
+"""Source catalogues: queries, files, and the entry of one source."""

@@ -1,4 +1,4 @@
-"""What a survey says of the one source observed: its Gaussians, its map, whether it is resolved."""
+"""A survey's entry for the observed source: its Gaussians, map size, and whether it is resolved."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _LEAST_SHARE = 0.05  # fainter neighbours, relative to the entry, do not widen t
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A source of a survey, as far as its calibration is concerned.
+    """A source of a survey with the properties that its calibration needs.
 
     Attributes
     ----------
     name : str
     separation_arcsec : float
-        From the position asked for.
+        Distance from the position asked for.
     flux_jy : float
-        Of all its components; NaN where the survey gives none.
+        Flux density of all its components; NaN where the survey gives none.
     map_arcsec : float
-        Width of the map that holds it, 20 to 120 arcsec.
+        Width of the map that contains it, 20 to 120 arcsec.
     components : tuple of CatalogueComponent
-        Deconvolved Gaussians; points where the survey gives no shape.
+        Deconvolved Gaussians, or points where the survey gives no shape.
     resolved : str
-        Why it counts as resolved; empty: it does not.
+        Reason why it counts as resolved; empty when it does not.
     complete : bool
-        Whether ``components`` describe it: false for several Gaussians of which the list gives
-        one ellipse only, for a shape that is not given and for missing fluxes.
+        True when ``components`` describe it fully. False for several Gaussians of which the list
+        gives only one ellipse, for a missing shape and for missing fluxes.
     """
 
     name: str
@@ -61,7 +61,7 @@ class CatalogueEntry:
     complete: bool
 
     def as_json(self) -> str:
-        """Return it as text for `read_entry`."""
+        """Return the entry as text for `read_entry`."""
         values = asdict(self)
         values["flux_jy"] = self.flux_jy if math.isfinite(self.flux_jy) else None
         for part in values["components"]:
@@ -70,12 +70,12 @@ class CatalogueEntry:
 
 
 def read_entry(path: Path) -> CatalogueEntry:
-    """Return the entry that `CatalogueEntry.as_json` wrote.
+    """Return the entry written by `CatalogueEntry.as_json`.
 
     Raises
     ------
     InputError
-        It cannot be read, or is something else.
+        The file cannot be read or holds something else.
     """
     try:
         values = json.loads(path.read_text())
@@ -85,7 +85,7 @@ def read_entry(path: Path) -> CatalogueEntry:
         return CatalogueEntry(**values, components=components)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no catalogue entry ({error})", "give a list as CSV, VOTable or FITS"
+            f"{path} is not a catalogue entry ({error})", "give a list as CSV, VOTable or FITS"
         ) from error
 
 
@@ -101,12 +101,12 @@ def find_entry(
     match_arcsec: float = 10.0,
     beam_arcsec: float = LOTSS_BEAM_ARCSEC,
 ) -> CatalogueEntry | None:
-    """Return what a list says of the source at a position; None where it has none there.
+    """Return a list's entry for the source at a position; None where it has none there.
 
     The entry is the nearest within ``match_arcsec``. The map is centred on the position and
-    three deconvolved FWHM wide about its outermost component, at least 20 arcsec and at most
-    2 arcmin (`libs.catalogues.source_list.map_size_arcsec`); other entries of at least 5 % of its
-    flux within the map are components of it as well, and the map grows until it holds all of them.
+    extends three deconvolved FWHM beyond its outermost component, from 20 arcsec to 2 arcmin
+    (`libs.catalogues.source_list.map_size_arcsec`). Other entries within the map with at least 5 %
+    of its flux are components of it as well, and the map grows until it holds all of them.
 
     It counts as resolved when it has several Gaussians (its own, or several entries in the map),
     when PyBDSF's ``S_Code`` is M, or when S_int / S_peak > 1.25 + 3.1 SNR^-0.53
@@ -116,10 +116,11 @@ def find_entry(
     ----------
     sources : sequence of FieldSource
     ra_rad, dec_rad : float
-        J2000: the phase centre.
+        Phase centre, J2000.
     match_arcsec : float
+        Largest distance of the entry from the position.
     beam_arcsec : float
-        FWHM of the survey's circular beam, taken out of axes that are not deconvolved.
+        FWHM of the survey's circular beam, which is deconvolved from fitted axes.
     """
     if not sources:
         return None
@@ -157,18 +158,18 @@ def _at(place: np.ndarray) -> FieldSource:
 
 
 def _parts(source: FieldSource) -> tuple[CatalogueComponent, ...]:
-    """Its components; the whole of it as a point where it has none."""
+    """Return the source's components, or the whole source as a point where it has none."""
     point = CatalogueComponent(source.ra_rad, source.dec_rad, source.flux_jy)
     return source.components or (point,)
 
 
 def _counts(other: FieldSource, entry: FieldSource) -> bool:
-    """Whether another entry is bright enough to be a part of the source."""
+    """Return whether another entry is bright enough to be part of the source."""
     return bool(other.flux_jy >= _LEAST_SHARE * entry.flux_jy)  # not for NaN
 
 
 def _deconvolved(part: CatalogueComponent, beam_arcsec: float) -> CatalogueComponent:
-    """Take a circular beam out of fitted axes (Gaussian widths subtract in quadrature)."""
+    """Deconvolve a circular beam from fitted axes (Gaussian widths subtract in quadrature)."""
     if not part.fitted:
         return part
     major, minor = (
@@ -195,7 +196,7 @@ def _why_resolved(
 def model_components(
     entry: CatalogueEntry, ra_rad: float, dec_rad: float
 ) -> tuple[GaussianComponent, ...]:
-    """Return the entry's Gaussians as a source model about a phase centre, brightest first."""
+    """Return the entry's Gaussians as a model relative to a phase centre, brightest first."""
     made = []
     for part in sorted(entry.components, key=lambda part: -part.flux_jy):
         l_rad, m_rad = radec_to_lm(part.ra_rad, part.dec_rad, ra_rad, dec_rad)

@@ -1,4 +1,4 @@
-"""Sources of several lists matched, selected and put in the order they are calibrated in."""
+"""Matching of several source lists, and the selection and order of the sources to calibrate."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def cross_match(
     calibrators: Sequence[FieldSource],
     radius_arcsec: float = MATCH_ARCSEC,
 ) -> list[FieldSource]:
-    """Join a survey's sources with LBCS: what both have gets the flags, position of the survey.
+    """Join a survey's sources with LBCS: matches get the LBCS flags and the survey's position.
 
     Parameters
     ----------
     sources, calibrators : sequence of FieldSource
     radius_arcsec : float
-        The nearest source within this distance is the same.
+        Largest separation at which the nearest source counts as the same one.
 
     Returns
     -------
     list of FieldSource
-        The sources, then calibrators that have no counterpart.
+        The sources, followed by calibrators without a counterpart.
     """
     joined = list(sources)
     alone = []
@@ -65,7 +65,7 @@ def select_sources(
     radius_deg: float = TARGET_RADIUS_DEG,
     min_flux_jy: float = MIN_FLUX_JY,
 ) -> list[FieldSource]:
-    """Return LBCS calibrators and sources bright enough, each within its radius of a centre."""
+    """Return LBCS calibrators and bright sources, each kind within its radius of a centre."""
     centre = FieldSource("centre", ra_rad, dec_rad)
     chosen = []
     for source, apart in zip(sources, np.rad2deg(_distances_rad(centre, sources)), strict=True):
@@ -79,27 +79,30 @@ def select_sources(
 def make_layers(
     sources: Sequence[FieldSource], limits_jy: Sequence[float]
 ) -> list[list[FieldSource]]:
-    """Share sources among layers: calibrators with the brightest, then down to each limit.
+    """Divide sources among layers: calibrators and the brightest first, then down to each limit.
 
     Parameters
     ----------
     sources : sequence of FieldSource
     limits_jy : sequence of float
-        The least flux of each layer, falling.
+        Least flux density of each layer, in falling order.
 
     Returns
     -------
     list of lists of FieldSource
-        Brightest first; layers without sources are left out, and so are sources below the
-        last limit that are no calibrators.
+        Sources of each layer, brightest first. Layers without sources are left out, and so are
+        sources below the last limit that are not calibrators.
 
     Raises
     ------
     InputError
-        The limits do not fall.
+        The limits are not in falling order.
     """
     if not limits_jy or any(b >= a for a, b in itertools.pairwise(limits_jy)):
-        raise InputError(f"layers {list(limits_jy)} do not fall", "write [300mJy, 50mJy, 10mJy]")
+        raise InputError(
+            f"layers {list(limits_jy)} do not fall from bright to faint",
+            "write [300mJy, 50mJy, 10mJy]",
+        )
     layers: list[list[FieldSource]] = [[] for _ in limits_jy]
     for source in sources:
         place = next((i for i, low in enumerate(limits_jy) if source.flux_jy >= low), None)

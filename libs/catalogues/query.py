@@ -1,4 +1,4 @@
-"""LBCS, LoTSS and FIRST asked by position over the network, kept in a file for the next time."""
+"""Queries of LBCS, LoTSS and FIRST by position; answers are kept in files for later runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVICES = {
     "lotss": "https://vo.astron.nl/lotss_dr2/q/src_cone/scs.xml",
     "first": "https://vizier.cds.unistra.fr/viz-bin/conesearch/VIII/92/first14",
 }
-"""Cone searches of the Virtual Observatory, at ASTRON and at CDS."""
+"""Cone searches of the Virtual Observatory at ASTRON and CDS."""
 
 
 def query_catalogue(
@@ -30,27 +30,27 @@ def query_catalogue(
     Parameters
     ----------
     name : str
-        ``lbcs``, ``lotss`` or ``first``.
+        Catalogue, ``lbcs``, ``lotss`` or ``first``.
     ra_rad, dec_rad : float
-        J2000.
+        Position, J2000.
     radius_deg : float
     folder : Path
-        Where answers are kept; one for the same question is used without any network.
+        Folder of the answers; an earlier answer to the same query is used without the network.
 
     Returns
     -------
     Path
-        For `libs.catalogues.source_list.read_catalogue`.
+        File for `libs.catalogues.source_list.read_catalogue`.
 
     Raises
     ------
     ConfigError
-        No such catalogue; pyvo is not installed.
+        The catalogue is unknown, or pyvo is not installed.
     InputError
-        No network, or the service does not answer.
+        There is no network, or the service does not answer.
     """
     if name not in SERVICES:
-        raise ConfigError(f"no catalogue {name}", f"choose one of {', '.join(SERVICES)}")
+        raise ConfigError(f"catalogue {name} is unknown", f"choose one of {', '.join(SERVICES)}")
     from math import degrees
 
     ra_deg, dec_deg = degrees(ra_rad) % 360, degrees(dec_rad)
@@ -75,7 +75,7 @@ def _ask(url: str, place_deg: tuple[float, float], radius_deg: float, name: str)
         ) from error
     try:
         service = pyvo.dal.SCSService(url)
-        # 3: every column; by default some services leave the shapes out
+        # verbosity 3 returns every column; by default some services leave the shapes out
         return service.search(pos=place_deg, radius=radius_deg, verbosity=3).to_table()
     except (OSError, pyvo.dal.DALAccessError) as error:  # failed requests are OSErrors
         raise InputError(

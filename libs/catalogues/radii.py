@@ -4,6 +4,6 @@ from __future__ import annotations
 
 __all__ = ["CALIBRATOR_RADIUS_DEG", "TARGET_RADIUS_DEG"]
 
-# those of the long-baseline practice, where station beams and the isoplanatic patch end
+# values used in long-baseline practice, where station beams and the isoplanatic patch end
 CALIBRATOR_RADIUS_DEG = 1.5
 TARGET_RADIUS_DEG = 1.24

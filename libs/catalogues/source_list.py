@@ -1,4 +1,4 @@
-"""Lists of sources for a field: LBCS, LoTSS or a user's own, from CSV, VOTable or FITS."""
+"""Source lists of a field: LBCS, LoTSS or the user's own, from CSV, VOTable or FITS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MIN_MAP_ARCSEC, MAX_MAP_ARCSEC = 20.0, 120.0
 
 _ARCSEC = math.pi / 180.0 / 3600.0
 _FWHMS_IN_MAP = 3.0
-# column names, lower case, without a unit at their end
+# column names in lower case, without the unit at their end
 _ALIASES = {
     "name": (
         "name",
@@ -72,7 +72,7 @@ _ALIASES = {
 _UNIT_SUFFIX = re.compile(r"^(.*?)[_ ]?[(\[]?(mjy|ujy|jy|deg|arcsec|arcmin|rad)[)\]]?$")
 _FLUX_JY = {"jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
 _ANGLE_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": 1.0 / _ARCSEC}
-# a letter for each station: P good, S marginal, X bad, D delayed, - no data
+# one letter for each station: P good, S marginal, X bad, D delayed, - no data
 _LBCS_FLAGS = re.compile(r"^[PSXDZ-]+$")
 
 
@@ -80,7 +80,7 @@ _LBCS_FLAGS = re.compile(r"^[PSXDZ-]+$")
 class CatalogueComponent:
     """A Gaussian of a catalogue: J2000 position, flux, FWHM axes and position angle.
 
-    ``fitted``: its axes are those in the survey's image, the beam in them.
+    ``fitted`` is True for axes measured in the survey's image, which include the beam.
     """
 
     ra_rad: float
@@ -99,17 +99,17 @@ class FieldSource:
     Attributes
     ----------
     name : str
-        Fit for a folder's name and an h5parm's direction.
+        Name, usable for a folder and for an h5parm's direction.
     ra_rad, dec_rad : float
-        J2000.
+        Position, J2000.
     flux_jy, peak_jy, rms_jy : float
-        Total flux, peak flux per beam and local noise; NaN where not known.
+        Total flux density, peak per beam and local noise; NaN where unknown.
     lbcs_flags : str
-        A letter for each station of LBCS; empty: not in LBCS.
+        One letter for each LBCS station; empty when not in LBCS.
     components : tuple of CatalogueComponent
-        Empty where the catalogue gives no shape.
+        Gaussians of the source; empty where the catalogue gives no shape.
     code : str
-        PyBDSF's: ``S`` one Gaussian, ``C`` one of an island of several, ``M`` several Gaussians.
+        PyBDSF's code: ``S`` one Gaussian, ``C`` one in an island of several, ``M`` several.
     """
 
     name: str
@@ -124,25 +124,25 @@ class FieldSource:
 
     @property
     def is_calibrator(self) -> bool:
-        """Whether LBCS saw it well (P or S) on at least two stations, or on its only one."""
+        """True when LBCS detected it well (P or S) on at least two stations, or on its only one."""
         known = self.lbcs_flags.replace("-", "")
         return bool(known) and sum(known.count(f) for f in "PS") >= min(2, len(known))
 
     @property
     def resolved(self) -> bool:
-        """Whether its fluxes say that the survey resolves it."""
+        """True when its fluxes show that the survey resolves it."""
         return is_resolved(self.flux_jy, self.peak_jy, self.rms_jy)
 
     @property
     def map_arcsec(self) -> float:
-        """Width of the map that holds it."""
+        """Width of the map that contains it, arcsec."""
         return map_size_arcsec(self)
 
 
 def is_resolved(flux_jy: float, peak_jy: float, rms_jy: float) -> bool:
     """Return whether S_int / S_peak > 1.25 + 3.1 SNR^-0.53, with SNR = S_peak / rms.
 
-    The envelope that 95 % of simulated point sources stay below in LoTSS (Shimwell et al. 2019,
+    95 % of simulated point sources in LoTSS lie below this envelope (Shimwell et al. 2019,
     A&A 622, A1, section 3.1). False where a number is missing.
     """
     if not all(math.isfinite(v) and v > 0 for v in (flux_jy, peak_jy, rms_jy)):
@@ -153,7 +153,7 @@ def is_resolved(flux_jy: float, peak_jy: float, rms_jy: float) -> bool:
 def map_size_arcsec(source: FieldSource) -> float:
     """Return the width of a source's map: three FWHM beyond its outermost component.
 
-    At least 20 arcsec and at most 2 arcmin; 20 arcsec where the shape is not known.
+    It is at least 20 arcsec and at most 2 arcmin; 20 arcsec where the shape is unknown.
     """
     place = np.array([source.ra_rad, source.dec_rad])
     widths = [
@@ -170,22 +170,22 @@ def map_size_arcsec(source: FieldSource) -> float:
 def read_catalogue(path: Path, *, flux_unit: str = "") -> list[FieldSource]:
     """Read a list of sources.
 
-    Columns are found by the names LBCS, LoTSS and PyBDSF use, or plain ones (``name``, ``ra``,
-    ``dec``, ``flux_jy``); only positions are required. Numbers carry their unit in the file's
-    metadata or at the end of the column's name (``flux_mJy``); angles without one are degrees,
-    or sexagesimal.
+    Columns are found by the names that LBCS, LoTSS and PyBDSF use, or by plain ones (``name``,
+    ``ra``, ``dec``, ``flux_jy``); only positions are required. Units are taken from the file's
+    metadata or from the end of the column's name (``flux_mJy``); angles without a unit are in
+    degrees, or sexagesimal.
 
     Parameters
     ----------
     path : Path
-        ``.csv``, ``.vot``, ``.xml``, ``.fits``, or plain text with a heading.
+        File: ``.csv``, ``.vot``, ``.xml``, ``.fits``, or plain text with a heading.
     flux_unit : str
-        ``Jy`` or ``mJy``, for fluxes that carry none.
+        Unit ``Jy`` or ``mJy`` for fluxes without one.
 
     Raises
     ------
     InputError
-        It cannot be read, has no positions, or a flux has no unit.
+        The file cannot be read, has no positions, or has a flux without a unit.
     """
     table = _read_table(Path(path))
     columns = _find_columns(table)
@@ -219,7 +219,7 @@ def _read_table(path: Path) -> Any:
     from astropy.table import Table
 
     if not path.is_file():
-        raise InputError(f"no list of sources {path}", "correct the path")
+        raise InputError(f"the source list {path} does not exist", "correct the path")
     kind = {".csv": "ascii.csv", ".vot": "votable", ".xml": "votable", ".votable": "votable",
             ".fits": "fits"}.get(path.suffix.lower(), "ascii")  # fmt: skip
     try:
@@ -232,7 +232,7 @@ def _read_table(path: Path) -> Any:
 
 
 def _split_unit(name: str) -> tuple[str, str]:
-    """Column name, lower case, and the unit at its end."""
+    """Return a column name in lower case, and the unit at its end."""
     found = _UNIT_SUFFIX.match(name.lower())
     if found and found[1]:
         return found[1].rstrip("_ "), found[2]
@@ -240,7 +240,7 @@ def _split_unit(name: str) -> tuple[str, str]:
 
 
 def _find_columns(table: Any) -> dict[str, str]:
-    """Our name -> column of the table."""
+    """Return the table's column for each of our names."""
     by_name: dict[str, str] = {}
     for column in table.colnames:
         by_name.setdefault(column.lower(), column)
@@ -252,7 +252,7 @@ def _find_columns(table: Any) -> dict[str, str]:
     }
     flags = found.get("flags")
     if flags is None or not all(_LBCS_FLAGS.match(text) for text in _texts(table, flags) if text):
-        # LBCS' own name for it has changed: whatever looks like one letter for each station
+        # LBCS has renamed this column: accept any that looks like one letter for each station
         found.pop("flags", None)
         for column in table.colnames:
             texts = _texts(table, column)
@@ -272,7 +272,7 @@ def _texts(table: Any, column: str) -> list[str]:
 
 
 def _names(table: Any, columns: dict[str, str], ra: Any, dec: Any) -> list[str]:
-    """Names fit for folders, all different; made of the position where there is none."""
+    """Return names usable for folders, all different; made from the position where missing."""
     names: list[str] = []
     for i, text in enumerate(_texts(table, columns.get("name", ""))):
         plain = re.sub(r"[^A-Za-z0-9+.-]+", "_", text).strip("_.")
@@ -285,7 +285,7 @@ def _names(table: Any, columns: dict[str, str], ra: Any, dec: Any) -> list[str]:
 
 
 def _unit(table: Any, column: str) -> str:
-    """The unit of a column, lower case: of its metadata, or of its name."""
+    """Return the unit of a column in lower case, from its metadata or its name."""
     unit = getattr(table[column], "unit", None)
     text = str(unit).lower().replace(" ", "") if unit else _split_unit(column)[1]
     return text.removesuffix("/beam").removesuffix("beam-1").rstrip(".*")
@@ -299,12 +299,12 @@ def _numbers(table: Any, column: str) -> Any:
         return np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"column {column} is not of numbers ({error})", "correct the list"
+            f"column {column} does not hold numbers ({error})", "correct the list"
         ) from error
 
 
 def _angle_rad(text: str, right_ascension: bool) -> float:
-    """An angle as text: hours for a sexagesimal right ascension, else degrees."""
+    """Return an angle given as text: hours for a sexagesimal right ascension, else degrees."""
     from astropy import units
     from astropy.coordinates import Angle
 
@@ -327,7 +327,9 @@ def _positions(table: Any, columns: dict[str, str], path: Path) -> tuple[Any, An
                     [_angle_rad(text, axis == "ra") for text in _texts(table, column)]
                 )
             except (ValueError, units.UnitsError) as error:
-                raise InputError(f"{path}: {column} is no angle ({error})", "correct it") from error
+                raise InputError(
+                    f"{path}: {column} is not an angle ({error})", "correct it"
+                ) from error
         if not np.isfinite(values).all():
             raise InputError(f"{path}: {column} has missing values", "remove these rows")
         result.append(np.atleast_1d(values))
@@ -352,7 +354,7 @@ def _fluxes(table: Any, columns: dict[str, str], what: str, flux_unit: str, path
 def _shapes(
     table: Any, columns: dict[str, str], sources: Sequence[FieldSource]
 ) -> list[tuple[CatalogueComponent, ...]]:
-    """A component for each row, where the list gives axes."""
+    """Return a component for each row, where the list gives axes."""
     if "major" not in columns:
         return [()] * len(sources)
 
@@ -385,12 +387,12 @@ def _shapes(
 def with_components(
     sources: Sequence[FieldSource], path: Path, *, flux_unit: str = ""
 ) -> list[FieldSource]:
-    """Give sources the Gaussians of a table of components that names their source.
+    """Add Gaussians from a table of components that names the source of each.
 
     Raises
     ------
     InputError
-        The table does not say which source a component is of.
+        The table does not name the source of each component.
     """
     table = _read_table(Path(path))
     columns = _find_columns(table)

@@ -1,4 +1,4 @@
-"""How well model visibilities agree with the closure quantities of data: reduced chi2."""
+"""Agreement of model visibilities with the closure quantities of data, as reduced chi2."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ClosureAgreement:
     ----------
     phase_chi2, amplitude_chi2 : float
         Mean over the independent closure phases (log closure amplitudes) of the squared
-        difference over the squared error; NaN where there are none. Not lowered by the number
-        of a model's parameters, which an image's is not known of.
+        difference over the squared error; NaN where there are none. The number of parameters is
+        not subtracted, because it is unknown for an image.
     n_phase, n_amplitude : int
-        How many there are.
+        Number of independent closure phases and log closure amplitudes.
     """
 
     phase_chi2: float
@@ -46,17 +46,17 @@ class ClosureAgreement:
 def within_baselines(
     data: BaselineVisibilities, shortest_m: float = 0.0, longest_m: float = 0.0
 ) -> BaselineVisibilities:
-    """Return the data without what is shorter or longer than the limits.
+    """Return the data on baselines between two projected lengths.
 
     Parameters
     ----------
     shortest_m, longest_m : float
-        Limits of the projected length sqrt(u^2 + v^2), m; ``longest_m`` 0: none.
+        Limits of the projected length sqrt(u^2 + v^2), m; ``longest_m`` = 0: no upper limit.
 
     Raises
     ------
     InputError
-        Nothing is left.
+        No data are left.
     """
     length = np.hypot(data.uvw_m[..., 0], data.uvw_m[..., 1])
     outside = (length < shortest_m) | (length > (longest_m or np.inf))
@@ -83,14 +83,14 @@ def agreement(
     ``chi2 = mean(|exp(i psi) - exp(i psi_model)|^2 / s_psi^2)`` and
     ``chi2 = mean((ln A - ln A_model)^2 / s_lnA^2)`` (Chael et al. 2018, ApJ 857, 23, sect. 2;
     Event Horizon Telescope Collaboration 2019, ApJ 875, L4, sect. 2.1). The sets are
-    independent ones; correlations of quantities that share a baseline are left aside.
+    independent; correlations of quantities that share a baseline are ignored.
 
     Parameters
     ----------
     data : BaselineVisibilities
     model : (nbl, nfreq, ntime) complex128
-        Model visibilities on the grid of the data; 0 counts as no model, and where it is needed
-        the closure quantity is left out.
+        Model visibilities on the grid of the data. 0 means that there is no model, and closure
+        quantities that need it are left out.
     interval_s : float
         Averaging time of bispectra and log amplitudes, s.
     phase_floor_rad, amplitude_floor : float
@@ -109,7 +109,7 @@ def agreement(
     phase, has_phase = _model_phases(modelled, closures, interval_s)
     logs = _model_logs(modelled, interval_s)
     phases, amplitudes = closures.phases, closures.amplitudes
-    # chord and chord error: the mean square of noise is its own error, whatever the phases
+    # chord and its error: the mean square of noise equals its own error, whatever the phases
     chord2 = 4 * np.sin((phases.phase_rad - phase) / 2) ** 2
     phase_terms = (chord2 / (phases.sigma_rad**2 + phase_floor_rad**2))[has_phase]
     parts = logs[amplitudes.block[:, None], amplitudes.baseline]
@@ -128,7 +128,7 @@ def _mean(values: Float) -> float:
 def _model_phases(
     modelled: BaselineVisibilities, closures: ClosureData, interval_s: float
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Closure phases of the model, averaged as the data's; and where there is one."""
+    """Return the model's closure phases, averaged like the data's, and where they exist."""
     every, which = np.unique(closures.phases.triangle, axis=0, return_inverse=True)
     averaged = average_bispectra(modelled, every, interval_s)
     nfreq = len(modelled.frequency_hz)
@@ -139,7 +139,7 @@ def _model_phases(
 
 
 def _model_logs(modelled: BaselineVisibilities, interval_s: float) -> Float:
-    """Mean ln |V| of the model, (nblock, nbl) with blocks as in ClosureData; NaN where none."""
+    """Return mean ln |V| of the model, (nblock, nbl), blocks as in ClosureData; NaN if none."""
     edges = time_blocks(modelled.time_s, interval_s)[:-1]
     good = np.isfinite(modelled.sigma)
     logs = np.log(np.where(good, np.abs(modelled.vis), 1.0))

@@ -1,11 +1,11 @@
-"""Where a source is, told by phases that change over the band, which its gains do not hide.
+"""Position of a source from phases that change over the band, which its gains cannot absorb.
 
-Self-calibration against a model at a wrong place moves the source there: the gains take up the
-phase of the shift at the middle of the band. What they leave is a slope over the band,
+Self-calibration against a model at a wrong position moves the source there: the gains absorb the
+phase of the shift at the middle of the band. A slope over the band remains,
 2 pi (f' - f) (u l + v m + w (n - 1)) / c between two frequencies, which limits the dynamic range.
-The phase between two frequencies of one baseline holds no gain that both share, so the place can
-be had from it before anything is calibrated (the principle of delay astrometry: Thompson, Moran
-& Swenson 2017, Interferometry and Synthesis in Radio Astronomy, ch. 12).
+The phase between two frequencies of one baseline is free of gains that both share, so it gives
+the position before anything is calibrated (the principle of delay astrometry: Thompson, Moran &
+Swenson 2017, Interferometry and Synthesis in Radio Astronomy, ch. 12).
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Float = NDArray[np.float64]
 ModelVisibilities = Callable[[Float, Float], NDArray[np.complex128]]
 
 _ITERATIONS = 10
-_CONVERGED = 1e-3  # of the error
+_CONVERGED = 1e-3  # as a fraction of the error
 _SIGNIFICANT = 3.0
-_NEGLIGIBLE = 1e-9  # of the largest weight
+_NEGLIGIBLE = 1e-9  # as a fraction of the largest weight
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A place and how sure it is.
+    """A position and its error.
 
     Attributes
     ----------
     offset_rad : (float, float)
         Direction cosines (l, m) of the model's origin.
     error_rad : float
-        Of the larger axis, by leaving out each antenna in turn: delays that antennas brought
-        with them, one each, count as errors. For noise of baselines alone, which is then left
-        out twice, it is a factor of root 2 too large.
+        Error of the larger axis from leaving out each antenna in turn, so that one constant delay
+        of each antenna is included. For noise of the baselines alone, which is then left out
+        twice, it is a factor of root 2 too large.
     significant : bool
-        Whether the place differs from the start by more than three times that error.
+        True when the position differs from the start by more than three times the error.
     """
 
     offset_rad: tuple[float, float]
@@ -53,10 +53,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class _Slopes:
-    """Phases between pairs of frequencies: what is measured, and per radian of offset.
+    """Phases between pairs of frequencies, and their change per radian of offset.
 
-    ``product`` (npair, nbl, ntime) has the expected value exp(i phase); ``weight`` is that of
-    the phase, rad^-2; ``turn_hz`` (npair,) the difference of the frequencies.
+    ``product`` (npair, nbl, ntime) has the expected value exp(i phase); ``weight`` is the weight
+    of the phase, rad^-2; ``turn_hz`` (npair,) is the difference of the frequencies.
     """
 
     product: NDArray[np.complex128]
@@ -70,27 +70,28 @@ def place_by_band(
     start_rad: tuple[float, float] = (0.0, 0.0),
     interval_s: float = 60.0,
 ) -> Placement | None:
-    """Return where the origin of a model lies on the sky.
+    """Return the position of a model's origin on the sky.
 
-    Fits (l, m) to the phases of V(f') conj(V(f)) conj(M(f')) M(f), first between neighbouring
-    frequency blocks, which are free of ambiguities over the widest field, then between the two
-    halves of the band, which tell most.
+    It fits (l, m) to the phases of V(f') conj(V(f)) conj(M(f')) M(f): first between neighbouring
+    frequency blocks, which have no ambiguities over the widest field, then between the two halves
+    of the band, which constrain it best.
 
     Parameters
     ----------
     data : BaselineVisibilities
-        Uncalibrated, with one or more blocks for each hand.
+        Uncalibrated data, with one or more blocks for each hand.
     model : callable
-        ``model(uvw_m, frequency_hz)``: (n, nfreq) visibilities for (n, 3) coordinates, Jy.
+        Function ``model(uvw_m, frequency_hz)`` that returns (n, nfreq) visibilities, Jy, for
+        (n, 3) coordinates, m.
     start_rad : (float, float)
-        Direction cosines to start from.
+        Direction cosines of the starting position.
     interval_s : float
-        Averaging of the products, s.
+        Averaging time of the products, s.
 
     Returns
     -------
     Placement or None
-        None when the band has but one block or the phases do not settle on a place.
+        None when the band has only one block or the phases do not determine a position.
     """
     hands = _hands(data.frequency_hz)
     if hands.shape[1] < 2:
@@ -110,7 +111,7 @@ def place_by_band(
 
 
 def _hands(frequency_hz: Float) -> NDArray[np.int64]:
-    """(nhand, nfreq) blocks of each hand, by frequency; those that lack a hand are left out."""
+    """Return (nhand, nfreq) blocks of each hand, by frequency; blocks without both are left out."""
     _, which, count = np.unique(frequency_hz, return_inverse=True, return_counts=True)
     most = int(count.max())
     full = np.flatnonzero(count == most)
@@ -124,7 +125,7 @@ def _slopes(
     lag: int,
     interval_s: float,
 ) -> tuple[_Slopes, Float]:
-    """The products of all pairs ``lag`` blocks apart, averaged; and uvw (nbl, ntime, 3), m."""
+    """Return averaged products of all pairs ``lag`` blocks apart, and uvw (nbl, ntime, 3), m."""
     edges = time_blocks(data.time_s, interval_s)[:-1]
     count = np.diff(np.append(edges, len(data.time_s)))
     uvw_m = np.add.reduceat(data.uvw_m, edges, axis=1) / count[:, None]
@@ -146,11 +147,11 @@ def _slopes(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             noise_f = data.sigma[:, f] ** 2 / np.abs(lower) ** 2
             noise_g = data.sigma[:, g] ** 2 / np.abs(upper) ** 2
-            # of a product's phase, the product of both noises included
+            # variance of a product's phase, including the product of both noises
             one = 1.0 / (noise_f + noise_g + 2 * noise_f * noise_g)
             one = np.where(np.isfinite(one) & (size > 0), one, 0.0)
             # where the model is resolved out its amplitudes are too small to divide by
-            one[one < _NEGLIGIBLE * one.max()] = 0.0
+            one[one < _NEGLIGIBLE * one.max(initial=0.0)] = 0.0
             phasor = np.where(one > 0, value / size, 0.0)
         weight[pair] = np.add.reduceat(one, edges, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -160,7 +161,7 @@ def _slopes(
 
 
 def _normal(slopes: _Slopes, uvw_m: Float, place: Float) -> tuple[Float, Float]:
-    """Normal matrix (nbl, 2, 2) and right-hand side (nbl, 2) of a step, for each baseline."""
+    """Return the normal matrix (nbl, 2, 2) and right-hand side (nbl, 2) of a step by baseline."""
     height = np.sqrt(1 - place @ place)
     path_m = uvw_m @ np.array([*place, height - 1])
     slope_m = uvw_m[..., :2] - uvw_m[..., 2:] * place / height
@@ -175,10 +176,10 @@ def _normal(slopes: _Slopes, uvw_m: Float, place: Float) -> tuple[Float, Float]:
 
 
 def _fit(slopes: _Slopes, uvw_m: Float, place: Float) -> Float | None:
-    """Gauss-Newton steps from ``place``; None where they do not settle."""
+    """Take Gauss-Newton steps from ``place``; return None where they do not converge."""
     for _ in range(_ITERATIONS):
         matrix, right = (part.sum(axis=0) for part in _normal(slopes, uvw_m, place))
-        # the condition of a 2 x 2 matrix that is positive: trace^2 over determinant, or more
+        # the condition of a positive 2 x 2 matrix is at most trace^2 over determinant
         if not np.trace(matrix) ** 2 < 1e10 * np.linalg.det(matrix):
             return None
         covariance = np.linalg.inv(matrix)
@@ -198,7 +199,7 @@ def _jackknife(
     ant1: NDArray[np.int64],
     ant2: NDArray[np.int64],
 ) -> float:
-    """Standard error of the place, rad, from leaving out one antenna after the other."""
+    """Return the standard error of the position, rad, from leaving out each antenna in turn."""
     matrix, right = _normal(slopes, uvw_m, place)
     antennas = np.union1d(ant1, ant2)
     steps = []

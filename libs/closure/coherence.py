@@ -1,9 +1,9 @@
-"""Where closure phases beat noise: for each station, and by baseline length.
+"""Significance of closure phases above noise, for each station and by baseline length.
 
-Consecutive samples of a closure phase agree when there is signal, whatever the phase is. For
-independent uniform phases, which is what noise gives, the differences of consecutive samples
-are independent and uniform themselves, so the null distribution of their weighted mean cosine
-follows from the weights alone, for any number of samples.
+Consecutive samples of a closure phase agree when there is signal, whatever the phase is. Noise
+gives independent uniform phases; the differences of consecutive samples are then independent and
+uniform too. So the null distribution of their weighted mean cosine follows from the weights
+alone, for any number of samples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-_SNR_CAP = 4.0  # samples better than this weigh the same: no single one decides
+_SNR_CAP = 4.0  # better samples have the same weight, so that no single one decides
 _ALL_TRIANGLES = 20  # arrays up to this size use every triangle
 _NO_SKEW = 1e-5
 _GROUP_BYTES, _BYTES_PER_BISPECTRUM = 64 * 1024**2, 160
@@ -36,10 +36,10 @@ _GAP = 5.0  # blocks further apart than this many intervals are not neighbours
 
 
 def _tail(sum_cos: float, second: float, third: float) -> float:
-    """P(sum >= sum_cos) for zero mean, variance ``second`` and third cumulant ``third``.
+    """Return P(sum >= sum_cos) for mean 0, variance ``second`` and third cumulant ``third``.
 
-    Pearson's type III has these cumulants: a gamma distribution of shape 4 / skew^2, shifted;
-    it is the normal for third = 0.
+    Pearson's type III, a shifted gamma distribution of shape 4 / skew^2, has these cumulants;
+    it is the normal distribution for third = 0.
     """
     from scipy.special import gammainc, gammaincc, ndtr
 
@@ -54,7 +54,7 @@ def _tail(sum_cos: float, second: float, third: float) -> float:
 
 
 def _limit(false_alarm: float, second: float, third: float) -> float:
-    """The sum that noise exceeds with the probability ``false_alarm``."""
+    """Return the sum that noise exceeds with the probability ``false_alarm``."""
     from scipy.special import gammainccinv, gammaincinv, ndtri
 
     if second <= 0:
@@ -68,10 +68,10 @@ def _limit(false_alarm: float, second: float, third: float) -> float:
 
 
 def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:
-    """Triangles for the statistics: all of a small array, a fixed number per baseline of others.
+    """Return the triangles for the statistics: all in a small array, else some for each baseline.
 
     In arrays of more than 20 stations each baseline is closed by the ``per_baseline`` stations
-    of the highest signal-to-noise ratio, so their number grows as N^2 and not as N^3.
+    with the highest signal-to-noise ratio, so the number grows as N^2 and not as N^3.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def select_triangles(data: BaselineVisibilities, per_baseline: int = 10) -> Int:
 def _neighbour_products(
     bispectra: Bispectra, time_s: Float, interval_s: float
 ) -> NDArray[np.complex128]:
-    """(ntri, nproduct): phasors of differences between neighbours in time and in frequency."""
+    """Return (ntri, nproduct) phasors of differences between neighbours in time and frequency."""
     with np.errstate(invalid="ignore"):
         snr = np.where(np.isfinite(bispectra.sigma), bispectra.snr, 0.0)
     phasor = np.exp(1j * np.angle(bispectra.value)) * np.minimum(snr, _SNR_CAP)
@@ -128,14 +128,16 @@ class StationCoherence:
         Signal-to-noise weighted mean cosine between neighbouring closure phases of all
         triangles of the station: about 0 for noise, towards 1 with signal.
     threshold : (nant,) float64
-        What noise exceeds with the probability ``false_alarm``; falls with the number of
-        samples; ``inf`` without data.
+        Value that noise exceeds with the probability ``false_alarm``. It falls with the number of
+        samples, and is ``inf`` without data.
     p_value : (nant,) float64
+        Probability that noise gives at least this coherence.
     n_samples : (nant,) int64
-        Differences of closure phases that entered.
+        Number of differences of closure phases that were used.
     coherent : (nant,) bool
+        True where the coherence exceeds the threshold.
     false_alarm : float
-        For each station.
+        False-alarm probability of each station.
     """
 
     antenna: tuple[str, ...]
@@ -148,10 +150,10 @@ class StationCoherence:
 
 
 def _third_cumulant(weight: Float, partners: Int, products: int, averaged: float) -> float:
-    """Third cumulant of a station's sum, which makes its null skewed.
+    """Return the third cumulant of a station's sum, which makes its null distribution skewed.
 
     When a station sees noise on all its baselines, its closure phases are differences of
-    independent uniform phases x_p - x_q: uncorrelated, but for three partners
+    independent uniform phases x_p - x_q. They are uncorrelated, but for three partners
     E[cos cos cos] = 1/4. Averaging n integrations makes them independent as 1/n.
 
     Parameters
@@ -178,7 +180,7 @@ def _third_cumulant(weight: Float, partners: Int, products: int, averaged: float
 
 @dataclass(frozen=True)
 class _TriangleSums:
-    """What each triangle's products of neighbouring closure phases add up to, (ntri,) each."""
+    """Sums over each triangle's products of neighbouring closure phases, (ntri,) each."""
 
     summed: Float  # real parts
     total: Float  # weights
@@ -190,7 +192,7 @@ class _TriangleSums:
 
 
 def _triangle_sums(data: BaselineVisibilities, triangles: Int, interval_s: float) -> _TriangleSums:
-    """Add up the products, some triangles at a time: there may be more than memory holds."""
+    """Sum the products, some triangles at a time, because all may not fit in memory."""
     time_s = _block_times(data, interval_s)
     parts: list[list[Float]] = []
     products, integrations, cells = 0, 0, 0
@@ -214,7 +216,7 @@ def _triangle_sums(data: BaselineVisibilities, triangles: Int, interval_s: float
 
 
 def _groups(data: BaselineVisibilities, triangles: int, blocks: int) -> int:
-    """Number of groups of triangles whose bispectra fit into memory each."""
+    """Return the number of groups of triangles whose bispectra each fit in memory."""
     each = len(data.frequency_hz) * max(blocks, 1) * _BYTES_PER_BISPECTRUM
     return max(1, -(-triangles * each // _GROUP_BYTES))
 
@@ -226,7 +228,7 @@ def station_coherence(
     false_alarm: float = 0.01,
     triangles: Int | None = None,
 ) -> StationCoherence:
-    """Closure statistic of every station from triangles averaged over ``interval_s``.
+    """Return the closure statistic of every station from triangles averaged over ``interval_s``.
 
     Parameters
     ----------
@@ -235,7 +237,7 @@ def station_coherence(
     false_alarm : float
         Probability that a station that receives only noise is called coherent.
     triangles : (n, 3) int64, optional
-        Default: `select_triangles`.
+        Triangles to use; default `select_triangles`.
     """
     triangles = select_triangles(data) if triangles is None else triangles
     nant = len(data.antenna)
@@ -272,10 +274,10 @@ class BaselineCoherence:
         As in `StationCoherence`; the threshold allows for the number of bins.
     coherent : (nbin,) bool
     baseline_length_m, baseline_coherence, baseline_p_value : (nbl,) float64
-        The same of single baselines, in the order of the data; NaN where a baseline is in no
-        triangle as the longest one.
+        Lengths, coherences and p-values of single baselines, in the order of the data; NaN where
+        a baseline is not the longest one of any triangle.
     max_coherent_m : float
-        Length of the longest baseline at which closure phases beat noise; 0 if none does.
+        Length of the longest baseline at which closure phases exceed noise, m; 0 if none does.
     false_alarm : float
         Probability that noise makes any bin coherent.
     """
@@ -301,11 +303,11 @@ def baseline_coherence(
     max_bins: int = 12,
     triangles: Int | None = None,
 ) -> BaselineCoherence:
-    """Coherence by baseline length, and the maximum coherent baseline.
+    """Return the coherence by baseline length, and the maximum coherent baseline.
 
-    Each triangle counts for its longest baseline, the one that loses the source first. The
-    triangles of one baseline are added before the test, because when that baseline is noise
-    they all carry the same noise.
+    Each triangle counts for its longest baseline, which loses the source first. The triangles
+    of one baseline are summed before the test, because they all carry the noise of that baseline
+    when it has no signal.
 
     Parameters
     ----------
@@ -346,7 +348,7 @@ def baseline_coherence(
 def _by_longest_baseline(
     data: BaselineVisibilities, triangles: Int, interval_s: float
 ) -> tuple[Float, Float, Float]:
-    """For each baseline: sum, variance under noise, and total weight of its triangles' cosines."""
+    """Return for each baseline the sum, variance under noise and total weight of the cosines."""
     nbl, length = len(data.ant1), data.length_m
     if not len(triangles):
         return np.zeros(nbl), np.zeros(nbl), np.zeros(nbl)
@@ -356,7 +358,7 @@ def _by_longest_baseline(
     longest = baseline[np.arange(len(triangles)), length[baseline].argmax(axis=1)]
     summed, second, weights = np.zeros(nbl), np.zeros(nbl), np.zeros(nbl)
     average = bispectra_of(data, interval_s)
-    # whole baselines at a time: their triangles are added before they are squared
+    # whole baselines at a time, because their triangles are summed before they are squared
     groups = _groups(data, len(triangles), len(time_s))
     for members in np.array_split(np.unique(longest), groups):
         own = np.flatnonzero(np.isin(longest, members))
@@ -376,7 +378,7 @@ def _by_longest_baseline(
 def _longest_coherent(
     bins: list[Int], coherent: NDArray[np.bool_], length: Float, p_value: Float
 ) -> float:
-    """The longest baseline of the last coherent bin that is itself above the noise."""
+    """Return the longest baseline of the last coherent bin that itself exceeds the noise."""
     if not coherent.any():
         return 0.0
     members = bins[int(np.flatnonzero(coherent)[-1])]

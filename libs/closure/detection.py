@@ -1,10 +1,10 @@
-"""Whether closure phases agree with a model by more than phases of noise would.
+"""Significance of the agreement between closure phases and a model.
 
-Phases of noise are independent and uniform. How well they agree with anything is a sum of
-cosines with weights that do not depend on them, whose distribution is known for any number of
-phases and any weights, however few of them carry the sum. A normal distribution is not enough:
-its largest value, that of phases that agree to the last digit, is the root of twice the number
-of phases, so that ten phases that agree within a few degrees would pass for noise.
+Phases of noise are independent and uniform. Their agreement with any model is a sum of cosines
+with weights that do not depend on the phases. Its distribution is known for any number of phases
+and any weights, however few of them dominate the sum. A normal distribution is not enough: its
+largest value, for phases that agree exactly, is the root of twice the number of phases, so ten
+phases that agree within a few degrees would be taken for noise.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ __all__ = ["Agreement", "agreement_of_phases"]
 
 Float = NDArray[np.float64]
 
-# exponents of the tilt between which the saddle point is looked for: agreement within
-# exp(-18) of chance or of perfection is as good as either
+# limits of the exponential tilt in which the saddle point is sought: agreement within exp(-18)
+# of chance or of perfection cannot be distinguished from either
 _LEAST, _MOST = -18.0, 18.0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well closure phases agree with a model.
+    """Agreement of closure phases with a model.
 
     Attributes
     ----------
     sigma : float
-        The probability that uniform phases agree as well, as standard deviations of a normal
+        Probability that uniform phases agree as well, as standard deviations of a normal
         distribution.
     information : float
-        Sum of the concentrations that the phases are seen to have about the model: the number
-        of phases times what each tells, 1 / variance. At least the number of phases.
+        Number of phases times the information of each, 1 / variance, from their scatter about the
+        model. It is at least the number of phases.
     """
 
     sigma: float
@@ -45,9 +45,9 @@ class Agreement:
     def limit(self, false_alarm: float, parameters: int) -> float:
         """Return the sigma that noise exceeds with the probability ``false_alarm``.
 
-        A fit of p parameters raises the agreement of noise. Each parameter is known to one part
+        A fit of p parameters increases the agreement of noise. Each parameter is known to one part
         in the root of the information, so there are about that many different values to choose
-        from; as in BIC that adds its logarithm, twice, to the square.
+        from; as in BIC, twice the logarithm of that number is added to the square.
         """
         square = ndtri(false_alarm) ** 2 + parameters * np.log(max(self.information, 2.0))
         return float(np.sqrt(square))
@@ -59,9 +59,9 @@ def agreement_of_phases(difference_rad: Float, weight: Float) -> Agreement:
     Parameters
     ----------
     difference_rad : (n,) float64
-        Closure phase less the model's.
+        Closure phase minus the model's.
     weight : (n,) float64
-        Positive, independent of the phases; only their ratios count.
+        Positive weights, independent of the phases; only their ratios matter.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def agreement_of_phases(difference_rad: Float, weight: Float) -> Agreement:
 
     Notes
     -----
-    The signed root of the likelihood ratio with the correction of Barndorff-Nielsen, r + ln(q/r)
-    / r (Jensen 1995, *Saddlepoint Approximations*, sect. 3.3): the cumulant generating function
-    of ``sum w cos x`` for uniform x is ``sum ln I0(t w)``.
+    The statistic is the signed root of the likelihood ratio with the correction of
+    Barndorff-Nielsen, r + ln(q/r) / r (Jensen 1995, *Saddlepoint Approximations*, sect. 3.3). The
+    cumulant generating function of ``sum w cos x`` for uniform x is ``sum ln I0(t w)``.
     """
     weight = np.asarray(weight, float) / max(float(np.max(weight, initial=0.0)), 1e-300)
     summed = float((weight * np.cos(difference_rad)).sum())

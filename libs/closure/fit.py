@@ -4,9 +4,9 @@ Closure phases of a block share baselines, so their covariance is not diagonal:
 ``C = diag(private) + G G^T`` with one column of G for each shared baseline. Log amplitudes
 contain the gains of their two stations, which are marginalised with a flat prior; this equals a
 fit to all log closure amplitudes with their full covariance. Where the errors of the stations'
-amplitudes are known the prior has their width, and a factor of all amplitudes, the model's flux,
-is marginalised beside them. Both are solved through the Woodbury identity in matrices as small as
-the number of stations.
+amplitudes are known, the prior has their width, and a common factor of all amplitudes, the
+model's flux, is marginalised as well. Both systems are solved with the Woodbury identity, in
+matrices no larger than the number of stations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Int = NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def _solve_small(matrix, size, right, columns):  # pragma: no cover
-    """Cholesky: right := L^-1 right, in place; matrix is overwritten by L."""
+    """Set right := L^-1 right in place, with matrix = L L^T; matrix is overwritten by L."""
     for i in range(size):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -48,7 +48,7 @@ def _solve_small(matrix, size, right, columns):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def _back_substitute(factor, size, right, column):  # pragma: no cover
-    """L^-T right[:, column], after `_solve_small`."""
+    """Return L^-T right[:, column], after `_solve_small`."""
     result = np.empty(size)
     for i in range(size - 1, -1, -1):
         total = right[i, column]
@@ -60,7 +60,7 @@ def _back_substitute(factor, size, right, column):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def _model_cell(table, component, kind, u, v, derivative):  # pragma: no cover
-    """Visibility; derivative[j] = d ln V / d parameter j."""
+    """Return the visibility; set derivative[j] = d ln V / d parameter j."""
     value = 0j
     for k in range(len(table)):
         exponent = table[k, 0] - 2 * np.pi**2 * (
@@ -93,7 +93,7 @@ def _model_cell(table, component, kind, u, v, derivative):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def _accumulate(rows, residual, weight, normal, gradient):  # pragma: no cover
-    """normal += rows^T w rows (lower triangle), gradient += rows^T w residual."""
+    """Add rows^T w rows (lower triangle) to normal, and rows^T w residual to gradient."""
     p = len(gradient)
     for n in range(len(residual)):
         w = weight[n]
@@ -108,7 +108,7 @@ def _accumulate(rows, residual, weight, normal, gradient):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def _subtract(work, size, p, normal, gradient):  # pragma: no cover
-    """Take T^T T off, T being work[:, :p] and work[:, p] the right side; returns y^T y."""
+    """Subtract T^T T, where T is work[:, :p] and y is work[:, p]; return y^T y."""
     loss = 0.0
     for i in range(size):
         y = work[i, p]
@@ -124,7 +124,7 @@ def _subtract(work, size, p, normal, gradient):  # pragma: no cover
 def _phase_block(
     dlog, angle, cells, phase, private, load, shared, nshared, robust, normal, gradient
 ):  # pragma: no cover
-    """chi2 of the closure phases of one block; adds to normal and gradient."""
+    """Return chi2 of the closure phases of one block; add to normal and gradient."""
     p = len(gradient)
     n = len(phase)
     rows = np.empty((n, p))
@@ -134,7 +134,7 @@ def _phase_block(
     for t in range(n):
         x, y, z = cells[t, 0], cells[t, 1], cells[t, 2]
         difference = phase[t] - (angle[x] + angle[y] - angle[z])
-        # Wrapped, so that the sign is right: covariances mix residuals.
+        # Wrapped, so that the sign is right: the covariance mixes residuals.
         half = 0.5 * (difference - 2 * np.pi * np.round(difference / (2 * np.pi)))
         residual[t] = 2 * np.sin(half)
         slope = np.cos(half)
@@ -171,7 +171,7 @@ def _phase_block(
 
 @njit(cache=True, nogil=True)
 def _gain_system(rows, residual, weight, ant1, ant2, nant, p, prior):  # pragma: no cover
-    """Normal equations of the station gains and, with a prior, of a factor of all amplitudes."""
+    """Return normal equations of station gains and, with a prior, a factor of all amplitudes."""
     size = nant + 1 if len(prior) else nant
     matrix = np.zeros((size, size))
     work = np.zeros((size, p + 1))
@@ -202,7 +202,7 @@ def _gain_system(rows, residual, weight, ant1, ant2, nant, p, prior):  # pragma:
     for i in range(size):
         largest = max(largest, matrix[i, i])
     for i in range(size):
-        # A wide prior: keeps stations without data, and chains without a loop, solvable.
+        # A wide prior keeps stations without data, and chains without a loop, solvable.
         matrix[i, i] += 1e-8 * largest
     for i in range(len(prior)):
         matrix[i, i] += prior[i]
@@ -213,7 +213,7 @@ def _gain_system(rows, residual, weight, ant1, ant2, nant, p, prior):  # pragma:
 def _amplitude_block(
     dlog, log_model, log_amplitude, base_weight, ant1, ant2, nant, prior, robust, normal, gradient
 ):  # pragma: no cover
-    """chi2 of the log amplitudes of one block, station gains marginalised."""
+    """Return chi2 of the log amplitudes of one block, station gains marginalised."""
     p = len(gradient)
     n = len(log_amplitude)
     rows = np.empty((n, p))
@@ -255,7 +255,7 @@ def _evaluate(
     table, component, kind, u, v, log_amplitude, log_weight, ant1, ant2, cell_start,
     triangle_start, triangle, phase, private, load, shared, nshared, nant, prior, robust,
 ):  # fmt: skip # pragma: no cover
-    """Objective (phases, amplitudes), gradient and normal matrix in the kernel's parameters."""
+    """Return objective (phases, amplitudes), gradient and normal matrix in kernel parameters."""
     p = len(component)
     normal = np.zeros((p, p))
     gradient = np.zeros(p)
@@ -302,7 +302,7 @@ def _run(
 def objective(
     problem: FitProblem, model: Components, *, robust: bool = False
 ) -> tuple[float, float]:
-    """chi2 of closure phases and of log closure amplitudes (or their soft-L1 loss)."""
+    """Return chi2 of closure phases and of log closure amplitudes (or their soft-L1 loss)."""
     none = np.zeros(0, np.int64)
     chi2_phase, chi2_amplitude, _, _ = _run(problem, model, (none, none), robust)
     return float(chi2_phase), float(chi2_amplitude)
@@ -310,18 +310,18 @@ def objective(
 
 @dataclass(frozen=True)
 class Fitted:
-    """The end of a minimisation.
+    """Result of a minimisation.
 
     Attributes
     ----------
     model : Components
     chi2_phase, chi2_amplitude : float
-        Or the robust loss, when that was minimised.
+        Chi2 of each kind, or the soft-L1 loss when that was minimised.
     normal : (6 per free component, ...) float64
         Half the second derivatives of chi2 by the kernel's parameters (ln flux, l, m, and the
         three elements of the sky covariance): the Fisher matrix.
     penalty : float
-        What the prior adds: of models that fit alike the one within the field is the better.
+        Contribution of the prior: of models that fit equally well, one within the field is better.
     """
 
     model: Components
@@ -332,17 +332,17 @@ class Fitted:
 
     @property
     def objective(self) -> float:
-        """chi2 and the prior's part: what was minimised."""
+        """The minimised quantity: chi2 plus the prior's contribution."""
         return self.chi2 + self.penalty
 
     @property
     def chi2(self) -> float:
-        """Sum of both parts."""
+        """Sum of both chi2."""
         return self.chi2_phase + self.chi2_amplitude
 
 
 def _prior(problem: FitProblem, kind: Int) -> Float:
-    """Weights of a very wide prior about zero: keeps what closures do not fix from running off."""
+    """Return weights of a very wide prior about 0, which bounds what closures do not fix."""
     width = np.array([4.0, problem.field, problem.field, *3 * [problem.field / 2]])
     return width[kind] ** -2.0
 
@@ -355,7 +355,7 @@ def minimise(
     iterations: int = 40,
     tolerance: float = 1e-3,
 ) -> Fitted:
-    """Levenberg-Marquardt from ``model``; stops when the objective falls by < ``tolerance``.
+    """Minimise by Levenberg-Marquardt until the objective falls by less than ``tolerance``.
 
     The loss with ``robust`` is soft-L1 on single errors, ``2 (sqrt(1 + z^2) - 1)``.
     """
@@ -396,13 +396,15 @@ def _backproject(
     table, u, v, log_amplitude, log_weight, ant1, ant2, cell_start, triangle_start, triangle,
     phase, private, load, nant, prior,
 ):  # fmt: skip # pragma: no cover
-    """Coefficients of the objective's slope by the flux of a point anywhere, and its curvature."""
+    """Return Fourier coefficients of the objective's slope by a point's flux, and its curvature."""
     none = np.zeros(0, np.int64)
     coefficient = np.zeros(len(u), np.complex128)
     curvature = 0.0
     for b in range(len(cell_start) - 1):
         first, last = cell_start[b], cell_start[b + 1]
         n = last - first
+        if n == 0:  # a window that is flagged for a time
+            continue
         value = np.empty(n, np.complex128)
         residual = np.empty(n)
         pull = np.zeros(n, np.complex128)
@@ -442,7 +444,7 @@ def _backproject(
 
 
 def _powers(frequency: Float, axis: Float) -> NDArray[np.complex64]:
-    """exp(2 pi i axis frequency), (n, ncell), for a regular axis: products are cheaper."""
+    """Return exp(2 pi i axis frequency), (n, ncell), by products along a regular axis."""
     result = np.empty((len(axis), len(frequency)), np.complex64)
     current = np.exp(2j * np.pi * axis[0] * frequency)
     step = np.exp(2j * np.pi * (axis[1] - axis[0]) * frequency)
@@ -453,15 +455,15 @@ def _powers(frequency: Float, axis: Float) -> NDArray[np.complex64]:
 
 
 def gradient_map(problem: FitProblem, model: Components, axis: Float) -> Float:
-    """Expected fall of the robust loss by one more point source, (l, m) on a square grid.
+    """Return the expected fall of the soft-L1 loss by one more point source, on an (l, m) grid.
 
-    The closure counterpart of a residual dirty image: slope of the objective by the flux of a
-    point at each position, squared over its mean curvature; 0 where the slope is negative.
+    It is the closure counterpart of a residual dirty image: slope of the objective by the flux of
+    a point at each position, squared, over its mean curvature; 0 where the slope is negative.
 
     Parameters
     ----------
     axis : (n,) float64
-        Regular coordinates of the grid in both l and m, units of ``problem.unit_rad``.
+        Regular coordinates of the grid in both l and m, in units of ``problem.unit_rad``.
 
     Returns
     -------
@@ -472,7 +474,7 @@ def gradient_map(problem: FitProblem, model: Components, axis: Float) -> Float:
         problem.ant1, problem.ant2, problem.cell_start, problem.triangle_start, problem.triangle,
         problem.phase, problem.private, problem.load, problem.nant, problem.gain_weight,
     )  # fmt: skip
-    # Single precision and real products: this only chooses where to start.
+    # Single precision and real products are enough to choose starting positions.
     along_l = _powers(problem.u, axis) * coefficient.astype(np.complex64)
     along_m = _powers(problem.v, axis).T
     slope = along_l.real @ along_m.real - along_l.imag @ along_m.imag

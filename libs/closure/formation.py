@@ -5,7 +5,7 @@ bispectrum ``V_ij V_jk conj(V_ik)`` and the ratio ``|V_ij V_kl| / |V_ik V_jl|`` 
 them (Jennison 1958; Twiss, Carter & Little 1960; Thompson, Moran & Swenson 2017, sect. 10.3).
 
 Everything is formed at the integration time of the data and averaged afterwards: bispectra as
-complex numbers, amplitudes as logarithms (or as power where single integrations are noise).
+complex numbers, amplitudes as logarithms (or as power where single integrations are mostly noise).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class BaselineVisibilities:
     frequency_hz : (nfreq,) float64
         Centre of each frequency block, Hz.
     uvw_m : (nbl, ntime, 3) float64
-        Baseline coordinates, m, in the sense of the UVW column: a source at direction cosines
+        Baseline coordinates, m, with the sense of the UVW column: a source at direction cosines
         (l, m) has the phase ``+2 pi (u l + v m)``.
     vis : (nbl, nfreq, ntime) complex128
-        Visibilities; any value where ``sigma`` is infinite.
+        Visibilities; their values are ignored where ``sigma`` is infinite.
     sigma : (nbl, nfreq, ntime) float64
         Standard deviation of the real part and of the imaginary part; ``inf`` where there are
         no data.
@@ -87,7 +87,7 @@ class BaselineVisibilities:
         sigma: Float,
         antenna: Sequence[str],
     ) -> BaselineVisibilities:
-        """Grid rows of any order; several rows of one cell are averaged with their weights.
+        """Grid rows in any order; several rows in one cell are averaged with their weights.
 
         Parameters
         ----------
@@ -144,13 +144,13 @@ class BaselineVisibilities:
 
     @property
     def length_m(self) -> Float:
-        """(nbl,) longest projected length of each baseline with data, m."""
+        """Longest projected length of each baseline with data, (nbl,), m."""
         length = np.linalg.norm(self.uvw_m, axis=2)
         valid = np.isfinite(self.sigma).any(axis=1)
         return np.where(valid, length, 0.0).max(axis=1, initial=0.0)
 
     def baseline_index(self) -> Int:
-        """(nant, nant) index of the baseline of two stations, -1 where there is none."""
+        """Index of the baseline of two stations, (nant, nant), -1 where there is none."""
         index = np.full((len(self.antenna), len(self.antenna)), -1, np.int64)
         index[self.ant1, self.ant2] = np.arange(len(self.ant1))
         index[self.ant2, self.ant1] = np.arange(len(self.ant1))
@@ -158,10 +158,10 @@ class BaselineVisibilities:
 
 
 def time_blocks(time_s: Float, interval_s: float) -> Int:
-    """First integration of each averaging block, and the number of integrations at the end.
+    """Return the first integration of each averaging block, and the number of integrations.
 
-    A block holds the integrations within ``interval_s`` of its first one, so a gap in the data
-    starts a new block rather than being averaged across.
+    A block holds the integrations within ``interval_s`` of its first one, so that a gap in the
+    data starts a new block and is not averaged across.
 
     Returns
     -------
@@ -169,17 +169,17 @@ def time_blocks(time_s: Float, interval_s: float) -> Int:
     """
     starts = [0]
     for i in range(1, len(time_s)):
-        # Half a part in a million: times that are exact multiples must not split on rounding.
+        # Half a part in a million keeps times at exact multiples from being split by rounding.
         if time_s[i] - time_s[starts[-1]] > interval_s * (1 - 5e-7) - 1e-6:
             starts.append(i)
     return np.array([*starts, len(time_s)], np.int64)
 
 
 def station_quality(data: BaselineVisibilities) -> Float:
-    """Median over its baselines of each station's signal-to-noise ratio, (nant,), 0 if absent.
+    """Return the median signal-to-noise ratio over each station's baselines, (nant,).
 
-    The ratio is ``sqrt(mean(|V|^2 / sigma^2 - 2) n)^(1/2)`` of a whole baseline, from power, so
-    that phase errors do not matter. Stations without data have 0.
+    The ratio is ``sqrt(mean(|V|^2 / sigma^2 - 2) n)^(1/2)`` of a whole baseline; it is derived
+    from power, so phase errors do not affect it. Stations without data have 0.
     """
     valid = np.isfinite(data.sigma)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -191,22 +191,22 @@ def station_quality(data: BaselineVisibilities) -> Float:
     for a in range(len(data.antenna)):
         own = ((data.ant1 == a) | (data.ant2 == a)) & (count > 0)
         if own.any():
-            # Missing baselines count against a station: a reference must reach most others.
+            # Missing baselines count against a station, because a reference must reach most others.
             quality[a] = np.median(snr[own]) * np.sqrt(count[own].sum() / (full * max(own.size, 1)))
     return quality
 
 
 def independent_triangles(present: NDArray[np.bool_], order: Sequence[int]) -> Int:
-    """An independent set of triangles of the baselines present.
+    """Return an independent set of triangles of the baselines present.
 
-    Stars of triangles through the first station of ``order``, then through the next ones for
-    baselines not covered yet. Each triangle brings a baseline that no earlier one has, hence
-    the set is independent; on a complete array it has (N-1)(N-2)/2 members, all it can have.
+    The set has stars of triangles through the first station of ``order``, then through the next
+    ones for baselines not covered yet. Each triangle adds a baseline that no earlier one has, so
+    the set is independent; on a complete array it has all (N-1)(N-2)/2 members.
 
     Parameters
     ----------
     present : (nant, nant) bool
-        Symmetric: is there a baseline between two stations.
+        Symmetric matrix, True where two stations have a baseline.
     order : sequence of int
         Stations, best reference first.
 
@@ -234,12 +234,12 @@ def independent_triangles(present: NDArray[np.bool_], order: Sequence[int]) -> I
 
 
 def independent_quadrangles(present: NDArray[np.bool_], order: Sequence[int]) -> Int:
-    """An independent set of quadrangles: rows (i, j, k, l) of ``|V_ij V_kl| / |V_ik V_jl|``.
+    """Return an independent set of quadrangles (i, j, k, l) of ``|V_ij V_kl| / |V_ik V_jl|``.
 
-    With r and s the best stations and t the third: (i, j, r, s) for every other pair, and
-    (s, j, t, r), the pair (s, t) and the star of r being what determines the station gains.
-    Each member has a baseline that no other one of its kind has; N(N-3)/2 of them on a complete
-    array, all it can have. With baselines missing it is a smaller but still independent set.
+    With r and s the best stations and t the third, it has (i, j, r, s) for every other pair, and
+    (s, j, t, r); the pair (s, t) and the star of r determine the station gains. Each member has a
+    baseline that no other one of its kind has. A complete array has all N(N-3)/2 of them; with
+    baselines missing the set is smaller but still independent.
 
     Returns
     -------
@@ -267,21 +267,21 @@ def pattern_sets(
     order: NDArray[np.int64],
     choose: Callable[[NDArray[np.bool_], Sequence[int]], Int],
 ) -> list[Int]:
-    """Independent sets of every block, worked out once for each pattern of baselines.
+    """Return independent sets of every block, computed once for each pattern of baselines.
 
     Parameters
     ----------
     present : (nblock, nbl) bool
-        Which baselines each block has.
+        True where a block has data on a baseline.
     ant1, ant2 : (nbl,) int64
     order : (nant,) int64
         Stations, best reference first.
     choose : callable
-        `independent_triangles` or `independent_quadrangles`.
+        Function: `independent_triangles` or `independent_quadrangles`.
 
     Returns
     -------
-    list of (n, 3) or (n, 4) int64, one for each block.
+    One array for each block.
     """
     known: dict[bytes, Int] = {}
     result = []

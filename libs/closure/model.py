@@ -1,9 +1,8 @@
 """Source models of up to six elliptical Gaussians, fitted to closure quantities.
 
-Phase errors of stations cannot touch such a model, so it is a start for self-calibration that
-no badly phased image can give. Closures fix neither the total flux nor the position: the flux
-comes from the shortest baselines or from the caller, the brightest component goes where the
-caller says.
+Phase errors of stations do not affect such a model, so it can start self-calibration where a badly
+phased image cannot. Closures fix neither the total flux nor the position: the flux comes from the
+shortest baselines or from the caller, and the brightest component is put where the caller says.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class FluxOrigin(StrEnum):
 
 @dataclass(frozen=True)
 class TwoComponents:
-    """The answer for two components, whatever the best model is.
+    """The two-component result, whatever the best model is.
 
-    ``bic_gain`` is by how much two components lower BIC below the best single one.
+    ``bic_gain`` is the amount by which two components lower BIC below the best single one.
     """
 
     components: tuple[GaussianComponent, ...]
@@ -71,31 +70,33 @@ class TwoComponents:
 
 @dataclass(frozen=True)
 class ComponentModel:
-    """The best model found, its quality and everything tried on the way.
+    """The best model found, its quality and all models that were tried.
 
     Attributes
     ----------
     components : tuple of GaussianComponent
-        Brightest first. Present even when not accepted.
+        Components, brightest first; present even when the model is not accepted.
     chi2_phase, chi2_amplitude, reduced_chi2 : float
-        Of closure phases, log closure amplitudes (covariances included), and of both.
+        Chi2 of closure phases and of log closure amplitudes (covariances included), and reduced
+        chi2 of both.
     n_phase : float
-        Effective number of closure phases: those of pure noise do not count.
+        Effective number of closure phases; those of pure noise do not count.
     n_amplitude, n_parameters : int
     detection_sigma, detection_limit : float
-        Agreement of the closure phases with the model, in standard deviations of pure noise;
-        and what noise exceeds with the probability ``false_alarm``, after the same fit.
+        Agreement of the closure phases with the model in standard deviations of pure noise, and
+        the value that noise exceeds with the probability ``false_alarm`` after the same fit.
     ladder : tuple of TriedModel
     accepted : bool
-        Whether to start from it: it is no noise and it either describes the data or beats
-        every simpler model.
+        True when calibration may start from the model: it is not noise, and it either describes the
+        data or beats every simpler model.
     partial : bool
-        It beats the simpler models but does not describe the data fully.
+        True when the model beats the simpler ones but does not describe the data fully.
     reason : str
-        Why, in one line.
+        Reason of the verdict, in one line.
     two_component : TwoComponents or None
-        None when only one component was allowed.
+        Result for two components; None when only one was allowed.
     flux_origin : FluxOrigin
+        Origin of the total flux.
     seconds : float
     """
 
@@ -118,29 +119,29 @@ class ComponentModel:
 
     @property
     def total_flux_jy(self) -> float:
-        """Sum over components."""
+        """Total flux density of the components, Jy."""
         return sum(c.flux_jy for c in self.components)
 
     def predict(self, uvw_m: Float, frequency_hz: float | Float) -> NDArray[np.complex128]:
-        """Visibilities of the model.
+        """Return the visibilities of the model.
 
         Parameters
         ----------
         uvw_m : (..., 3)
-            Baseline coordinates, m, sense of the UVW column.
+            Baseline coordinates, m, with the sense of the UVW column.
         frequency_hz : float or (nfreq,)
 
         Returns
         -------
         (...) or (..., nfreq) complex128
-            Jy. The spectrum is flat.
+            Visibilities, Jy; the spectrum is flat.
         """
         return component_visibilities(self.components, uvw_m, frequency_hz)
 
     def to_source_list(
         self, path: str | Path, ra_rad: float, dec_rad: float, reference_hz: float
     ) -> Path:
-        """Write the text source list that WSClean and DP3 read; offsets are from (RA, Dec)."""
+        """Write a text source list that WSClean and DP3 read; offsets are from (RA, Dec)."""
         columns = "Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI"
         frequency = f"ReferenceFrequency='{reference_hz:.6f}'"
         lines = [f"Format = {columns}, {frequency}, MajorAxis, MinorAxis, Orientation"]
@@ -164,14 +165,14 @@ class ComponentModel:
 
 
 def _detection(problem: FitProblem, model: Components, false_alarm: float) -> tuple[float, float]:
-    """Agreement of closure phases with the model in standard deviations of pure noise, and limit.
+    """Return the agreement of closure phases with the model, in sigma of noise, and its limit.
 
-    See `libs.closure_detection`; the limit allows for the parameters that were fitted. It is
-    infinite where the amplitudes say that all closure phases are noise.
+    See `libs.closure.detection`; the limit allows for the fitted parameters. It is infinite where
+    the amplitudes say that all closure phases are noise.
     """
     variance = problem.private + (problem.load**2).sum(axis=1)
     found = agreement_of_phases(_model_closures(problem, model) - problem.phase, 1 / variance)
-    # less than one closure phase above the noise: whatever agrees does so by chance
+    # less than one closure phase is above the noise: any agreement is chance
     if problem.n_phase < 1:
         return found.sigma, float(np.inf)
     return found.sigma, found.limit(false_alarm, len(model.free()[0]))
@@ -192,7 +193,7 @@ def _model_closures(problem: FitProblem, model: Components) -> Float:
 
 
 def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, FluxOrigin]:
-    """Jy of component 0 from the amplitudes on the shortest fifth of the usable baselines."""
+    """Return Jy of component 0 from amplitudes on the shortest fifth of the usable baselines."""
     good = problem.log_weight > 0
     if not good.any():
         return 1.0, FluxOrigin.UNKNOWN
@@ -205,7 +206,7 @@ def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, FluxOrig
 
 
 def _covariance(fitted: Fitted, scale: float) -> Float:
-    """(6 ncomp, 6 ncomp) covariance of ln flux, l, m and sky covariance; 0 for fixed values."""
+    """Return the covariance of ln flux, l, m and sky covariance, (6 ncomp, 6 ncomp); 0 if fixed."""
     component, kind = fitted.model.free()
     full = np.zeros((6 * len(fitted.model),) * 2)
     if len(component):
@@ -219,7 +220,7 @@ def _covariance(fitted: Fitted, scale: float) -> Float:
 
 
 def _ellipse(shape: Float) -> Float:
-    """(major variance, minor variance, position angle) of (C_ll, C_lm, C_mm)."""
+    """Return (major variance, minor variance, position angle) of (C_ll, C_lm, C_mm)."""
     xx, xy, yy = shape
     mean, half = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
     angle = 0.5 * np.arctan2(2 * xy, yy - xx) % np.pi
@@ -227,7 +228,7 @@ def _ellipse(shape: Float) -> Float:
 
 
 def _ellipse_errors(shape: Float, covariance: Float) -> Float:
-    """Errors of `_ellipse`, from its derivatives."""
+    """Return the errors of `_ellipse` from its derivatives."""
     xx, xy, yy = shape
     d, half = 0.5 * (xx - yy), np.hypot(0.5 * (xx - yy), xy)
     if half < 1e-12 * max(xx + yy, 1e-300):
@@ -249,7 +250,7 @@ def _components(
     total_jy: float,
     centre_rad: tuple[float, float],
 ) -> tuple[GaussianComponent, ...]:
-    """Values and errors in physical units, brightest first; it must be component 0."""
+    """Return values and errors in physical units, brightest first, which must be component 0."""
     model = fitted.model
     covariance = _covariance(fitted, scale)
     share = np.exp(model.log_flux - model.log_flux.max())
@@ -304,7 +305,7 @@ def _finish(
     model = model.referred_to(int(np.argmax(model.log_flux)))
     fitted = minimise(problem, model, tolerance=0.02, iterations=15)
     brightest = int(np.argmax(fitted.model.log_flux))
-    if brightest:  # two of nearly the same flux
+    if brightest:  # two components have nearly the same flux
         fitted = minimise(problem, fitted.model.referred_to(brightest), iterations=5)
     freedom = max(problem.n_data - len(fitted.model.free()[0]), 1)
     reduced = fitted.chi2 / freedom
@@ -323,7 +324,7 @@ def _two(
     total_jy: float,
     centre: tuple[float, float],
 ) -> TwoComponents | None:
-    """The two-component answer the long-baseline strategy asks for."""
+    """Return the two-component result, which the long-baseline strategy asks for."""
     if len(rungs) < 2:
         return None
     final = _finish(search, rungs[1], total_jy, centre)
@@ -332,11 +333,11 @@ def _two(
     if not detected:
         reason = "closure phases are noise"
     elif gain < needed:
-        reason = f"one component is enough: BIC gain {gain:.1f}, needed {needed:g}"
+        reason = f"one component is enough: two lower BIC by {gain:.1f}, {needed:g} is needed"
     elif final.reduced_chi2 > limit:
-        reason = f"BIC gain {gain:.1f}, but reduced chi2 {final.reduced_chi2:.2f} > {limit:g}"
+        reason = f"BIC falls by {gain:.1f}, but reduced chi2 {final.reduced_chi2:.2f} > {limit:g}"
     else:
-        reason = f"BIC gain {gain:.1f}, reduced chi2 {final.reduced_chi2:.2f}"
+        reason = f"BIC falls by {gain:.1f}, reduced chi2 {final.reduced_chi2:.2f}"
         return TwoComponents(final.components, final.reduced_chi2, gain, True, reason)
     return TwoComponents(final.components, final.reduced_chi2, gain, False, reason)
 
@@ -349,11 +350,11 @@ def _verdict(
     gain: float,
     options: FitOptions,
 ) -> tuple[bool, bool, str]:
-    """(accepted, partial, reason); ``point_chi2`` is reduced, ``gain`` the fall of BIC."""
+    """Return (accepted, partial, reason); ``point_chi2`` is reduced, ``gain`` the fall of BIC."""
     sigma, limit = detection
     if sigma <= limit:
         rate = f"needed at a false-alarm rate of {options.false_alarm:g}"
-        return False, False, f"closure phases are noise: {sigma:.1f} sigma, {limit:.1f} {rate}"
+        return False, False, f"closure phases are noise ({sigma:.1f} sigma; {limit:.1f} {rate})"
     if reduced <= options.chi2_limit:
         return True, False, f"{name}: reduced chi2 {reduced:.2f}"
     point = f"that of a point is {point_chi2:.2f}"
@@ -364,7 +365,7 @@ def _verdict(
 
 
 def _choose(search: Search, rungs: list[TriedModel]) -> TriedModel:
-    """The last rung that beat the one before it by enough."""
+    """Return the last model that was sufficiently better than the one before it."""
     best = rungs[0]
     for rung in rungs[1:]:
         if search.bic(best) - search.bic(rung) < search.options.min_bic_gain:
@@ -380,22 +381,22 @@ def fit_components(
     total_flux_jy: float = 0.0,
     centre_rad: tuple[float, float] = (0.0, 0.0),
 ) -> ComponentModel:
-    """Fit Gaussian components to closure quantities, adding them while BIC says so.
+    """Fit Gaussian components to closure quantities, adding components while BIC improves.
 
     Parameters
     ----------
     data : ClosureData
-        From `libs.closure.formation.closure_quantities`.
+        Closure quantities from `libs.closure.statistics.closure_quantities`.
     options : FitOptions, optional
     total_flux_jy : float
-        Total flux; 0: from the amplitudes of the shortest baselines.
+        Total flux, Jy; 0: taken from the amplitudes of the shortest baselines.
     centre_rad : tuple of float
-        (l, m) at which to put the brightest component, rad.
+        Direction cosines (l, m) of the brightest component, rad.
 
     Returns
     -------
     ComponentModel
-        With ``accepted`` false when the data are noise or no model fits; it is never raised.
+        Model; ``accepted`` is False, without an error, when the data are noise or no model fits.
     """
     search = Search(data, options or FitOptions())
     try:
@@ -411,26 +412,26 @@ def fit_visibilities(
 ) -> ComponentModel:
     """Fit Gaussian components to the closure quantities of ``data`` averaged over ``interval_s``.
 
-    See `libs.closure.formation.closure_quantities`, which raises what this does, and
-    `fit_components`.
+    `libs.closure.statistics.closure_quantities` describes the errors that are raised, and
+    `fit_components` the result.
     """
     return fit_components(closure_quantities(data, interval_s), options)
 
 
 def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:
-    """Climb the ladder and judge what was found."""
+    """Fit models of increasing complexity and judge the best one."""
     options, started = search.options, time.perf_counter()
     rungs = search.climb()
     best, point = _choose(search, rungs), search.tried[0]
     final = _finish(search, best, total_jy, centre)
-    # Two looks at the noise, so each has half of the false-alarm rate.
+    # Noise is tested twice, so each test has half of the false-alarm rate.
     looks = [
         _detection(search.everything, model, options.false_alarm / 2)
         for model in (Components.single(), final.fitted.model)
     ]
     detection = max(looks, key=lambda look: look[0] - look[1])
     detected = detection[0] > detection[1]
-    if not detected:  # what was fitted to noise is of no use to anyone
+    if not detected:  # a fit to noise is of no use
         best, final = point, _finish(search, point, total_jy, centre)
     accepted, partial, reason = _verdict(
         best.name,

@@ -20,20 +20,20 @@ Int = NDArray[np.int64]
 class Components:
     """Gaussian components in units of the shortest fringe spacing.
 
-    Component 0 is the reference: its flux is 1 and its position (0, 0), because closures fix
-    neither. The sky covariance of a component is ``L L^T``, L lower triangular, so that every
-    value is a possible shape and no position angle is ambiguous; zero for a point.
+    Component 0 is the reference with flux 1 and position (0, 0), because closures fix neither.
+    The sky covariance of a component is ``L L^T``, L lower triangular, so that every value is a
+    possible shape and no position angle is ambiguous; it is zero for a point.
 
     Attributes
     ----------
     log_flux : (ncomp,) float64
-        ln of the flux over that of component 0.
+        Natural logarithm of the flux over that of component 0.
     position : (ncomp, 2) float64
-        (l, m).
+        Positions (l, m).
     shape : (ncomp, 3) float64
-        L_ll, L_ml, L_mm.
+        Elements L_ll, L_ml, L_mm.
     extended : (ncomp,) bool
-        False: a point, whose shape is not fitted.
+        False for a point, whose shape is not fitted.
     """
 
     log_flux: Float
@@ -43,7 +43,7 @@ class Components:
 
     @classmethod
     def single(cls, size: float = 0.0) -> Components:
-        """One component, circular of standard deviation ``size`` or a point."""
+        """Return one component: circular with standard deviation ``size``, or a point."""
         return cls(
             np.zeros(1), np.zeros((1, 2)), np.array([[size, 0.0, size]]), np.array([size > 0])
         )
@@ -53,12 +53,12 @@ class Components:
 
     @property
     def covariance(self) -> Float:
-        """(ncomp, 3): C_ll, C_lm, C_mm."""
+        """Return C_ll, C_lm, C_mm, (ncomp, 3)."""
         a, b, c = self.shape.T
         return np.stack([a * a, a * b, b * b + c * c], axis=1)
 
     def with_new(self, log_flux: float, position: Float, size: float) -> Components:
-        """Append a component, circular of standard deviation ``size`` or a point (0)."""
+        """Return a copy with one more component: circular of sigma ``size``, or a point (0)."""
         return Components(
             np.append(self.log_flux, log_flux),
             np.vstack([self.position, position]),
@@ -67,13 +67,13 @@ class Components:
         )
 
     def widened(self, extended: NDArray[np.bool_], size: float) -> Components:
-        """The same with other components extended, those that were points of ``size``."""
+        """Return a copy with other components extended; former points start with ``size``."""
         fresh = extended & ~self.extended
         shape = np.where(fresh[:, None], [size, 0.0, size], self.shape)
         return replace(self, shape=shape, extended=extended)
 
     def referred_to(self, index: int) -> Components:
-        """The same sky with component ``index`` as the reference, put first."""
+        """Return the same sky with component ``index`` as the reference, in first place."""
         order = np.r_[index, np.delete(np.arange(len(self)), index)]
         return Components(
             (self.log_flux - self.log_flux[index])[order],
@@ -83,7 +83,7 @@ class Components:
         )
 
     def free(self) -> tuple[Int, Int]:
-        """Component and kind (ln flux, l, m, three of shape) of each free parameter."""
+        """Return component and kind (ln flux, l, m, three of shape) of each free parameter."""
         pairs = []
         for k in range(len(self)):
             kinds = ([0, 1, 2] if k else []) + ([3, 4, 5] if self.extended[k] else [])
@@ -92,22 +92,22 @@ class Components:
         return array[:, 0], array[:, 1]
 
     def table(self) -> Float:
-        """(ncomp, 6) parameters as the kernels take them."""
+        """Return the parameters as the kernels take them, (ncomp, 6)."""
         return np.hstack([self.log_flux[:, None], self.position, self.covariance])
 
     def vector(self) -> Float:
-        """Values of the free parameters."""
+        """Return the values of the free parameters."""
         every = np.hstack([self.log_flux[:, None], self.position, self.shape])
         return every[self.free()]
 
     def with_vector(self, values: Float) -> Components:
-        """The components with other values of the free parameters."""
+        """Return the components with other values of the free parameters."""
         every = np.hstack([self.log_flux[:, None], self.position, self.shape])
         every[self.free()] = values
         return replace(self, log_flux=every[:, 0], position=every[:, 1:3], shape=every[:, 3:])
 
     def chain(self) -> Float:
-        """Derivatives of the kernel's parameters (rows) by the free parameters (columns)."""
+        """Return derivatives of the kernel's parameters (rows) by the free parameters (columns)."""
         component, kind = self.free()
         matrix = np.eye(len(component))
         for k in np.flatnonzero(self.extended):
@@ -123,23 +123,24 @@ class Components:
 
 @dataclass(frozen=True)
 class FitProblem:
-    """Closure quantities laid out for the kernels; cells are (block, baseline) with data.
+    """Closure quantities laid out for the kernels; a cell is a (block, baseline) with data.
 
     Attributes
     ----------
     unit_rad : float
-        The angle 1 of `Components`, 1 / (longest baseline in wavelengths), rad.
+        Unit of angle in `Components`, 1 / (longest baseline in wavelengths), rad.
     u, v, log_amplitude, log_weight : (ncell,) float64
-        u and v in longest baselines; weight 0 where the amplitude is not used.
+        Coordinates in units of the longest baseline, log amplitudes and their weights, which are
+        0 where the amplitude is not used.
     ant1, ant2 : (ncell,) int64
     cell_start, triangle_start : (nblock + 1,) int64
     triangle : (ntri, 3) int64
-        Cells of each closure phase, the third with negative sign.
+        Cells of each closure phase; the third enters with negative sign.
     phase, private : (ntri,) float64
-        Closure phase (rad), and its variance less what it shares (rad^2).
+        Closure phase (rad), and the part of its variance that it does not share (rad^2).
     load : (ntri, 3) float64; shared : (ntri, 3) int64
-        Square root of the shared variance (with sign) and the number of the shared baseline
-        in the block, -1 where it belongs to this triangle alone.
+        Square root of the shared variance (with sign) and number in the block of the shared
+        baseline, -1 where it belongs to this triangle only.
     nshared : (nblock,) int64
     nant : int
         Number of stations.
@@ -149,9 +150,9 @@ class FitProblem:
     n_amplitude : int
         Number of independent log closure amplitudes.
     field : float
-        Largest offset a component can have, units of ``unit_rad``.
+        Largest offset a component may have, in units of ``unit_rad``.
     gain_weight : (nant,) or (0,) float64
-        1 / variance of each station's log gain in one block; empty: the gains are free.
+        Inverse variance of each station's log gain in one block; empty when the gains are free.
     """
 
     unit_rad: float
@@ -192,10 +193,10 @@ class FitProblem:
         field_rad: float = 0.0,
         gain_error: Sequence[float] = (),
     ) -> FitProblem:
-        """Lay out all blocks, or those numbered in ``blocks`` (ascending).
+        """Return the layout of all blocks, or of those numbered in ``blocks`` (ascending).
 
-        The floors (rad; relative amplitude) are added in quadrature to the errors of closure
-        phases and of baseline amplitudes: non-closing errors of real data. ``gain_error`` is the
+        The floors (rad; relative amplitude) are non-closing errors of real data; they are added in
+        quadrature to the errors of closure phases and of baseline amplitudes. ``gain_error`` is the
         relative error of each station's amplitudes, the same at all times.
         """
         blocks = np.arange(len(data.uv)) if blocks is None else blocks
@@ -227,7 +228,7 @@ class FitProblem:
             phase_floor_rad,
             len(blocks),
         )
-        # Beyond the fringe spacing of the shortest baselines a position is ambiguous.
+        # A position is ambiguous beyond the fringe spacing of the shortest baselines.
         shortest = float(np.percentile(np.hypot(*uv.T), 1))
         field = field_rad * longest or min(longest / max(shortest, 1e-9 * longest), 60.0)
         return cls(
@@ -257,10 +258,10 @@ class FitProblem:
 
 
 def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) -> int:
-    """Baselines less the rank of their station gains, summed over blocks.
+    """Return the baselines minus the rank of their station gains, summed over blocks.
 
     The gains of connected stations are all determined where there is a loop of an odd number of
-    baselines, else all but one (van Nuffelen 1976: rank of the incidence matrix of a graph).
+    baselines, otherwise all but one (van Nuffelen 1976: rank of the incidence matrix of a graph).
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -270,7 +271,7 @@ def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) 
     for pattern, count in zip(patterns, counts, strict=True):
         one, two = ant1[pattern], ant2[pattern]
         edges = np.ones(2 * len(one))
-        # each station twice, for two colours: without odd loops the colours fall apart
+        # each station twice, once per colour: without odd loops the colours are not connected
         ends = np.concatenate([one, one + nant]), np.concatenate([two + nant, two])
         doubled = coo_matrix((edges, ends), shape=(2 * nant, 2 * nant))
         single = coo_matrix((edges[: len(one)], (one, two)), shape=(nant, nant))
@@ -284,10 +285,10 @@ def _count_amplitudes(used: NDArray[np.bool_], ant1: Int, ant2: Int, nant: int) 
 def _gain_weight(
     gain_error: Sequence[float], used: NDArray[np.bool_], block: Int, ant1: Int, ant2: Int
 ) -> Float:
-    """1 / variance of a station's log gain in one block: of all its blocks one error in common.
+    """Return 1 / variance of a station's log gain in one block, for one error common to all.
 
-    Blocks are fitted apart. The same gain in all n of them has the prior's full weight when each
-    has an n-th of it, while gains that change cost little.
+    Blocks are fitted separately. A gain that is the same in all n of them gets the prior's full
+    weight when each block has an n-th of it; gains that change are hardly penalised.
     """
     blocks = np.zeros(len(gain_error))
     for station in range(len(gain_error)):
@@ -299,7 +300,7 @@ def _gain_weight(
 def _share(
     block: Int, baseline: Int, variance: Float, fraction: Float, floor_rad: float, nblock: int
 ) -> tuple[Float, Int, Int, Float]:
-    """Split the variance of closure phases into shared baselines and the rest."""
+    """Split the variance of closure phases into that of shared baselines and the rest."""
     nbl = int(baseline.max(initial=0)) + 1
     key = block[:, None] * nbl + baseline
     unique, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)

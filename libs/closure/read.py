@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from libs.closure.formation import BaselineVisibilities, time_blocks
 from libs.core.errors import InputError
 from libs.ms.rows import Chunk, chunks
+from libs.ms.subtables import PolarizationSetup, Subtables
 from libs.ms.summary import MsSummary, summarise
 from libs.ms.tables import open_table
 
@@ -26,17 +27,17 @@ Float = NDArray[np.float64]
 
 _BLOCK_FRACTION = 0.02  # widest frequency block, as a fraction of its frequency
 _CHUNK_BYTES = 8 * 1024**2
-# Averages held at most, at the integrations of the data and at the intervals of the closures:
-# beyond them stretches of the observation are read, evenly spread. Closure quantities of so many
-# tell what there is to tell.
+# Limit on averages held, at the integrations of the data and at the intervals of the closures.
+# Beyond it, evenly spread stretches of the observation are read; so many closure quantities
+# are enough.
 _MOST_CELLS, _MOST_AVERAGES = 4e6, 1e6
 _STRETCH_S = 600.0
-_MIN_DIFFERENCES = 30  # fewer say nothing about the noise
+_MIN_DIFFERENCES = 30  # fewer do not determine the noise
 
 
 @dataclass
 class _Grid:
-    """Sums over the rows that fall into each cell; nblock counts frequency blocks and hands."""
+    """Sums over the rows in each cell; nblock counts frequency blocks and hands."""
 
     stamps: Float  # all times of the data
     block_of_stamp: NDArray[np.int64]
@@ -62,37 +63,37 @@ def read_visibilities(
     interval_s: float = 60.0,
     most_cells: float = _MOST_CELLS,
 ) -> BaselineVisibilities:
-    """Read parallel hands, averaged over channels (and ``average_s``), with their noise.
+    """Read parallel hands with their noise, averaged over channels (and ``average_s``).
 
-    Memory is bounded: of large data evenly spread stretches of time are read, see ``most_cells``.
+    Memory is bounded: evenly spread stretches of time are read of large data, see ``most_cells``.
 
     Parameters
     ----------
     ms : path
-        The measurement set.
+        Measurement set.
     column : str
-        ``DATA`` or ``CORRECTED_DATA``.
+        Column to read, ``DATA`` or ``CORRECTED_DATA``.
     field : int, optional
         Field id; default: the first one used.
     spws : collection of int
         Spectral windows; default: all.
     average_s : float
-        Averaging before closure quantities are formed, s: shorter than the phases change.
+        Averaging before closure quantities are formed, s; shorter than the phases change.
     block_hz : float
-        Widest frequency block; default: 2 % of the frequency, and never more than one spw.
+        Widest frequency block, Hz; default 2 % of the frequency, and never more than one spw.
     combine_hands : bool, optional
-        Average both parallel hands. Only for data whose hands agree in phase: otherwise each
-        hand is a block of its own, because closures of a mixture of two phases do not close.
-        Default: whether they are copies of one another (`hands_are_copies`).
+        True averages both parallel hands, for data whose hands agree in phase. Otherwise each hand
+        is a block of its own, because closures of a mixture of two phases do not close. Default:
+        True when the hands are copies of one another (`hands_are_copies`).
     stations : collection of str
         Stations to read; default: all.
     noise_from_data : bool
-        Scale the noise of each baseline by what differences of neighbouring channels say
-        (three or more channels in a block), because weights are often only relative.
+        True scales the noise of each baseline by differences of neighbouring channels (three or
+        more channels in a block), because weights are often only relative.
     interval_s : float
-        What the closure quantities will be averaged over, s.
+        Averaging time of the closure quantities, s.
     most_cells : float
-        Most averages (baselines x blocks x times) that are held.
+        Largest number of averages (baselines x blocks x times) that are held.
 
     Raises
     ------
@@ -130,26 +131,29 @@ def read_visibilities(
             "WEIGHT_SPECTRUM", 0
         )
     names += ["WEIGHT_SPECTRUM"] if spectrum else []
+    setup_of = Subtables(ms).setup_of
     for chunk in chunks(ms, names, max_bytes=_CHUNK_BYTES, where=wanted_rows):
         if chunk.spw in wanted:
-            _add(grid, chunk, column, blocks[chunk.spw], hands, summary.weights_positive)
+            setup = setup_of[chunk.data_desc_id]
+            _add(grid, chunk, column, setup, blocks[chunk.spw], hands, summary.weights_positive)
     return _finish(grid, ant1, ant2, summary, blocks, hands, noise_from_data)
 
 
 def hands_are_copies(ms: str | Path, column: str = "DATA", where: str = "") -> bool:
     """Return whether both parallel hands hold the same values, as RR and LL made of Stokes I do.
 
-    Apart they would count the same noise twice. The first chunk of rows (TaQL ``where``) with
-    both hands decides.
+    Used separately, copies would count the same noise twice. The first chunk of rows (TaQL
+    ``where``) with both hands decides.
     """
+    setup_of = Subtables(ms).setup_of
     for chunk in chunks(ms, [column, "FLAG", "FLAG_ROW"], where=where):
-        data = chunk[column]
-        if data.shape[2] < 2:
+        data, hands = chunk[column], setup_of[chunk.data_desc_id].parallel
+        if len(hands) < 2:
             continue
         used = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None])
-        first, last = data[:, :, 0], data[:, :, -1]
+        first, last = data[:, :, hands[0]], data[:, :, hands[1]]
         # two flagged or empty hands agree, and say nothing
-        both = used[:, :, 0] & used[:, :, -1] & (first != 0)
+        both = used[:, :, hands[0]] & used[:, :, hands[1]] & (first != 0)
         if both.any():
             return bool(np.array_equal(first[both], last[both]))
     return False
@@ -158,7 +162,7 @@ def hands_are_copies(ms: str | Path, column: str = "DATA", where: str = "") -> b
 def _frequency_blocks(
     summary: MsSummary, spws: tuple[int, ...], block_hz: float
 ) -> dict[int, list[tuple[int, slice, float]]]:
-    """For each spw: number, channels and frequency of its blocks."""
+    """Return for each spw the number, channels and frequency of its blocks."""
     blocks: dict[int, list[tuple[int, slice, float]]] = {}
     number = 0
     for spw in spws:
@@ -181,7 +185,7 @@ def _times_and_baselines(
     stations: Collection[str],
     blocks: dict[int, list[tuple[int, slice, float]]],
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """All times of the data, ascending, and which pairs of stations there are, (nant, nant)."""
+    """Return all times of the data, ascending, and the pairs of stations present, (nant, nant)."""
     stamps: set[float] = set()
     nant = len(summary.antenna)
     present = np.zeros((nant, nant), bool)
@@ -200,7 +204,7 @@ def _times_and_baselines(
 
 
 def _spread(times: Float, most: int) -> Float:
-    """At most so many of the times, in stretches of ten minutes, or three, through all of them."""
+    """Return at most ``most`` times, in evenly spread stretches of ten minutes, or in three."""
     most = max(most, 2)
     if len(times) <= most:
         return times
@@ -219,7 +223,7 @@ def _empty_grid(
     blocks: dict[int, list[tuple[int, slice, float]]],
     hands: int,
 ) -> tuple[_Grid, NDArray[np.int64], NDArray[np.int64]]:
-    """The grid of these times and pairs of stations."""
+    """Return an empty grid of these times and pairs of stations."""
     ant1, ant2 = np.nonzero(present)
     baseline = np.full(present.shape, -1, np.int64)
     baseline[ant1, ant2] = np.arange(len(ant1))
@@ -243,7 +247,7 @@ def _empty_grid(
 
 
 def _weights(chunk: Chunk, shape: tuple[int, ...], usable: bool) -> Float:
-    """(nrow, nchan, ncorr) weights, 0 where flagged or not finite."""
+    """Return weights, (nrow, nchan, ncorr), 0 where flagged or not finite."""
     weight = np.ones(shape)
     if usable:
         spectrum = chunk.columns.get("WEIGHT_SPECTRUM")
@@ -259,6 +263,7 @@ def _add(
     grid: _Grid,
     chunk: Chunk,
     column: str,
+    setup: PolarizationSetup,
     blocks: list[tuple[int, slice, float]],
     hands: int,
     usable: bool,
@@ -273,8 +278,7 @@ def _add(
     swap = (chunk["ANTENNA1"] > chunk["ANTENNA2"])[keep]
     time = grid.block_of_stamp[np.searchsorted(grid.stamps, chunk["TIME"][keep])]
     data = chunk[column]
-    # Parallel hands are the first and the last of four, both of two, the only one of one.
-    pick = [0, data.shape[2] - 1] if data.shape[2] > 1 else [0]
+    pick = list(setup.parallel)
     weight = _weights(chunk, data.shape, usable)[keep][:, :, pick]
     value = data[keep][:, :, pick].astype(complex)
     value = np.where(np.isfinite(value) & (weight > 0), value, 0.0)
@@ -285,8 +289,8 @@ def _add(
     np.add.at(grid.rows, (baseline, time), 1.0)
     for number, channels, _ in blocks:
         part, w = value[:, channels], weight[:, channels]
-        for hand in range(len(pick)):
-            block = number * hands + min(hand, hands - 1)
+        for hand, feed in enumerate(setup.feeds):
+            block = number * hands + min(feed, hands - 1)
             np.add.at(grid.value, (baseline, block, time), (part * w)[:, :, hand].sum(axis=1))
             np.add.at(grid.weight, (baseline, block, time), w[:, :, hand].sum(axis=1))
         _add_noise(grid.noise, baseline, part, w)
@@ -295,7 +299,7 @@ def _add(
 def _add_noise(
     noise: Float, baseline: NDArray[np.int64], value: NDArray[np.complex128], weight: Float
 ) -> None:
-    """Second differences of channels: free of the source and of delays, to first order."""
+    """Add second differences of channels, which are free of the source and of delays."""
     if value.shape[1] < 3:
         return
     good = (weight[:, 2:] > 0) & (weight[:, 1:-1] > 0) & (weight[:, :-2] > 0)
@@ -317,7 +321,7 @@ def _finish(
     hands: int,
     noise_from_data: bool,
 ) -> BaselineVisibilities:
-    """Means, noise and times from the sums."""
+    """Return means, noise and times from the sums."""
     scale = np.ones(len(ant1))
     enough = grid.noise[:, 1] >= _MIN_DIFFERENCES
     if noise_from_data and enough.any():
@@ -328,7 +332,7 @@ def _finish(
     if not good.any():
         raise InputError(f"{summary.path} has no data with a weight", "check flags and weights")
     with np.errstate(divide="ignore", invalid="ignore"):
-        # in place: these are the largest arrays there are
+        # in place, because these are the largest arrays
         vis, sigma = grid.value, grid.weight
         vis /= grid.weight
         vis[~good] = 0.0

@@ -1,4 +1,4 @@
-"""The ladder of models: components added one at a time while the data ask for more."""
+"""The search for a model: components are added one at a time while they improve the fit."""
 
 from __future__ import annotations
 
@@ -19,43 +19,47 @@ __all__ = ["FitOptions", "Search", "TriedModel"]
 
 Float = NDArray[np.float64]
 
-_HOPELESS = 10.0  # a reduced chi2 this many times the limit is far from any description;
-_PROGRESS = 0.97  # there a component must take this much off chi2, or the ladder ends
+_HOPELESS = 10.0  # a reduced chi2 this many times the limit describes nothing;
+_PROGRESS = 0.97  # there each component must lower chi2 to this fraction, or the search ends
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------
     max_components : int
         Most components tried, 1 to 6.
     use_amplitudes : bool
-        Fit log closure amplitudes too; without them sizes are known only relative to each other.
+        True fits log closure amplitudes too; without them sizes are known only relative to each
+        other.
     phase_floor_rad, amplitude_floor : float
-        Non-closing errors, added in quadrature to closure phases (rad) and amplitudes (relative).
+        Non-closing errors, added in quadrature to those of closure phases (rad) and amplitudes
+        (relative).
     min_bic_gain : float
-        A model must lower BIC by this much to replace a simpler one; 10 is "very strong"
+        Least fall of BIC for which a model replaces a simpler one; 10 is "very strong" evidence
         (Kass & Raftery 1995).
     chi2_limit : float
         Reduced chi2 up to which a model is called a full description of the data.
     false_alarm : float
         Probability that data without a source are called a detection.
     field_rad : float
-        Largest offset of a component, rad; 0: from the shortest baselines.
+        Largest offset of a component, rad; 0: taken from the shortest baselines.
     seeds : int
-        Places from which a new component starts.
+        Number of positions from which a new component starts.
     breadth : int
-        Minima of each number of components that are built upon; two at least while the fit is
-        poor. Few stations have several that fit alike, and the best may come of the second best.
+        Number of minima with one number of components to which another component is added; at
+        least two while the fit is poor. With few stations several minima fit equally well, and the
+        best model may grow from the second best.
     max_phases : int
-        Closure phases that the search uses; more are thinned in time, the last fit uses all.
+        Largest number of closure phases in the search; data are thinned in time to it. The last
+        fit uses all.
     workers : int
-        Threads; the kernels release the interpreter.
+        Number of threads; the kernels release the interpreter.
     gain_error : tuple of float
         Relative errors of the stations' amplitudes, in the order of the data; empty: unknown, as
-        closure amplitudes have it. A few stations leave sizes open that known amplitudes tell.
+        closure amplitudes assume. Known errors help few stations to determine sizes.
     """
 
     max_components: int = 6
@@ -81,10 +85,10 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class TriedModel:
-    """One rung of the ladder: a model that was fitted, whether or not it was taken.
+    """One step of the search: a model that was fitted, accepted or not.
 
-    ``bic`` is (chi2 + prior) / max(1, best reduced chi2 so far) + parameters ln(data): errors
-    that are too small must not buy components.
+    ``bic`` is (chi2 + prior) / max(1, best reduced chi2 so far) + parameters ln(data), so that
+    underestimated errors do not justify more components.
     """
 
     name: str
@@ -100,12 +104,12 @@ class TriedModel:
 
     @property
     def chi2(self) -> float:
-        """Closure phases and log closure amplitudes together."""
+        """Chi2 of closure phases and log closure amplitudes together."""
         return self.chi2_phase + self.chi2_amplitude
 
     @property
     def reduced_chi2(self) -> float:
-        """chi2 per degree of freedom."""
+        """Chi2 per degree of freedom."""
         return self.chi2 / max(self.n_data - self.n_parameters, 1.0)
 
     @property
@@ -117,7 +121,7 @@ class TriedModel:
 
 
 def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
-    """Blocks evenly through the data that hold about ``limit`` closure phases; None for all."""
+    """Return blocks evenly spread that hold about ``limit`` closure phases; None for all."""
     blocks = np.unique(data.phases.block)
     if len(data.phases) <= limit:
         return None
@@ -126,7 +130,7 @@ def _thin(data: ClosureData, limit: int) -> NDArray[np.int64] | None:
 
 
 def _distinct(fits: Iterable[Fitted]) -> list[Fitted]:
-    """Best first; starts that ran into the same minimum count once."""
+    """Return the fits, best first; starts that reached the same minimum count once."""
     chosen: list[Fitted] = []
     for fit in sorted(fits, key=lambda f: f.objective):
         if all(abs(fit.objective - one.objective) > 1e-3 * one.objective for one in chosen):
@@ -136,14 +140,14 @@ def _distinct(fits: Iterable[Fitted]) -> list[Fitted]:
 
 @dataclass(frozen=True)
 class _Rung:
-    """The best model of some number of components, and all distinct ones, best first."""
+    """The best model with some number of components, and all distinct ones, best first."""
 
     best: TriedModel
     models: list[Components]
 
 
 class Search:
-    """The ladder of models on one data set."""
+    """The search for a model of one data set."""
 
     def __init__(self, data: ClosureData, options: FitOptions) -> None:
         self.options = options
@@ -174,20 +178,20 @@ class Search:
         )
 
     def rescale(self, model: Components, source: FitProblem, target: FitProblem) -> Components:
-        """The same sky in the units of another problem."""
+        """Return the same sky in the units of another problem."""
         factor = source.unit_rad / target.unit_rad
         return replace(model, position=model.position * factor, shape=model.shape * factor)
 
     def polish(self, model: Components, *, robust_first: bool = True) -> Fitted:
-        """Robust, then plain least squares on the data of the search."""
+        """Minimise the soft-L1 loss, then chi2, on the data of the search."""
         if robust_first:
             model = minimise(self.problem, model, robust=True, iterations=12, tolerance=1.0).model
-        # Far from a description of the data the last digit of chi2 is of no interest.
+        # Far from a description of the data the last digits of chi2 do not matter.
         tolerance = max(0.02, 1e-5 * sum(objective(self.problem, model)))
         return minimise(self.problem, model, tolerance=tolerance)
 
     def best_of(self, starts: Sequence[Components], keep: int = 3) -> list[Fitted]:
-        """Minimise from many places: all on a few data, the best of them on all; best first."""
+        """Minimise from many starts on few data, then the best of them on all; best first."""
 
         def quick(model: Components) -> Fitted:
             scaled = self.rescale(model, self.problem, self.quick)
@@ -198,7 +202,7 @@ class Search:
         return _distinct(self.pool.map(self.polish, models))
 
     def record(self, name: str, fitted: Fitted, started: float) -> TriedModel:
-        """Add a fit to the ladder."""
+        """Add a fit to the record of the search."""
         tried = TriedModel(
             name,
             len(fitted.model),
@@ -213,7 +217,7 @@ class Search:
         return tried
 
     def bic(self, tried: TriedModel) -> float:
-        """BIC with the errors scaled so that the best model so far has reduced chi2 <= 1."""
+        """Return BIC with errors scaled so that the best model so far has reduced chi2 <= 1."""
         scale = max(1.0, min(t.reduced_chi2 for t in self.tried))
         penalty = tried.fitted.penalty if tried.fitted is not None else 0.0
         return (tried.chi2 + penalty) / scale + tried.n_parameters * float(
@@ -221,7 +225,7 @@ class Search:
         )
 
     def single(self) -> _Rung:
-        """A point, and a Gaussian where amplitudes can tell its size."""
+        """Fit a point, and a Gaussian where amplitudes can determine its size."""
         started = time.perf_counter()
         fits = [self.polish(Components.single())]
         options = [self.record("point", fits[0], started)]
@@ -233,7 +237,7 @@ class Search:
         return _Rung(min(options, key=self.bic), [f.model for f in _distinct(fits)])
 
     def seeds(self, model: Components) -> list[Components]:
-        """Models with one more point: at peaks of the residual closures, and a few at random."""
+        """Return models with one more point: at peaks of the residual closures or at random."""
         reach = self.problem.field
         axis = np.linspace(-reach, reach, 2 * int(np.ceil(reach / 0.3)) + 1)
         gain = gradient_map(self.problem, model, axis)
@@ -259,11 +263,11 @@ class Search:
         return list(self.pool.map(start, places))
 
     def more(self, below: _Rung) -> _Rung:
-        """One component more: as a point, as a Gaussian, and all as Gaussians.
+        """Add one component: as a point, as a Gaussian, and with all components Gaussian.
 
-        From the best model below, and from the second best too while the fit is poor or from
-        more by ``breadth``: what is best with few components need not be part of the best with
-        more.
+        It starts from the best model with fewer components, and from the second best too while the
+        fit is poor, or from more by ``breadth``. The best model with few components need not be
+        part of the best with more.
         """
         poor = below.best.reduced_chi2 > self.options.chi2_limit
         kept = max(self.options.breadth, 2 if poor else 1)
@@ -295,7 +299,7 @@ class Search:
         return _Rung(min(options, key=self.bic), [f.model for f in _distinct(every)])
 
     def climb(self) -> list[TriedModel]:
-        """Best model of each number of components, up to the last that was taken or tried."""
+        """Return the best model of each number of components, up to the last that was tried."""
         rungs = [self.single()]
         while len(rungs) < self.options.max_components:
             rungs.append(self.more(rungs[-1]))

@@ -31,7 +31,7 @@ __all__ = [
     "closure_quantities",
 ]
 
-_LOG_SNR = 4.0  # single integrations this good are averaged as logarithms
+_LOG_SNR = 4.0  # integrations above this SNR are averaged as logarithms
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -74,9 +74,9 @@ def _average_baselines(vis, sigma, uvw, edges):  # pragma: no cover
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Baseline averages: shapes (nbl, nfreq, nblock), uv_m with (u, v) last."""
+    """Averages of baselines, (nbl, nfreq, nblock); uv_m has (u, v) on its last axis."""
 
-    power: Float  # noise bias taken off, steadied: >= 0
+    power: Float  # noise bias subtracted, drawn towards the mean: >= 0
     noise: Float  # harmonic mean of sigma^2
     count: Int
     uv_m: Float
@@ -86,12 +86,12 @@ class _Blocks:
 
 
 def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
-    """Debiased power and log amplitude of every baseline in every block.
+    """Return unbiased power and log amplitude of every baseline in every block.
 
     ``E[|V|^2] = A^2 + 2 sigma^2`` and, for the Rice distribution,
-    ``E[ln |V|] = ln A + E1(A^2 / 2 sigma^2) / 2``: both biases are taken off. Averaged
-    logarithms contain mean log gains only, so gains drop out exactly; where the single
-    integration is too noisy for a logarithm the averaged power takes its place.
+    ``E[ln |V|] = ln A + E1(A^2 / 2 sigma^2) / 2``: both biases are subtracted. Averaged
+    logarithms contain mean log gains only, so gains drop out exactly; where a single
+    integration is too noisy for a logarithm, the averaged power is used instead.
     """
     from scipy.special import exp1
 
@@ -99,16 +99,16 @@ def _baseline_blocks(data: BaselineVisibilities, edges: Int) -> _Blocks:
     n = np.maximum(count, 1)
     steadied, mean = _steadied_power(power, noise, count)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # Relative variance of the averaged power: (4 s^2 A^2 + 4 s^4) / (n A^4). From the
-        # steadied power: errors that fall with the datum's own noise would favour high values.
+        # Relative variance of the averaged power, (4 s^2 A^2 + 4 s^4) / (n A^4), uses the steadied
+        # power: errors that fall with the datum's own noise would favour high values.
         snr2 = np.where(steadied > 0, steadied / noise, 0.0)
         relative = np.where(snr2 > 0, 4 * (snr2 + 1) / (snr2**2 * n), np.inf)
         typical = np.where(mean > 0, 4 * (mean + noise) * noise / (mean**2 * n), np.inf)
         relative = np.where(power > np.sqrt(relative) * steadied / 2, relative, np.inf)
         from_power = 0.5 * np.log(np.maximum(power, 1e-300)) + relative / 4
         from_logs = log_mean - 0.5 * exp1(np.clip(snr2, 1e-3, 1400) / 2)
-    # A noiseless logarithm needs equal treatment of all baselines; a single sample is the same
-    # in both forms but for the bias, so the better defined one is used whenever it is good.
+    # A noiseless logarithm needs equal treatment of all baselines. A single sample is the same
+    # in both forms except for the bias, so the better defined one is used whenever it is good.
     logs = snr2 > _LOG_SNR**2
     value = np.where(logs, from_logs, from_power)
     sigma = np.where(count > 0, 0.5 * np.sqrt(relative), np.inf)
@@ -127,17 +127,17 @@ class Bispectra:
     baseline : (ntri, 3) int64
         Baselines ij, jk, ik.
     value : (ntri, nfreq, nblock) complex128
-        0 where there are no data.
+        Bispectra; 0 where there are no data.
     sigma : (ntri, nfreq, nblock) float64
         Standard deviation of each part of ``value``, all orders of the noise included; ``inf``
         where there are no data.
     expected : (ntri, nfreq, nblock) float64
         Amplitude expected from the debiased powers of the three baselines.
     fraction : (ntri, nfreq, nblock, 3) float64
-        Fraction of the variance that is linear in the noise of each baseline: what triangles
+        Fraction of the variance that is linear in the noise of each baseline, which triangles
         with a common baseline share.
     count : (ntri, nfreq, nblock) int64
-        Integrations averaged.
+        Number of integrations averaged.
     """
 
     triangle: Int
@@ -155,7 +155,7 @@ class Bispectra:
 
     @property
     def concentration(self) -> Float:
-        """kappa of the von Mises distribution of each phase: SNR^2 if high, 0 for noise.
+        """Kappa of the von Mises distribution of each phase: SNR^2 if high, 0 for noise.
 
         For a measured amplitude b and a true one A the phase of b is von Mises distributed with
         ``kappa = b A / sigma^2`` (Mardia & Jupp 2000, sect. 3.5). A comes from the powers of
@@ -165,7 +165,7 @@ class Bispectra:
 
 
 def chord_variance(concentration: Float) -> Float:
-    """Mean of ``4 sin^2(error / 2)`` of von Mises phases: 1/kappa if high, 2 for noise.
+    """Return the mean of ``4 sin^2(error / 2)`` of von Mises phases: 1/kappa, or 2 for noise.
 
     It is 2 (1 - I1(kappa) / I0(kappa)).
     """
@@ -231,7 +231,7 @@ def average_bispectra(data: BaselineVisibilities, triangles: Int, interval_s: fl
     Parameters
     ----------
     triangles : (ntri, 3) int64
-        Stations in ascending order, every baseline present in ``data``.
+        Stations in ascending order; every baseline must be in ``data``.
     interval_s : float
         Averaging time, s.
 
@@ -244,18 +244,18 @@ def average_bispectra(data: BaselineVisibilities, triangles: Int, interval_s: fl
 
 
 def bispectra_of(data: BaselineVisibilities, interval_s: float) -> Callable[[Int], Bispectra]:
-    """Return `average_bispectra` for some triangles after others: baselines are averaged once."""
+    """Return `average_bispectra` for several sets of triangles; baselines are averaged once."""
     edges = time_blocks(data.time_s, interval_s)
     blocks = _baseline_blocks(data, edges)
     return lambda triangles: _bispectra(data, triangles, edges, blocks)
 
 
 def _steadied_power(power: Float, noise: Float, count: Int) -> tuple[Float, Float]:
-    """Power of each block, and the mean power of each baseline (nbl, 1, 1).
+    """Return the power of each block, and the mean power of each baseline (nbl, 1, 1).
 
-    The first is drawn towards the second where the block's own is noise: the power of one block
-    of noise is as often above zero as below, the mean over all blocks is not so easily deceived.
-    The width of the prior is the mean itself, a visibility that varies by 100 %.
+    The first is drawn towards the second where the block's own power is noise. The power of one
+    block of noise is as often above zero as below; the mean over all blocks is more reliable.
+    The width of the prior is the mean itself, for a visibility that varies by 100 %.
     """
     precision = count / np.where(count > 0, noise, 1.0) ** 2
     total = np.maximum(precision.sum(axis=(1, 2), keepdims=True), 1e-300)
@@ -288,17 +288,17 @@ class ClosurePhases:
     Attributes
     ----------
     block : (n,) int64
-        Block (time and frequency) of each.
+        Number of the block (time and frequency) of each closure phase.
     triangle, baseline : (n, 3) int64
         Stations i < j < k and baselines ij, jk, ik; the phase is ij + jk - ik.
     phase_rad : (n,) float64
         Closure phase, -pi to pi.
     sigma_rad : (n,) float64
-        Its error as root mean square of ``2 sin(error / 2)``: the usual error at high
+        Error as root mean square of ``2 sin(error / 2)``: the usual error at high
         signal-to-noise ratio and sqrt(2) for noise.
     concentration : (n,) float64
-        kappa of its von Mises distribution; ``2 kappa (1 - cos(difference))`` is -2 ln of the
-        likelihood, so this, not 1 / sigma^2, is the weight in a fit: noise weighs nothing.
+        Kappa of the von Mises distribution. ``2 kappa (1 - cos(difference))`` is -2 ln of the
+        likelihood, so kappa, not 1 / sigma^2, is the weight in a fit; noise has no weight.
     fraction : (n, 3) float64
         Fraction of the variance due to each baseline, shared with the block's other triangles.
     snr : (n,) float64
@@ -325,11 +325,11 @@ class ClosureAmplitudes:
     Attributes
     ----------
     block : (n,) int64
-        Block (time and frequency) of each.
+        Number of the block (time and frequency) of each closure amplitude.
     quadrangle, baseline : (n, 4) int64
         Stations i, j, k, l and baselines ij, kl, ik, jl.
     log_amplitude, sigma : (n,) float64
-        Natural logarithm and its error, noise bias taken off.
+        Natural logarithm, with the noise bias subtracted, and its error.
     """
 
     block: Int
@@ -353,11 +353,11 @@ class ClosureData:
     time_s, frequency_hz : (nblock,) float64
         Mean time (s) and frequency (Hz) of each block.
     uv : (nblock, nbl, 2) float64
-        Wavelengths.
+        Baseline coordinates, wavelengths.
     log_amplitude, log_sigma : (nblock, nbl) float64
-        ln |V| (noise bias taken off) and its error, ``inf`` where it is not usable. With the
-        station gains of each block marginalised these hold exactly the information of all log
-        closure amplitudes with their full covariance (Blackburn et al. 2020, ApJ 894, 31).
+        Natural logarithm of |V| (noise bias subtracted) and its error, ``inf`` where not usable.
+        With the station gains of each block marginalised these hold exactly the information of all
+        log closure amplitudes with their full covariance (Blackburn et al. 2020, ApJ 894, 31).
     phases : ClosurePhases
     amplitudes : ClosureAmplitudes
     """
@@ -380,16 +380,16 @@ def closure_quantities(
     *,
     max_log_sigma: float = 0.2,
 ) -> ClosureData:
-    """Closure phases and log closure amplitudes of ``data`` averaged over ``interval_s``.
+    """Return closure phases and log closure amplitudes averaged over ``interval_s``.
 
     Parameters
     ----------
     interval_s : float
-        Averaging time of the bispectra, s; short against changes of the source's visibility,
-        not against those of the station phases.
+        Averaging time of the bispectra, s; short compared with changes of the source's visibility,
+        not necessarily with those of the station phases.
     max_log_sigma : float
-        Amplitudes with larger errors of their logarithm are left out: there the logarithm's
-        distribution is not Gaussian.
+        Largest error of the logarithm of an amplitude that is used; beyond it the logarithm is
+        not Gaussian.
 
     Raises
     ------
@@ -403,7 +403,7 @@ def closure_quantities(
     seen = used.any(axis=(1, 2))
     if len(np.union1d(data.ant1[seen], data.ant2[seen])) < 3:
         raise InputError("closure phases need three stations with data", "check flags and field")
-    # Blocks run over frequency first, then time.
+    # Blocks run over frequency first, then over time.
     present = used.transpose(2, 1, 0).reshape(-1, len(data.ant1))
     triangles = pattern_sets(present, data.ant1, data.ant2, order, independent_triangles)
     phases = _gather_phases(data, edges, blocks, triangles)
@@ -412,7 +412,7 @@ def closure_quantities(
     log_amplitude = blocks.log_amplitude.transpose(2, 1, 0).reshape(present.shape)
     log_sigma = blocks.log_sigma.transpose(2, 1, 0).reshape(present.shape)
     typical = blocks.mean_log_sigma.transpose(2, 1, 0).reshape(present.shape)
-    # Choosing by a datum's own error alone would keep what noise has made large.
+    # Choosing by a datum's own error alone would favour values that noise has made large.
     good = np.maximum(log_sigma, typical) <= max_log_sigma
     log_sigma = np.where(good, log_sigma, np.inf)
     quads = pattern_sets(
@@ -440,7 +440,7 @@ def closure_quantities(
 def _gather_phases(
     data: BaselineVisibilities, edges: Int, blocks: _Blocks, triangles: list[Int]
 ) -> ClosurePhases:
-    """Average the union of all blocks' triangles, then pick each block's own."""
+    """Average the triangles of all blocks together, then select each block's own."""
     nant = len(data.antenna)
     code = [(t[:, 0] * nant + t[:, 1]) * nant + t[:, 2] for t in triangles]
     block = np.repeat(np.arange(len(code)), [len(c) for c in code])
@@ -466,7 +466,7 @@ def _gather_phases(
 def _gather_amplitudes(
     data: BaselineVisibilities, quads: list[Int], log_amplitude: Float, log_sigma: Float
 ) -> ClosureAmplitudes:
-    """Log closure amplitudes of each block's quadrangles."""
+    """Return the log closure amplitudes of each block's quadrangles."""
     block = np.repeat(np.arange(len(quads)), [len(q) for q in quads])
     quad = np.concatenate(quads)
     index = data.baseline_index()

@@ -1,1 +1,1 @@
-"""What every other room builds on: errors, processes, files, geometry; it imports no other room."""
+"""Foundations of every other room: errors, processes, files, geometry. It imports no other room."""

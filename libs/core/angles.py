@@ -1,4 +1,4 @@
-"""Angles: phases and directions, their text, and the phases of electrons on the line of sight."""
+"""Angles: phases, directions and their text, and the phases that the ionosphere's TEC causes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wrap_rad(phase_rad: Array) -> Array:
 
 
 def separation_rad(a_rad: Array, b_rad: Array) -> Array:
-    """Angle between directions (RA, Dec) on the last axis, rad (Vincenty's formula)."""
+    """Return the angle between directions (RA, Dec) on the last axis, rad (Vincenty's formula)."""
     ra_a, dec_a = np.moveaxis(np.asarray(a_rad, dtype=float), -1, 0)
     ra_b, dec_b = np.moveaxis(np.asarray(b_rad, dtype=float), -1, 0)
     cos_ra, sin_ra = np.cos(ra_b - ra_a), np.sin(ra_b - ra_a)
@@ -44,7 +44,7 @@ def separation_rad(a_rad: Array, b_rad: Array) -> Array:
 
 
 def tec_phase_rad(tec_tecu: Array, frequency_hz: Array) -> Array:
-    """Phase of a TEC at given frequencies.
+    """Return the phase of a TEC at given frequencies.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def tec_phase_rad(tec_tecu: Array, frequency_hz: Array) -> Array:
     Returns
     -------
     (ntime, nfreq, nant, ndir) float64
-        rad, not wrapped.
+        Phase, rad, not wrapped.
     """
     per_tecu = TEC_PHASE_HZ / frequency_hz
     return np.asarray(tec_tecu[:, np.newaxis] * per_tecu[:, np.newaxis, np.newaxis])
@@ -69,7 +69,7 @@ def parse_direction(ra: str, dec: str) -> tuple[float, float]:
     Raises
     ------
     ConfigError
-        Not an angle.
+        The text is not an angle.
     """
     from astropy import units as u
     from astropy.coordinates import Angle
@@ -80,7 +80,7 @@ def parse_direction(ra: str, dec: str) -> tuple[float, float]:
         dec_rad = Angle(dec.strip(), unit=u.deg).to_value(u.rad)
     except (ValueError, u.UnitsError) as error:
         raise ConfigError(
-            f"no direction: {ra} {dec} ({error})", "write RA DEC as 217.43deg +35.2deg"
+            f"{ra} {dec} is not a direction ({error})", "write RA DEC as 217.43deg +35.2deg"
         ) from error
     if not abs(dec_rad) <= np.pi / 2:
         raise ConfigError(f"declination {dec} is beyond a pole", "write RA first, then Dec")
@@ -96,9 +96,9 @@ def direction_text(
     ----------
     ra_rad, dec_rad : float
     separators : (str, str)
-        Between the parts of RA and of Dec: ``":"`` or ``"."`` or letters, ``"hms"``, ``"dms"``.
+        Separators between the parts of RA and of Dec: ``":"``, ``"."``, ``"hms"`` or ``"dms"``.
     digits : (int, int)
-        Decimals of the seconds; seven serve VLBI at millimetres.
+        Decimals of the seconds; VLBI at millimetre wavelengths needs seven.
     """
     from astropy import units as u
     from astropy.coordinates import Latitude, Longitude

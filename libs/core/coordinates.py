@@ -11,7 +11,27 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
-__all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "rotation", "transit_s"]
+__all__ = [
+    "SKY_FRAMES",
+    "antenna_uvw",
+    "lm_to_radec",
+    "radec_to_lm",
+    "rotation",
+    "to_j2000",
+    "transit_s",
+]
+
+# Frames fixed to the sky, by their names in measurement sets, as astropy has them; those of the
+# observer (AZEL, HADEC, APP) need a place and a time. B1950_VLA is the VLA's own approximation
+# to B1950, good to a fraction of an arcsecond.
+SKY_FRAMES = {
+    "J2000": ("fk5", {"equinox": "J2000"}),
+    "ICRS": ("icrs", {}),
+    "B1950": ("fk4", {"equinox": "B1950"}),
+    "B1950_VLA": ("fk4", {"equinox": "B1950"}),
+    "GALACTIC": ("galactic", {}),
+    "SUPERGAL": ("supergalactic", {}),
+}
 
 _AU_DAY_M_S = 149597870700.0 / DAY_S
 
@@ -19,7 +39,7 @@ _AU_DAY_M_S = 149597870700.0 / DAY_S
 def lm_to_radec(l_rad: float, m_rad: float, ra0_rad: float, dec0_rad: float) -> tuple[float, float]:
     """Return RA and Dec of direction cosines (l east, m north) about a phase centre, rad.
 
-    The orthographic (SIN) projection: Thompson, Moran & Swenson 2017, eqs. 3.33 to 3.35.
+    The projection is orthographic (SIN): Thompson, Moran & Swenson 2017, eqs. 3.33 to 3.35.
     """
     n = math.sqrt(1.0 - l_rad**2 - m_rad**2)
     dec = math.asin(m_rad * math.cos(dec0_rad) + n * math.sin(dec0_rad))
@@ -39,6 +59,28 @@ def radec_to_lm(
     return l_rad, m_rad
 
 
+def to_j2000(place_rad: tuple[float, float], frame: str) -> tuple[float, float]:
+    """Return RA and Dec, J2000, rad, of a position in another frame.
+
+    Raises
+    ------
+    InputError
+        The frame is none of `SKY_FRAMES`.
+    """
+    if frame == "J2000":
+        return place_rad
+    if frame not in SKY_FRAMES:
+        raise InputError(
+            f"a position is given in {frame}", "phase the data to J2000, with CASA's phaseshift"
+        )
+    from astropy.coordinates import FK5, SkyCoord
+
+    name, words = SKY_FRAMES[frame]
+    there = SkyCoord(*place_rad, unit="rad", frame=name, **words)
+    there = there.transform_to(FK5(equinox="J2000"))
+    return float(there.ra.rad), float(there.dec.rad)
+
+
 def _earth_orientation(
     mjd: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -46,7 +88,7 @@ def _earth_orientation(
     from astropy import units
     from astropy.utils import iers
 
-    table = iers.IERS_B.open()  # the packaged file: never a download
+    table = iers.IERS_B.open()  # the packaged file: nothing is downloaded
     first, last = table["MJD"][0].value, table["MJD"][-1].value
     if mjd.min() < first or mjd.max() > last - 1:
         raise InputError(
@@ -63,7 +105,8 @@ def _apparent_rotation(
 ) -> NDArray[np.float64]:
     """Return the rotation by stellar aberration of one direction, (ntime, 3, 3).
 
-    To first order in v/c: the direction moves towards the velocity by its part across.
+    It is exact to first order in v/c: the direction moves towards the velocity by the velocity's
+    component across it.
     """
     across = velocity - (velocity @ toward)[:, None] * toward
     axis = np.cross(toward, across)
@@ -88,28 +131,28 @@ def antenna_uvw(
     A baseline's UVW is that of ANTENNA2 minus that of ANTENNA1 in LOFAR's measurement sets, and
     the reverse in those that CASA's fillers write.
 
-    ITRF is turned to the celestial frame by IAU 2006/2000A precession-nutation with UT1 and
-    polar motion of the IERS; the baseline is then turned by annual and diurnal aberration, as
-    casacore's measures do, with whose result this agrees to 4e-6 of the baseline length.
+    ITRF is turned to the celestial frame by IAU 2006/2000A precession-nutation, with UT1 and
+    polar motion from the IERS; the baseline is then turned by annual and diurnal aberration, as
+    casacore's measures do. The two agree to 4e-6 of the baseline length.
 
     Parameters
     ----------
     position_m : (nant, 3) float64
-        ITRF, m.
+        Positions, ITRF, m.
     direction_rad : (float, float)
-        J2000 right ascension and declination of the phase centre.
+        J2000 right ascension and declination of the phase centre, rad.
     time_s : (ntime,) float64
         UTC, MJD seconds, as in the TIME column.
 
     Returns
     -------
     (ntime, nant, 3) float64
-        m.
+        Coordinates, m.
 
     Raises
     ------
     InputError
-        A time outside the packaged table of earth orientation.
+        A time is outside the packaged table of earth orientation.
     """
     mjd = np.atleast_1d(np.asarray(time_s, dtype=np.float64)) / DAY_S
     dut1_s, polar_x, polar_y = _earth_orientation(mjd)
@@ -122,7 +165,7 @@ def antenna_uvw(
     toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
     north = np.cross(toward, east)
     centre = position_m.mean(axis=0)
-    # TT serves for TDB: they differ by 2 ms, in which the velocity does not change
+    # TT serves for TDB: they differ by 2 ms, in which the velocity hardly changes
     velocity = erfa.epv00(*tt)[1]["v"] * (_AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
     spin = np.array([-centre[1], centre[0], 0.0]) * (EARTH_RATE_RAD_S / SPEED_OF_LIGHT_M_S)
     velocity = velocity + np.einsum("i,tij->tj", spin, to_itrf)
@@ -147,18 +190,18 @@ def rotation(old_rad: tuple[float, float], new_rad: tuple[float, float]) -> NDAr
     Parameters
     ----------
     old_rad, new_rad : (float, float)
-        Right ascension and declination.
+        Right ascension and declination, rad.
 
     Returns
     -------
     (3, 3) float64
-        To be applied as ``matrix @ uvw``.
+        Matrix to be applied as ``matrix @ uvw``.
     """
     return np.asarray(_axes(new_rad) @ _axes(old_rad).T)
 
 
 def _axes(direction_rad: tuple[float, float]) -> NDArray[np.float64]:
-    """East, north and the direction itself, in celestial coordinates, as rows."""
+    """Return east, north and the direction itself, in celestial coordinates, as rows."""
     ra, dec = direction_rad
     toward = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
     east = np.array([-math.sin(ra), math.cos(ra), 0.0])

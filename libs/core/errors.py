@@ -9,9 +9,9 @@ class SelfcalError(Exception):
     Parameters
     ----------
     cause : str
-        What went wrong, in one line, naming the file, column or value.
+        The failure in one line that names the file, column or value.
     remedy : str
-        What the user can do about it, in one line.
+        The user's next step, in one line.
     """
 
     def __init__(self, cause: str, remedy: str = "") -> None:
@@ -36,11 +36,11 @@ class ToolError(SelfcalError):
 
 
 class ImageError(ToolError):
-    """An imager ran, and its images are of no use: blank, not finite or worse than before CLEAN."""
+    """An imager ran, but its images are of no use: blank, not finite or worse than before CLEAN."""
 
 
 class SolveError(SelfcalError):
     """A calibration solve gave no usable solution.
 
-    A round that meets it is rejected, the run goes on with the best state.
+    The pipeline rejects a round in which it occurs and goes on from the best state.
     """

@@ -1,4 +1,4 @@
-"""Files shared by processes that may die: one writer at a time, old or new content, no mixture."""
+"""Files shared by processes that may die: one writer at a time, content either old or new."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def locked(path: Path, timeout_s: float = 600.0) -> Iterator[None]:
     Parameters
     ----------
     path : Path
-        The file to be changed; it need not exist.
+        File to be changed; it need not exist.
     timeout_s : float
-        How long to wait for another holder, seconds.
+        Longest wait for another holder, s.
 
     Raises
     ------
@@ -62,16 +62,16 @@ def locked(path: Path, timeout_s: float = 600.0) -> Iterator[None]:
 
 
 def take_lock(handle: int, folder: Path, wait_s: float) -> bool:
-    """Take the exclusive lock of an open file; return whether its holder went in time.
+    """Take the exclusive lock of an open file; return False when it is still held after the wait.
 
     Parameters
     ----------
     handle : int
         Descriptor of the file.
     folder : Path
-        What the message calls it.
+        Folder that an error message names.
     wait_s : float
-        How long to wait for another holder, seconds.
+        Longest wait for another holder, s.
 
     Raises
     ------
@@ -106,10 +106,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block succeeds.
+    """Yield a temporary path beside ``path`` that takes its place when the block succeeds.
 
-    The new content is on disk before the rename, and the rename before this returns. What a
-    writer that died left behind is removed (only files of processes that are gone).
+    The new content is on disk before the rename, and the rename before this returns. Files left
+    behind by a writer that died are removed (only those of processes that are gone).
     """
     folder = path.parent
     prefix = f".{path.name}.{socket.gethostname()}."

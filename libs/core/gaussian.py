@@ -17,20 +17,23 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GaussianComponent:
-    """An elliptical Gaussian and its errors (1 sigma); axes are full widths at half maximum.
+    """An elliptical Gaussian with errors (1 sigma); axes are full widths at half maximum.
 
     Attributes
     ----------
     flux_jy, flux_err_jy : float
-        The error is that of the share of the total, whose scale closures do not fix.
+        Flux density and its error, Jy. The error is that of the share of the total, because
+        closures do not fix the flux scale.
     l_rad, m_rad, l_err_rad, m_err_rad : float
-        Offsets east and north; errors relative to the brightest component, whose own are 0.
+        Offsets east and north, rad; errors are relative to the brightest component, whose own
+        errors are 0.
     major_rad, minor_rad, pa_rad : float
-        Position angle of the major axis from north to east, 0 to pi. 0 for points.
+        Full widths, and position angle of the major axis from north to east, 0 to pi, rad; 0
+        for points.
     major_err_rad, minor_err_rad, pa_err_rad : float
-        For an unresolved axis the error is the largest width that the data allow.
+        Errors, rad; for an unresolved axis the largest width that the data allow.
     point : bool
-        Whether it was fitted as a point.
+        True for a component fitted as a point.
     """
 
     flux_jy: float
@@ -48,12 +51,12 @@ class GaussianComponent:
     point: bool = False
 
     def visibility(self, u: Float, v: Float) -> NDArray[np.complex128]:
-        """Visibility at (u, v), wavelengths.
+        """Return the visibility at (u, v) in wavelengths, Jy.
 
         ``S exp(-(pi theta q)^2 / (4 ln 2)) exp(2 pi i (u l + v m))`` for a full width theta
-        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4). The sign is the
-        one of the UVW column, as CASA and WSClean predict: u, v, w point from the second
-        station to the first.
+        along the direction of q (Thompson, Moran & Swenson 2017, sect. 10.4). The sign is that
+        of the UVW column, as CASA and WSClean predict: u, v, w point from the second station to
+        the first.
         """
         along = (u * np.sin(self.pa_rad) + v * np.cos(self.pa_rad)) * self.major_rad
         across = (u * np.cos(self.pa_rad) - v * np.sin(self.pa_rad)) * self.minor_rad
@@ -65,13 +68,13 @@ class GaussianComponent:
 def component_visibilities(
     components: Sequence[GaussianComponent], uvw_m: Float, frequency_hz: float | Float
 ) -> NDArray[np.complex128]:
-    """Return the visibilities of components, Jy; their spectrum is flat.
+    """Return the visibilities of components with flat spectra, Jy.
 
     Parameters
     ----------
     components : sequence of GaussianComponent
     uvw_m : (..., 3) float64
-        m, as in the UVW column.
+        Baseline coordinates as in the UVW column, m.
     frequency_hz : float or (nfreq,) float64
 
     Returns

@@ -1,4 +1,4 @@
-"""Image geometry from what the array is: pixel size, field of view, sizes that transform fast."""
+"""Image geometry from the array: pixel size, field of view, and image sizes whose FFT is fast."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MJD_ZERO_JD = 2400000.5
 EARTH_RATE_RAD_S = 7.292115e-5  # sidereal
 ARCSEC_PER_RAD = 180.0 * 3600.0 / math.pi
 
-_HALF_SINC = 0.6034  # sin(pi x) / (pi x) is 1/2 there
-# An image of the field in which most baselines have no part says little of what they see.
+_HALF_SINC = 0.6034  # x at which sin(pi x) / (pi x) is 1/2
+# An image of the field that leaves out most baselines says little of the sources they see.
 _LEAST_HELD = 0.5
 
 # FWHM of a paraboloid's power pattern in units of wavelength over diameter: 1.02 for uniform
@@ -55,7 +55,7 @@ def _positive(**values: float) -> None:
 def good_size(pixels: float, *, least: int = 16) -> int:
     """Return the smallest even 2^a 3^b 5^c that is at least ``pixels`` (and ``least``).
 
-    FFTs of such sizes are fast in every library; imagers want even ones.
+    FFTs of such sizes are fast in every library, and imagers want even sizes.
     """
     wanted = max(math.ceil(pixels), least, 2)
     size = wanted + wanted % 2
@@ -70,7 +70,7 @@ def good_size(pixels: float, *, least: int = 16) -> int:
 
 
 def resolution_arcsec(longest_baseline_m: float, max_frequency_hz: float) -> float:
-    """Return wavelength over longest baseline, arcsec: the FWHM of the PSF within some 20 %.
+    """Return wavelength over longest baseline, arcsec: the FWHM of the PSF to within 20 %.
 
     Raises
     ------
@@ -89,16 +89,16 @@ def auto_cell_arcsec(
     Parameters
     ----------
     longest_baseline_m : float
-        Of the unflagged visibilities, m.
+        Longest unflagged baseline, m.
     max_frequency_hz : float
         Highest frequency imaged, Hz.
     oversampling : float
-        Pixels over the resolution; 2 is the sampling theorem's, 5 usual for CLEAN.
+        Pixels over the resolution: the sampling theorem asks for 2, CLEAN usually has 5.
 
     Returns
     -------
     float
-        Rounded down to two significant digits.
+        Pixel size, arcsec, rounded down to two significant digits.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def auto_cell_arcsec(
     _positive(oversampling=oversampling)
     cell = resolution_arcsec(longest_baseline_m, max_frequency_hz) / oversampling
     step = 10.0 ** (math.floor(math.log10(cell)) - 1)
-    # The division of two floats may fall short of a whole number by one rounding.
+    # The division of two floats may fall short of a whole number by one rounding error.
     return float(f"{math.floor(cell / step * (1 + 1e-12)) * step:.2g}")
 
 
@@ -133,13 +133,13 @@ class CoarseField:
     Attributes
     ----------
     imsize : (int, int)
-        Pixels.
+        Width and height, pixels.
     cell_arcsec : float
-        Pixel size.
+        Pixel size, arcsec.
     uvmax_m : float
-        Longest baseline the pixels can hold, m; 0 when all fit.
+        Longest baseline that the pixels can sample, m; 0 when they sample all.
     width_arcsec : float
-        Imaged width.
+        Width of the image, arcsec.
     """
 
     imsize: tuple[int, int]
@@ -165,32 +165,33 @@ def coarse_field(
 ) -> CoarseField:
     """Return the grid on which the whole primary beam is searched for sources.
 
-    The pixels are twice those for CLEAN; where the image would still be larger than
-    ``max_pixels`` they grow further and the baselines too long for them are left out, so that
-    the search costs seconds whatever the array.
+    The pixels are twice as large as those for CLEAN. Where the image would still exceed
+    ``max_pixels``, they grow further and the baselines too long for them are left out, so that
+    the search takes seconds for any array.
 
-    An array most of whose baselines would be left out, such as any of VLBI, cannot image its
-    primary beam so: what it is searched for is then the part of the sky that its channels and
+    An array most of whose baselines would be left out, such as any VLBI array, cannot image its
+    primary beam this way. It is searched over the part of the sky that its channels and
     integrations do not smear away, as far as ``max_pixels`` of its own resolution reach.
 
     Parameters
     ----------
     longest_baseline_m : float
-        Of the unflagged visibilities, m.
+        Longest unflagged baseline, m.
     frequency_hz : (float, float)
-        Lowest and highest frequency imaged, Hz: the widest beam, the finest resolution.
+        Lowest and highest frequency imaged, Hz; they set the widest beam and the resolution.
     dish_diameter_m : float
-        Of the smallest dish, m.
+        Diameter of the smallest dish, m.
     fwhms : float
         Width of the image in FWHM of the primary beam; at 1.5 its edge is at 21 % power.
     oversampling : float
         Pixels over the resolution.
     max_pixels : int
-        Largest width.
+        Largest width of the image, pixels.
     smeared_arcsec : float
-        Width beyond which the longest baselines lose a source (:func:`smeared_field_arcsec`).
+        Width beyond which the longest baselines lose a source, arcsec
+        (:func:`smeared_field_arcsec`).
     lengths_m : (n,) array, optional
-        Lengths of all baselines, m; None: enough of them are short.
+        Lengths of all baselines, m; None when enough of them are known to be short.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def coarse_field(
     lowest, highest = min(frequency_hz), max(frequency_hz)
     width = fwhms * primary_beam_fwhm_arcsec(lowest, dish_diameter_m)
     cell = auto_cell_arcsec(longest_baseline_m, highest, oversampling=oversampling)
-    # Sizes that transform fast are never rare: one lies within 7 % of any number.
+    # Sizes with a fast FFT are never rare: one lies within 7 % of any number.
     largest = good_size(max_pixels)
     if width / cell <= largest:
         size = good_size(width / cell, least=128)
@@ -221,10 +222,10 @@ def coarse_field(
 def smeared_field_arcsec(
     longest_baseline_m: float, frequency_hz: float, channel_hz: float, integration_s: float
 ) -> float:
-    """Return the width of the field that channels and integrations leave a baseline, arcsec.
+    """Return the width of the field that a baseline sees in spite of smearing, arcsec.
 
     At its edge the mean over a channel, or over an integration as the Earth turns, has half the
-    amplitude: a baseline b sees a source at the angle r from the phase centre turn by
+    amplitude. On a baseline b the phase of a source at the angle r from the phase centre turns by
     ``2 pi b r / c`` radians per Hz, and by up to ``2 pi b r nu Omega / c`` per second
     (Thompson, Moran & Swenson 2017, sections 6.3 and 6.4).
 
@@ -232,7 +233,7 @@ def smeared_field_arcsec(
     ----------
     longest_baseline_m, frequency_hz : float
     channel_hz, integration_s : float
-        Widths; 0 where one is not known, which then does not count.
+        Widths of channels and integrations; 0 where one is unknown, which then is ignored.
     """
     _positive(longest_baseline_m=longest_baseline_m, frequency_hz=frequency_hz)
     spread_hz = max(channel_hz, frequency_hz * EARTH_RATE_RAD_S * integration_s)
@@ -245,19 +246,19 @@ def smeared_field_arcsec(
 def frequency_slices(
     min_frequency_hz: float, max_frequency_hz: float, channels: int
 ) -> tuple[int, int]:
-    """Return into how many slices a band is imaged, and with how many spectral terms.
+    """Return the number of slices in which a band is imaged, and the number of spectral terms.
 
     Parameters
     ----------
     min_frequency_hz, max_frequency_hz : float
         Ends of the band, Hz.
     channels : int
-        Channels of all spectral windows.
+        Number of channels of all spectral windows.
 
     Returns
     -------
     channels_out, nterms : int
-        For :class:`libs.imaging.interface.ImagingOptions`.
+        As in :class:`libs.imaging.interface.ImagingOptions`.
 
     Raises
     ------
@@ -266,10 +267,9 @@ def frequency_slices(
 
     Notes
     -----
-    A source whose flux goes as the frequency to the power -0.7 differs from its mean by
-    0.35 x bandwidth / frequency at the band's ends: 2 % at 5 %, below which one slice does. A
-    straight line is left by 0.15 (bandwidth / frequency)^2, 1 % at 25 %; wider bands need a
-    curve.
+    A source whose flux density goes as the frequency to the power -0.7 differs from its mean by
+    0.35 x bandwidth / frequency at the band's ends: 2 % at 5 %, below which one slice is enough. A
+    straight line leaves 0.15 (bandwidth / frequency)^2, 1 % at 25 %; wider bands need a curve.
     """
     _positive(min_frequency_hz=min_frequency_hz, max_frequency_hz=max_frequency_hz)
     middle = (max_frequency_hz + min_frequency_hz) / 2
@@ -294,13 +294,13 @@ def smearing_limits(
     Parameters
     ----------
     baseline_m : float
-        The longest.
+        Longest baseline, m.
     frequency_hz : float
-        The highest.
+        Highest frequency, Hz.
     radius_rad : float
-        Distance of the map's edge from the phase centre.
+        Distance of the map's edge from the phase centre, rad.
     loss : float
-        Of the amplitude there on the longest baseline.
+        Fraction of the amplitude lost there on the longest baseline.
     """
     half_turn = math.sqrt(3.0 * loss) / math.pi
     delay_s = baseline_m * radius_rad / SPEED_OF_LIGHT_M_S

@@ -1,4 +1,4 @@
-"""Running external programs: output to a log, death and hangs told from slowness."""
+"""Running external programs with their output in a log; a hang is told from slow work."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies (Linux; elsewhere no effect).
 
-    A tool that outlives a killed pipeline would go on writing to the working copy while the
-    next start reads it.
+    Otherwise a tool that outlives a killed pipeline would go on writing to the working copy
+    while the next run reads it.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -86,31 +86,31 @@ def run_tool(
     stall_s: float = 600.0,
     on_wait: Callable[[], None] | None = None,
 ) -> float:
-    """Run a program to its end, its output appended to ``log``.
+    """Run a program to its end and append its output to ``log``.
 
     Parameters
     ----------
     argv : sequence of str or Path
         Program and arguments; no shell is involved.
     log : Path
-        Both output streams go here.
+        File that takes both output streams.
     cwd, env : optional
         Working directory; variables added to the environment.
     stall_s : float
-        The program is taken to hang, and is killed, when for this long it has neither
-        written output nor used CPU time, seconds.
+        Longest time without output and without CPU time, s. After it the program is taken to
+        hang and is killed.
     on_wait : callable, optional
-        Called every poll, for a progress display.
+        Function called at every poll, for a progress display.
 
     Returns
     -------
     float
-        Wall-clock seconds.
+        Wall-clock time, s.
 
     Raises
     ------
     ToolError
-        The program is missing, exits with another code than 0, dies or hangs.
+        The program is missing, exits with a code other than 0, dies or hangs.
     """
     name = Path(argv[0]).name
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -175,5 +175,5 @@ def _wait(
         elif now - alive_at > stall_s:
             raise ToolError(
                 f"{name} hangs: no output and no CPU time for {stall_s:.0f} s",
-                f"see {log}; a longer wait is set by tool_stall",
+                f"see {log}; raise tool_stall if it needs longer",
             )

@@ -10,16 +10,16 @@ __all__ = ["aligned"]
 def aligned(
     rows: Sequence[Sequence[str]], left: Collection[int] | None = None, *, ruled: bool = False
 ) -> list[str]:
-    """Return a table as lines, its columns aligned and two blanks apart.
+    """Return a table as lines; its columns are aligned and two blanks apart.
 
     Parameters
     ----------
     rows : sequence of sequence of str
-        Cells of each row, as many in every one; the heading is the first.
+        Cells of each row, equally many in each; the first row is the heading.
     left : collection of int, optional
-        Columns aligned to the left, the others to the right; None: all to the left.
+        Columns aligned to the left, the others to the right; None aligns all to the left.
     ruled : bool
-        Whether a line is drawn below the heading.
+        True draws a line below the heading.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

@@ -1,8 +1,8 @@
-"""DP3 for a source's small data set: corrected, phase-shifted, averaged, core stations added up.
+"""DP3 for a source's small data set: corrected, phase-shifted, averaged, core stations combined.
 
-The same as `libs.directions.phase_shift` makes, by the program that LOFAR's own pipelines use; and
-the one thing that is not in there: a superstation of the core (https://dp3.readthedocs.io, the
-steps applycal, phaseshifter, averager, stationadder, filter and preflagger).
+The result is that of `libs.directions.phase_shift`, made by the program that LOFAR's own pipelines
+use, with one addition: a superstation of the core (https://dp3.readthedocs.io, the steps applycal,
+phaseshifter, averager, stationadder, filter and preflagger).
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ log = logging.getLogger(__name__)
 
 SUPERSTATION = "ST001"
 INSTALL = "pip install '.[lofar]', or put DP3 on the PATH"
-# 24 bytes each; a longer table is thinned out in time, by whole integrations
+# 24 bytes each; a longer table is thinned in time by whole integrations
 _MOST_GAINS = 20_000_000
-_FILLED = 1.1  # rows after DP3 has filled gaps, over rows before
+_FILLED = 1.1  # largest ratio of rows after DP3 fills gaps to rows before
 _STORAGE = {"scalarflags": "false", "antennacompression": "false", "uvwcompression": "false"}
 
 
 @dataclass(frozen=True)
 class PhaseUp:
-    """Stations added up to one.
+    """Stations combined into one.
 
     Attributes
     ----------
     station : str
-        Its name.
+        Name of the combined station.
     pattern : str
-        Glob of the members.
+        Shell pattern of the members' names.
     members : tuple of str
     """
 
@@ -73,18 +73,18 @@ class PhaseUp:
 
 
 def find_dp3() -> Path | None:
-    """Return DP3: on the PATH, or beside this Python, where pip puts it; None when missing."""
+    """Return the path of DP3 on the PATH, or beside this Python, where pip puts it; else None."""
     beside = Path(sys.executable).with_name("DP3.py")
     return which("DP3") or which("DP3.py") or (beside if beside.exists() else None)
 
 
 def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
-    """Return which antennas of a measurement set a pattern adds up.
+    """Return the antennas of a measurement set that a pattern combines.
 
     Raises
     ------
     InputError
-        Fewer than two match, nothing else is left, or the new name is taken.
+        Fewer than two match, no other station is left, or the new name is taken.
     """
     names = Subtables(ms).antenna_names
     members = tuple(name for name in names if fnmatch.fnmatchcase(name, pattern))
@@ -99,10 +99,10 @@ def phase_up(ms: Path, pattern: str, station: str = SUPERSTATION) -> PhaseUp:
 
 
 def unfit(ms: Path, survey: TimeSurvey | None = None) -> str:
-    """Return why DP3 should not prepare these data; empty: it can.
+    """Return why DP3 cannot prepare these data; empty when it can.
 
-    It takes one spectral window of four correlations and one field, in order of time, and fills
-    gaps between scans with flagged rows. ``survey`` is that of ``ms``, where it is known.
+    It needs one spectral window of four correlations and one field, in order of time, and it
+    fills gaps between scans with flagged rows. ``survey`` is that of ``ms``, if known.
     """
     survey = survey or survey_times(ms)
     for ids, words in ((survey.ddids, "spectral windows"), (survey.field_ids, "fields")):
@@ -139,11 +139,11 @@ def shift_parset(
     ----------
     ms, target : Path
     options : ShiftOptions
-        ``average_s`` and ``average_hz`` are not looked at: ``steps`` says how many.
+        Options; ``average_s`` and ``average_hz`` are not used, because ``steps`` replaces them.
     steps : (int, int)
-        Integrations and channels averaged.
+        Numbers of integrations and channels averaged.
     gains : Path, optional
-        h5parm with phase000 and amplitude000 of one direction.
+        File in h5parm format with phase000 and amplitude000 of one direction.
     added : PhaseUp, optional
     threads : int
     """
@@ -184,37 +184,38 @@ def prepare(
     threads: int = 1,
     stall_s: float = 600.0,
 ) -> ShiftPlan:
-    """Make a small data set with DP3, as `libs.directions.phase_shift.shift_data` does without.
+    """Make a small data set with DP3, as `libs.directions.phase_shift.shift_data` does without it.
 
     Parameters
     ----------
     ms : Path
-        Never written.
+        Measurement set, never written.
     target : Path
-        Replaced when it exists; appears whole or not at all. Parset and log are beside it.
+        New set; an existing one is replaced. It appears complete or not at all. Parset and log are
+        beside it.
     options : ShiftOptions
     gains : DirectionGains, optional
-        Divided out first; what has none is flagged.
+        Gains that are divided out first; data without gains are flagged.
     added : PhaseUp, optional
     survey : TimeSurvey, optional
-        The time stamps of ``ms``, where they are known; otherwise they are looked for.
+        Time stamps of ``ms``, if known; otherwise they are read.
     threads : int
     stall_s : float
-        DP3 silent and idle for this long is killed.
+        Longest time in which DP3 may be silent and idle, s; after it DP3 is killed.
 
     Returns
     -------
     ShiftPlan
-        Rows and size are those made.
+        Plan with the rows and size of the result.
 
     Raises
     ------
     ConfigError
         DP3 is not installed.
     InputError
-        DP3 does not take these data.
+        DP3 cannot process these data.
     ToolError
-        It failed.
+        DP3 failed.
     """
     program = find_dp3()
     if program is None:
@@ -253,17 +254,17 @@ def prepare(
 
 
 def _steps(ms: Path, survey: TimeSurvey, plan: ShiftPlan) -> tuple[int, int]:
-    """Integrations and channels that a plan averages."""
+    """Return the integrations and channels that a plan averages."""
     spacing = survey.spacing_s or plan.integration_s
     spw = read_layout(ms).spw_of[int(survey.ddids[0])]
     return max(1, round(plan.integration_s / spacing)), plan.widths[spw]
 
 
 def _true_last(part: Path, survey: TimeSurvey) -> None:
-    """Give the last average the time and length of the integrations that are in it.
+    """Give the last average the time and length of the integrations that it contains.
 
-    DP3 gives it the length of the others, also where the data end within it. Its rows are the
-    last ones: DP3 writes in order of time.
+    DP3 gives it the length of the others, even where the data end within it. Its rows are the
+    last ones, because DP3 writes in order of time.
     """
     end = float(survey.time_s[-1] + 0.5 * survey.interval_s[-1])
     with open_table(part, write=True) as opened:
@@ -281,7 +282,7 @@ def _true_last(part: Path, survey: TimeSurvey) -> None:
 
 
 def _last_rows(opened: Any, time_s: float) -> tuple[int, int]:
-    """First row and number of the rows at the end that are of one time."""
+    """Return the first row and the number of the rows at the end that have one time."""
     start, step = opened.nrows(), 4096
     while start:
         low = max(0, start - step)
@@ -297,8 +298,8 @@ def _last_rows(opened: Any, time_s: float) -> tuple[int, int]:
 def _on_grid(gains: DirectionGains, ms: Path, survey: TimeSurvey) -> Solset:
     """Return gains at the data's own times and channels.
 
-    DP3 takes the nearest solution, or interpolates phases across their wraps; on the data's
-    own grid neither happens.
+    DP3 takes the nearest solution, or interpolates phases across their wraps; on the data's own
+    grid it does neither.
     """
     solset = gains.solset
     times, ddid = survey.time_s, int(survey.ddids[0])
@@ -312,7 +313,7 @@ def _on_grid(gains: DirectionGains, ms: Path, survey: TimeSurvey) -> Solset:
 
 
 def _name_field(ms: Path, name: str) -> int:
-    """Give the field its name; return the number of rows."""
+    """Set the name of the field; return the number of rows."""
     if name:
         put_phase_centre(ms, name=name)
     with open_table(ms) as opened:
@@ -320,9 +321,9 @@ def _name_field(ms: Path, name: str) -> int:
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
-    """Variables DP3 needs: one thread in BLAS, and measures data, which new stations ask for.
+    """Return variables for DP3: one thread in BLAS, and measures data, which new stations need.
 
-    A casarc of the user's own wins; otherwise the data are those of the package casadata.
+    The user's own casarc takes precedence; otherwise the data of the package casadata are used.
     """
     if os.environ.get("CASARCFILES"):
         return {"OPENBLAS_NUM_THREADS": "1"}

@@ -1,9 +1,9 @@
-"""A small data set for one direction: phase centre moved, corrected, averaged.
+"""A small data set for one direction: its phase centre is moved, it is corrected and averaged.
 
 A visibility about a phase centre is V = sum I exp(2 pi i (b . s - w) / lambda), with b the
-baseline and w its part toward the centre. About another centre w differs and nothing else, so
-V' = V exp(2 pi i (w - w') / lambda), and (u', v', w') are b along the new axes: exact, however
-far the centre moves (Thompson, Moran & Swenson 2017, section 3.1).
+baseline and w its component toward the centre. About another centre only w differs, so
+V' = V exp(2 pi i (w - w') / lambda), and (u', v', w') is b along the new axes. This is exact,
+however far the centre moves (Thompson, Moran & Swenson 2017, section 3.1).
 """
 
 from __future__ import annotations
@@ -41,26 +41,27 @@ __all__ = [
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
 _CARRIED = ("ARRAY_ID", "FEED1", "FEED2", "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID")
-_ROW_BYTES = 140  # of a row beside its visibilities
+_ROW_BYTES = 140  # of a row without its visibilities
 
 
 @dataclass(frozen=True)
 class ShiftOptions:
-    """What is made.
+    """Direction, averaging and column of a small data set.
 
     Attributes
     ----------
     direction_rad : (float, float)
-        The new phase centre, J2000.
+        New phase centre, J2000 RA and Dec.
     field : str
-        Name of the field; empty: as it was.
+        Name of the field; empty: unchanged.
     average_s, average_hz : float
-        Longest integration and widest channel; 0: as they are. Whole integrations and whole
-        divisors of a window's channels are averaged.
+        Longest integration and widest channel; 0: unchanged. Integrations are averaged by whole
+        numbers, and channels by whole divisors of a window's number of channels.
     column : str
-        Where the visibilities are.
+        Column of the visibilities.
     uvmin_m : float
-        Shorter baselines are flagged: no averaging takes other sources of the field out of them.
+        Shortest baseline kept, m. Shorter ones are flagged, because averaging does not remove the
+        field's other sources from them.
     """
 
     direction_rad: tuple[float, float]
@@ -79,17 +80,17 @@ class ShiftOptions:
 
 @dataclass(frozen=True)
 class ShiftPlan:
-    """What a data set will be, known before it is made.
+    """Properties of a data set, known before it is made.
 
     Attributes
     ----------
     integration_s : float
-        After averaging.
+        Integration time after averaging.
     widths : tuple of int
         Channels averaged into one, by spectral window.
     rows : int
     size_bytes : int
-        On disk.
+        Size on disk.
     """
 
     integration_s: float
@@ -103,10 +104,10 @@ class ShiftPlan:
 
 @dataclass(frozen=True)
 class _Slots:
-    """New integrations.
+    """The new integrations.
 
-    ``of_stamp`` says in which of them each old time stamp is; ``time_s``, ``interval_s`` and
-    ``scan`` are theirs.
+    ``of_stamp`` gives the new integration of each old time stamp; ``time_s``, ``interval_s`` and
+    ``scan`` belong to the new ones.
     """
 
     of_stamp: NDArray[np.int64]
@@ -119,7 +120,7 @@ def _slots(survey: TimeSurvey, average_s: float) -> _Slots:
     unique, scan = survey.time_s, survey.scan
     integration = integration_time_s(unique, scan)
     count = max(1, math.floor(average_s / integration + 1e-3)) if integration else 1
-    # bins start at a scan's first integration; a gap within a scan leaves a bin short
+    # bins start at a scan's first integration; a gap within a scan makes a bin shorter
     slot = np.zeros(len(unique), dtype=np.int64)
     start, last = unique[0], -1
     for i, stamp in enumerate(unique):
@@ -136,13 +137,13 @@ def _slots(survey: TimeSurvey, average_s: float) -> _Slots:
 
 
 def _mean_times(time_s: NDArray[np.float64], slot: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of the times in each slot; offsets are summed, to keep the digits."""
+    """Return the mean time of each slot; offsets are summed to preserve precision."""
     offset = np.bincount(slot, time_s - time_s[0]) / np.bincount(slot)
     return np.asarray(time_s[0] + offset, dtype=np.float64)
 
 
 def _width(channel_hz: NDArray[np.float64], average_hz: float) -> int:
-    """The largest divisor of the channels that is not wider than asked for."""
+    """Return the largest divisor of the channels that is not wider than requested."""
     count = len(channel_hz)
     if count < 2 or average_hz <= 0:
         return 1
@@ -152,19 +153,19 @@ def _width(channel_hz: NDArray[np.float64], average_hz: float) -> int:
 
 
 def plan_shift(ms: Path, options: ShiftOptions, survey: TimeSurvey | None = None) -> ShiftPlan:
-    """Return what `shift_data` will make, without reading visibilities.
+    """Return the plan of what `shift_data` will make, without reading visibilities.
 
     Parameters
     ----------
     ms : Path
     options : ShiftOptions
     survey : TimeSurvey, optional
-        The time stamps of ``ms``, where they are known; otherwise they are looked for.
+        Time stamps of ``ms``, if known; otherwise they are read.
 
     Returns
     -------
     ShiftPlan
-        With more rows and bytes when made, where integrations of one average have different
+        Plan; the actual rows and bytes are more where integrations of one average have different
         baselines.
     """
     survey = survey or survey_times(Path(ms))
@@ -180,7 +181,7 @@ def _plan(survey: TimeSurvey, slots: _Slots, layout: Layout, options: ShiftOptio
 
 
 def _row_size(layout: Layout, widths: tuple[int, ...], ddid: int) -> int:
-    """Bytes of a new row."""
+    """Return the size of a new row, bytes."""
     spw = layout.spw_of[ddid]
     cells = len(layout.frequency_hz[spw]) // widths[spw] * len(layout.corr_types[ddid])
     return int(cells * (8 + 4 + 1 / 8) + _ROW_BYTES)
@@ -198,35 +199,35 @@ def shift_data(
     survey: TimeSurvey | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> ShiftPlan:
-    """Make a small data set: one field, its phase centre moved, corrected, averaged.
+    """Make a small data set of one field: phase centre moved, corrected, averaged.
 
-    Gains are divided out before averaging, so that fast phases cost no amplitude. A baseline
+    Gains are divided out before averaging, so that fast phases lose no amplitude. A baseline
     without solutions is flagged. Averages are weighted by WEIGHT_SPECTRUM (or WEIGHT) of
-    unflagged visibilities, times the squared gains; weights add up.
+    unflagged visibilities, times the squared gains; weights are summed.
 
     Parameters
     ----------
     ms : Path
-        Never written.
+        Measurement set, never written.
     target : Path
-        Replaced when it exists; appears whole or not at all.
+        New set; an existing one is replaced. It appears complete or not at all.
     options : ShiftOptions
     gains : DirectionGains, optional
-        Of the data's antennas, for the new direction.
+        Gains of the data's antennas for the new direction.
     survey : TimeSurvey, optional
-        The time stamps of ``ms``, where they are known; otherwise they are looked for.
+        Time stamps of ``ms``, if known; otherwise they are read.
     chunk_bytes : int
-        Most memory for the visibilities of a chunk.
+        Memory limit for the visibilities of a chunk.
 
     Returns
     -------
     ShiftPlan
-        What was made.
+        Plan with the rows and size of the result.
 
     Raises
     ------
     InputError
-        No measurement set, no rows, or no such column.
+        The path is not a measurement set, or it lacks rows or the column.
     """
     ms, target = Path(ms), Path(target)
     survey = survey or survey_times(ms)
@@ -257,7 +258,7 @@ def shift_data(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Rows of one data description, increasing, that hold whole new integrations."""
+    """Rows of one data description, increasing, that make up whole new integrations."""
 
     ddid: int
     number: NDArray[np.int64]

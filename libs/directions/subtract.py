@@ -1,4 +1,4 @@
-"""Sources subtracted from unaveraged data: their models seen through their own solutions."""
+"""Subtraction of sources from unaveraged data: their models, corrupted by their own solutions."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ __all__ = ["SkyModel", "add_source", "image_model", "subtract_sources"]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
-_MAX_DEGREE = 2  # what imagers lay through frequency slices
+_MAX_DEGREE = 2  # of the polynomial that imagers fit to frequency slices
 
 Predict = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]]
 
 
 @dataclass(frozen=True)
 class SkyModel:
-    """A source to subtract.
+    """A source to be subtracted.
 
     Attributes
     ----------
     name : str
     direction_rad : (float, float)
-        The phase centre its model is about, J2000.
+        Phase centre of its model, J2000 RA and Dec.
     predict : callable
-        (uvw_m (nrow, 3), frequency_hz (nchan,)) about that centre -> (nrow, nchan) Jy.
+        Function (uvw_m (nrow, 3), frequency_hz (nchan,)) about that centre -> (nrow, nchan) Jy.
     gains : DirectionGains or None
-        What corrupts it; None: nothing does.
+        Gains that corrupt it; None: none.
     """
 
     name: str
@@ -55,19 +55,19 @@ class SkyModel:
 
 
 def image_model(models: Sequence[Path], *, threads: int = 1) -> Predict:
-    """Return a prediction from model images whose centre is the direction.
+    """Return a prediction function from model images whose centre is the direction.
 
     Parameters
     ----------
     models : sequence of Path
-        One image, Taylor terms of one frequency, or one image for each of several frequencies,
-        through which a polynomial of at most second degree is laid.
+        One image, Taylor terms of one frequency, or one image for each of several frequencies, to
+        which a polynomial of at most second degree is fitted.
     threads : int
 
     Raises
     ------
     InputError
-        They cannot be read.
+        The images cannot be read.
     """
     model = _across_frequency(models)
 
@@ -80,7 +80,7 @@ def image_model(models: Sequence[Path], *, threads: int = 1) -> Predict:
 
 
 def _across_frequency(models: Sequence[Path]) -> ModelImage:
-    """Taylor terms about the mean frequency, of images of several frequencies."""
+    """Return Taylor terms about the mean frequency from images at several frequencies."""
     planes = [read_model([path]) for path in models]
     frequency = np.array([plane.frequency_hz for plane in planes])
     if len(np.unique(frequency)) < 2:
@@ -103,37 +103,38 @@ def subtract_sources(
     chunk_bytes: int = CHUNK_BYTES,
     on_chunk: Callable[[float], None] | None = None,
 ) -> int:
-    """Write a copy of data without some sources.
+    """Write a copy of data with some sources subtracted.
 
-    V - sum g_p conj(g_q) M over the sources, at the full resolution of the data; a model is
-    predicted about its own direction and brought to the data's phase centre. Where a station
-    has no solution for a source, that source stays in: better than a model with wrong phases.
-    Cross hands are left as they are.
+    The result is V - sum g_p conj(g_q) M over the sources at the full resolution of the data. A
+    model is predicted about its own direction and shifted to the data's phase centre. Where a
+    station has no solution for a source, that source stays in, which is better than subtracting a
+    model with wrong phases. Cross hands are unchanged.
 
     Parameters
     ----------
     ms : Path
-        Never written.
+        Measurement set, never written.
     target : Path
-        Replaced when it exists; appears whole or not at all. Its DATA is what is left.
+        New set; an existing one is replaced. It appears complete or not at all. Its DATA is the
+        residual.
     sources : sequence of SkyModel
-        Gains are for the antennas of ``ms``.
+        Sources, with gains for the antennas of ``ms``.
     column : str
-        Where the visibilities are.
+        Column of the visibilities.
     chunk_bytes : int
-        Most memory for the visibilities of a chunk.
+        Memory limit for the visibilities of a chunk.
     on_chunk : callable, optional
-        Called with the fraction done.
+        Function called with the fraction done.
 
     Returns
     -------
     int
-        Rows written.
+        Number of rows written.
 
     Raises
     ------
     InputError
-        No measurement set, or no such column.
+        The path is not a measurement set, or it lacks the column.
     """
     ms, target = Path(ms), Path(target)
     layout = read_layout(ms)
@@ -166,26 +167,26 @@ def add_source(
     *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> None:
-    """Put a source back into DATA that it was subtracted from, in place.
+    """Add a source back into DATA from which it was subtracted, in place.
 
-    The data may have been corrected since then: V + g_p conj(g_q) M / (b_p conj(b_q)). Nothing
-    is added where the source has no solution, since it was left in there.
+    The data may have been corrected since: V + g_p conj(g_q) M / (b_p conj(b_q)) is formed. Where
+    the source has no solution nothing is added, because nothing was subtracted.
 
     Parameters
     ----------
     ms : Path
-        A copy, phased to any place: DATA is written.
+        Copy with any phase centre; its DATA is written.
     source : SkyModel
-        As it was subtracted, its gains for the antennas of ``ms``.
+        Source as it was subtracted, with gains for the antennas of ``ms``.
     beneath : DirectionGains, optional
-        The gains b that the data were divided by; None: none.
+        Gains b by which the data were divided; None: none.
     chunk_bytes : int
-        Most memory for the visibilities of a chunk.
+        Memory limit for the visibilities of a chunk.
 
     Raises
     ------
     InputError
-        No measurement set.
+        The path is not a measurement set.
     """
     layout = read_layout(Path(ms))
     with open_table(ms, write=True) as opened:
@@ -216,7 +217,7 @@ def _factors(
 def _row_chunks(
     source: Any, layout: Layout, chunk_bytes: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield data description and row numbers of pieces, stretch by stretch of the table."""
+    """Yield data description and row numbers of pieces, one stretch of the table at a time."""
     for start, count in stretches(source.nrows()):
         ddids = np.asarray(source.getcol("DATA_DESC_ID", start, count))
         for ddid in np.unique(ddids).tolist():
@@ -235,7 +236,7 @@ def _left(
     sources: Sequence[SkyModel],
     data: NDArray[np.complex64],
 ) -> NDArray[np.complex64]:
-    """Take the sources from the visibilities of some rows, in place."""
+    """Subtract the sources from the visibilities of some rows, in place."""
     frequency = layout.frequency_hz[layout.spw_of[ddid]]
     codes = layout.corr_types[ddid]
     parallel = np.array([CORR_NAMES.get(int(code), "") in PARALLEL_HANDS for code in codes])
@@ -260,7 +261,7 @@ def _no_gains(count: int) -> RowGains:
 
 
 def _write(source: Any, made: Any, number: NDArray[np.int64], data: NDArray[np.complex64]) -> None:
-    """Write rows to their places, with all else that the source has for them."""
+    """Write rows in their places, with all other columns of the source."""
     columns: dict[str, NDArray[Any]] = {"DATA": data}
     weight = read_column(source, "WEIGHT", number)
     for name in (
@@ -298,7 +299,7 @@ def _subtract(
     parallel: NDArray[np.bool_],
     corrupt: bool,
 ) -> None:
-    """Take the corrupted model, brought to the data's phase centre, from the data."""
+    """Subtract the corrupted model, shifted to the data's phase centre, from the data."""
     for r in prange(data.shape[0]):
         p, q, t = antenna1[r], antenna2[r], moment[r]
         for c in range(data.shape[1]):

@@ -1,7 +1,8 @@
-"""Feeds that give neither signal nor noise: found by both, and flagged.
+"""Feeds without signal and without noise are found by both and flagged.
 
-A receiver that is off or not connected leaves values near zero on its baselines. Weights from
-the scatter of the data would make those rule every image, and equal weights dilute the others.
+A receiver that is off or not connected leaves values near zero on its baselines. With weights
+from the scatter of the data these would dominate every image; with equal weights they dilute the
+other data.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["DeadFeed", "find_dead_feeds", "flag_dead_feeds"]
 
 logger = logging.getLogger(__name__)
 
-# Sensitivities within an array differ by tens at most, resolved sources by a hundred or so in
-# amplitude but not in noise: a feed is dead only when both are this far below the others'.
+# Sensitivities within an array differ by a factor of tens at most. Resolved sources change the
+# amplitude by a hundred or so, but not the noise. A feed is dead only if both are this low.
 DEAD_FRACTION = 0.01
 _MIN_CHANNELS = 4
 _MAX_ROWS = 200_000
@@ -40,7 +41,7 @@ class DeadFeed:
     feed : str
         ``"R"``, ``"L"``, ``"X"`` or ``"Y"``.
     amplitude, noise : float
-        Relative to the median over all antennas.
+        Amplitude and noise relative to the median over all antennas.
     """
 
     antenna: int
@@ -55,8 +56,8 @@ def _row_levels(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return amplitude and noise of each row and correlation; NaN where too little is unflagged.
 
-    The noise is the rms difference of neighbouring channels over sqrt(2), which no source and
-    no smooth bandpass enters.
+    The noise is the rms difference of neighbouring channels over sqrt(2), which sources and
+    smooth bandpasses do not affect.
     """
     values = np.where(good, data, 0).astype(np.complex128)
     number = good.sum(axis=1)
@@ -72,8 +73,8 @@ def _row_levels(
 def find_dead_feeds(ms: Path) -> list[DeadFeed]:
     """Find the feeds of a measurement set that give neither signal nor noise.
 
-    Only data with at least four channels can tell; of large data a random part of the rows is
-    looked at.
+    Only data with at least four channels are used; of large data a random part of the rows is
+    read.
     """
     correlations = [setup.correlations for setup in Subtables(ms).setup_of]
     levels: dict[int, list[tuple[NDArray[Any], ...]]] = {}
@@ -101,7 +102,7 @@ def find_dead_feeds(ms: Path) -> list[DeadFeed]:
 def _outliers(
     one: NDArray[Any], two: NDArray[Any], amplitude: NDArray[Any], noise: NDArray[Any]
 ) -> dict[int, tuple[float, float]]:
-    """Return the antennas far below the others in both levels, with their ratios to them."""
+    """Return antennas far below the others in both levels, with their ratios to the others."""
     kept = np.isfinite(amplitude) & np.isfinite(noise)
     one, two, levels = one[kept], two[kept], (amplitude[kept], noise[kept])
     antennas = np.unique(np.concatenate([one, two]))
@@ -122,12 +123,12 @@ def _outliers(
 
 
 def flag_dead_feeds(ms: Path) -> tuple[str, ...]:
-    """Flag everything a dead feed takes part in, in place.
+    """Flag all data of dead feeds, in place.
 
     Returns
     -------
     tuple of str
-        One line for each, with the antenna's name.
+        One line for each dead feed, with the antenna's name.
     """
     dead = find_dead_feeds(ms)
     if not dead:
@@ -151,7 +152,7 @@ def flag_dead_feeds(ms: Path) -> tuple[str, ...]:
     known = Subtables(ms).antenna_names
     lines = tuple(
         f"feed {feed.feed} of antenna {known[feed.antenna]} gives neither signal nor noise "
-        f"({feed.amplitude:.1g} of the others' amplitude): flagged"
+        f"({feed.amplitude:.1g} of the others' amplitude) and was flagged"
         for feed in dead
     )
     for line in lines:

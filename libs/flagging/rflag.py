@@ -1,7 +1,7 @@
-"""Automatic flagging: tfcrop, rflag, clipping by robust statistics, extension.
+"""Automatic flagging: tfcrop, rflag, clipping by robust statistics, extension of flags.
 
-Each method is run only where the data can feed it, and a run that flags more than a set share
-of the data is undone: it has met the source, not interference.
+Each method runs only where the data are sufficient for it. A run that flags more than a given
+fraction of the data is undone, because it has flagged the source rather than interference.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ logger = logging.getLogger(__name__)
 
 METHODS = ("tfcrop", "rflag", "clip", "extend")
 COLUMNS = ("DATA", "CORRECTED", "RESIDUAL", "RESIDUAL_DATA")
-# Medians of fewer values than this say little, and a clip by them flags noise.
+# Medians of fewer values are unreliable, and clipping by them flags noise.
 _MIN_CLIP_SAMPLES = 20
 
 
 @dataclass(frozen=True)
 class RflagOptions:
-    """What to flag by and how hard.
+    """Choice of flagging methods and their limits.
 
     Attributes
     ----------
     column : str
-        ``"DATA"``, ``"CORRECTED"``, ``"RESIDUAL"`` (corrected - model) or ``"RESIDUAL_DATA"``
-        (data - model). Interference stands out best in residuals, once there is a model.
+        Column to flag on: ``"DATA"``, ``"CORRECTED"``, ``"RESIDUAL"`` (corrected - model) or
+        ``"RESIDUAL_DATA"`` (data - model). Interference stands out best in residuals.
     methods : tuple of str
-        Of ``tfcrop``, ``rflag``, ``clip`` and ``extend``, in order.
+        Methods in order, from ``tfcrop``, ``rflag``, ``clip`` and ``extend``.
     timecutoff, freqcutoff : float
         Deviations, in standard deviations, above which tfcrop flags along time and frequency.
     timedevscale, freqdevscale : float
-        The same for rflag.
+        Limits of rflag, in the same units.
     winsize : int
         Integrations in rflag's sliding window.
     clip_sigma, clip_factor : float
         Amplitudes beyond median + this many robust standard deviations *and* this many medians
-        of their baseline and correlation are clipped. The factor protects bright sources: free
-        of noise, their changes along a track are many deviations.
+        of their baseline and correlation are clipped. The factor protects bright sources, whose
+        changes along a track exceed many standard deviations when there is little noise.
     growtime, growfreq : float
-        Where more than this percentage of the times (channels) is flagged, the rest is too.
+        Percentage of flagged times (channels) above which the rest is flagged too.
     min_channels, min_times : int
         Channels of a window and integrations of a scan that tfcrop and rflag need.
     max_new_fraction : float
-        A run that flags more than this fraction of the unflagged visibilities is undone.
+        Largest fraction of the unflagged visibilities that a run may flag; otherwise it is undone.
     """
 
     column: str = "DATA"
@@ -101,14 +101,14 @@ class RflagOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What tfcrop and rflag have to work with.
+    """Sampling of the data in frequency and time, which decides whether tfcrop and rflag can run.
 
     Attributes
     ----------
     channels : int
-        Of the narrowest spectral window.
+        Channels of the narrowest spectral window.
     times : int
-        Integrations of a scan, in the median over scans.
+        Integrations of a scan, median over scans.
     """
 
     channels: int
@@ -117,22 +117,22 @@ class Sampling:
 
 @dataclass(frozen=True)
 class RflagResult:
-    """What a flagging run did.
+    """Result of a flagging run.
 
     Attributes
     ----------
     applied : bool
         False when nothing could be run or the run was undone.
     reason : str
-        In words.
+        Result in words.
     methods : tuple of str
-        Those that were run.
+        Methods that were run.
     skipped : dict of str to str
-        Methods left out, and why.
+        Methods left out, with the reason.
     fraction_before, fraction_after : float
-        Of all visibilities flagged; the same when undone.
+        Fraction of all visibilities flagged; equal when the run was undone.
     fraction_tried : float
-        What the run had flagged before it was undone.
+        Fraction that was flagged before the run was undone.
     """
 
     applied: bool
@@ -145,13 +145,13 @@ class RflagResult:
 
 
 def measure_sampling(ms: str | Path) -> Sampling:
-    """Return how many channels and integrations automatic flagging can use."""
+    """Return the number of channels and integrations that automatic flagging can use."""
     with open_table(ms) as opened:
         ddids = distinct(opened, "DATA_DESC_ID")
         rows = sample_baselines(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2", "TIME"))
     found = Subtables(ms)
     channels = min(found.windows[spw].channels for spw in found.spw_of[ddids])
-    # per baseline: the stamps of different baselines need not agree
+    # per baseline, because the time stamps of different baselines may differ
     keys = [rows[name] for name in ("ANTENNA2", "ANTENNA1", "SCAN_NUMBER")]
     return Sampling(channels, int(np.median(integrations_per_scan(rows["TIME"], *keys))))
 
@@ -172,14 +172,14 @@ def why_unfit(method: str, sampling: Sampling, options: RflagOptions) -> str:
 def flagdata_kwargs(ms: str | Path, method: str, options: RflagOptions) -> dict[str, Any]:
     """Return the arguments of the CASA task ``flagdata`` for one method.
 
-    Flags never spread to other polarizations (``extendpols``, and the ``extendflags`` that
-    implies it): where cross hands are flagged throughout, all would be.
+    Flags never spread to other polarizations (``extendpols``, and ``extendflags``, which implies
+    it): where cross hands are completely flagged, everything would be flagged.
 
     Parameters
     ----------
     ms : path
     method : str
-        ``"tfcrop"``, ``"rflag"`` or ``"extend"``; clipping is not done by ``flagdata``.
+        Method, ``"tfcrop"``, ``"rflag"`` or ``"extend"``; ``flagdata`` does not do the clipping.
     options : RflagOptions
     """
     common: dict[str, Any] = {"vis": str(ms), "mode": method, "action": "apply"}
@@ -220,7 +220,7 @@ def robust_outliers(
     ----------
     amplitude : (n,) float
     good : (n,) bool
-        Unflagged.
+        Mask of unflagged values.
     sigma : float
         Limit above the median in robust standard deviations, 1.4826 x the median absolute
         deviation.
@@ -230,7 +230,7 @@ def robust_outliers(
     Returns
     -------
     (n,) bool
-        Nothing where fewer than 20 values are unflagged or they do not scatter.
+        Mask of outliers; all False with fewer than 20 unflagged values or without scatter.
     """
     values = amplitude[good]
     if values.size < _MIN_CLIP_SAMPLES:
@@ -245,13 +245,13 @@ def robust_outliers(
 def clip_outliers(ms: str | Path, options: RflagOptions) -> int:
     """Flag amplitudes that stand out from their baseline and correlation, in place.
 
-    Baselines are judged each by itself, so that extended sources, bright on short baselines
-    only, are not clipped. Large data are judged piece by piece.
+    Each baseline is judged by itself, so that extended sources, bright on short baselines
+    only, are not clipped. Large data are judged in pieces.
 
     Returns
     -------
     int
-        Visibilities newly flagged.
+        Number of visibilities newly flagged.
     """
     column = options.column
     corrected = column in ("CORRECTED", "RESIDUAL")
@@ -306,7 +306,7 @@ def run_rflag(
     log: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RflagResult:
-    """Flag a working copy; undo it when too much is flagged.
+    """Flag a working copy; undo the flagging if it flags too much.
 
     Parameters
     ----------
@@ -314,15 +314,15 @@ def run_rflag(
     session : CasaSession
     options : RflagOptions, optional
     version : str
-        Flag version that holds the flags from before. Where it exists already, an earlier run
-        was interrupted or is repeated, and it is restored first.
+        Flag version with the flags from before the run. If it exists, an earlier run was
+        interrupted or is repeated, and this version is restored first.
     log : Path, optional
     progress : callable, optional
 
     Raises
     ------
     ToolError
-        ``flagdata`` failed; the flags are as they were.
+        ``flagdata`` failed; the flags are unchanged.
     """
     ms, options = Path(ms), options or RflagOptions()
     tell = progress or (lambda text: logger.info("%s", text))
@@ -352,7 +352,7 @@ def run_rflag(
     text = f"{100 * new:.2f} % of the unflagged data flagged by {', '.join(methods)}"
     if new > options.max_new_fraction:
         flag_versions.restore_version(ms, version)
-        reason = f"undone: {text}, over the limit of {100 * options.max_new_fraction:.0f} %"
+        reason = f"undone, above the limit of {100 * options.max_new_fraction:.0f} %: {text}"
         logger.warning("%s: automatic flagging %s", ms.name, reason)
         return RflagResult(
             False, reason, methods, skipped, before.fraction, before.fraction, after.fraction

@@ -16,7 +16,7 @@ from libs.core.errors import ConfigError, SolveError, ToolError
 from libs.core.files import fsync_tree
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.ms.subtables import Subtables
-from libs.ms.summary import flagged_fraction, summarise
+from libs.ms.summary import describe_ms, flagged_fraction
 from libs.ms.tables import open_table
 
 __all__ = [
@@ -166,8 +166,8 @@ class CasaSolver:
                 "gaincal solves neither for TECs nor for blocks of channels",
                 "set solver to native, or solution to gain and block to 0",
             )
-        summary = summarise(ms)
-        refants = antenna_selections(ms, summary.antenna, options.refant)
+        known = describe_ms(ms)
+        refants = antenna_selections(ms, known.antenna, options.refant)
         part = table.with_name(table.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ class CasaSolver:
         fsync_tree(part)
         shutil.rmtree(table, ignore_errors=True)
         part.rename(table)
-        spwmap = spwmap_for(spw, flag, len(summary.frequency_hz), combined="spw" in options.combine)
+        spwmap = spwmap_for(spw, flag, len(known.frequency_hz), combined="spw" in options.combine)
         return SolveResult(
             table=table,
             applied=AppliedTable(table, spwmap),

@@ -184,8 +184,9 @@ def _promised_snr(
     if shape[3] == 1:
         weight = weight.sum(axis=3, keepdims=True)
     total = np.zeros(shape)
-    np.add.at(total, (slice(None), slice(None), antenna1), weight)
-    np.add.at(total, (slice(None), slice(None), antenna2), weight)
+    by_antenna, by_baseline = np.moveaxis(total, 2, 0), np.moveaxis(weight, 2, 0)
+    np.add.at(by_antenna, antenna1, by_baseline)
+    np.add.at(by_antenna, antenna2, by_baseline)
     return np.sqrt(total / np.maximum(scatter, 1e-300)[:, :, None, None])
 
 
@@ -272,7 +273,9 @@ def reference_phases(
     The first available antenna of the list is the reference of each interval. When it changes
     hands the new one's phase is held where it was, so that phases are continuous; the old one
     may later return at another phase than zero (gaincal's refantmode ``flex``). An antenna is
-    available when all its polarizations are unflagged in this interval and the one before; an
+    available when all its polarizations are unflagged in this interval and the one before, those
+    apart that no antenna has. Where there is none, one that was unflagged earlier links the
+    interval to what went before; where no antenna does, the first one unflagged starts anew. An
     interval without any is flagged.
 
     Parameters
@@ -292,16 +295,11 @@ def reference_phases(
         Reference antenna of each interval, -1 for none.
     """
     gain, flag = gain.copy(), flag.copy()
-    ntime, nfreq, _, npol = gain.shape
-    # A second polarization that is absent throughout (single-correlation data) has no say.
-    dead = flag[..., -1].all(axis=(0, 2))
-    npol_used = np.where(dead & (npol > 1), npol - 1, npol).astype(np.int64)
+    ntime, nfreq = gain.shape[:2]
     order = np.insert(choices, 1, choices[0]).astype(np.int64)
     used = np.empty((ntime, nfreq), np.int64)
     everything = np.ones((ntime, nfreq), bool)
-    kernels.reference_kernel(
-        gain, flag, everything if kept is None else kept, order, npol_used, used
-    )
+    kernels.reference_kernel(gain, flag, everything if kept is None else kept, order, used)
     size = np.abs(gain)
     if calmode == "p":
         gain = np.where(size > 0, gain / np.where(size > 0, size, 1), 1)

@@ -127,16 +127,18 @@ class NormalEquations:
         if interval.per_integration:
             key["bin"] = np.unique(self.time_s, return_inverse=True)[1]
         elif not interval.per_scan:
-            first = np.full(int(scan.max()) + 1, np.inf)
-            np.minimum.at(first, scan, self.time_s)
-            key["bin"] = np.floor((self.time_s - first[scan] + 1e-3) / interval.seconds)
+            # scan numbers are names: they may be negative, or of ten digits
+            names, place = np.unique(scan, return_inverse=True)
+            first = np.full(len(names), np.inf)
+            np.minimum.at(first, place, self.time_s)
+            key["bin"] = np.floor((self.time_s - first[place] + 1e-3) / interval.seconds)
         unique, inverse = np.unique(key, return_inverse=True)
         # in order of time, whatever the numbers of scans and fields
         start = np.full(len(unique), np.inf)
         np.minimum.at(start, inverse, self.time_s)
-        place = np.empty(len(unique), np.int64)
-        place[np.argsort(start, kind="stable")] = np.arange(len(unique))
-        return self.merged(place[inverse])
+        rank = np.empty(len(unique), np.int64)
+        rank[np.argsort(start, kind="stable")] = np.arange(len(unique))
+        return self.merged(rank[inverse])
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Solutions in h5parm files: read, written, combined, compared, kept with their origin."""
+"""Solutions in h5parm files: reading, writing, combination, comparison and provenance."""

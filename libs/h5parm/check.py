@@ -1,4 +1,4 @@
-"""Whether an h5parm obeys what LoSoTo, DP3 and WSClean need of it, each fault named."""
+"""Checks of an h5parm against the requirements of LoSoTo, DP3 and WSClean; each fault is named."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _APPLICABLE = {"phase", "amplitude", "tec", "clock", "rotation", "rotationmeasur
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault.
+    """A fault in a file.
 
     Attributes
     ----------
     level : str
-        ``error``: a program will refuse or misread the file; ``warning``: it may not mean
-        what its writer thinks.
+        Severity: with ``error`` a program refuses or misreads the file; with ``warning`` the file
+        may not mean what its writer intended.
     where : str
         Path inside the file.
     text : str
@@ -50,12 +50,12 @@ class Finding:
 
 
 def check(path: Path) -> list[Finding]:
-    """Return what is wrong with a file; nothing when it is conform.
+    """Return the faults of a file; an empty list when it conforms.
 
     Raises
     ------
     InputError
-        No such file, not HDF5, or without a solution set.
+        The file does not exist, is not HDF5, or has no solution set.
     """
     path = Path(path)
     with open_h5(path) as file:
@@ -110,7 +110,7 @@ def _solset(solset: h5py.Group) -> Iterator[Finding]:
 
 
 def _width(where: str, kind: h5py.h5t.TypeID, names: list[str]) -> Iterator[Finding]:
-    """Names without a final NUL where the type does not say that they end at its length."""
+    """Yield a fault where names have no final NUL and the type does not end them at its length."""
     padded = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
     if not padded or kind.get_strpad() != h5py.h5t.STR_NULLPAD:
         return
@@ -224,7 +224,7 @@ def _grids(solset: h5py.Group) -> Iterator[Finding]:
 
 
 def _parts(solset: h5py.Group) -> Iterator[Finding]:
-    """TECs beside phases of several frequencies: parts of them, or nobody knows."""
+    """Yield faults of TECs beside phases of several frequencies that are not marked as parts."""
     kinds, parts = soltab_names(solset), parts_of_phase(solset)
     phases = [name for name, kind in kinds.items() if kind == "phase" and name not in parts]
     tecs = [name for name, kind in kinds.items() if kind == "tec"]
@@ -239,7 +239,7 @@ def _parts(solset: h5py.Group) -> Iterator[Finding]:
         return
     whole = solset["phase000"]
     if "freq" not in whole or any("val" not in solset[name] for name in ("phase000", *parts)):
-        return  # said elsewhere
+        return  # reported elsewhere
     total = np.zeros(whole["val"].shape)
     for name in parts:
         val = solset[name]["val"][()]
@@ -269,6 +269,6 @@ def _provenance(solset: h5py.Group) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 node.name,
-                f"speaks of {row['station'].decode()} in {row['direction'].decode()}, "
-                "which the file does not have",
+                f"names {row['station'].decode()} in {row['direction'].decode()}, "
+                "which are not in the file",
             )

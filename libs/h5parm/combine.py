@@ -1,4 +1,4 @@
-"""Serial gain tables made into one: gains multiply."""
+"""The product of two gain tables that apply one after the other."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ __all__ = [
 ]
 
 DIRECTION_TOLERANCE_ARCSEC = 1.0
-"""Directions closer than this are one direction."""
+"""Directions closer than this count as one direction."""
 
 NEITHER, FIRST, SECOND, BOTH = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Combined:
-    """The product of two tables and where each of its solutions comes from.
+    """The product of two tables and the origin of each of its solutions.
 
     Attributes
     ----------
     solset : Solset
-        The product.
+        Product of the tables.
     origin : (ntime, nfreq, nant, ndir, npol) uint8
-        `BOTH`; `FIRST` or `SECOND` where only that table has a solution; `NEITHER`.
+        Origin, `BOTH`; `FIRST` or `SECOND` where only that table has a solution; `NEITHER`.
     notes : tuple of str
-        What a user should know: a direction-independent table spread over directions,
+        Remarks for the user: a direction-independent table that was applied to all directions,
         antennas that only one table has.
     """
 
@@ -58,24 +58,24 @@ def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = Non
     """Multiply two tables of which ``b`` was solved on data corrected with ``a``.
 
     V_observed = (g_a g_b)_p conj((g_a g_b)_q) V_true; for Jones matrices the product is
-    J_a J_b, so order matters there. The result stands on the union of times, frequencies,
-    antennas and directions, see `libs.h5parm.regrid.regrid` for the interpolation. A solution
-    that only one table has is kept as it is. Variances of the phases add:
+    J_a J_b, so order matters there. The result is on the union of times, frequencies, antennas and
+    directions; `libs.h5parm.regrid.regrid` describes the interpolation. A solution that only one
+    table has is kept as it is. Variances of the phases add:
     1/weight = 1/weight_a + 1/weight_b. TECs add and stay TECs: the phase of the product is its
     ``total_phase_rad``.
 
     Parameters
     ----------
     a, b : Solset
-        Directions are matched by position; a table of one direction that matches none of
-        the other's applies to all of them, and one against one takes the direction of ``b``.
+        Tables, whose directions are matched by position. A table of one direction that matches
+        none of the other's applies to all of them; one against one takes the direction of ``b``.
     frequency_hz : (nfreq,) float64, optional
-        The frequencies of the result in place of the union.
+        Frequencies of the result instead of the union.
 
     Raises
     ------
     InputError
-        Several directions in both tables and none in common.
+        Both tables have several directions and none in common.
     """
     a, b, notes = _align_directions(a, b)
     time_s, union_hz = union_grid([a, b])
@@ -85,7 +85,7 @@ def combine(a: Solset, b: Solset, frequency_hz: NDArray[np.float64] | None = Non
     for one, other, which in ((a, b, "second"), (b, a, "first")):
         only = [name for name in other.antenna if name not in one.antenna]
         if only:
-            notes.append(f"only the {which} table has {', '.join(only)}: kept from it")
+            notes.append(f"only the {which} table has {', '.join(only)}, so its solutions are kept")
     parts = []
     for part in (a, b):
         part = regrid(part, time_s, frequency_hz)
@@ -107,7 +107,7 @@ def inverse(solset: Solset) -> Solset:
 
 
 def tec_to_phase(solset: Solset) -> Solset:
-    """Return the table with its TEC turned to phase at its frequencies."""
+    """Return the table with its TEC converted to phase at its frequencies."""
     if solset.tec_tecu is None:
         return solset
     phase = np.where(solset.valid, solset.total_phase_rad, 0.0)
@@ -115,14 +115,14 @@ def tec_to_phase(solset: Solset) -> Solset:
 
 
 def match_direction(solset: Solset, direction_rad: NDArray[np.float64]) -> int | None:
-    """Index of the direction at this position (within the tolerance), or None."""
+    """Return the index of the direction at this position (within the tolerance), or None."""
     return nearest_within(solset.direction_rad, direction_rad)
 
 
 def nearest_within(
     places_rad: NDArray[np.float64], direction_rad: NDArray[np.float64]
 ) -> int | None:
-    """Index of the nearest of several (RA, Dec), if within the tolerance, or None."""
+    """Return the index of the nearest of several (RA, Dec) within the tolerance, or None."""
     apart = separation_rad(places_rad, direction_rad)
     nearest = int(np.argmin(apart))
     return nearest if np.rad2deg(apart[nearest]) * 3600 <= DIRECTION_TOLERANCE_ARCSEC else None
@@ -161,7 +161,7 @@ def _align_directions(a: Solset, b: Solset) -> tuple[Solset, Solset, list[str]]:
             return _spread(a, b), b, [f"{note} directions of the second"]
         raise InputError(
             "the tables have several directions each and none in common",
-            "merge them instead, or make one of them for the directions of the other",
+            "merge them instead, or make one of them again for the directions of the other",
         )
     extra = [j for j, i in enumerate(match) if i is None]
     names = list(a.direction)
@@ -214,7 +214,7 @@ def _product(a: Solset, b: Solset, notes: list[str]) -> Combined:
     if a.full_jones:
         phase, amplitude = _jones_product(a, b)
     else:
-        # Missing solutions are phase 0 and amplitude 1: they leave the other table's gain.
+        # Missing solutions have phase 0 and amplitude 1, which leaves the other table's gain.
         phase, amplitude = wrap_rad(a.phase_rad + b.phase_rad), a.amplitude * b.amplitude
     tec = None
     if a.tec_tecu is not None or b.tec_tecu is not None:

@@ -28,11 +28,11 @@ class RowGains:
     Attributes
     ----------
     gain : (ntime, nchan, nant, 2) complex128
-        They corrupt: V_observed = g_p conj(g_q) V_true. 1 where there is no solution.
+        Gains that corrupt: V_observed = g_p conj(g_q) V_true; 1 where there is no solution.
     valid : (ntime, nchan, nant, 2) bool
-        Where there is one.
+        True where there is a solution.
     row : (nrow,) int64
-        Place in the first axis for each row.
+        Index along the first axis of each row.
     """
 
     gain: NDArray[np.complex128]
@@ -47,7 +47,7 @@ class DirectionGains:
     Attributes
     ----------
     solset : Solset
-        One direction, diagonal.
+        Solutions of one direction, diagonal.
     """
 
     solset: Solset
@@ -68,14 +68,14 @@ class DirectionGains:
         h5parm : Path
         ms : Path
         direction : str, optional
-            Needed when there are several.
+            Name of the direction, needed when there are several.
         missing : str
-            Antennas without any solution have none (``flag``) or gains of 1 (``unit``).
+            Treatment of antennas without any solution: ``flag`` gives none, ``unit`` gains of 1.
 
         Raises
         ------
         InputError
-            No such direction, Jones matrices, or no antenna in common.
+            There is no such direction, solutions are Jones matrices, or no antenna is in common.
         """
         solset = read_h5parm(Path(h5parm), direction=direction)
         if solset.full_jones:
@@ -102,9 +102,9 @@ class DirectionGains:
         Parameters
         ----------
         time_s : (nrow,) float64
-            MJD seconds, in any order.
+            Times in any order, MJD seconds.
         channel_hz : (nchan,) float64
-            In any order.
+            Channel centres in any order, Hz.
         """
         unique, row = np.unique(time_s, return_inverse=True)
         order = np.argsort(channel_hz)
@@ -114,7 +114,7 @@ class DirectionGains:
         return RowGains(np.ascontiguousarray(gain), np.ascontiguousarray(valid), row.astype(int))
 
     def _near(self, time_s: NDArray[np.float64]) -> Solset:
-        """The solutions that matter between the first and the last of some times."""
+        """Return the solutions that matter between the first and the last of some times."""
         own = self.solset.time_s
         low = max(0, int(np.searchsorted(own, time_s[0])) - 2)
         high = min(len(own), int(np.searchsorted(own, time_s[-1])) + 2)
@@ -133,6 +133,6 @@ class DirectionGains:
 
 
 def correlation_feeds(corr_types: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which feed (0 or 1) each correlation takes from either antenna, (ncorr, 2)."""
+    """Return the feed (0 or 1) that each correlation takes from either antenna, (ncorr, 2)."""
     names = [CORR_NAMES.get(int(code), "I") for code in corr_types]
     return np.array([(_FEED.get(name[0], 0), _FEED.get(name[-1], 0)) for name in names], np.int64)

@@ -34,24 +34,25 @@ def export_caltable(
     ----------
     h5parm : Path
     ms : Path
-        The data the table is to be applied to.
+        Measurement set to which the table is to be applied.
     table : Path
-        Replaced if it exists.
+        Gain table to write; an existing one is replaced.
     direction : str, optional
-        Needed when the h5parm has several.
+        Name of the direction, needed when the h5parm has several.
     soltabs : sequence of str, optional
         Soltabs to use, as in `libs.h5parm.reader.read_h5parm`.
 
     Returns
     -------
     GainSolutions
-        What was written: G, or B where the h5parm has several frequencies in a spectral
-        window.
+        Solutions as written: of type G, or B where the h5parm has several frequencies in a
+        spectral window.
 
     Raises
     ------
     InputError
-        Jones matrices, an unknown direction, or no antenna in common with the data.
+        Solutions are Jones matrices, the direction is unknown, or the data have none of the
+        antennas.
     """
     gains = gains_for(read_h5parm(h5parm, soltabs), ms, direction)
     write_caltable(table, gains, ms)
@@ -67,7 +68,7 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
     Raises
     ------
     InputError
-        As `export_caltable`.
+        The errors are those of `export_caltable`.
     """
     found = Subtables(ms)
     names, position = found.antenna_names, found.position_m
@@ -97,7 +98,7 @@ def gains_for(solset: Solset, ms: Path, direction: str | None = None) -> GainSol
 def _blocks(
     solved_hz: NDArray[np.float64], found: Sequence[Window]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Frequencies of the table's blocks and the spectral window of each."""
+    """Return the frequencies of the table's blocks and the spectral window of each."""
     blocks: list[float] = []
     windows: list[int] = []
     for spw, window in enumerate(found):

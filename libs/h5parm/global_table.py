@@ -14,7 +14,7 @@ from libs.core.errors import InputError
 from libs.core.files import locked, replacing
 from libs.h5parm.combine import combine, match_direction, nearest_within
 from libs.h5parm.listing import Listing, list_entries, listed
-from libs.h5parm.phase_reference import aligned, common_station
+from libs.h5parm.phase_reference import common_station, phase_aligned
 from libs.h5parm.provenance import (
     DATASET,
     Entry,
@@ -53,18 +53,18 @@ _OUTCOMES = ("added", "replaced", "unchanged", "older", "incoherent")
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge did; entries are (direction, station).
+    """Result of a merge; entries are (direction, station).
 
     Attributes
     ----------
     added, replaced, unchanged : tuple of (str, str)
+        Entries of the sources by what became of them.
     older : tuple of (str, str)
-        Entries of the sources that are older than what the store has, which stayed.
+        Entries of the sources that are older than those of the store, which were kept.
     incoherent : tuple of (str, str)
-        Entries of the sources that are incoherent where those of the store, which stayed, are
-        not.
+        Entries of the sources that are incoherent where those of the store, kept, are not.
     renamed : tuple of (str, str)
-        Directions that got another name because the store has theirs for another place.
+        Directions that were renamed because the store uses their name for another position.
     """
 
     added: tuple[Key, ...]
@@ -82,10 +82,10 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class Part:
-    """A table that goes into a merge: its provenance, and the solutions taken of it.
+    """A table that takes part in a merge: its provenance, and the solutions taken from it.
 
-    ``places`` are its directions by the names the merged table gives them, ``named`` their own
-    names in the file; ``grid`` is one of its directions, for its axes.
+    ``places`` are its directions by their names in the merged table, ``named`` their names in the
+    file; ``grid`` is one of its directions, for its axes.
     """
 
     path: Path
@@ -97,13 +97,13 @@ class Part:
     keys: set[Key]
 
     def read(self, direction: str) -> Solset:
-        """Read one direction, by the merged table's name."""
+        """Read one direction by its name in the merged table."""
         one = read_h5parm(self.path, self.soltabs, direction=self.named[direction])
         return replace(as_written(one), direction=(direction,))
 
     @property
     def usable(self) -> set[Key]:
-        """Solutions, taken or not, that are not known to be incoherent."""
+        """Return solutions, taken or not, that are not known to be incoherent."""
         return {key for key, entry in self.entries.items() if entry.usable}
 
 
@@ -128,30 +128,28 @@ def merge_into(
 ) -> MergeReport:
     """Add the solutions of other files to the global table.
 
-    Directions are told apart by position. Of two solutions of one station in one direction
-    a coherent one stays before an incoherent one, else the newer (of the same date: the one with
-    the greater digest), so that merges give the same table in whatever order they come, and the
-    same merge twice changes nothing.
-    Where that leaves stations of two solves in one direction their phases are brought to one
-    reference station.
-    The table stands on the union of all times and frequencies that were ever merged.
+    Directions are identified by position. Of two solutions of one station in one direction a
+    coherent one is preferred to an incoherent one, then the newer one (for equal dates, the one
+    with the greater digest). Merges therefore give the same table in any order, and the same merge
+    twice changes nothing. Where stations of two solves remain in one direction, their phases get
+    one reference station. The table is on the union of all times and frequencies ever merged.
 
     Parameters
     ----------
     store : Path
-        Made when it does not exist; replaced as a whole, under a lock.
+        Global table, created if necessary; it is replaced as a whole, under a lock.
     sources : sequence of Path
     force : bool
-        Solutions of the sources win whatever their date.
+        True prefers the solutions of the sources whatever their date.
     soltabs : sequence of str, optional
         Soltabs of the sources to use, as in `libs.h5parm.reader.read_h5parm`.
     timeout_s : float
-        How long to wait for other writers, seconds.
+        Longest wait for other writers, s.
 
     Raises
     ------
     InputError
-        A file that is no h5parm; nothing is changed then. A lock that is held too long.
+        A file is not an h5parm, or a lock is held too long; nothing is changed then.
     """
     store = Path(store)
     if not sources:
@@ -168,15 +166,15 @@ def merge_into(
 def plan_merge(
     store: Path | None, sources: Sequence[Path | Part], *, force: bool = False
 ) -> tuple[list[Part], Entries, MergeReport]:
-    """Return the tables of a merge and what is taken of each, the entries, and what changes.
+    """Return the tables of a merge with the solutions taken, the entries, and the changes.
 
     Parameters
     ----------
     store : Path or None
-        The table before; None: there is none.
+        Table before the merge; None: there is none.
     sources : sequence of Path or Part
     force : bool
-        As for `merge_into`.
+        Preference as in `merge_into`.
     """
     tally: dict[str, list[Key]] = {name: [] for name in _OUTCOMES}
     renamed: list[tuple[str, str]] = []
@@ -205,7 +203,7 @@ def plan_merge(
 
 
 def _opened(path: Path, soltabs: Sequence[str] | None) -> Part:
-    """Look through a table, direction by direction."""
+    """Read the properties of a table, direction by direction."""
     places = direction_places(path, soltabs)
     known = {entry.key: entry for entry in read_entries(path)}
     entries: Entries = {}
@@ -220,7 +218,7 @@ def _opened(path: Path, soltabs: Sequence[str] | None) -> Part:
 
 
 def _axes_of(one: Solset) -> Solset:
-    """The table without its solutions, which takes next to no memory."""
+    """Return the table without its solutions, which takes hardly any memory."""
     zero = np.broadcast_to(0.0, one.shape)
     tec = None if one.tec_tecu is None else np.broadcast_to(0.0, one.tec_tecu.shape)
     return replace(
@@ -249,12 +247,12 @@ def _decide(
 
 
 def _merit(entry: Entry) -> tuple[bool, str, str]:
-    """What decides between two solutions of one station in one direction."""
+    """Return the rank of a solution among those of one station in one direction."""
     return entry.usable, entry.date, entry.digest
 
 
 def _fit_names(places: Places, part: Part) -> tuple[Part, list[tuple[str, str]]]:
-    """Give directions the names the table has for their places, or free ones."""
+    """Rename directions to the table's names for their positions, or to free names."""
     if not places:
         return part, []
     known = np.array(list(places.values()))
@@ -289,11 +287,11 @@ class Merging:
     writer : TableWriter
     places : dict of str to (2,) float64
     like : Solset
-        No solutions, one direction, on the grid of the table.
+        Table without solutions, of one direction, on the grid of the result.
     entries : dict of (str, str) to Entry
-        Of what is in the file.
+        Entries in the file.
     listings : dict of (str, str) to Listing
-        The same with places and good fractions.
+        The same entries with positions and good fractions.
     """
 
     writer: TableWriter
@@ -303,7 +301,7 @@ class Merging:
     listings: dict[Key, Listing]
 
     def add(self, one: Solset, entries: Sequence[Entry]) -> None:
-        """Add stations to a direction, as a merge of a table that has only these would."""
+        """Add stations to a direction, as the merge of a table with only these would."""
         direction = one.direction[0]
         before = [entry for entry in self.entries.values() if entry.direction == direction]
         result = (
@@ -318,7 +316,7 @@ class Merging:
         self.put(result, [*before, *entries])
 
     def put(self, one: Solset, entries: Iterable[Entry]) -> None:
-        """Write a direction with its entries; those without solutions are left out."""
+        """Write a direction with its entries; entries without solutions are left out."""
         one = as_written(one)
         self.writer.put([one])
         known = stamped(one, list(entries), made_here=False)
@@ -326,26 +324,26 @@ class Merging:
         self.listings |= {item.entry.key: item for item in listed(one, known)}
 
     def read(self, direction: str) -> Solset:
-        """Read a direction as it is in the file."""
+        """Read a direction from the file."""
         return as_written(read_h5parm(self.writer.path, direction=direction))
 
 
 def begin_merge(
     path: Path, parts: Sequence[Part], entries: Entries, more: Places | None = None
 ) -> Merging:
-    """Write one table of the chosen solutions of several; later ones replace earlier ones.
+    """Write the chosen solutions of several tables into one; later ones replace earlier ones.
 
-    Directions and stations are sorted by name: the same table whatever the order of merges. The
-    directions are read and written one at a time.
+    Directions and stations are sorted by name, so the table does not depend on the order of
+    merges. The directions are read and written one at a time.
 
     Parameters
     ----------
     path : Path
-        Written.
+        File to write.
     parts, entries
-        From `plan_merge`.
+        Results of `plan_merge`.
     more : mapping of str to (2,) float64, optional
-        Further directions, without solutions so far.
+        Further directions, which have no solutions yet.
     """
     grids = [part.grid for part in parts]
     time_s, frequency_hz = union_grid(grids)
@@ -385,13 +383,13 @@ def begin_merge(
 
 
 def finish_merge(merging: Merging, dropped: Iterable[str]) -> None:
-    """Add the provenance; write the table anew where directions remain without solutions.
+    """Add the provenance; rewrite the table if directions remain without solutions.
 
     Parameters
     ----------
     merging : Merging
     dropped : iterable of str
-        Directions to leave out.
+        Names of directions to leave out.
     """
     rows = as_rows([merging.entries[key] for key in sorted(merging.entries)])
     gone = set(dropped)
@@ -430,9 +428,12 @@ def _put(
         ]
         station = common_station([one, result], trusted)
         if station is None:
-            log.warning("%s: no common coherent station, phases keep their references", direction)
+            log.warning(
+                "%s: no station is coherent in all tables, so phases keep their references",
+                direction,
+            )
         else:
-            one = aligned(one, result, station)
+            one = phase_aligned(one, result, station)
     here = [one.antenna.index(name) for name in names]
     there = [result.antenna.index(name) for name in names]
     copy_stations(one, here, 0, result, there, 0)
@@ -451,26 +452,26 @@ def combine_files(
 ) -> tuple[str, ...]:
     """Multiply two h5parms (initial x incremental) and write the product.
 
-    Provenance: a station that both have is the second's, refined from the first's source;
-    what only one has keeps its own.
+    A station that both have gets the second's provenance, refined from the first's source; a
+    station that only one has keeps its own.
 
     Parameters
     ----------
     first, second, out : Path
     frequency_hz : (nfreq,) float64, optional
-        Frequencies of the product in place of the union.
+        Frequencies of the product instead of the union.
     soltabs : sequence of str, optional
         Soltabs to use, as in `libs.h5parm.reader.read_h5parm`.
 
     Returns
     -------
     tuple of str
-        Notes a user should read, as in `libs.h5parm.combine.Combined`.
+        Remarks for the user, as in `libs.h5parm.combine.Combined`.
 
     Raises
     ------
     InputError
-        As `read_h5parm`, `combine` and `write_h5parm` raise it.
+        The errors are those of `read_h5parm`, `combine` and `write_h5parm`.
     """
     first, second, out = Path(first), Path(second), Path(out)
     a, b = read_h5parm(first, soltabs), read_h5parm(second, soltabs)
@@ -492,7 +493,7 @@ def combine_files(
 
 
 def _direction_at(table: Solset, place: NDArray[np.float64]) -> str:
-    """Name of the direction that went into the product at ``place``."""
+    """Return the name of the direction that is in the product at ``place``."""
     same = match_direction(table, place)
     if same is None:
         return table.direction[0] if len(table.direction) == 1 else ""

@@ -1,7 +1,7 @@
-"""The global table after a layer of a field: its new directions merged, what they lack filled in.
+"""The global table after a layer of a field: new directions are merged and their gaps filled.
 
-The table is written once, direction by direction, beside its place, and takes it whole. A process
-that dies meanwhile leaves the table before, from which all of it can be done again.
+The table is written once, direction by direction, beside its place, and then renamed. A process
+that dies meanwhile leaves the previous table, from which the work can be repeated.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Places = Mapping[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Content of the table after a layer.
+    """Contents of the table after a layer.
 
     Attributes
     ----------
     listings : tuple of Listing
-        Every (direction, station) that has solutions.
+        Entries of every (direction, station) that has solutions.
     filled : int
-        Number of those that came from other directions.
+        Number of those that were taken from other directions.
     """
 
     listings: tuple[Listing, ...]
@@ -54,25 +54,25 @@ def merge_layer(
     Parameters
     ----------
     target : Path
-        Replaced as a whole.
+        Table to write; it is replaced as a whole.
     before : Path or None
-        The table before the layer.
+        Table before the layer; None: there is none.
     sources : sequence of Path
-        h5parms of the layer's directions.
+        Files (h5parm) of the layer's directions.
     wanted : mapping of str to (2,) float64
-        Directions, and where they are (rad), that get the best solutions of other directions for
-        the stations they lack; each may take what those before it were given.
+        Directions and their positions (rad) that get the best solutions of other directions for
+        the stations they lack; each may use what earlier ones were given.
     limits : StartLimits
-        What counts as good for that.
+        Limits for good solutions.
 
     Raises
     ------
     InputError
-        A file that is no h5parm, or no solutions at all.
+        A file is not an h5parm, or there are no solutions.
     """
     parts, entries, _ = plan_merge(before, sources)
     if not parts:
-        raise InputError("there are no solutions to merge", "see why the sources have none")
+        raise InputError("there are no solutions to merge", "see the logs of the sources' runs")
     known = {name: place for part in parts for name, place in part.places.items()}
     names = {name: _known_as(known, name, place) for name, place in wanted.items()}
     more = {names[name]: place for name, place in wanted.items() if names[name] not in known}
@@ -89,7 +89,7 @@ def merge_layer(
 
 
 def _known_as(known: Places, name: str, place: NDArray[np.float64]) -> str:
-    """The name a table has for a place."""
+    """Return a table's name for a position."""
     same = nearest_within(np.array(list(known.values())), place)
     return name if same is None else list(known)[same]
 
@@ -97,7 +97,7 @@ def _known_as(known: Places, name: str, place: NDArray[np.float64]) -> str:
 def _fill(
     merging: Merging, name: str, place: NDArray[np.float64], limits: StartLimits, target: Path
 ) -> int:
-    """Give a direction the best solutions of others for stations it lacks; return how many."""
+    """Give a direction the best solutions of others for stations it lacks; return their number."""
     have = {station for direction, station in merging.entries if direction == name}
     if have >= {station for _, station in merging.entries}:
         return 0
@@ -109,7 +109,7 @@ def _fill(
             max_separation_deg=limits.max_separation_deg,
         )  # fmt: skip
     except InputError:
-        return 0  # nothing good anywhere: the direction stays without
+        return 0  # there are no good solutions: the direction stays without
     lacking = [entry for entry in found.entries if entry.station not in have]
     own = [i for i, station in enumerate(found.solset.antenna) if station in have]
     found.solset.weight[:, :, own] = 0.0

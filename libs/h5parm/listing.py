@@ -1,4 +1,4 @@
-"""What a table of many directions holds, found direction by direction or kept beside the table."""
+"""Contents of a table of many directions, read by direction or kept in a file beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Listing", "keep_listing", "list_entries", "listed"]
 
 @dataclass(frozen=True)
 class Listing:
-    """An entry of the table with the place of its direction and how much of it is valid.
+    """An entry of the table with its direction's position and its fraction of valid solutions.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Listing:
 def list_entries(store: Path) -> list[Listing]:
     """Return every (direction, station) that has solutions, sorted; read by direction.
 
-    What `keep_listing` left beside the table serves while the table is the same.
+    A listing that `keep_listing` left beside the table is used while the table is unchanged.
     """
     store = Path(store)
     kept = _kept_listing(store)
@@ -58,14 +58,14 @@ def listed(one: Solset, entries: Iterable[Entry]) -> list[Listing]:
 
 
 def keep_listing(store: Path, listings: Sequence[Listing]) -> None:
-    """Leave the listing of a table beside it, for those who would read all of it for that."""
+    """Write the listing of a table beside it, so that readers need not read the whole table."""
     rows = [asdict(item) for item in sorted(listings, key=lambda item: item.entry.key)]
     with replacing(_listing_beside(store)) as part:
         part.write_text(json.dumps({"table": _stamp(store), "rows": rows}))
 
 
 def _kept_listing(store: Path) -> list[Listing] | None:
-    """The listing beside a table; None where there is none, or the table is another by now."""
+    """Return the listing beside a table; None if it is missing or the table has changed."""
     beside = _listing_beside(store)
     if not beside.exists() or not store.exists():
         return None

@@ -1,4 +1,4 @@
-"""The best solutions for a position: per station the nearest direction that is good there."""
+"""The best solutions for a position: for each station the nearest direction that is good there."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _TIE_ARCSEC = 1.0
 
 @dataclass(frozen=True)
 class StationChoice:
-    """Where the best solutions of one station come from.
+    """Origin of the best solutions of one station.
 
     Attributes
     ----------
     station : str
     direction : str or None
-        None when no direction has good solutions of this station.
+        Name of the direction; None when no direction has good solutions of this station.
     separation_deg : float
-        NaN when there is none.
+        Distance of the direction; NaN when there is none.
     good_fraction, coherence : float
     note : str
-        A tie, or why there is none.
+        Remark on a tie, or the reason why there is none.
     """
 
     station: str
@@ -57,14 +57,14 @@ class NearestSolutions:
     Attributes
     ----------
     solset : Solset
-        One direction.
+        Solutions of one direction.
     choices : tuple of StationChoice
-        In the order of ``solset.antenna``.
+        Choices in the order of ``solset.antenna``.
     entries : tuple of Entry
         Provenance of each station that has solutions.
     reference : str or None
-        The station to whose phase those of all directions used are referred; None when they
-        come from one direction, or when no station has solutions in all of them.
+        Station to whose phase all directions used are referred. None when only one direction is
+        used, or when no station has solutions in all of them.
     """
 
     solset: Solset
@@ -74,12 +74,12 @@ class NearestSolutions:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """The directions used, by name."""
+        """Names of the directions used."""
         return tuple(sorted({c.direction for c in self.choices if c.direction is not None}))
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Stations for which nothing is good anywhere."""
+        """Stations without good solutions in any direction."""
         return tuple(c.station for c in self.choices if c.direction is None)
 
     def write(self, path: Path) -> None:
@@ -96,7 +96,7 @@ class Table:
     antenna : tuple of str
     listings : sequence of Listing
     read : callable
-        Name of a direction -> its solutions.
+        Function that returns the solutions of a direction by its name.
     """
 
     antenna: tuple[str, ...]
@@ -105,12 +105,12 @@ class Table:
 
     @classmethod
     def of(cls, store: Path) -> Table:
-        """Return what an h5parm holds.
+        """Return the table in an h5parm.
 
         Raises
         ------
         InputError
-            No h5parm.
+            The file is not an h5parm.
         """
         listings = list_entries(store)
         first = next(iter(direction_places(store)))
@@ -125,7 +125,7 @@ class Table:
         return found
 
     def near(self, station: str, place: NDArray[np.float64]) -> list[tuple[Listing, float]]:
-        """Return a station's solutions with their distance from a place, deg."""
+        """Return a station's solutions and their distances from a position, deg."""
         items = self._of_station.get(station, [])
         if not items:
             return []
@@ -148,38 +148,39 @@ def best(
 ) -> NearestSolutions:
     """Choose, station by station, the nearest direction whose solutions there are good.
 
-    When several directions are used their phases are referred to one station they all have,
+    When several directions are used, their phases are referred to one station they all have,
     see `libs.h5parm.phase_reference`.
 
     Parameters
     ----------
     store : Path
     ra_rad, dec_rad : float
-        The position asked for (J2000), rad.
+        Position (J2000).
     name : str
-        Name of the direction of the result.
+        Name of the result's direction.
     min_good_fraction : float
         Least fraction of unflagged solutions, 0 to 1.
     min_coherence : float
         Least coherence, 0 to 1; solutions whose coherence was not measured pass.
     max_separation_deg : float
-        Farther directions are not used, deg.
+        Largest distance of a direction that is used, deg.
     missing : str
-        Stations with nothing good have no solutions (``flag``: applying the result flags
-        them) or gains of 1 (``unit``: they stay as they are).
+        Treatment of stations without good solutions: ``flag`` gives no solutions, so that applying
+        the result flags their data; ``unit`` gives gains of 1, which changes nothing.
     table : Table, optional
-        What ``store`` holds, where that is known.
+        Contents of ``store``, if known.
 
     Returns
     -------
     NearestSolutions
-        Directions equally near (within 1 arcsec): the more coherent wins, then the one with
-        more solutions, the newer, the first by name; the choice says so.
+        Solutions of the nearest directions. Of directions equally near (within 1 arcsec) the more
+        coherent is used, then the one with more solutions, the newer, the first by name; the
+        choice's note says so.
 
     Raises
     ------
     InputError
-        No h5parm, or no station has good solutions anywhere.
+        The file is not an h5parm, or no station has good solutions in any direction.
     """
     store = Path(store)
     table = table or Table.of(store)
@@ -233,13 +234,13 @@ class _Candidate:
 
     @property
     def rank(self) -> tuple[float, float, str]:
-        """Of candidates equally near the one of the greatest rank is used."""
+        """Return the rank among candidates equally near; the greatest is used."""
         coherence = -1.0 if np.isnan(self.entry.coherence) else self.entry.coherence
         return coherence, self.good_fraction, self.entry.date
 
 
 def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) -> StationChoice:
-    """Choose the nearest; at a tie, or when there is nothing good, with a note."""
+    """Choose the nearest; the note tells of a tie, or why there is none."""
     if not good:
         note = "no solutions in any direction"
         if candidates:
@@ -249,7 +250,7 @@ def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) 
     least = min(c.separation_deg for c in good)
     tied = [c for c in good if (c.separation_deg - least) * 3600 <= _TIE_ARCSEC]
     tied.sort(key=lambda c: c.entry.direction)
-    chosen = max(tied, key=lambda c: c.rank)  # the first by name of equal ranks
+    chosen = max(tied, key=lambda c: c.rank)  # of equal ranks, the first by name
     others = [c.entry.direction for c in tied if c is not chosen]
     return StationChoice(
         station,
@@ -257,7 +258,7 @@ def _choice(station: str, good: list[_Candidate], candidates: list[_Candidate]) 
         chosen.separation_deg,
         chosen.good_fraction,
         chosen.entry.coherence,
-        f"as near as {', '.join(others)}" if others else "",
+        f"equally near: {', '.join(others)}" if others else "",
     )
 
 
@@ -270,7 +271,7 @@ def _on_one_reference(
     station = common_station(solsets, trusted)
     if station is None:
         log.warning(
-            "no station has coherent solutions in all of %s: their phases keep their references",
+            "no station has coherent solutions in all of %s, so their phases keep their references",
             ", ".join(one.direction[0] for one in solsets),
         )
         return solsets, None
@@ -284,7 +285,7 @@ def _gathered(
     place: NDArray[np.float64],
     missing: str,
 ) -> Solset:
-    """Take the chosen direction of each station."""
+    """Take each station's solutions from the direction chosen for it."""
     like = next(iter(solsets.values()))
     result = blank(like, like.antenna, like.position_m, (name,), place[np.newaxis])
     for i, choice in enumerate(choices):

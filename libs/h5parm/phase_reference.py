@@ -1,8 +1,8 @@
-"""Phases of several tables brought to one reference station.
+"""Phases of several tables referred to one reference station.
 
-Phases of a solve are relative to its reference antenna: only differences between stations mean
-something. Stations taken from solves with different references would otherwise be off by the
-phase between these, which changes with time.
+Phases of a solve are relative to its reference antenna, so only differences between stations have
+a meaning. Stations from solves with different references would otherwise differ by the phase
+between these, which changes with time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from libs.core.angles import wrap_rad
 from libs.h5parm.solset import Solset, neutral_amplitude
 
-__all__ = ["aligned", "common_station", "referred"]
+__all__ = ["common_station", "phase_aligned", "referred"]
 
 Array = NDArray[np.float64]
 
@@ -26,15 +26,15 @@ def common_station(
 ) -> str | None:
     """Return the station best suited as reference of several tables of one direction each.
 
-    It is the one with the most solutions in the table where it has fewest; of equals the one
-    whose phases are nearest to zero (the reference already), then the first by name. None
-    when no station has solutions in all of them.
+    It is the station whose fewest solutions in any table are the most; of equals the one whose
+    phases are nearest to zero (the present reference), then the first by name. None when no
+    station has solutions in all of them.
 
     Parameters
     ----------
     tables : sequence of Solset
     trusted : sequence of collections of str, optional
-        For each table the stations that may be it. Where a station is incoherent its phases are
+        Stations of each table that may be the reference. Phases of an incoherent station are
         noise, or zero as if it were the reference.
     """
     known = trusted or [table.antenna for table in tables]
@@ -55,18 +55,18 @@ def referred(solset: Solset, station: str) -> Solset:
     """Return the table with the phases of ``station`` zero in every direction.
 
     The phase of each feed is referred to that of the same feed, Jones matrices to the phase of
-    XX. Solutions at times and frequencies where ``station`` has none are taken away.
+    XX. Solutions at times and frequencies where ``station`` has none are removed.
     """
     i = solset.antenna.index(station)
     tec = None if solset.tec_tecu is None else -solset.tec_tecu[:, i : i + 1]
     return _turned(solset, -solset.phase_rad[:, :, i : i + 1], solset.valid[:, :, i : i + 1], tec)
 
 
-def aligned(solset: Solset, to: Solset, station: str) -> Solset:
+def phase_aligned(solset: Solset, to: Solset, station: str) -> Solset:
     """Return the table with the phases of ``station`` as they are in ``to``.
 
-    Both have the same grid, directions and polarizations. Solutions where ``station`` has none
-    in either are taken away.
+    Both have the same grid, directions and polarizations. Solutions are removed where ``station``
+    has none in either table.
     """
     i, k = solset.antenna.index(station), to.antenna.index(station)
     turn = to.phase_rad[:, :, k : k + 1] - solset.phase_rad[:, :, i : i + 1]
@@ -95,7 +95,7 @@ def _turned(
 
 
 def _tec(solset: Solset) -> Array:
-    """TECs (ntime, nant, ndir), 0 where the table has none."""
+    """Return TECs (ntime, nant, ndir), 0 where the table has none."""
     if solset.tec_tecu is not None:
         return solset.tec_tecu
     return np.zeros((solset.shape[0], *solset.shape[2:4]))

@@ -1,4 +1,4 @@
-"""Where each station's solutions in each direction come from, kept inside the h5parm."""
+"""Origin of each station's solutions in each direction, stored inside the h5parm."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class Entry:
     Attributes
     ----------
     direction, station : str
-        What the entry is about.
+        Key of the entry.
     source : str
-        The source on whose visibilities they were solved.
+        Source on whose visibilities the solutions were solved.
     run : str
-        The run that made them (its work directory or file).
+        Run that made them (its work directory or file).
     refined_from : str
-        The earlier direction whose solutions were corrected for before, or empty.
+        Earlier direction whose solutions were applied before, or empty.
     coherence : float
         Coherence of the solutions, 0 to 1; NaN when it was not measured.
     date : str
-        UTC, ISO 8601, when they were made.
+        Date of the solutions, UTC, ISO 8601.
     input : str
-        The file they were read from, or that was refined.
+        File from which they were read, or that was refined.
     digest : str
-        SHA-256 of the solutions where they were made.
+        SHA-256 of the solutions as first written.
     content : str
         SHA-256 of the solutions as this file holds them (perhaps on another grid).
     """
@@ -73,7 +73,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str]:
-        """(direction, station)."""
+        """Direction and station."""
         return self.direction, self.station
 
     @property
@@ -96,17 +96,17 @@ def timestamp(seconds: float | None = None) -> str:
 def digests(solset: Solset) -> list[list[str]]:
     """Return the SHA-256 of each station's solutions in each direction.
 
-    Weights count as the file holds them (float32), so that writing and reading change nothing.
+    Weights enter as the file holds them (float32), so that writing and reading change nothing.
 
     Returns
     -------
     list of lists of str
-        By antenna and direction.
+        Digests by antenna and direction.
     """
     axes = [np.ascontiguousarray(a, dtype="<f8") for a in (solset.time_s, solset.frequency_hz)]
     result = []
     for i in range(len(solset.antenna)):
-        # One antenna at a time, its directions first: each is hashed as one piece of memory.
+        # One antenna at a time with its directions first, so that each is one piece of memory.
         weight, phase, amplitude = (
             np.ascontiguousarray(np.moveaxis(array[:, :, i], 2, 0))
             for array in (solset.weight, solset.phase_rad, solset.amplitude)
@@ -136,16 +136,16 @@ def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDA
     Parameters
     ----------
     solset : Solset
-        As it will be written (`libs.h5parm.reader.as_written`).
+        Solutions as they will be written (`libs.h5parm.writer.as_written`).
     entries : sequence of Entry
-        Those without solutions in ``solset`` are left out.
+        Entries; those without solutions in ``solset`` are left out.
     made_here : bool
-        The solutions are new with this file, not copies of those the entries speak of.
+        True for new solutions, False for copies of those that the entries describe.
 
     Returns
     -------
     structured array
-        Sorted by direction and station.
+        Rows sorted by direction and station.
     """
     return as_rows(stamped(solset, entries, made_here=made_here))
 
@@ -153,7 +153,7 @@ def rows_of(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> NDA
 def stamped(solset: Solset, entries: Sequence[Entry], *, made_here: bool) -> list[Entry]:
     """Return the entries that have solutions in ``solset``, sorted, with their digests.
 
-    Parameters are those of `rows_of`.
+    The parameters are those of `rows_of`.
     """
     good, hashes = solset.good_fraction, digests(solset)
     ordered = []
@@ -195,7 +195,7 @@ def entries_from(rows: NDArray[Any]) -> list[Entry]:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """Return the provenance a file holds; an empty list when it holds none."""
+    """Return the provenance in a file; an empty list when it has none."""
     with open_h5(path) as file:
         node = file[solset_name(file, path)].get(DATASET)
         return entries_from(node[()]) if isinstance(node, h5py.Dataset) else []
@@ -206,17 +206,17 @@ def entries_of(
 ) -> dict[tuple[str, str], Entry]:
     """Return an entry for each station and direction that has solutions.
 
-    What the file says of itself is used; a file without provenance (or whose solutions were
-    changed by another program) is its own origin, dated by its modification time.
+    The provenance in the file is used. A file without it (or whose solutions another program
+    changed) is its own origin, dated by its modification time.
 
     Parameters
     ----------
     path : Path
-        Where ``solset`` was read from.
+        File from which ``solset`` was read.
     solset : Solset
         All of its directions, or some.
     known : mapping, optional
-        What `read_entries` finds there, by (direction, station), where that was read already.
+        Entries that `read_entries` returned for this file, by (direction, station), if known.
     """
     if known is None:
         known = {entry.key: entry for entry in read_entries(path)}

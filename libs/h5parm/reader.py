@@ -1,18 +1,18 @@
-"""h5parm files, read and written as LoSoTo, DP3 and WSClean want them.
+"""Reading of h5parm files in the form that LoSoTo, DP3 and WSClean use.
 
-Format: the LoSoTo documentation (https://revoltek.github.io/losoto/losoto.html). Beyond it,
-DP3 and WSClean take a file for several solution sets when its root holds anything but one
-group, and every group in that for a soltab; what else a file carries is therefore datasets
-inside the solution set, which all three leave alone.
+The format is that of the LoSoTo documentation (https://revoltek.github.io/losoto/losoto.html).
+Beyond it, DP3 and WSClean assume several solution sets when the root of a file holds anything but
+one group, and take every group in that for a soltab. Additional contents of a file are therefore
+datasets inside the solution set, which all three ignore.
 
 TECs beside phases of several frequencies are in the file twice, for programs of either kind:
 ``phase000`` is the whole phase, ``tec000`` and ``phase001`` (left out where it is zero) are its
 parts. So phase000 with amplitude000 is the calibration, and so is tec000 with phase001 and
 amplitude000; phase000 and tec000 together would count the TEC twice. The attribute `PART_OF` of
-the parts says so. In a table of one frequency, which stands for all, there is no such whole:
-tec000 and phase000 are factors there.
+the parts says so. A table of one frequency, which stands for all, has no such whole phase: tec000
+and phase000 are factors there.
 
-Writing, `write_h5parm`, is in libs.h5parm.writer and may be imported from here.
+The function that writes, `write_h5parm`, is in libs.h5parm.writer and may be imported from here.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 CONSTANT_FREQUENCY_HZ = 1e8
-"""Stands on the frequency axis of a solution that has none."""
+"""Frequency of a solution without a frequency axis."""
 
 PHASE_TOLERANCE_RAD = 1e-5
-"""Phases that differ by less from the sum of their parts are their sum."""
+"""Phases that differ by less from the sum of their parts are equal to it."""
 
-_NOWHERE = "POINTING"  # stands for the direction of a table that names none
+_NOWHERE = "POINTING"  # direction of a table that names none
 _TYPES = ("phase", "amplitude", "tec")
 _CIRCULAR = {"RR": "XX", "LL": "YY", "RL": "XY", "LR": "YX"}
 _FEEDS = {"X": "XX", "Y": "YY", "R": "XX", "L": "YY"}
@@ -100,10 +100,10 @@ def open_h5(path: Path) -> h5py.File:
     Raises
     ------
     InputError
-        No such file, or not HDF5.
+        The file does not exist or is not HDF5.
     """
     if not path.is_file():
-        raise InputError(f"no h5parm {path}", "check the path")
+        raise InputError(f"there is no h5parm {path}", "check the path")
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -116,7 +116,7 @@ def solset_name(file: h5py.File, path: Path) -> str:
     Raises
     ------
     InputError
-        There is none, or none of several is sol000.
+        There is no solution set, or there are several and none is sol000.
     """
     groups = [name for name in file if isinstance(file[name], h5py.Group)]
     if SOLSET in groups:
@@ -139,7 +139,7 @@ def soltab_names(solset: h5py.Group) -> dict[str, str]:
 
 
 def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
-    """Return the soltabs that are parts of phase000, not factors beside it."""
+    """Return the soltabs that are parts of phase000 and not factors beside it."""
     if WHOLE not in solset:
         return ()
     return tuple(
@@ -150,12 +150,12 @@ def parts_of_phase(solset: h5py.Group) -> tuple[str, ...]:
 
 
 def direction_places(path: Path, soltabs: Sequence[str] | None = None) -> dict[str, Array]:
-    """Return the directions of a table and where they are, without reading its solutions.
+    """Return the directions of a table with their positions, without reading its solutions.
 
     Parameters
     ----------
     path, soltabs
-        As for `read_h5parm`.
+        Arguments as in `read_h5parm`.
 
     Returns
     -------
@@ -182,26 +182,26 @@ def read_h5parm(
     ----------
     path : Path
     soltabs : sequence of str, optional
-        Soltabs to use, at most one of each type; the first phase, amplitude and TEC soltab
-        when not given.
+        Soltabs to use, at most one of each type; default: the first phase, amplitude and TEC
+        soltab.
     direction : str, optional
-        The only direction to read; all when not given. Whether the phases are still the sum of
-        their parts is then judged by this direction.
+        Name of the only direction to read; default: all. Phases are then compared with the sum of
+        their parts in this direction only.
 
     Returns
     -------
     Solset
-        Phases and amplitudes on different grids are put on their union. A solution that is
-        NaN or of weight 0 in one soltab is missing; so are all four elements of a Jones
-        matrix that lacks one. Phases whose TEC is in the file as their part come as TEC and
-        what is left; where another program changed them since, they are read as they are.
+        Solutions, on the union of the grids of phases and amplitudes. A solution that is NaN or
+        of weight 0 in one soltab is missing; so are all four elements of a Jones matrix that
+        lacks one. Phases whose TEC is in the file as their part are returned as TEC and
+        remainder; if another program has changed them since, they are read as they are.
 
     Raises
     ------
     InputError
-        Not an h5parm, none of these soltabs in it, soltabs that do not fit together (such as
-        phases and a part of them), or both TEC and phases per frequency of which the file does
-        not say whether they are factors.
+        The file is not an h5parm, has none of these soltabs, has soltabs that do not fit together
+        (such as phases and a part of them), or has both TEC and phases per frequency without
+        saying whether they are factors.
     """
     path = Path(path)
     with open_h5(path) as file:
@@ -216,16 +216,14 @@ def read_h5parm(
         of_phase = {name: _read_soltab(solset[name], path, direction) for name in parts}
     both = "tec" in tables and "phase" in tables and len(tables["phase"].frequency_hz) > 1
     if both and soltabs is None:
-        raise InputError(
-            f"{path} has both TEC and phases per frequency", "say which soltabs to use"
-        )
+        raise InputError(f"{path} has both TEC and phases per frequency", "name the soltabs to use")
     try:
         made = {k: _as_solset(k, tab, positions, directions) for k, tab in tables.items()}
         whole = _with_parts(_joined(made), of_phase, path)
         return whole if direction is None else whole.in_direction(direction)
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{path} is inconsistent ({error})", "solutions check names what is wrong"
+            f"{path} is inconsistent ({error})", "run solutions check to see what is wrong"
         ) from error
 
 
@@ -249,7 +247,7 @@ def _bare(name: str) -> str:
 
 
 def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> dict[str, str]:
-    """Return type -> soltab to read."""
+    """Return the soltab to read for each type."""
     present = soltab_names(solset)
     parts = parts_of_phase(solset)
     both = set(parts) & set(soltabs or ())
@@ -288,10 +286,10 @@ def _read_soltab(group: h5py.Group, path: Path, direction: str | None = None) ->
             place = axes.index("dir")
             values["dir"] = values["dir"][cells[place]]
     except KeyError as error:
-        raise InputError(f"{name} is no soltab ({error})", "solutions check says more") from error
+        raise InputError(f"{name} is not a soltab ({error})", "run solutions check") from error
     if set(axes) - set(AXES) or val.ndim != len(axes) or val.shape != weight.shape:
         raise InputError(f"{name} has axes {axes} and shape {val.shape}", "it cannot be used")
-    # Axes to their places, then a length of 1 where there is none.
+    # Move the axes to their places, and add those that are absent with a length of 1.
     order = [axes.index(axis) for axis in AXES if axis in axes]
     shape = [len(values[axis]) if axis in axes else 1 for axis in AXES]
     arrays = [np.asarray(a, dtype=float).transpose(order).reshape(shape) for a in (val, weight)]
@@ -310,7 +308,7 @@ def _read_soltab(group: h5py.Group, path: Path, direction: str | None = None) ->
 def _cells(
     axes: Sequence[str], values: Mapping[str, Any], direction: str | None
 ) -> tuple[slice, ...]:
-    """The part of a soltab that is about one direction; empty for all of it."""
+    """Return the part of a soltab that belongs to one direction; empty for all of it."""
     if direction is None or "dir" not in axes:
         return ()
     names = [_bare(text) for text in _strings(values["dir"])]
@@ -321,7 +319,7 @@ def _cells(
 
 
 def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
-    """Put the polarizations in the order of the project's axes."""
+    """Put the polarizations in the order of this program's axes."""
     if len(tab.polarization) <= 1:
         return replace(tab, polarization=SCALAR)
     names = [_CIRCULAR.get(p, _FEEDS.get(p, p)) for p in tab.polarization]
@@ -359,7 +357,7 @@ def _table(solset: h5py.Group, table: str, column: str, path: Path) -> dict[str,
 def _as_solset(
     kind: str, tab: _Soltab, positions: dict[str, Array], directions: dict[str, Array]
 ) -> Solset:
-    """Make the solutions of one soltab a Solset; the other quantities are neutral."""
+    """Convert the solutions of one soltab to a Solset; the other quantities are neutral."""
     if not tab.antenna:
         raise ValueError("a soltab without antennas")
     names = tab.direction
@@ -391,7 +389,7 @@ def _as_solset(
 
 
 def _joined(parts: dict[str, Solset]) -> Solset:
-    """Join the soltabs of one file: a solution must be there in all of them."""
+    """Join the soltabs of one file: a solution must be present in all of them."""
     first = next(iter(parts.values()))
     if len(parts) == 1:
         return first
@@ -420,7 +418,7 @@ def _joined(parts: dict[str, Solset]) -> Solset:
 
 
 def _with_parts(solset: Solset, parts: Mapping[str, _Soltab], path: Path) -> Solset:
-    """Split phases into TEC and what is left, where the file has these parts of them."""
+    """Split phases into TEC and remainder, where the file has these parts of them."""
     if TEC not in parts:
         return solset
     tec, rest = parts[TEC], parts.get(REST)
@@ -438,5 +436,5 @@ def _with_parts(solset: Solset, parts: Mapping[str, _Soltab], path: Path) -> Sol
         apart = np.abs(wrap_rad(solset.phase_rad - whole))[solset.valid]
         if not apart.size or apart.max() < PHASE_TOLERANCE_RAD:
             return replace(solset, phase_rad=left, tec_tecu=tec_tecu)
-    log.warning("%s: %s is not the sum of its parts any more: they are left out", path.name, WHOLE)
+    log.warning("%s: %s is no longer the sum of its parts, so these are ignored", path.name, WHOLE)
     return solset

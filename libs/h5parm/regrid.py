@@ -1,4 +1,4 @@
-"""Gains taken from one grid of times and frequencies to another."""
+"""Interpolation of gains to another grid of times and frequencies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TINY = 1e-30
 
 
 def union_axis(axes: Sequence[Array], tolerance: float) -> Array:
-    """Return the union of several increasing axes; values closer than ``tolerance`` are one.
+    """Return the union of several increasing axes; values closer than ``tolerance`` are merged.
 
-    An axis of one value stands for a solution that is constant along it: beside a longer
-    axis it has nothing to add, and is left out.
+    An axis of one value belongs to a solution that is constant along it. It adds nothing to a
+    longer axis and is left out.
     """
     several = [axis for axis in axes if len(axis) > 1]
     values = np.sort(np.concatenate(several or list(axes)))
@@ -43,24 +43,24 @@ def union_grid(solsets: Sequence[Solset]) -> tuple[Array, Array]:
 def regrid(solset: Solset, time_s: Array, frequency_hz: Array) -> Solset:
     """Interpolate solutions to other times and frequencies.
 
-    Between two valid neighbours phases turn the short way round (linear in the unwrapped
-    phase, never an average across a wrap) and the logarithm of the amplitude is linear, so
-    that interpolation of a product is the product of the interpolated gains and an inverse
-    stays one. Where only one neighbour is valid its value holds up to half way; beyond the
-    first and last sample the edge value holds. A time nearest to a missing solution has none.
+    Between two valid neighbours phases turn the short way round (linear in the unwrapped phase,
+    never an average across a wrap), and the logarithm of the amplitude is linear. So the
+    interpolation of a product is the product of the interpolated gains, and an inverse stays one.
+    Where only one neighbour is valid, its value holds up to half way; beyond the first and last
+    sample the edge value holds. A time nearest to a missing solution has none.
 
-    Off-diagonal elements of Jones matrices, which may pass through zero, are linear as
-    complex numbers relative to the phase of the diagonal element of their row.
+    Off-diagonal elements of Jones matrices, which may pass through zero, are interpolated linearly
+    as complex numbers relative to the phase of the diagonal element of their row.
 
     Parameters
     ----------
     time_s, frequency_hz : (n,) float64
-        Increasing; MJD seconds and Hz.
+        New times (MJD s) and frequencies (Hz), increasing.
 
     Returns
     -------
     Solset
-        TEC stays TEC.
+        Solutions on the new grid; TEC stays TEC.
     """
     if not _same(solset.time_s, time_s, TIME_TOLERANCE_S):
         solset = _along(solset, 0, solset.time_s, time_s, TIME_TOLERANCE_S)
@@ -113,10 +113,10 @@ def _along(solset: Solset, axis: int, old: Array, new: Array, tolerance: float) 
 def _bracket(
     old: Array, new: Array, tolerance: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Neighbours of each new value and the way from the left to the right one, 0 to 1."""
+    """Return the neighbours of each new value and its position between them, 0 to 1."""
     right = np.clip(np.searchsorted(old, new), 0, len(old) - 1)
     left = np.where(new < old[right], np.maximum(right - 1, 0), right)
-    # Past the end the last sample is both neighbours; before the start the first one.
+    # Past the end the last sample is both neighbours; before the start the first one is.
     span = old[right] - old[left]
     fraction = np.where(span > 0, (new - old[left]) / np.where(span > 0, span, 1.0), 0.0)
     fraction = np.clip(fraction, 0.0, 1.0)
@@ -132,13 +132,13 @@ def _effective(
     right: NDArray[np.int64],
     fraction: Array,
 ) -> Array:
-    """Return the way between neighbours; 0 or 1 (the nearer) unless both are valid."""
+    """Return the position between neighbours; 0 or 1 (the nearer) unless both are valid."""
     both = np.take(valid, left, axis) & np.take(valid, right, axis)
     return np.where(both, fraction, (fraction >= 0.5).astype(float))
 
 
 def _linear(pair: list[Array], between: Array) -> Array:
-    # Weights may be infinite (exact gains), and 0 * inf is no number.
+    # Weights may be infinite (exact gains), and 0 * inf is NaN.
     first = np.where(between < 1, pair[0] * np.where(between < 1, 1 - between, 1), 0.0)
     second = np.where(between > 0, pair[1] * np.where(between > 0, between, 1), 0.0)
     return np.asarray(first + second)

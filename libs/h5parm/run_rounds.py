@@ -1,7 +1,7 @@
-"""A run's solutions.h5: the product of its accepted rounds, and the rounds it is made of.
+"""A run's solutions.h5: the product of its accepted rounds, and the rounds themselves.
 
-Each round's own table is kept in the file, so that the product can be made anew: a round that
-is done again after a crash replaces itself, and a round that is taken back leaves no trace.
+Each round's own table is kept in the file, so that the product can be recomputed. A round that is
+repeated after a crash replaces itself, and a round that is undone leaves no trace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from libs.h5parm.solset import Solset, from_gain_solutions
 __all__ = ["INPUT", "Round", "accumulate_round", "read_rounds", "start_from"]
 
 INPUT = "input"
-"""Name of the round that holds the solutions a run started from."""
+"""Name of the round with the solutions from which a run started."""
 
 _TABLE = "rounds"
 _ARRAYS = ("time_s", "frequency_hz", "position_m", "direction_rad", "phase_rad", "amplitude")
@@ -34,23 +34,23 @@ _ARRAYS = ("time_s", "frequency_hz", "position_m", "direction_rad", "phase_rad",
 
 @dataclass(frozen=True)
 class Round:
-    """One accepted round.
+    """An accepted round.
 
     Attributes
     ----------
     name : str
     on : tuple of str
-        The rounds whose tables were applied when this one was solved, in their order.
+        Rounds whose tables were applied before this one was solved, in order.
     date : str
-        UTC, ISO 8601.
+        Date of the solutions, UTC, ISO 8601.
     run : str
-        The run it belongs to.
+        Name of the run to which it belongs.
     solset : Solset
-        Its own solutions, one direction.
+        Solutions of this round alone, of one direction.
     coherence : (nant,) float64
-        0 to 1, NaN where not measured.
+        Coherence of each antenna, 0 to 1; NaN where not measured.
     entries : tuple of Entry
-        Provenance of solutions the run started from; empty for what it solved itself.
+        Provenance of solutions from which the run started; empty for its own.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Round:
     entries: tuple[Entry, ...] = ()
 
     def same_as(self, other: Round) -> bool:
-        """Return True when both hold the same solutions (the date does not count)."""
+        """Return True when both hold the same solutions (the date does not matter)."""
         arrays = (*_ARRAYS, "weight", "tec_tecu")
         return (
             (self.name, self.on, self.run) == (other.name, other.on, other.run)
@@ -91,38 +91,38 @@ def accumulate_round(
 ) -> Solset:
     """Add an accepted round to the run's h5parm.
 
-    The file then holds the product of the rounds ``on`` and this one. A round of the same
-    name, and all that were accepted after it, are replaced; the same call again changes
-    nothing, so that a run killed at any instant and continued ends with the same solutions.
+    The file then holds the product of the rounds ``on`` and this one. A round of the same name, and
+    all that were accepted after it, are replaced. The same call again changes nothing, so a run
+    killed at any time and continued ends with the same solutions.
 
     Parameters
     ----------
     run_h5parm : Path
-        Made when it does not exist; replaced as a whole, under a lock.
+        File to change, created if necessary; it is replaced as a whole, under a lock.
     round_name : str
     solutions : GainSolutions or Solset
-        The round's own table (of a Solset: one direction).
+        Solutions of this round alone (of one direction, if a Solset).
     on : sequence of str
-        The rounds whose tables were applied when this one was solved; the solutions of
-        rounds not named are no part of the product.
+        Rounds whose tables were applied before this one was solved; solutions of other rounds are
+        not part of the product.
     direction, direction_rad : str, (ra, dec)
-        The target, for `GainSolutions`; J2000, rad.
+        Target of `GainSolutions`; J2000, rad.
     run : str
         Name of the run, for the provenance.
     coherence : mapping of str to float, optional
-        Coherence per antenna, 0 to 1.
+        Coherence of each antenna, 0 to 1.
     date : str, optional
-        UTC, ISO 8601; now when not given.
+        Date, UTC, ISO 8601; default now.
 
     Returns
     -------
     Solset
-        The product.
+        Product of the rounds.
 
     Raises
     ------
     InputError
-        ``on`` names a round that the file does not hold; no solutions.
+        A round in ``on`` is not in the file, or there are no solutions.
     """
     if isinstance(solutions, GainSolutions):
         solutions = from_gain_solutions(solutions, direction, direction_rad)
@@ -143,21 +143,21 @@ def accumulate_round(
 def start_from(
     run_h5parm: Path, initial: Path, *, run: str = "", timeout_s: float = 600.0
 ) -> Solset:
-    """Begin a run's h5parm with solutions its data were corrected with.
+    """Begin a run's h5parm with the solutions by which its data were corrected.
 
-    They become the round named `INPUT`, which later rounds name in ``on``; stations for which
-    no round has a solution keep theirs, with their provenance.
+    They become the round named `INPUT`, which later rounds name in ``on``. Stations for which no
+    round has a solution keep these, with their provenance.
 
     Parameters
     ----------
     run_h5parm : Path
     initial : Path
-        h5parm of one direction, such as `libs.h5parm.nearest.best` makes.
+        File of one direction, such as `libs.h5parm.nearest.best` returns.
 
     Raises
     ------
     InputError
-        Not an h5parm of one direction.
+        The file is not an h5parm of one direction.
     """
     initial = Path(initial)
     solset = as_written(read_h5parm(initial))
@@ -178,18 +178,18 @@ def start_from(
 
 
 def read_rounds(run_h5parm: Path) -> list[Round]:
-    """Return the rounds of a run's h5parm in the order they were accepted.
+    """Return the rounds of a run's h5parm in the order in which they were accepted.
 
     Raises
     ------
     InputError
-        No h5parm, or not one of a run.
+        The file is not an h5parm, or not one of a run.
     """
     path = Path(run_h5parm)
     with open_h5(path) as file:
         group = file.get(SOLSET)
         if group is None or _TABLE not in group:
-            raise InputError(f"{path} holds no rounds", "it was not made by a run")
+            raise InputError(f"{path} holds no rounds", "give the solutions.h5 of a run")
         return [_read_round(group, i, row) for i, row in enumerate(group[_TABLE][()])]
 
 
@@ -213,14 +213,14 @@ def _index(rounds: Sequence[Round], name: str, path: Path) -> int:
 
 
 def _product(rounds: Sequence[Round]) -> tuple[Solset, list[Entry]]:
-    """Multiply the last round and those it was solved on; their provenance."""
+    """Return the product of the last round and those it was solved on, and its provenance."""
     by_name = {r.name: r for r in rounds}
     last = rounds[-1]
     factors = [*(by_name[name] for name in last.on), last]
     product = factors[0].solset
     for factor in factors[1:]:
         product = combine(product, factor.solset).solset
-    # The target is where the run's own rounds say it is.
+    # The target's position is that in the run's own rounds.
     target = last.solset
     product = as_written(
         replace(product, direction=target.direction, direction_rad=target.direction_rad)
@@ -233,7 +233,7 @@ def _product(rounds: Sequence[Round]) -> tuple[Solset, list[Entry]]:
 
 
 def _origin(station: str, direction: str, factors: Sequence[Round]) -> Entry | None:
-    """Provenance of one station: the last factor that has solutions of it, and the input."""
+    """Return the provenance of one station: the last factor with its solutions, and the input."""
     own, given = None, None
     for factor in factors:
         if station not in factor.solset.antenna:

@@ -34,36 +34,36 @@ FULL_JONES = ("XX", "XY", "YX", "YY")
 
 TIME_TOLERANCE_S = 1e-3
 FREQUENCY_TOLERANCE_HZ = 1.0
-_WEIGHT_MAX = 1e30  # fits the h5parm's float32
+_WEIGHT_MAX = 1e30  # representable in the h5parm's float32
 
 
 @dataclass(frozen=True)
 class Solset:
     """Antenna gains in one or several directions.
 
-    The gain ``amplitude * exp(i phase_rad)`` corrupts: V_observed = g_p conj(g_q) V_true; with
+    The gain ``amplitude * exp(i phase_rad)`` corrupts: V_observed = g_p conj(g_q) V_true. With
     ``tec_tecu`` its phase is ``phase_rad + TEC_PHASE_HZ * tec_tecu / frequency_hz``.
 
     Attributes
     ----------
     time_s : (ntime,) float64
-        MJD seconds, increasing. One time: the solution holds at all times.
+        Times, MJD seconds, increasing. A single time stands for all times.
     frequency_hz : (nfreq,) float64
-        Increasing. One frequency: the solution holds at all frequencies.
+        Frequencies, increasing. A single frequency stands for all frequencies.
     antenna : tuple of str, length nant
     position_m : (nant, 3) float64
         ITRF positions, m.
     direction : tuple of str, length ndir
-        Names without the brackets an h5parm puts around them.
+        Names without the brackets that an h5parm puts around them.
     direction_rad : (ndir, 2) float64
         Right ascension and declination (J2000), rad.
     polarization : tuple of str, length npol
-        ``("I",)`` one gain for both feeds, ``("XX", "YY")`` one for each (X and Y stand for
-        R and L where feeds are circular) or ``("XX", "XY", "YX", "YY")`` Jones matrices.
+        Kind of gains: ``("I",)`` one for both feeds, ``("XX", "YY")`` one for each feed (X and Y
+        stand for R and L of circular feeds), or ``("XX", "XY", "YX", "YY")`` Jones matrices.
     phase_rad, amplitude : (ntime, nfreq, nant, ndir, npol) float64
-        0 and 1 where there is no solution.
+        Phase and amplitude; 0 and 1 where there is no solution.
     weight : (ntime, nfreq, nant, ndir, npol) float64
-        Inverse variance of the phase (rad^-2; SNR^2), 0 where there is no solution.
+        Inverse variance of the phase (rad^-2; equal to SNR^2), 0 where there is no solution.
     tec_tecu : (ntime, nant, ndir) float64 or None
         Total electron content, TECU; 0 where there is no solution.
     """
@@ -125,7 +125,7 @@ class Solset:
 
     @property
     def full_jones(self) -> bool:
-        """True for Jones matrices, False for gains of one feed each or of both."""
+        """True for Jones matrices, False for gains of each feed or of both."""
         return self.polarization == FULL_JONES
 
     @property
@@ -135,7 +135,7 @@ class Solset:
 
     @property
     def total_phase_rad(self) -> Array:
-        """Phase of the gain with the TEC in it, (ntime, nfreq, nant, ndir, npol), rad."""
+        """Phase of the gain including the TEC, (ntime, nfreq, nant, ndir, npol), rad."""
         if self.tec_tecu is None:
             return self.phase_rad
         tec = tec_phase_rad(self.tec_tecu, self.frequency_hz)[..., np.newaxis]
@@ -143,7 +143,7 @@ class Solset:
 
     @property
     def gain(self) -> NDArray[np.complex128]:
-        """The gains, (ntime, nfreq, nant, ndir, npol); 1 (0 off the diagonal) where none."""
+        """Complex gains, (ntime, nfreq, nant, ndir, npol); 1 (0 off the diagonal) where missing."""
         gain = self.amplitude * np.exp(1j * self.total_phase_rad)
         gain[~self.valid] = 1.0
         if self.full_jones:
@@ -184,7 +184,7 @@ class Solset:
         Raises
         ------
         ValueError
-            The axis asked for is shorter than this one.
+            The new axis is shorter than the present one.
         """
         if polarization == self.polarization:
             return self
@@ -216,22 +216,22 @@ class Solset:
         Parameters
         ----------
         direction : str, optional
-            Needed when there are several.
+            Name of the direction, needed when there are several.
         polarization : tuple of str, optional
-            Names of the feeds, ``("X", "Y")`` when not given (``("I",)`` for one gain).
+            Names of the feeds, default ``("X", "Y")`` (``("I",)`` for a single gain).
         spw : (nfreq,) int64, optional
-            Spectral window of each frequency, 0, 1, 2... when not given.
+            Spectral window of each frequency, default 0, 1, 2...
         interval_s : (ntime,) float64, optional
-            Solution intervals; the spacing of the times when not given.
+            Solution intervals, s; default: the spacing of the times.
 
         Raises
         ------
         InputError
-            Jones matrices; no or an unknown direction where there are several.
+            Solutions are Jones matrices, or the direction is unknown or not given.
         """
         if self.full_jones:
             raise InputError(
-                "full-Jones solutions are no antenna gains", "apply this h5parm with DP3"
+                "full-Jones solutions cannot be antenna gains", "apply this h5parm with DP3"
             )
         if direction is None and len(self.direction) > 1:
             raise InputError(
@@ -260,12 +260,12 @@ class Solset:
 
 
 def neutral_amplitude(shape: tuple[int, ...]) -> Array:
-    """Amplitudes of the gain that changes nothing: 1, and 0 off a Jones matrix' diagonal.
+    """Return amplitudes of the gain that changes nothing: 1, and 0 off a Jones matrix's diagonal.
 
     Parameters
     ----------
     shape : (..., npol)
-        Four polarizations are those of Jones matrices.
+        Shape; four polarizations are those of Jones matrices.
     """
     amplitude = np.ones(shape)
     if shape[-1] == len(FULL_JONES):
@@ -280,7 +280,7 @@ def blank(
     direction: tuple[str, ...],
     direction_rad: Array,
 ) -> Solset:
-    """Return a table without any solution: other antennas and directions, else as ``like``."""
+    """Return a table like another, but without solutions, for other antennas and directions."""
     shape = (*like.shape[:2], len(antenna), len(direction), like.shape[4])
     return replace(
         like,
@@ -321,16 +321,16 @@ def from_gain_solutions(
 ) -> Solset:
     """Return antenna gains as solutions of one direction.
 
-    The weight is SNR^2, the inverse variance of the phase. A gain of SNR 0 stands for none
-    (`libs.gains.patch_gains` leaves data of an antenna as they came by a gain of 1) and is missing
-    in the result, so that another table's solution counts; in gains without any SNR all have a
-    weight of 1. Blocks of the same frequency in several spectral windows (or solutions of the
-    same time) become one: the best of each.
+    The weight is SNR^2, the inverse variance of the phase. A gain of SNR 0 is no solution
+    (`libs.gains.patch_gains` uses a gain of 1 to leave an antenna's data unchanged). It is missing
+    in the result, so that another table's solution is used; in gains without any SNR all have a
+    weight of 1. Blocks of the same frequency in several spectral windows (or solutions of the same
+    time) become one: the best of each.
 
     Raises
     ------
     InputError
-        There are no solutions, or no feeds an h5parm can name.
+        There are no solutions, or feeds that an h5parm cannot name.
     """
     if not gains.gain.size:
         raise InputError("the gain table is empty", "solve again; see the log of the solve")

@@ -1,8 +1,8 @@
-"""Solutions that a calibration starts from: chosen for its direction, divided out of its data.
+"""Solutions from which a calibration starts: chosen for its direction and applied to its data.
 
-What a run of one source does with the table it is given, and what a field does with its global
-table for each source, is the same: the best solutions of each station for the place are found,
-the data are corrected with them, and the run's own solutions are multiplied onto them.
+A run of one source with a given table and a field with its global table do the same for each
+source: the best solutions of each station for the position are found, the data are corrected with
+them, and the run's own solutions are multiplied onto them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CELL_BYTES = 22  # data, flags, weights and the corrected data
 
 @dataclass(frozen=True)
 class StartLimits:
-    """What counts as good, as in `libs.h5parm.nearest.best`."""
+    """Limits for good solutions, as in `libs.h5parm.nearest.best`."""
 
     min_good_fraction: float = 0.5
     min_coherence: float = 0.5
@@ -45,7 +45,7 @@ class StartLimits:
 
 @dataclass(frozen=True)
 class Corrected:
-    """What correcting did: fraction of the visibilities flagged before and after."""
+    """Result of a correction: fraction of the visibilities flagged before and after."""
 
     flagged_before: float
     flagged_after: float
@@ -59,25 +59,25 @@ def find_start(
     direction: str = "",
     limits: StartLimits | None = None,
 ) -> NearestSolutions:
-    """Return the solutions to start from at a position.
+    """Return the solutions from which a calibration at a position starts.
 
     Parameters
     ----------
     store : Path
-        h5parm of one or many directions.
+        File (h5parm) of one or many directions.
     direction_rad : (float, float)
         Right ascension and declination (J2000) of the data.
     name : str
-        Name of the direction of the result.
+        Name of the result's direction.
     direction : str
-        The direction to take as it is; empty: per station the nearest with good solutions.
+        Direction to take unchanged; empty: for each station the nearest with good solutions.
     limits : StartLimits, optional
-        What counts as good; of no effect with ``direction``.
+        Limits for good solutions; they have no effect with ``direction``.
 
     Raises
     ------
     InputError
-        No h5parm, no such direction, or nothing good for any station.
+        The file is not an h5parm, has no such direction, or nothing good for any station.
     """
     if direction:
         return _as_named(Path(store), direction_rad, name, direction)
@@ -91,7 +91,7 @@ def find_start(
 def _as_named(
     store: Path, direction_rad: tuple[float, float], name: str, direction: str
 ) -> NearestSolutions:
-    """All solutions of one direction, good or not."""
+    """Return all solutions of one direction, good or not."""
     whole = read_h5parm(store)
     one = whole.in_direction(direction.strip("[]"))
     place = np.array([direction_rad], dtype=float)
@@ -118,17 +118,17 @@ def _as_named(
 def correct_data(ms: Path, gains: DirectionGains, *, chunk_bytes: int = CHUNK_BYTES) -> Corrected:
     """Divide DATA of a working copy by gains, in place.
 
-    Visibilities without a solution are flagged; weights are multiplied by the squared gains
-    and SIGMA follows them.
+    Visibilities without a solution are flagged; weights are multiplied by the squared gains, and
+    SIGMA is set to match.
 
     Parameters
     ----------
     ms : Path
-        A copy: DATA, FLAG and the weights are written.
+        Working copy, whose DATA, FLAG and weights are written.
     gains : DirectionGains
-        Of its antennas.
+        Gains of its antennas.
     chunk_bytes : int
-        Most memory for a chunk of data.
+        Memory limit for a chunk of data.
     """
     layout = read_layout(Path(ms))
     weigh = bool((gains.solset.amplitude != 1).any())
@@ -191,9 +191,9 @@ def _correct_block(
 
 
 def not_covered(solset: Solset, summary: MsSummary) -> str:
-    """Return what data times or frequencies solutions do not reach; empty when they reach all.
+    """Return the times or frequencies of data outside those of solutions; empty if there are none.
 
-    Beyond their first and last value they hold; one of a kind holds everywhere.
+    Solutions hold beyond their first and last value; a single one holds everywhere.
     """
     texts = []
     for axis, low, high, unit, scale in (

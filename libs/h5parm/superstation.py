@@ -1,4 +1,4 @@
-"""Solutions of a station that others were added up to, given to these others."""
+"""Solutions of a combined station, given to its member stations."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["spread_station", "write_spread"]
 def spread_station(
     solset: Solset, station: str, members: Sequence[str], position_m: NDArray[np.float64]
 ) -> Solset:
-    """Return a table in which a station's gains are those of the stations it was made of.
+    """Return a table in which a combined station's gains are given to its members.
 
-    Visibilities were added up after correcting each member for what the table holds of it, so
-    a member's gain is its own, if it has one, times that of the sum.
+    Visibilities were added after correcting each member with the table's solutions for it, so a
+    member's gain is its own, if it has one, times that of the combined station.
 
     Parameters
     ----------
     solset : Solset
     station : str
-        The sum; the result does without it.
+        Name of the combined station, which the result does not have.
     members : sequence of str
     position_m : (nmember, 3) float64
-        ITRF, m.
+        Positions of the members, ITRF, m.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def spread_station(
 def _antennas(
     solset: Solset, index: Sequence[int], names: tuple[str, ...], position_m: NDArray[np.float64]
 ) -> Solset:
-    """The solutions of some antennas (one perhaps several times) under new names."""
+    """Return the solutions of some antennas (some perhaps several times) under new names."""
     keep = list(index)
     return replace(
         solset,
@@ -75,7 +75,7 @@ def write_spread(
     members: Sequence[str],
     position_m: NDArray[np.float64],
 ) -> None:
-    """Write an h5parm as `spread_station` makes it, each member with the sum's provenance."""
+    """Write an h5parm from `spread_station`; each member gets the combined station's provenance."""
     solset = read_h5parm(source)
     entries = entries_of(source, solset)
     made = []

@@ -1,4 +1,4 @@
-"""TECs of gain tables told apart from the other phases of solutions."""
+"""Separation of TECs from the other phases of solutions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _GAIN_ROUNDING_RAD = 1e-5  # gain tables are in single precision
 def with_tec(
     solset: Solset, tables: Sequence[tuple[TecSolutions | None, tuple[str, ...]]]
 ) -> Solset:
-    """Return gains with the part of their phases that TECs make told apart.
+    """Return gains in which the part of the phases due to TEC is separate.
 
-    The gains themselves stay what they are: their phases become TEC and what is left, which is
-    nothing where a pure TEC was solved for.
+    The gains themselves do not change: their phases become TEC and a remainder, which is zero
+    where a pure TEC was solved for.
 
     Parameters
     ----------
     solset : Solset
-        One direction.
+        Solutions of one direction.
     tables : sequence of (TecSolutions or None, tuple of str)
-        What is kept of the TECs beside each gain table that went into it, and its antennas.
+        TECs kept beside each gain table that is a factor of ``solset``, and their antennas.
 
     Returns
     -------
     Solset
-        ``solset`` itself where no table was made from TECs.
+        Solutions; ``solset`` itself where no table was made from TECs.
     """
     known = [(tec, antenna) for tec, antenna in tables if tec is not None]
     if not known:

@@ -1,4 +1,4 @@
-"""h5parm files written; libs.h5parm.reader reads them and says what they are."""
+"""Writing of h5parm files; libs.h5parm.reader reads them and describes their contents."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Array = NDArray[np.float64]
 SOLSET = "sol000"
 AXES = ("time", "freq", "ant", "dir", "pol")
 PART_OF = "PART_OF"
-"""Attribute of a soltab that is a part of the one it names, not a factor beside it."""
+"""Attribute of a soltab that is part of the named one and not a factor beside it."""
 
 WHOLE, REST, TEC = "phase000", "phase001", "tec000"
 """Soltabs of the whole phase and of its parts."""
 
-# h5py's strings that fill their field end without NUL, and DP3 finds none of them.
+# Strings of h5py that fill their field end without NUL, and DP3 finds none of them.
 _PIECE_BYTES = 2**20
 _ANTENNA_WIDTH, _DIRECTION_WIDTH = 16, 128
 
@@ -49,9 +49,9 @@ def write_h5parm(
 ) -> None:
     """Write phase000 and amplitude000 with all five axes, and TEC, which has no frequencies.
 
-    One gain for both feeds is written for XX and YY. With TECs and several frequencies
-    phase000 is the whole phase, and its parts are beside it: tec000 and what is left, phase001
-    (see `libs.h5parm.reader`). The file appears whole or not at all.
+    One gain for both feeds is written for XX and YY. With TECs and several frequencies phase000 is
+    the whole phase, and its parts are beside it: tec000 and the remainder, phase001 (see
+    `libs.h5parm.reader`). The file appears complete or not at all.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def write_h5parm(
     Raises
     ------
     InputError
-        A name too long for the format, or a folder that cannot be written.
+        A name is too long for the format, or the folder cannot be written.
     """
     path = Path(path)
     solset = as_written(solset)
@@ -79,11 +79,11 @@ def write_h5parm(
 
 
 def as_written(solset: Solset) -> Solset:
-    """Return the solutions in the form in which a file holds them and reading gives them back."""
+    """Return the solutions as a file holds them and reading returns them."""
     constant = len(solset.frequency_hz) == 1
     if solset.polarization == SCALAR and not (constant and solset.tec_tecu is not None):
         solset = solset.with_polarization(DIAGONAL)
-    if solset.full_jones and not constant:  # the phases of its elements have no common part
+    if solset.full_jones and not constant:  # the phases of the elements have no common part
         solset = tec_to_phase(solset)
     if solset.tec_tecu is not None:
         known = solset.valid.any(axis=(1, 4))
@@ -126,9 +126,9 @@ def _write_tables(group: h5py.Group, solset: Solset, places: Mapping[str, Array]
 
 
 def _soltabs(solset: Solset) -> dict[str, tuple[Array, bool]]:
-    """Return soltab name -> values, NaN where there is no solution, and whether they say anything.
+    """Return the values of each soltab, NaN where there is no solution, and whether it is needed.
 
-    Those that say nothing are left out of a file.
+    Soltabs that are not needed are left out of the file.
     """
     missing = ~solset.valid
     tec = solset.tec_tecu
@@ -156,7 +156,7 @@ def _weights(name: str, solset: Solset) -> NDArray[np.float32]:
 
 
 def _create_soltab(group: h5py.Group, name: str, solset: Solset, directions: list[bytes]) -> None:
-    """Make a soltab without solutions, in pieces of one direction each."""
+    """Create a soltab without solutions, in pieces of one direction each."""
     kind = name.rstrip("0123456789")
     group.attrs["TITLE"] = np.bytes_(kind.encode())
     axes = ("time", "ant", "dir") if kind == "tec" else AXES
@@ -178,19 +178,19 @@ def _create_soltab(group: h5py.Group, name: str, solset: Solset, directions: lis
 
 
 class TableWriter:
-    """An h5parm written direction by direction, as `write_h5parm` writes one at once.
+    """An h5parm that is written direction by direction; `write_h5parm` writes one at once.
 
-    The file is for readers after `finish` only: write it beside its place and rename it.
+    The file is complete only after `finish`: write it beside its place, then rename it.
 
     Parameters
     ----------
     path : Path
-        The file, made anew.
+        File to create.
     like : Solset
-        Times, frequencies, stations and polarizations of all directions, and whether there are
-        TECs; its solutions do not matter.
+        Table with the times, frequencies, stations and polarizations of all directions, and with
+        TECs if there are any; its solutions are not used.
     places : mapping of str to (2,) float64
-        All directions and where they are, rad, in the order of the file.
+        Positions of all directions, rad, in the order of the file.
     """
 
     def __init__(self, path: Path, like: Solset, places: Mapping[str, Array]) -> None:
@@ -210,7 +210,7 @@ class TableWriter:
                     group[name].attrs[PART_OF] = np.bytes_(WHOLE.encode())
 
     def put(self, solsets: Iterable[Solset]) -> None:
-        """Write tables of one direction each, on the grid of the file, in place of any earlier."""
+        """Write tables of one direction each on the grid of the file; they replace earlier ones."""
         with h5py.File(self.path, "r+") as file:
             for one in solsets:
                 place = self.names.index(one.direction[0])
@@ -222,14 +222,14 @@ class TableWriter:
                     self.needed |= {name} if needed else set()
 
     def finish(self, datasets: Mapping[str, NDArray[Any]]) -> None:
-        """Leave out soltabs that say nothing; add datasets."""
+        """Remove soltabs that are not needed, and add datasets."""
         with h5py.File(self.path, "r+") as file:
             surplus = set(file[SOLSET]) - self.needed - {"antenna", "source"}
             for name in surplus:
                 del file[SOLSET][name]
             for name, values in datasets.items():
                 file[SOLSET].create_dataset(name, data=values)
-        if surplus:  # what is deleted leaves a hole
+        if surplus:  # a deletion leaves a hole
             packed = self.path.with_name(f"{self.path.name}.packed.tmp")
             with h5py.File(self.path, "r") as file, h5py.File(packed, "w") as new:
                 file.copy(SOLSET, new)

@@ -1,1 +1,1 @@
-"""Imagers behind one interface, and what is measured on images."""
+"""Imagers behind one interface, and measurements on images."""

@@ -1,7 +1,7 @@
-"""Two images compared after taking out the shift between them.
+"""Comparison of two images after removal of the shift between them.
 
 A phase solve leaves the position of the whole field free, so images before and after it may
-differ by a shift that says nothing about their quality.
+differ by a shift that does not affect their quality.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _CONVERGED_PIXEL = 1e-4
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an image differs from a reference once aligned with it.
+    """Difference between an image and a reference after alignment.
 
     Attributes
     ----------
     shift_x_pixel, shift_y_pixel : float
-        Where the image lies relative to the reference: positive x is to the right.
+        Position of the image relative to the reference; positive x is to the right.
     shift_arcsec : float
-        Length of that.
+        Length of the shift.
     rms_difference_jy_beam : float
         rms of image minus reference after alignment.
     rms_difference_over_peak : float
-        The same over the peak of the reference.
+        Rms difference over the peak of the reference.
     flux_ratio : float
-        Flux of the image over the reference's where the reference exceeds 10 % of its peak,
-        each in its own beams.
+        Flux of the image over that of the reference, where the reference exceeds 10 % of its
+        peak, each with its own beam.
     peak_ratio : float
-        Peak over peak.
+        Peak of the image over the peak of the reference.
     correlation : float
-        Pearson's, after alignment.
+        Pearson correlation after alignment.
     """
 
     shift_x_pixel: float
@@ -98,7 +98,7 @@ def _correlation_peak(reference: Plane, plane: Plane) -> tuple[float, float]:
 def shift_plane(plane: Plane, x_pixel: float, y_pixel: float) -> NDArray[np.float64]:
     """Return the image moved right and up by fractions of a pixel (Fourier shift).
 
-    Exact for images sampled as imagers do; what leaves at one edge is dropped.
+    It is exact for properly sampled images; parts that leave at one edge are dropped.
     """
     from scipy import fft, ndimage
 
@@ -113,7 +113,7 @@ def shift_plane(plane: Plane, x_pixel: float, y_pixel: float) -> NDArray[np.floa
 def measure_shift(
     reference: Plane, plane: Plane, *, box_pixels: int | None = None
 ) -> tuple[float, float]:
-    """Return how far an image lies from a reference, by correlation around its peak.
+    """Return the position of an image relative to a reference, by correlation around its peak.
 
     Shifts of up to 256 pixels are found.
 
@@ -121,15 +121,15 @@ def measure_shift(
     ----------
     reference, plane : (ny, nx) array
         Images on one grid; NaN counts as 0.
-    box_pixels : int, optional
-        Width of the box around the reference's peak on which the two are matched; default a
+    Width of the box around the reference's peak in which the two are matched; default a
+    quarter of the image, from 32 to 256.
         quarter of the image, from 32 to 256.
 
     Returns
     -------
     x_pixel, y_pixel : float
-        ``plane`` is ``reference`` moved right and up by these; good to some 0.01 pixel
-        for sources well above the noise.
+        Shift by which ``reference`` moved right and up becomes ``plane``; accurate to about 0.01
+        pixel for sources well above the noise.
 
     Raises
     ------
@@ -144,14 +144,14 @@ def measure_shift(
     if reference.shape != plane.shape:
         raise InputError(
             f"images of {reference.shape} and {plane.shape} pixels cannot be aligned",
-            "image both alike",
+            "make both images with the same imsize and cell",
         )
     reference, plane = np.nan_to_num(reference), np.nan_to_num(plane)
     half = (box_pixels or int(np.clip(min(plane.shape) // 4, 32, 256))) // 2
     y, x = np.unravel_index(int(reference.argmax()), reference.shape)
     centre = (int(y), int(x))
-    # The search looks at the same, wider part of both, so that a double source whose brighter
-    # pixel changes sides is not taken to have moved.
+    # The search uses the same, wider part of both. Otherwise a double source whose brighter pixel
+    # changes sides would seem to have moved.
     reach = min(_SEARCH_PIXELS, max(plane.shape))
     search = [_window(item, centre, reach) for item in (reference, plane)]
     return _refine(reference, plane, centre, half, _correlation_peak(*search))
@@ -160,7 +160,7 @@ def measure_shift(
 def _refine(
     reference: Plane, plane: Plane, centre: tuple[int, int], half: int, start: tuple[float, float]
 ) -> tuple[float, float]:
-    """Improve a shift by least squares on a (image moved back) = reference."""
+    """Improve a shift by least squares between the shifted-back image and the reference."""
     x, y = start
     taper = np.hanning(2 * half + 2)[1:-1]
     weight = taper[:, None] * taper[None, :]
@@ -184,7 +184,7 @@ def _refine(
 
 
 def compare(reference: Path, image: Path, *, box_pixels: int | None = None) -> Comparison:
-    """Align an image with a reference and tell how they differ.
+    """Align an image with a reference and return how they differ.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def compare(reference: Path, image: Path, *, box_pixels: int | None = None) -> C
     Returns
     -------
     Comparison
-        All numbers finite.
+        Comparison with finite numbers only.
 
     Raises
     ------
@@ -211,13 +211,14 @@ def compare(reference: Path, image: Path, *, box_pixels: int | None = None) -> C
     if peak <= 0:
         raise InputError(f"{reference.name} has no positive pixel", "compare with another image")
     moved = shift_plane(second, -x, -y)
-    # What came in from beyond the edge is no image.
+    # Pixels that came in from beyond the edge are not part of the image.
     edge = math.ceil(max(abs(x), abs(y)))
     inner = slice(edge, -edge or None)
     a, b = first[inner, inner], moved[inner, inner]
     if not a.size or not b.any():
         raise InputError(
-            f"{image.name} lies {x:.0f}, {y:.0f} pixels from {reference.name}", "image both alike"
+            f"{image.name} lies {x:.0f}, {y:.0f} pixels from {reference.name}",
+            "make both images with the same phase centre",
         )
     grid, second_grid = grid_of(first_header), grid_of(header)
     bright = a > 0.1 * peak

@@ -1,4 +1,4 @@
-"""What to image and what comes out: options and products shared by every imager."""
+"""Options and products of imaging, shared by every imager."""
 
 from __future__ import annotations
 
@@ -30,66 +30,66 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImagingOptions:
-    """One imaging run, in terms every imager understands.
+    """Settings of one imaging run, in terms that every imager understands.
 
-    Changed only through :meth:`but`, which returns a copy; an unknown name is an error there.
+    They are changed only through :meth:`but`, which returns a copy; an unknown name is an error.
 
     Attributes
     ----------
     vis : tuple of Path
         Measurement sets imaged together.
     folder : Path
-        Where the products go; made when missing.
+        Folder of the products; created when missing.
     basename : str
-        Products are ``<folder>/<basename>-image.fits``, ``-residual``, ``-model``, ``-psf``.
+        Name of products: ``<folder>/<basename>-image.fits``, ``-residual``, ``-model``, ``-psf``.
     imsize : (int, int)
         Width and height, pixels, even.
     cell_arcsec : float
         Pixel size.
     column : str
-        ``DATA`` or ``CORRECTED_DATA``.
+        Column to image, ``DATA`` or ``CORRECTED_DATA``.
     weighting : str
-        ``briggs`` or ``natural``.
+        Weighting, ``briggs`` or ``natural``.
     robust : float
         Briggs' parameter, -2 (uniform) to 2 (natural).
     niter : int
-        Most minor iterations; 0 makes the dirty image.
+        Largest number of minor iterations; 0 makes the dirty image.
     mask : Path or None
-        FITS image, not zero where CLEAN may put components; on the grid of this image.
+        FITS image on the grid of this image, nonzero where CLEAN may put components.
     automask_nsigma : float
-        A mask is built from the components found down to this many sigma; 0: none.
+        Depth, in sigma, of the components from which a mask is built; 0: no mask.
     autothreshold_nsigma : float
-        CLEAN stops at this many sigma of the residual's robust noise; 0: no such stop.
+        Depth at which CLEAN stops, in sigma of the residual's robust noise; 0: no such limit.
     multiscale : bool
-        Extended components as well as points.
+        True uses extended components as well as points.
     scales_pixel : tuple of float
         Multiscale sizes, pixels; empty: chosen from the PSF.
     uvtaper_arcsec : float
-        FWHM of the Gaussian by which the PSF is widened; 0: none.
+        FWHM of the Gaussian taper that widens the PSF, arcsec; 0: none.
     uvmin_m, uvmax_m : float
         Baseline limits, m; ``uvmax_m`` 0: no limit.
     phase_centre_deg : (float, float) or None
         Right ascension and declination (J2000) of the image centre; None: the field's.
     update_model : bool
-        Fill MODEL_DATA with the visibilities of the model found.
+        True fills MODEL_DATA with the visibilities of the resulting model.
     channels_out : int
-        Frequency slices imaged apart and cleaned together (WSClean); 1: none.
+        Number of frequency slices imaged separately and cleaned together (WSClean); 1: none.
     nterms : int
-        Terms of the spectral polynomial fitted over them (WSClean) or Taylor terms (tclean).
+        Number of spectral terms fitted over the slices (WSClean), or of Taylor terms (tclean).
     stokes : str
-        ``I`` and nothing else so far.
+        Stokes parameter; only ``I`` is implemented.
     field_id : int
         FIELD_ID imaged in every measurement set.
     gain : float
-        Fraction of the peak taken by one minor iteration.
+        Fraction of the peak subtracted by one minor iteration.
     mgain : float
         Fraction of the peak cleaned before the visibilities are predicted and subtracted again.
     nmajor : int
-        Most major iterations; 0: no limit.
+        Largest number of major iterations; 0: no limit.
     threads : int
-        0: every core this process may use.
+        Number of threads; 0: every core this process may use.
     memory_fraction : float
-        Of the machine's memory, the part the imager may use.
+        Fraction of the machine's memory that the imager may use.
     """
 
     vis: tuple[Path, ...]
@@ -125,7 +125,9 @@ class ImagingOptions:
         if not self.vis:
             raise ConfigError("nothing to image", "give at least one measurement set")
         if not self.basename or "/" in self.basename:
-            raise ConfigError(f"{self.basename!r} is no image name", "use a name without slashes")
+            raise ConfigError(
+                f"{self.basename!r} is not a valid image name", "use a name without slashes"
+            )
         for pixels in self.imsize:
             if pixels < 16 or pixels % 2:
                 raise ConfigError(
@@ -171,12 +173,12 @@ class ImagingOptions:
 
     @property
     def prefix(self) -> Path:
-        """Where the products go, without their endings."""
+        """Path of the products, without their endings."""
         return self.folder / self.basename
 
     @property
     def log(self) -> Path:
-        """The imager's own log."""
+        """Log of the imager."""
         return self.folder / f"{self.basename}.log"
 
     @property
@@ -196,12 +198,12 @@ class ImageProducts:
     Attributes
     ----------
     image, residual, model, psf : Path
-        Restored image, residual and PSF in Jy/beam, model in Jy/pixel; with several frequency
-        slices or Taylor terms the ones at the reference frequency, which are those to judge by.
+        Restored image, residual and PSF in Jy/beam, model in Jy/pixel. With several frequency
+        slices or Taylor terms, these are the images at the reference frequency.
     dirty : Path or None
         Image before CLEAN, where the imager keeps it.
     models : tuple of Path
-        What :meth:`Imager.predict` takes: the model, or one for each frequency slice (WSClean)
+        Argument of :meth:`Imager.predict`: the model, or one for each frequency slice (WSClean)
         or Taylor term (tclean).
     beam_major_arcsec, beam_minor_arcsec, beam_pa_deg : float
         Restoring beam: FWHM and position angle, north through east.
@@ -234,7 +236,7 @@ class Imager(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the tool."""
+        """Name of the tool."""
 
     def version(self) -> str:
         """Return the version of the tool, for the record.
@@ -242,7 +244,7 @@ class Imager(Protocol):
         Raises
         ------
         ToolError
-            It is missing or too old.
+            The tool is missing or too old.
         """
 
     def image(self, options: ImagingOptions) -> ImageProducts:
@@ -263,7 +265,7 @@ class Imager(Protocol):
             :attr:`ImageProducts.models` of the same imager, or masked copies of them
             (:func:`write_masked_model`).
         options : ImagingOptions
-            Those the model was made with; only what concerns the grid is used.
+            Options with which the model was made; only those of the grid are used.
 
         Raises
         ------
@@ -285,12 +287,12 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
     plane : (ny, nx) float32 or float64
         Pixels in the precision of the file; NaN where blanked.
     header : Header
-        As in the file.
+        Header as in the file.
 
     Raises
     ------
     InputError
-        It cannot be read, or has more than one plane.
+        The file cannot be read, or has more than one plane.
     """
     from astropy.io import fits
 
@@ -302,7 +304,9 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
         raise InputError(cause, "make the image again") from error
     if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
         shape = None if data is None else data.shape
-        raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
+        raise InputError(
+            f"{path} is not a single image plane: its shape is {shape}", "give one plane"
+        )
     precision = np.float64 if data.dtype.itemsize == 8 else np.float32
     return np.asarray(data.reshape(data.shape[-2:]), dtype=precision), header
 
@@ -310,13 +314,13 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
 def sky_position(header: fits.Header, x_pixel: float, y_pixel: float) -> tuple[float, float]:
     """Return right ascension (0 to 360) and declination, J2000, deg, of a pixel counted from 0.
 
-    Images in B1950, as tclean makes of old data, are converted.
+    Images in B1950, which tclean makes of old data, are converted.
     """
     from astropy.coordinates import FK5
     from astropy.wcs import WCS
     from astropy.wcs.utils import pixel_to_skycoord
 
-    # fix=False: dates in the header are of no concern here, and a repaired one is a warning.
+    # fix=False: dates in the header do not matter here, and repairing one gives a warning.
     where = pixel_to_skycoord(x_pixel, y_pixel, WCS(header, fix=False).celestial)
     where = where.transform_to(FK5(equinox="J2000"))
     return float(where.ra.deg) % 360.0, float(where.dec.deg)
@@ -325,17 +329,17 @@ def sky_position(header: fits.Header, x_pixel: float, y_pixel: float) -> tuple[f
 def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:
     """Write a plane as a 4-axis float32 FITS image with another image's WCS.
 
-    The file is written beside its place and renamed, so that a killed run leaves none that is
-    half written.
+    The file is written beside its place and renamed, so that a killed run leaves no partial
+    file.
 
     Parameters
     ----------
     plane : (ny, nx) array
         Pixels.
     header : Header
-        Of the image that has the same grid; its axes beyond two are kept at length 1.
+        Header of an image with the same grid; axes beyond the first two are kept at length 1.
     path : Path
-        The file to make; replaced when there is one.
+        File to write; an existing one is replaced.
 
     Returns
     -------
@@ -354,24 +358,24 @@ def write_image(plane: NDArray[Any], header: fits.Header, path: Path) -> Path:
 
 
 def write_masked_model(model: Path, mask: Path, path: Path) -> Path:
-    """Write a copy of a model image with the components outside a mask taken out.
+    """Write a copy of a model image without the components outside a mask.
 
     Parameters
     ----------
     model, mask : Path
-        FITS images of one grid; the mask is zero where components are dropped.
+        FITS images on one grid; components are dropped where the mask is zero.
     path : Path
-        The file to make.
+        File to write.
 
     Returns
     -------
     Path
-        ``path``, to be given to :meth:`Imager.predict`.
+        ``path``, for :meth:`Imager.predict`.
 
     Raises
     ------
     InputError
-        The two differ in shape.
+        The two images differ in shape.
     """
     plane, header = open_image(model)
     inside, _ = open_image(mask)

@@ -1,4 +1,4 @@
-"""Where the sources are: CLEAN masks, source lists, and the smallest image that holds them."""
+"""CLEAN masks from images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 Plane = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-# Artefacts of phase errors and of the sidelobes come in both signs: what is no brighter than
-# this many times the deepest negative is not taken for a source.
+# Artefacts of phase errors and sidelobes have both signs, so nothing is taken for a source that is
+# not brighter than this many times the deepest negative.
 _NEGATIVE_FACTOR = 1.2
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
@@ -34,18 +34,18 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """How a mask is made.
+    """Thresholds of a mask.
 
     Attributes
     ----------
     sigma : float
-        A source reaches this many times the image's robust noise.
+        Threshold for a source, in units of the image's robust noise.
     floor : float
-        Where nothing does, sigma is lowered as far as this.
+        Lowest value to which sigma is reduced when nothing is found.
     step : float
-        By so much at a time.
+        Step by which sigma is reduced.
     dilate_beams : float
-        The mask grows by this many beam widths on all sides.
+        Number of beam widths by which the mask grows on all sides.
     """
 
     sigma: float
@@ -63,24 +63,24 @@ class MaskOptions:
 
 @dataclass(frozen=True)
 class MaskResult:
-    """A mask, or why there is none.
+    """A mask, or the reason why there is none.
 
     Attributes
     ----------
     path : Path or None
         FITS mask, 1 inside and 0 outside, on the image's grid; None: no source was found.
     sigma : float
-        The threshold at which something was found, or the last one tried.
+        Threshold at which sources were found, or the last one tried.
     noise_jy_beam : float
-        1.4826 MAD of the image.
+        Robust noise of the image, 1.4826 MAD.
     peak_sigma : float
-        The image's peak over that.
+        Peak of the image over the noise.
     islands : int
         Number of separate regions.
     pixels : int
-        Pixels inside.
+        Number of pixels inside.
     reason : str
-        In one line, what was done.
+        Result in one line.
     """
 
     path: Path | None
@@ -93,7 +93,7 @@ class MaskResult:
 
 
 def _ladder(options: MaskOptions) -> list[float]:
-    """Return the thresholds to try: sigma, lowered by step as far as floor, floor itself last."""
+    """Return the thresholds to try: sigma, reduced in steps, and finally floor."""
     if options.sigma <= options.floor:
         return [options.sigma]
     count = math.ceil((options.sigma - options.floor) / options.step - 1e-9)
@@ -105,15 +105,15 @@ def mask_plane(
 ) -> tuple[Mask, float]:
     """Return the mask of an image and the sigma at which sources were found.
 
-    The pixels above sigma - 1 that hang together with one above sigma, dilated. (Regions that
-    reach sigma - 1 alone are left out.)
+    It holds the pixels above sigma - 1 that are connected to one above sigma, dilated. (Regions
+    that only reach sigma - 1 are left out.)
 
     Parameters
     ----------
     plane : (ny, nx) array
-        Restored image, Jy/beam; NaN is outside.
+        Restored image, Jy/beam; NaN outside.
     noise : float
-        Its robust rms, Jy/beam.
+        Robust rms of the image, Jy/beam.
     beam_width_pixels : float
         FWHM of the beam.
     options : MaskOptions
@@ -122,9 +122,9 @@ def mask_plane(
     Returns
     -------
     mask : (ny, nx) bool
-        Without a True where nothing reaches the floor.
+        Mask; it has no True where nothing reaches the floor.
     sigma : float
-        Of the threshold that was used.
+        Threshold that was used.
     """
     from scipy import ndimage
 
@@ -149,14 +149,14 @@ def make_mask(image: Path, path: Path, options: MaskOptions) -> MaskResult:
     image : Path
         Restored FITS image.
     path : Path
-        The mask to make; what was there before is removed if no source is found.
+        Mask file to write; an existing one is removed if no source is found.
     options : MaskOptions
         Thresholds.
 
     Returns
     -------
     MaskResult
-        With ``path`` None when no pixel reaches the floor: the caller decides what that means.
+        Result; its ``path`` is None when no pixel reaches the floor.
 
     Raises
     ------
@@ -178,7 +178,8 @@ def make_mask(image: Path, path: Path, options: MaskOptions) -> MaskResult:
     write_image(inside, mask_header(header), path)
     islands = int(ndimage.label(inside, _EIGHT_NEIGHBOURS)[1])
     pixels = int(np.count_nonzero(inside))
-    reason = f"mask at {sigma:g} sigma: {islands} regions, {pixels} pixels"
+    regions = "1 region" if islands == 1 else f"{islands} regions"
+    reason = f"mask at {sigma:g} sigma: {regions}, {pixels} pixels"
     if sigma < options.sigma:
         reason += f" (nothing reached {options.sigma:g} sigma, the peak is at {highest:.1f})"
     logger.info("%s: %s", path.name, reason)
@@ -202,21 +203,21 @@ def write_disc(
     centre_deg: tuple[float, float],
     radius_arcsec: float,
 ) -> Path:
-    """Write a mask that holds a disc around the image's centre.
+    """Write a mask of a disc around the image's centre.
 
     Parameters
     ----------
     path : Path
-        The mask to make.
+        File to write.
     imsize : (int, int)
         Width and height, pixels.
     cell_arcsec : float
         Pixel size.
     centre_deg : (float, float)
-        Right ascension and declination (J2000) of the image's centre, pixel
-        (width // 2, height // 2) from 0.
+        Right ascension and declination (J2000) of the image's centre, which is pixel
+        (width // 2, height // 2) counted from 0.
     radius_arcsec : float
-        Of the disc; its edge is within.
+        Radius of the disc, including its edge.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Phase centres in the frame that the data record."""
+"""Phase centres in the frame recorded with the data."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["PhaseCentre", "field_centre"]
 
 @dataclass(frozen=True)
 class PhaseCentre:
-    """Where a field's visibilities have their phase centre.
+    """Phase centre of a field's visibilities.
 
     Attributes
     ----------
     frame : str
-        ``J2000``, ``ICRS``, ``B1950`` or ``B1950_VLA``, as recorded.
+        Frame as recorded: ``J2000``, ``ICRS``, ``B1950`` or ``B1950_VLA``.
     ra_deg, dec_deg : float
-        In that frame.
+        Right ascension and declination in that frame.
     """
 
     frame: str
@@ -58,7 +58,7 @@ class PhaseCentre:
         return PhaseCentre(self.frame, float(there.ra.deg), float(there.dec.deg))
 
     def offset_rad(self, other: PhaseCentre) -> tuple[float, float]:
-        """Return the direction cosines (l, m) of another position from this one."""
+        """Return the direction cosines (l, m) of another position relative to this one."""
         ra, dec = math.radians(self.ra_deg), math.radians(self.dec_deg)
         there, up = math.radians(other.ra_deg), math.radians(other.dec_deg)
         east = math.cos(up) * math.sin(there - ra)
@@ -66,7 +66,7 @@ class PhaseCentre:
         return east, north
 
     def casa(self) -> str:
-        """Write it as CASA reads it."""
+        """Return the position in CASA's notation."""
         return f"{self.frame} {self.ra_deg:.10f}deg {self.dec_deg:.10f}deg"
 
 

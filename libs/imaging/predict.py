@@ -1,7 +1,7 @@
-"""Visibilities of a model image, written to MODEL_DATA without any imager.
+"""Visibilities of a model image, written to MODEL_DATA without an imager.
 
-CASA's own prediction leaves visibilities as they were where any correlation is flagged, and
-those may be unflagged again by the next solve; here every visibility gets its model.
+CASA's own prediction does not change visibilities where any correlation is flagged, and the next
+solve may unflag them again; here every visibility gets its model.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelImage", "fill_model_column", "model_visibilities", "predict_model", "read_model"]
 
-# Of the model's total flux; MODEL_DATA holds single precision, 6e-8.
+# Accuracy relative to the model's total flux; MODEL_DATA holds single precision, 6e-8.
 _ACCURACY = 1e-6
-_CHUNK_BYTES = 8 * 1024**2  # of MODEL_DATA; a sum of components takes tens of times as much
+_CHUNK_BYTES = 8 * 1024**2  # of MODEL_DATA; a sum of components needs tens of times as much
 _IMAGE_CHUNK_BYTES = 64 * 1024**2  # each chunk transforms the whole image
 
-# Fields of microarcseconds are below what w-gridding resolves: it returns NaN. Across so small a
-# field the longest baseline of the Earth turns by w (n - 1) = 3e-6 in the w term: nothing.
+# Fields of microarcseconds are too small for w-gridding, which returns NaN. Across such a field
+# the w term w (n - 1) of the longest baseline on Earth is 3e-6, which is negligible.
 _TINY_FIELD_ARCSEC = 0.01
 
 # The degridder computes exp(-2 pi i (u x + v y - w (n - 1))). With x = -l, because columns run
-# west, the measurement sets' sign comes out when v alone is turned.
+# west, the sign of measurement sets results when only v is negated.
 _NORTH_FLIPPED = np.array([1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class ModelImage:
-    """A model of the sky on a grid, its spectrum a polynomial.
+    """A model of the sky on a grid; its spectrum is a polynomial.
 
     Attributes
     ----------
     terms : (nterm, ny, nx) float64
-        Jy/pixel; the coefficients of ((nu - nu0) / nu0)^t.
+        Coefficients of ((nu - nu0) / nu0)^t, Jy/pixel.
     frequency_hz : float
-        nu0; without meaning when there is one term.
+        Reference frequency nu0; it has no meaning when there is one term.
     cell_rad : float
         Pixel size.
     offset_rad : (float, float)
-        Direction cosines (l, m) of pixel (nx/2, ny/2) from the phase centre of the data.
+        Direction cosines (l, m) of pixel (nx/2, ny/2) relative to the phase centre of the data.
     """
 
     terms: NDArray[np.float64]
@@ -72,12 +72,12 @@ def read_model(models: Sequence[Path], offset_rad: tuple[float, float] = (0.0, 0
     models : sequence of Path
         FITS images in Jy/pixel.
     offset_rad : (float, float)
-        Direction cosines of the images' centre from the phase centre of the data.
+        Direction cosines of the images' centre relative to the phase centre of the data.
 
     Raises
     ------
     InputError
-        They cannot be read, differ in shape or hold values that are not finite.
+        The images cannot be read, differ in shape or hold values that are not finite.
     """
     from astropy.io import fits
 
@@ -89,7 +89,9 @@ def read_model(models: Sequence[Path], offset_rad: tuple[float, float] = (0.0, 0
             raise InputError(f"model image {path} is not finite", "make the image again")
         planes.append(plane)
     if not planes or len({plane.shape for plane in planes}) > 1:
-        raise InputError("model images differ in shape or are none", "give those of one run")
+        raise InputError(
+            "there are no model images, or they differ in shape", "give those of one run"
+        )
     cell = abs(header["CDELT2"]) * 3600 / ARCSEC_PER_RAD
     frequency = next(
         (float(header[f"CRVAL{axis}"]) for axis in (3, 4) if _is_frequency(header, axis)), 0.0
@@ -113,23 +115,23 @@ def model_visibilities(
     Parameters
     ----------
     model : ModelImage
-        The sky.
+        Model of the sky.
     uvw_m : (nrow, 3) float64
-        As in the UVW column, m.
+        Coordinates as in the UVW column, m.
     frequency_hz : (nchan,) float64
         Channel centres, Hz.
     threads : int
-        Cores to use.
+        Number of cores.
 
     Returns
     -------
     (nrow, nchan) complex128
-        Jy, accurate to 1e-6 of the total flux.
+        Visibilities, Jy, accurate to 1e-6 of the total flux.
 
     Notes
     -----
     V = sum I(l, m) exp(2 pi i (u l + v m + w (n - 1))), l to the east, m to the north: the
-    convention of measurement sets. The sum is done by degridding with w-gridding (Arras et al.
+    convention of measurement sets. The sum is computed by degridding with w-gridding (Arras et al.
     2021, A&A 646, A58).
     """
     from ducc0.wgridder import dirty2vis
@@ -160,23 +162,23 @@ def model_visibilities(
 def predict_model(
     vis: Sequence[Path], model: ModelImage, *, field_id: int = 0, threads: int = 1
 ) -> float:
-    """Fill MODEL_DATA of measurement sets: parallel hands the model, cross hands 0.
+    """Fill MODEL_DATA of measurement sets: the model in parallel hands, 0 in cross hands.
 
     Parameters
     ----------
     vis : sequence of Path
         Measurement sets.
     model : ModelImage
-        The sky.
+        Model of the sky.
     field_id : int
-        Rows of other fields are left alone.
+        FIELD_ID of the rows to fill; other rows are unchanged.
     threads : int
-        Cores to use.
+        Number of cores.
 
     Returns
     -------
     float
-        Wall-clock seconds.
+        Wall-clock time, s.
     """
 
     def visibilities(
@@ -194,23 +196,23 @@ def fill_model_column(
     field_id: int = 0,
     chunk_bytes: int = _CHUNK_BYTES,
 ) -> float:
-    """Fill MODEL_DATA of measurement sets: parallel hands the model, cross hands 0.
+    """Fill MODEL_DATA of measurement sets: the model in parallel hands, 0 in cross hands.
 
     Parameters
     ----------
     vis : sequence of Path
         Measurement sets.
     visibilities : callable
-        (uvw_m (nrow, 3), frequency_hz (nchan,)) -> (nrow, nchan) complex128, Jy.
+        Function (uvw_m (nrow, 3), frequency_hz (nchan,)) -> (nrow, nchan) complex128, Jy.
     field_id : int
-        Rows of other fields are left alone.
+        FIELD_ID of the rows to fill; other rows are unchanged.
     chunk_bytes : int
-        Most bytes of MODEL_DATA that are worked out at once.
+        Largest size of MODEL_DATA computed at once.
 
     Returns
     -------
     float
-        Wall-clock seconds.
+        Wall-clock time, s.
     """
     start = time.monotonic()
     for ms in vis:

@@ -1,4 +1,4 @@
-"""Common tail of every imager: a folder to work in, checks of what was made, the beam."""
+"""Final steps common to every imager: a scratch folder, checks of the images, the beam."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_made", "fresh_scratch", "restoring_beam"]
 
 
 def fresh_scratch(options: ImagingOptions, program: str) -> Path:
-    """Return an empty folder beside the products; what a killed run left there is removed."""
+    """Return an empty folder beside the products; files of a killed run there are removed."""
     scratch = options.folder.resolve() / f".{options.basename}.{program}"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -29,14 +29,14 @@ def fresh_scratch(options: ImagingOptions, program: str) -> Path:
 
 
 def check_made(program: str, kind: str, path: Path, log: Path) -> None:
-    """Check that an image exists, is finite and, but for a model, not all zero.
+    """Check that an image exists, is finite and, unless it is a model, is not all zero.
 
     Raises
     ------
     ToolError
-        It does not exist.
+        The image does not exist.
     ImageError
-        It holds nothing usable.
+        The image holds nothing usable.
     """
     if not path.exists():
         raise ToolError(
@@ -46,12 +46,12 @@ def check_made(program: str, kind: str, path: Path, log: Path) -> None:
     if not np.isfinite(plane).all():
         raise ImageError(
             f"{program}'s {kind} image is not finite",
-            f"the data are all flagged, have zero weights or hold NaN: look at them, see {log}",
+            f"check whether the data are flagged, have zero weights or hold NaN; see {log}",
         )
     if kind != "model" and not plane.any():
         raise ImageError(
             f"{program}'s {kind} image is all zero",
-            f"the data are all flagged or have zero weights: look at them, see {log}",
+            f"check whether the data are flagged or have zero weights; see {log}",
         )
 
 
@@ -61,7 +61,7 @@ def restoring_beam(image: Path, log: Path) -> tuple[float, float, float]:
     Raises
     ------
     ToolError
-        The image has none, or none with a size.
+        The image has no restoring beam, or one without a size.
     """
     from astropy.io import fits
 

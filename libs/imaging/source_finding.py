@@ -1,4 +1,4 @@
-"""Sources found in an image, and the smallest field that holds them."""
+"""Sources found in an image, and the smallest field that contains them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class FoundSource:
     Attributes
     ----------
     x_pixel, y_pixel : int
-        Its brightest pixel, from 0.
+        Brightest pixel, counted from 0.
     ra_deg, dec_deg : float
-        The same on the sky, J2000.
+        Position of the brightest pixel, J2000.
     peak_jy_beam, flux_jy : float
-        Brightest pixel; sum over the island.
+        Brightness of the brightest pixel, and sum over the island.
     snr : float
         Peak over the local noise.
     left_pixel, right_pixel, bottom_pixel, top_pixel : int
@@ -67,22 +67,22 @@ def find_sources(
     """List the sources of an image, brightest first.
 
     A source's peak is above ``nsigma`` of both the image's and the local robust noise, and
-    above 1.2 times the deepest negative pixel, because the artefacts of uncalibrated phases
-    come in both signs. It extends over the pixels above half ``nsigma``, at least 3 sigma.
+    above 1.2 times the deepest negative pixel, because artefacts of uncalibrated phases have both
+    signs. It extends over the pixels above half ``nsigma``, at least 3 sigma.
 
     Parameters
     ----------
     image : Path
         Restored FITS image.
     nsigma : float
-        Threshold.
+        Threshold in units of the noise.
     local_beams : float
-        The local noise is that of a box of this many beam widths to each side.
+        Half width, in beam widths, of the box in which the local noise is measured.
 
     Returns
     -------
     list of FoundSource
-        Empty where nothing is significant.
+        Sources, brightest first; empty where nothing is significant.
     """
     from scipy import ndimage
 
@@ -94,7 +94,7 @@ def find_sources(
     labels, count = ndimage.label(plane > max(3.0, nsigma / 2) * noise, _EIGHT_NEIGHBOURS)
     if not count:
         return []
-    # of islands alone: they are few pixels of what may be a large image
+    # noise around islands only, because they are few pixels of a possibly large image
     pixel = np.flatnonzero(labels)
     island, value = labels.ravel()[pixel], plane.ravel()[pixel]
     peaks = np.full(count + 1, -np.inf)
@@ -135,18 +135,18 @@ def find_sources(
 
 @dataclass(frozen=True)
 class FieldSize:
-    """The smallest image that holds what was found.
+    """The smallest image that contains the sources found.
 
     Attributes
     ----------
     imsize : (int, int)
-        Pixels of ``cell_arcsec``, a size that transforms fast.
+        Width and height, pixels of ``cell_arcsec``, with a fast FFT.
     cell_arcsec : float
         Pixel size of the images to come.
     phase_centre_deg : (float, float) or None
-        Where its centre lies; None: at the centre of the image searched.
+        Centre of the image; None: the centre of the image that was searched.
     inside, outside : tuple of FoundSource
-        Sources it holds, and those it had to leave out, to be reported.
+        Sources inside the image, and those left out, which are reported.
     """
 
     imsize: tuple[int, int]
@@ -178,31 +178,31 @@ def smallest_square_holding(
     least_fraction: float = 0.02,
     shift: bool = False,
 ) -> FieldSize:
-    """Return the smallest square image that holds the sources.
+    """Return the smallest square image that contains the sources.
 
     Parameters
     ----------
     sources : sequence of FoundSource
-        As found on ``searched``; none: the smallest image.
+        Sources found on ``searched``; without any, the image has its least size.
     searched : Path
-        The coarse FITS image, for its grid.
+        Coarse FITS image that defines the grid of the sources.
     cell_arcsec : float
         Pixel size of the images to come.
     least, largest : int
-        Bounds on its width, pixels. The lower leaves room for noise to be measured.
+        Bounds on the width, pixels. The lower one leaves room to measure noise.
     margin_beams : float
-        Room beyond the outermost source, in beam widths of ``searched``.
+        Margin beyond the outermost source, in beam widths of ``searched``.
     least_fraction : float
-        Sources with less than this fraction of the brightest one's peak do not make the image
-        larger: their sidelobes are below what self-calibration could notice.
+        Least peak, as a fraction of the brightest one's, of sources that enlarge the image;
+        sidelobes of fainter ones do not affect self-calibration.
     shift : bool
-        Whether the image may be centred elsewhere than ``searched`` is.
+        True allows a centre other than that of ``searched``.
 
     Returns
     -------
     FieldSize
-        Size, and what lies outside. Where ``largest`` cannot hold all, the farthest sources
-        are left out first.
+        Size of the image, and the sources outside it. Where ``largest`` cannot contain all, the
+        farthest sources are left out first.
     """
     plane, header = open_image(searched)
     coarse = grid_of(header)

@@ -1,4 +1,4 @@
-"""Numbers that describe an image: what rounds are judged by and ``images.csv`` records."""
+"""Statistics of an image, by which rounds are judged and which ``images.csv`` records."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ Mask = NDArray[np.bool_]
 # A Gaussian's standard deviation over its median absolute deviation, 1 / Phi^-1(3/4).
 _MAD_TO_SIGMA = 1.482602218505602
 
-# Medians of more pixels are taken of a regular subset: of a million independent values the MAD
-# is known to 0.1 %.
+# For more pixels, the median is taken over a regular subset: a million independent values
+# determine the MAD to 0.1 %.
 _MEDIAN_PIXELS = 1_000_000
 
-# Boxes larger than this are dilated by a square in place of a disc, ten times as fast.
+# Boxes larger than this are dilated by a square instead of a disc, which is ten times as fast.
 _DISC_PIXELS = 500_000
 
-# The ring for the near-field noise reaches this many beams beyond the source, and holds at
-# least so many beam areas.
+# The ring for the near-field noise extends this many beams beyond the source, and has at least
+# so many beam areas.
 _RING_BEAMS = 5.0
 _RING_LEAST_BEAM_AREAS = 20.0
 
 _OWN_MASK_NSIGMA = 5.0
 
-# CLEAN that works lowers the largest residual; one that diverges raises it by orders of magnitude.
+# A converging CLEAN lowers the largest residual; a diverging one raises it by orders of magnitude.
 _DIVERGED = 2.0
 
 
@@ -107,21 +107,21 @@ def grid_of(header: fits.Header) -> Grid:
 
 
 def mad_std(values: NDArray[np.floating]) -> float:
-    """Return 1.4826 x the median absolute deviation of the finite values: a robust rms.
+    """Return 1.4826 x the median absolute deviation of the finite values, a robust rms.
 
     Parameters
     ----------
     values : array
-        Any shape; NaN and infinities are left out; regularly thinned above a million.
+        Values in any shape; above a million, a regular subset is used.
 
     Returns
     -------
     float
-        In the unit of the values; NaN when none is finite.
+        Robust rms in the unit of the values; NaN when none is finite.
     """
     flat = values.ravel()
     if flat.size > _MEDIAN_PIXELS:
-        # An odd stride runs through the columns of images whose width is even.
+        # An odd step does not stay in the same columns of images whose width is even.
         flat = flat[:: (flat.size // _MEDIAN_PIXELS) | 1]
     flat = flat[np.isfinite(flat)]
     if not flat.size:
@@ -132,8 +132,8 @@ def mad_std(values: NDArray[np.floating]) -> float:
 def dilate(mask: Mask, radius_pixels: float) -> Mask:
     """Return the mask grown by a radius, pixels, in all directions.
 
-    Only the surroundings of the mask are looked at, which keeps it fast on large images. Where
-    these are large a square of the disc's area takes its place.
+    Only the surroundings of the mask are processed, which is fast on large images. Where these
+    are large, a square of the disc's area is used instead.
     """
     from scipy import ndimage
 
@@ -157,54 +157,54 @@ def dilate(mask: Mask, radius_pixels: float) -> Mask:
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What is known of one image; every key carries its unit.
+    """Measurements of one image; every name carries its unit.
 
     Attributes
     ----------
     peak_jy_beam : float
         Brightest pixel of the restored image.
     peak_x_pixel, peak_y_pixel : int
-        Where it is, from 0.
+        Position of the brightest pixel, counted from 0.
     peak_ra_deg, peak_dec_deg : float
-        The same on the sky, J2000.
+        Position of the brightest pixel on the sky, J2000.
     min_jy_beam : float
         Most negative pixel.
     rms_jy_beam : float
-        Noise: 1.4826 MAD of the residual image.
+        Noise, 1.4826 MAD of the residual image.
     residual_rms_jy_beam : float
-        Plain rms of the residual image, which unlike the MAD heeds what CLEAN left of sources.
+        Plain rms of the residual image, which unlike the MAD includes what CLEAN left of sources.
     residual_peak_jy_beam : float
         Largest absolute value of the residual image.
     near_field_rms_jy_beam : float
         1.4826 MAD of the residual in a ring of 5 beams around the source mask.
     corner_rms_jy_beam : float
-        Median over the four corners (an eighth of the width each) of the image's rms there.
+        Median rms of the image over its four corners (an eighth of the width each).
     image_mad_jy_beam : float
         1.4826 MAD of the restored image.
     snr : float
-        peak_jy_beam / rms_jy_beam.
+        Ratio peak_jy_beam / rms_jy_beam.
     near_field_snr : float
-        peak_jy_beam / near_field_rms_jy_beam.
+        Ratio peak_jy_beam / near_field_rms_jy_beam.
     dynamic_range : float
-        peak_jy_beam / residual_rms_jy_beam.
+        Ratio peak_jy_beam / residual_rms_jy_beam.
     total_flux_jy : float
         Flux in the source mask.
     flux_error_jy : float
-        Its error, in quadrature: noise over the mask's beams, the flux CLEAN left there, and the
-        flux of all pixels as far below zero as those of a source mask are above it. No source is
-        negative: those are artefacts, of which the mask holds about as much.
+        Error of the flux, in quadrature: noise over the mask's beams, the flux CLEAN left there,
+        and the flux of all pixels as far below zero as those of a source mask are above it. No
+        source is negative: those pixels are artefacts, and the mask holds about as many.
     flux_above_3mad_jy : float
         Flux of all pixels above 3 image_mad_jy_beam.
     flux_unmasked_jy : float
         Flux of all pixels.
     inner_flux_fraction, mid_flux_fraction, low_flux_fraction : float
-        Parts of the mask's flux in pixels of at least 50 %, 10 to 50 % and below 10 % of the
-        peak; 0.5, 0.4, 0.1 for a point source (a Gaussian holds 1-f above a fraction f of its
-        peak): the larger the first, the more compact the source.
+        Fractions of the mask's flux in pixels above 50 %, from 10 to 50 % and below 10 % of the
+        peak. A point source has 0.5, 0.4, 0.1 (a Gaussian has 1-f above a fraction f of its
+        peak); the larger the first, the more compact the source.
     mask_beams : float
-        Area of the source mask, beam areas.
+        Area of the source mask in beam areas.
     beam_major_arcsec, beam_minor_arcsec, beam_pa_deg, beam_area_arcsec2 : float
-        The restoring beam.
+        Restoring beam: FWHM, position angle and area.
     cell_arcsec : float
         Pixel size.
     """
@@ -244,16 +244,16 @@ class ImageStatistics:
 
 
 def check_clean(products: ImageProducts) -> None:
-    """Raise unless CLEAN left less than it found.
+    """Raise an error when CLEAN diverged.
 
-    On data whose phases are unusable, and where the sidelobes of a sparse array are nearly as
-    high as the peak, CLEAN feeds on its own components without end.
+    CLEAN amplifies its own components where phases are unusable, or where the sidelobes of a
+    sparse array are nearly as high as the peak.
 
     Raises
     ------
     ImageError
-        The largest residual is over twice that of the image before CLEAN. Nothing is said of
-        imagers that keep no such image.
+        The largest residual is over twice that of the image before CLEAN. Imagers that keep no
+        such image are not checked.
     """
     if products.dirty is None:
         return
@@ -279,9 +279,9 @@ def fluxes_within(image: Path, residual: Path, other: Path) -> tuple[float, floa
     Parameters
     ----------
     image, residual : Path
-        The better image, whose own source mask, widened by a beam, says where the source is.
+        Better image, whose source mask, widened by a beam, defines the source.
     other : Path
-        Another on the same grid; in its own mask it may hold artefacts.
+        Other image on the same grid, whose own mask may contain artefacts.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def fluxes_within(image: Path, residual: Path, other: Path) -> tuple[float, floa
     left, _ = open_image(residual)
     compared, compared_header = open_image(other)
     if plane.shape != compared.shape:
-        raise InputError(f"{image} and {other} differ in shape", "image both alike")
+        raise InputError(f"{image} and {other} differ in shape", "make both with the same imsize")
     plane, left, compared = (np.nan_to_num(item) for item in (plane, left, compared))
     grid, second = grid_of(header), grid_of(compared_header)
     inside = dilate(_source_mask(plane, left, None, grid), grid.beam_width_pixels)
@@ -310,13 +310,13 @@ def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> Ima
     image, residual : Path
         FITS images of one run; NaN is blank.
     mask : Path, (ny, nx) bool or None
-        Where the source is; None, or a mask with nothing in it: the pixels above 5 sigma that
-        hang together with brighter than 5 sigma, at least the beam around the peak.
+        Mask of the source; None, or an empty mask: the pixels connected to one brighter than
+        5 sigma, and at least the beam around the peak.
 
     Returns
     -------
     ImageStatistics
-        All numbers finite.
+        Statistics with finite numbers only.
 
     Raises
     ------
@@ -335,7 +335,7 @@ def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> Ima
     if plane.max() <= 0:
         raise ImageError(
             f"{image.name} has no positive pixel",
-            "the data imaged are flagged, have zero weights or hold no source",
+            "check whether the data are flagged, have zero weights or hold no source",
         )
     grid = grid_of(header)
     inside = _source_mask(plane, left, mask, grid)
@@ -358,7 +358,7 @@ def measure(image: Path, residual: Path, mask: Path | Mask | None = None) -> Ima
 
 
 def _sum(values: Plane) -> float:
-    """Add in double precision, whatever the image's."""
+    """Return a sum in double precision, whatever the precision of the image."""
     return float(values.sum(dtype=np.float64))
 
 
@@ -368,12 +368,12 @@ def _ratio(peak: float, noise: float) -> float:
 
 
 def _source_mask(plane: Plane, left: Plane, mask: Path | Mask | None, grid: Grid) -> Mask:
-    """Return where the source is, never empty."""
+    """Return the mask of the source, never empty."""
     if isinstance(mask, Path):
         mask = open_image(mask)[0] > 0
     if mask is not None and mask.shape != plane.shape:
         raise InputError(
-            f"the mask has shape {mask.shape}, the image {plane.shape}", "make it anew"
+            f"the mask has shape {mask.shape}, the image {plane.shape}", "make the mask again"
         )
     if mask is not None and mask.any():
         return mask.astype(bool)
@@ -415,12 +415,12 @@ def _near_field(left: Plane, good: Mask, inside: Mask, grid: Grid, rms: float) -
         ring = dilate(inside, beams * grid.beam_width_pixels) & ~inside & good
         if np.count_nonzero(ring) >= needed:
             return mad_std(left[ring])
-    # The mask fills the image: there is no other field than the far one.
+    # The mask fills the image, so only the far field is left.
     return rms
 
 
 def _corner_rms(plane: Plane) -> float:
-    """Return the median over the corner boxes of the rms there, Jy/beam."""
+    """Return the median over the corner boxes of their rms, Jy/beam."""
     height, width = (max(4, length // 8) for length in plane.shape)
     corners = (
         plane[:height, :width],

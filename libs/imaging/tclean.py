@@ -25,31 +25,31 @@ from libs.ms.subtables import Subtables
 
 __all__ = ["Tclean", "needs_w_projection", "tclean_arguments"]
 
-# Largest phase, rad, that the w-term may add at the corner of the image before w-projection is
-# used: beyond, sources there are smeared by more than a few per cent.
+# Largest phase, rad, that the w term may add at the corner of the image without w-projection;
+# larger phases smear sources there by more than a few per cent.
 _W_PHASE_RAD = 0.3
 
-# tclean leaves pixels where the primary beam is below pblimit unimaged; -1 switches that off
-# but makes every nsigma threshold fail ("No valid values to deconvolve"), -0.1 does not.
+# tclean does not image pixels where the primary beam is below pblimit. -1 switches that off but
+# makes every nsigma threshold fail ("No valid values to deconvolve"); -0.1 does not.
 _PBLIMIT = -0.1
 
-# Scales in beam widths where none are given: the point, the beam, three beams.
+# Default scales in beam widths: a point, one beam, three beams.
 _SCALES_BEAMS = (0.0, 1.0, 3.0)
 _PIXELS_PER_BEAM = 5.0
 
-# Smaller steps leave the same residual (3C 273: dynamic range 21900 at 0.05, 22800 at 0.2) for
-# twice the time.
+# Smaller steps leave the same residual (3C 273: dynamic range 21900 at 0.05, 22800 at 0.2) and
+# take twice the time.
 _MULTISCALE_GAIN = 0.2
 
-# By this CASA marks B1950_VLA in FITS, B1950 with the E-terms of the middle of the VLA's use of
-# it; it takes images without the mark for another frame and regrids them.
+# CASA's mark for B1950_VLA in FITS: B1950 with the E-terms of the middle of the VLA's use of it.
+# CASA takes images without the mark to be in another frame and regrids them.
 _EQUINOX_B1950_VLA = 1979.9
 
 _FILE_ENDINGS = ("image", "residual", "model", "psf")
 
 
 class Session(Protocol):
-    """What is needed of libs.casa.session.CasaSession."""
+    """The part of libs.casa.session.CasaSession that is used here."""
 
     def run(
         self, task: str, *, log: Path | None = None, module: str = "casatasks", **kwargs: Any
@@ -60,12 +60,12 @@ class Session(Protocol):
 def needs_w_projection(
     options: ImagingOptions, longest_w_m: float, max_frequency_hz: float
 ) -> bool:
-    """Tell whether the array is too far from a plane for a two-dimensional transform.
+    """Return whether the array is too far from a plane for a two-dimensional transform.
 
     Parameters
     ----------
     options : ImagingOptions
-        For the size of the image.
+        Options with the size of the image.
     longest_w_m : float
         Largest absolute w, m.
     max_frequency_hz : float
@@ -74,7 +74,7 @@ def needs_w_projection(
     Returns
     -------
     bool
-        Whether 2 pi w (1 - n), at the middle of the image's edge, exceeds 0.3 rad.
+        True when the w phase, 2 pi w (1 - n), at the middle of the image's edge, exceeds 0.3 rad.
     """
     if options.uvmax_m:
         longest_w_m = min(longest_w_m, options.uvmax_m)
@@ -122,33 +122,33 @@ def tclean_arguments(
     Parameters
     ----------
     options : ImagingOptions
-        What to image.
+        Imaging options.
     imagename : Path
         Prefix of the CASA images.
     nsigma : float
-        Stop at this many sigma; 0: at niter.
+        Depth at which CLEAN stops, in sigma; 0: it stops at niter.
     niter : int
-        Most minor iterations in this pass.
+        Largest number of minor iterations in this pass.
     mask : Path or None
-        CASA image, 1 where to clean; None: everywhere.
+        CASA image that is 1 where to clean; None: everywhere.
     w_projection : bool
-        Grid with w-projection.
+        True grids with w-projection.
     centre : PhaseCentre or None
         Centre of the image, if not the field's.
     go_on : bool
-        Second pass: start from the images of the first.
+        True for a second pass, which starts from the images of the first.
 
     Returns
     -------
     dict
-        For ``casatasks.tclean``.
+        Arguments of ``casatasks.tclean``.
 
     Notes
     -----
-    ``stokes="pseudoI"``: with ``"I"`` a visibility is lost when any correlation, also a cross
-    hand, is flagged (a third of the demonstration data). A cycle goes down to the highest
-    sidelobe, as by default: stopping earlier (``mgain`` is not heeded) gave the same residual
-    for a quarter more of the gridding, which is what takes tclean's time. No ``savemodel``: see
+    ``stokes="pseudoI"``: with ``"I"`` a visibility is lost when any correlation is flagged, even a
+    cross hand (a third of the demonstration data). A cycle goes down to the highest sidelobe, the
+    default: an earlier stop gave the same residual for a quarter more gridding, which takes most
+    of tclean's time, so ``mgain`` is not used. For the missing ``savemodel`` see
     libs.imaging.predict.
     """
     arguments: dict[str, Any] = {
@@ -196,12 +196,12 @@ class Tclean:
     Attributes
     ----------
     session : Session
-        The CASA child process; its owner closes it.
+        CASA child process; its owner closes it.
 
     Notes
     -----
-    tclean takes no bound on memory or threads of its own: ``memory_fraction`` and ``threads``
-    concern the prediction only.
+    tclean has no limits on memory or threads: ``memory_fraction`` and ``threads`` apply to the
+    prediction only.
     """
 
     session: Session
@@ -219,7 +219,7 @@ class Tclean:
         start = time.monotonic()
         self.version()
         if options.nterms > 1 and _channels(options) < options.nterms:
-            # Taylor terms of fewer channels than terms are undetermined, and diverge.
+            # Taylor terms are undetermined, and diverge, when there are fewer channels than terms.
             options = options.but(nterms=max(1, _channels(options)))
         scratch = fresh_scratch(options, "tclean")
         try:
@@ -246,10 +246,10 @@ class Tclean:
         return self.session.run(task, log=log, **arguments)
 
     def _clean(self, options: ImagingOptions, scratch: Path) -> None:
-        """Run tclean once, or twice where a mask is to be built from the first components.
+        """Run tclean once, or twice where a mask is built from the first components.
 
-        What WSClean's auto-mask does: clean to automask_nsigma, then, only where components
-        were found, on to autothreshold_nsigma.
+        This is WSClean's auto-mask: clean to automask_nsigma, then to autothreshold_nsigma, only
+        where components were found.
         """
         log, prefix = options.log, scratch / options.basename
         here = _phase_centre(options)
@@ -285,7 +285,7 @@ class Tclean:
         self._run("tclean", log, arguments)
 
     def _casa_mask(self, mask: Path, imagename: Path, log: Path, here: PhaseCentre) -> Path:
-        """Turn a FITS mask into a CASA image; return where it is."""
+        """Convert a FITS mask to a CASA image and return its path."""
         plane, header = open_image(mask)
         if here.frame == "B1950_VLA":
             header["EQUINOX"] = _EQUINOX_B1950_VLA
@@ -359,7 +359,7 @@ class Tclean:
 
 
 def _mend_equinox(path: Path) -> None:
-    """Write the equinox of images in B1950_VLA as every other reader of FITS expects it."""
+    """Correct the equinox of images in B1950_VLA to the value that other FITS readers expect."""
     from astropy.io import fits
 
     if fits.getval(path, "EQUINOX") == _EQUINOX_B1950_VLA:

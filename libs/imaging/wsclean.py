@@ -1,4 +1,4 @@
-"""WSClean: options to command line, run, products."""
+"""WSClean as an imager: options to command line, run, products."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arg
 Version = tuple[int, int]
 
 OLDEST: Version = (3, 0)
-"""Before 3.0 the w-gridder, on which the choices below rest, was experimental."""
+"""The w-gridder, on which the choices below rest, was experimental before 3.0."""
 
 _GRIDDER_RENAMED: Version = (3, 4)
 
-# The default, 1e-4, costs as much and limits predicted visibilities to about that; 1e-7 is
-# refused by 3.1.
+# The default, 1e-4, takes as long and limits predicted visibilities to about that accuracy; 3.1
+# refuses 1e-7.
 #
-# -no-small-inversion: gridding at the resolution of the beam and interpolating the image, the
-# default of 3.1, predicts a 2.5 Jy point 10 pixels off centre with errors of 34 mJy in place of
+# -no-small-inversion: the default of 3.1 grids at the resolution of the beam and interpolates the
+# image, which predicts a 2.5 Jy point 10 pixels off centre with errors of 34 mJy instead of
 # 0.1 mJy.
 _WGRIDDER_ACCURACY = "1e-5"
 
-# Below this many pixels one thread is as fast as several, and its images are the same to the
-# last bit from run to run; with more the sums are rounded in another order (1e-7 of the peak).
+# Below this many pixels one thread is as fast as several, and its images are identical from run
+# to run; with more threads, sums are rounded in another order (1e-7 of the peak).
 _SINGLE_THREAD_PIXELS = 1024**2
 
-# Multiscale: a bias above the default 0.6 keeps points in the point scale; steps of 0.1 instead
-# of 0.2, which WSClean's own manual calls prone to instability.
+# Multiscale: a bias above the default 0.6 keeps points in the point scale. The gain is 0.1, because
+# WSClean's manual calls 0.2 prone to instability.
 _MULTISCALE = ("-multiscale", "-multiscale-scale-bias", "0.7", "-multiscale-gain", "0.1")
 
-# Every linear algebra library WSClean is linked to would start threads of its own.
+# Every linear algebra library that WSClean is linked to would start its own threads.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def parse_version(text: str) -> Version:
-    """Return (major, minor) from what ``wsclean -version`` prints.
+    """Return (major, minor) from the output of ``wsclean -version``.
 
     Raises
     ------
     ToolError
-        It names no version.
+        The text names no version.
     """
     found = re.search(r"WSClean version (\d+)\.(\d+)", text)
     if not found:
         raise ToolError(
-            f"wsclean does not say its version, but {text.strip()[:80]!r}",
+            f"wsclean printed no version, but {text.strip()[:80]!r}",
             "check that the program called wsclean is WSClean",
         )
     return int(found[1]), int(found[2])
@@ -68,7 +68,7 @@ def parse_version(text: str) -> Version:
 
 @functools.lru_cache(maxsize=8)
 def _ask_version(program: Path, _modified_ns: int) -> tuple[Version, str]:
-    """Return the version and the line that says it, asked once for each program file."""
+    """Return the version and the line that states it, asked once for each program file."""
     try:
         answer = subprocess.run(
             [str(program), "-version"],
@@ -85,7 +85,7 @@ def _ask_version(program: Path, _modified_ns: int) -> tuple[Version, str]:
     if version < OLDEST:
         raise ToolError(
             f"WSClean {version[0]}.{version[1]} is too old",
-            f"install {OLDEST[0]}.{OLDEST[1]} or newer, or set imager to tclean",
+            f"install {OLDEST[0]}.{OLDEST[1]} or newer, or set imager to native",
         )
     line = next(line for line in text.splitlines() if "WSClean version" in line)
     return version, line.strip()
@@ -95,8 +95,8 @@ _TINY_FIELD_ARCSEC = 0.01
 
 
 def _gridder(version: Version, options: ImagingOptions) -> list[str]:
-    # Pixels of microarcseconds are below what the w-gridder resolves: it returns zeros. Across
-    # so small a field the w term does nothing.
+    # Pixels of microarcseconds are too small for the w-gridder, which returns zeros. Across so
+    # small a field the w term is negligible.
     if max(options.imsize) * options.cell_arcsec < _TINY_FIELD_ARCSEC:
         return ["-no-small-inversion"]
     chosen = ["-gridder", "wgridder"] if version >= _GRIDDER_RENAMED else ["-use-wgridder"]
@@ -106,30 +106,30 @@ def _gridder(version: Version, options: ImagingOptions) -> list[str]:
 def _number(value: float) -> str:
     """Write a number without needless digits and without an exponent.
 
-    WSClean takes what follows the first letter for the unit: of 2e-06asec it reads a 2.
+    WSClean reads the unit from the first letter on: it would take 2e-06asec for 2.
     """
     return np.format_float_positional(float(f"{value:.10g}"), trim="-")
 
 
 def _position(ra_deg: float, dec_deg: float) -> tuple[str, str]:
-    """Write a position as WSClean reads it, e.g. ``12h29m06.6997s``, ``+02d03m08.598s``."""
+    """Return a position in WSClean's notation, e.g. ``12h29m06.6997s``, ``+02d03m08.598s``."""
     return direction_text(math.radians(ra_deg), math.radians(dec_deg), ("hms", "dms"), (7, 6))
 
 
 def _threads(options: ImagingOptions) -> int:
-    """Return the number of threads: one for small images, where it also is reproducible."""
+    """Return the number of threads: one for small images, whose result is then reproducible."""
     small = options.imsize[0] * options.imsize[1] <= _SINGLE_THREAD_PIXELS
     return 1 if small and not options.threads else options.cores
 
 
 def _common(options: ImagingOptions, version: Version, scratch: Path) -> list[str]:
-    """Return what imaging and prediction share."""
+    """Return the arguments that imaging and prediction share."""
     words = ["-j", str(_threads(options)), "-mem", _number(100 * options.memory_fraction)]
     words += ["-name", str(scratch / options.basename), "-temp-dir", str(scratch)]
     words += ["-pol", options.stokes, "-field", str(options.field_id)]
     words += _gridder(version, options)
     if options.phase_centre_deg is not None:
-        # Prediction needs it too: it does not heed the shift in the header of the model image.
+        # Prediction needs it too, because it ignores the shift in the header of the model image.
         words += ["-shift", *_position(*options.phase_centre_deg)]
     if options.channels_out > 1:
         words += ["-channels-out", str(options.channels_out)]
@@ -152,7 +152,7 @@ def _weighting(options: ImagingOptions) -> list[str]:
 def _deconvolution(options: ImagingOptions) -> list[str]:
     words = ["-niter", str(options.niter)]
     if not options.niter:
-        # without CLEAN it reads the data in place, which it refuses for sets of several windows
+        # without CLEAN it reads the data in place, but refuses this for sets of several windows
         return [*words, "-reorder"]
     words += ["-gain", _number(options.gain), "-mgain", _number(options.mgain)]
     words += ["-nmiter", str(options.nmajor)]
@@ -173,36 +173,36 @@ def _deconvolution(options: ImagingOptions) -> list[str]:
 
 
 def _fills_model(options: ImagingOptions) -> bool:
-    """Whether the imaging run itself fills MODEL_DATA as wanted.
+    """Return whether the imaging run itself fills MODEL_DATA completely.
 
-    With baseline limits, and without CLEAN, it would leave the visibilities it does not
-    image as they were: then a prediction follows.
+    With baseline limits, and without CLEAN, WSClean leaves visibilities that it does not image
+    unchanged; a prediction then follows.
     """
     limited = bool(options.uvmin_m or options.uvmax_m)
     return options.update_model and not limited and options.niter > 0
 
 
 def image_arguments(options: ImagingOptions, version: Version, scratch: Path) -> list[str]:
-    """Return WSClean's arguments for an imaging run, the program's name not among them.
+    """Return WSClean's arguments for an imaging run, without the program's name.
 
     Parameters
     ----------
     options : ImagingOptions
-        What to image.
+        Imaging options.
     version : (int, int)
-        Of the WSClean that will get them; spellings differ.
+        Version of WSClean; spellings of options differ.
     scratch : Path
         Folder for temporary files and the images.
 
     Returns
     -------
     list of str
-        One word each; no shell is to see them.
+        Arguments, one word each; they must not pass through a shell.
 
     Notes
     -----
-    The restoring beam is left elliptical as fitted: a circular one would make the units of
-    restored components and of residuals differ, and with them the total flux.
+    The restoring beam stays elliptical as fitted: with a circular one, restored components and
+    residuals would have different units, and the total flux would be wrong.
     """
     words = _common(options, version, scratch)
     words += ["-size", str(options.imsize[0]), str(options.imsize[1])]
@@ -216,8 +216,7 @@ def image_arguments(options: ImagingOptions, version: Version, scratch: Path) ->
 def predict_arguments(options: ImagingOptions, version: Version, scratch: Path) -> list[str]:
     """Return WSClean's arguments to fill MODEL_DATA from the model images in ``scratch``.
 
-    Baseline limits are left out on purpose: a gain solve must find a model for every
-    visibility.
+    Baseline limits are left out, because a gain solve must find a model for every visibility.
     """
     words = ["-predict", "-reorder", *_common(options, version, scratch)]
     return words + [str(ms.resolve()) for ms in options.vis]
@@ -232,9 +231,9 @@ class WSClean:
     program : Path or None
         The program; None: the one on the PATH.
     stall_s : float
-        Taken to hang after this many seconds without output and CPU time.
+        Longest time without output and CPU time, s, after which WSClean is taken to hang.
     on_wait : callable or None
-        Called while waiting, for a progress display.
+        Function called while waiting, for a progress display.
     """
 
     program: Path | None = None
@@ -247,13 +246,13 @@ class WSClean:
         if program is None or not program.exists():
             raise ToolError(
                 f"{program or 'wsclean'} is not installed",
-                "install WSClean (e.g. apt-get install wsclean), or set imager to tclean",
+                "install WSClean (e.g. apt-get install wsclean), or set imager to native",
             )
         version, line = _ask_version(program, program.stat().st_mtime_ns)
         return program, version, line
 
     def version(self) -> str:
-        """Return what WSClean says of its version; raise ToolError if missing or too old."""
+        """Return WSClean's version text; raise ToolError if it is missing or too old."""
         return self._found()[2]
 
     def image(self, options: ImagingOptions) -> ImageProducts:
@@ -275,7 +274,7 @@ class WSClean:
         program, version, _ = self._found()
         if len(models) != options.channels_out:
             raise ToolError(
-                f"{len(models)} model images for {options.channels_out} channels",
+                f"there are {len(models)} model images for {options.channels_out} channels",
                 "give the models of a run with the same channels_out",
             )
         scratch = fresh_scratch(options, "wsclean")
@@ -341,7 +340,7 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
 
 
 def _stand_in(made: dict[str, Path], slices: Sequence[Path]) -> None:
-    """Without CLEAN: the residual is the dirty image, the models of all slices are empty."""
+    """Fill in products of a run without CLEAN: residual = dirty image, empty models."""
     if not made["image"].exists():
         return
     plane, header = open_image(made["image"])
@@ -349,7 +348,7 @@ def _stand_in(made: dict[str, Path], slices: Sequence[Path]) -> None:
         if not made[kind].exists():
             write_image(content, header, made[kind])
     for path in slices:
-        # its own header, which holds the slice's frequency
+        # the model's own header holds the frequency of its slice
         own = path.with_name(path.name.replace("-model", "-dirty"))
         if own.exists() and not path.exists():
             write_image(np.zeros_like(plane), open_image(own)[1], path)

@@ -1,1 +1,1 @@
-"""From what the user names to the working copy of a run."""
+"""Inputs: the user's data are resolved and turned into the working copy of a run."""

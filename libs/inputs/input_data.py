@@ -1,4 +1,4 @@
-"""What the user's ``vis`` names: measurement sets, UVFITS and uvh5 files, demonstration data."""
+"""The data named by ``vis``: measurement sets, UVFITS and uvh5 files, demonstration data."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ __all__ = [
     "copy_size_bytes",
     "identity",
     "resolve_inputs",
+    "selected_rows",
 ]
 
 log = logging.getLogger(__name__)
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".gz")
 _HASH_BELOW_BYTES = 64 * 1024**2
-# Files of subtables whose change would change the outcome
+# Files of subtables whose contents affect the outcome
 _IDENTIFYING = ("ANTENNA", "FIELD", "SPECTRAL_WINDOW", "POLARIZATION", "DATA_DESCRIPTION")
 
 
@@ -51,7 +52,7 @@ class Demo:
     field : str
         Field used unless the user selects one.
     corruption_seed : int or None
-        Seed of the known gain errors multiplied in; None leaves the data as they are.
+        Seed of the known gain errors applied to the data; None leaves the data as they are.
     meaning : str
     """
 
@@ -62,7 +63,7 @@ class Demo:
 
 
 DEMOS = {
-    "3c273": Demo("3C273XC1.fits", "", 273, "3C 273 with its jet, VLA, known gain errors put on"),
+    "3c273": Demo("3C273XC1.fits", "", 273, "3C 273 with its jet, VLA, known gain errors applied"),
     "3c273-raw": Demo("3C273XC1.fits", "", None, "3C 273 with its jet, VLA, as it is"),
     "ngc5921": Demo("NGC5921.fits", "1445*", None, "calibrator 1445+099, VLA L band, raw"),
 }
@@ -75,16 +76,16 @@ class InputData:
     Attributes
     ----------
     name : str
-        Name of its working copy without ``.ms``; no two sources of a run share it.
+        Name of the working copy without ``.ms``; no two sources of a run share it.
     vis : str
-        As the user wrote it.
+        Name as the user wrote it.
     path : Path
-        The measurement set, UVFITS file or first uvh5 file, links resolved.
+        Path of the measurement set, UVFITS file or first uvh5 file, with links resolved.
     kind : str
-        ``"ms"``, ``"uvfits"`` or ``"uvh5"``.
+        Kind of data: ``"ms"``, ``"uvfits"`` or ``"uvh5"``.
     demo : Demo or None
     parts : tuple of Path
-        Of uvh5: all files of the observation, the first among them.
+        All files of a uvh5 observation, including the first.
     """
 
     name: str
@@ -101,20 +102,20 @@ class InputData:
 
 
 def resolve_inputs(vis: str | list[str]) -> list[InputData]:
-    """Find what ``vis`` names and tell what kind of data it is.
+    """Find the data that ``vis`` names and determine their kind.
 
     Parameters
     ----------
     vis : str or list of str
-        Paths of measurement sets, UVFITS or uvh5 files, or ``demo:NAME``. Those uvh5 files that
-        are parts of one observation become one source.
+        Paths of measurement sets, UVFITS or uvh5 files, or ``demo:NAME``. uvh5 files that are
+        parts of one observation become one source.
 
     Raises
     ------
     ConfigError
-        Empty, the same data twice, or no such demonstration.
+        ``vis`` is empty, names the same data twice, or names an unknown demonstration.
     InputError
-        No such path, or neither a measurement set nor UVFITS nor uvh5.
+        A path does not exist, or is neither a measurement set nor UVFITS nor uvh5.
     """
     named = [vis] if isinstance(vis, str) else list(vis)
     if not named or not all(isinstance(one, str) and one.strip() for one in named):
@@ -136,7 +137,7 @@ def resolve_inputs(vis: str | list[str]) -> list[InputData]:
 
 
 def _join_parts(found: list[InputData]) -> list[InputData]:
-    """Make one source of the uvh5 files of an observation, in the place of its first named."""
+    """Make one source of the uvh5 files of an observation, in place of the file named first."""
     files = {source.path: source for source in found if source.kind == "uvh5"}
     if not files:
         return found
@@ -185,7 +186,7 @@ def _resolve_demo(vis: str) -> InputData:
 
 
 def _kind(path: Path, vis: str) -> str:
-    """Return "ms", "uvfits" or "uvh5", or raise saying what it is instead."""
+    """Return "ms", "uvfits" or "uvh5"; the error names what other data it is."""
     if path.is_dir():
         _check_is_ms(path, vis)
         return "ms"
@@ -257,10 +258,10 @@ def _check_is_uvfits(path: Path, vis: str) -> str:
 
 
 def identity(source: InputData) -> dict[str, Any]:
-    """Return what tells these data from others, for the fingerprint of the first step.
+    """Return what distinguishes these data from others, for the fingerprint of the first step.
 
-    Sizes and modification times of the files that hold data and layout (lock files excepted,
-    which every reader may touch), the number of rows, or the hash of a small file.
+    These are sizes and modification times of the files that hold data and layout (except lock
+    files, which every reader may touch), the number of rows, or the hash of a small file.
     """
     if source.kind == "uvfits":
         return _file_identity(source)
@@ -284,7 +285,7 @@ def _file_identity(source: InputData) -> dict[str, Any]:
     stat = source.path.stat()
     found: dict[str, Any] = {"kind": source.kind, "size_bytes": stat.st_size}
     if source.demo:
-        # the place of the package is of no account, the errors put on are
+        # the path of the package does not matter, the errors applied do
         found |= {"demo": source.vis.lower(), "seed": source.demo.corruption_seed}
     else:
         found["path"] = str(source.path)
@@ -298,15 +299,15 @@ def _file_identity(source: InputData) -> dict[str, Any]:
 def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
     """Estimate the size of the working copy, bytes.
 
-    DATA, MODEL_DATA and CORRECTED_DATA uncompressed, weight spectra, flags and three flag
-    versions, subtables, and what importing UVFITS or uvh5 needs on the way.
+    It counts DATA, MODEL_DATA and CORRECTED_DATA uncompressed, weight spectra, flags and three
+    flag versions, subtables, and the temporary needs of importing UVFITS or uvh5.
 
     Parameters
     ----------
     source : InputData
     field, spw : str
-        Selections in CASA's syntax. Of a measurement set only the rows of fields by id or name
-        and of windows by number are counted; where they are selected otherwise, all.
+        Selections in CASA's syntax. In a measurement set only the rows of fields selected by id or
+        name and of windows selected by number are counted; with other selections, all rows are.
     """
     if source.kind == "uvh5":
         headers = [read_header(path) for path in source.parts]
@@ -330,11 +331,11 @@ def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
         tree_bytes(entry) for entry in source.path.iterdir() if (entry / "table.dat").exists()
     )
     with read_view(source.path, subtables=bool(field or spw)) as view:
-        return _ms_bytes(view.path, _selected(view.path, field, spw)) + subtables
+        return _ms_bytes(view.path, selected_rows(view.path, field, spw)) + subtables
 
 
-def _selected(view: Path, field: str, spw: str) -> RowChoice:
-    """The rows of a selection; all of those of what is selected in another way."""
+def selected_rows(view: Path, field: str, spw: str) -> RowChoice:
+    """Return the rows of a selection; all of those of what is selected in another way."""
     fields = descriptions = None
     if field:
         if re.fullmatch(r"[\d, ]+", field):

@@ -1,7 +1,7 @@
-"""The measurement set a working copy is made of: imported, and the selected part of it copied.
+"""The measurement set from which a working copy is made: an import, and a copy of a selection.
 
-Both are done here without CASA, whose start takes seconds; a file or a selection that is not
-understood goes to CASA's importuvfits or mstransform, and a note says why.
+Both are done here without CASA, which takes seconds to start. A file or a selection that is not
+understood goes to CASA's importuvfits or mstransform, and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from libs.casa.session import CasaSession
 from libs.core.errors import InputError, ToolError
@@ -36,20 +40,20 @@ def import_source(
     ----------
     source : InputData
     target : Path
-        The measurement set; an existing one is replaced.
+        Measurement set to write; an existing one is replaced.
     session : CasaSession
-        Started only where the file is not understood.
+        Session that is started only where the file is not understood.
     log : Path, optional
 
     Returns
     -------
     list of str
-        Why CASA imported it; empty where it did not.
+        Reasons why CASA imported the file; empty where it did not.
 
     Raises
     ------
     InputError
-        The file holds Stokes parameters, or is cut off.
+        The file holds Stokes parameters or is cut off.
     ToolError
         importuvfits failed.
     """
@@ -69,7 +73,7 @@ def import_source(
         antnamescheme="new",
     )
     if not (target / "table.dat").exists():
-        raise ToolError(f"importuvfits made nothing of {source.vis}", f"see {session.log_dir}")
+        raise ToolError(f"importuvfits wrote no output for {source.vis}", f"see {session.log_dir}")
     return [note]
 
 
@@ -84,7 +88,7 @@ def mstransform_options(
     field, spw : str
         Selections in CASA's syntax; empty means all.
     datacolumn : str
-        ``"data"`` or ``"corrected"``: what becomes DATA.
+        Column that becomes DATA: ``"data"`` or ``"corrected"``.
     correlation : str
         Correlations kept; empty means all.
     """
@@ -95,7 +99,7 @@ def mstransform_options(
         "spw": spw,
         "datacolumn": datacolumn,
         "correlation": correlation,
-        # Autocorrelations hold no phases and only mislead statistics of weights and flags.
+        # Autocorrelations hold no phases and distort statistics of weights and flags.
         "taql": "ANTENNA1 != ANTENNA2",
         "keepflags": True,
         "reindex": True,
@@ -109,27 +113,30 @@ def copy_selected(
     session: CasaSession,
     log: Path | None,
     tell: Callable[[str], None],
+    left_out: NDArray[np.int64],
 ) -> list[str]:
     """Copy the selected part of a measurement set.
 
     Parameters
     ----------
     source : InputData
-        For messages.
+        Source that messages name.
     view : Path
-        The measurement set, which may be opened in any way.
+        Measurement set that may be opened in any way.
     options : dict
-        From :func:`mstransform_options`.
+        Arguments from :func:`mstransform_options`.
     session : CasaSession
-        Started only where the selection is not understood.
+        Session that is started only where the selection is not understood.
     log : Path, optional
     tell : callable
-        Told in a few words how far it is.
+        Function that receives the progress in a few words.
+    left_out : (n,) int64
+        Rows that are not copied.
 
     Returns
     -------
     list of str
-        Why CASA made the copy; empty where it did not.
+        Reasons why CASA made the copy; empty where it did not.
 
     Raises
     ------
@@ -148,11 +155,11 @@ def copy_selected(
             correlation=options["correlation"],
             column="CORRECTED_DATA" if options["datacolumn"] == "corrected" else "DATA",
         )
-        rows = copy_subset(view, part, subset, progress=tell)
+        rows = copy_subset(view, part, replace(subset, left_out=left_out), progress=tell)
     except NotUnderstoodError as why:
         shutil.rmtree(part, ignore_errors=True)
         _transform(source, view, options, session, log)
-        return [f"the copy was made by CASA's mstransform, because of {why}"]
+        return [f"CASA's mstransform made the copy, because this is not understood here: {why}"]
     if not rows:
         raise _nothing_selected(source, view, options, "no rows")
     return []
@@ -161,7 +168,7 @@ def copy_selected(
 def _transform(
     source: InputData, view: Path, options: dict[str, Any], session: CasaSession, log: Path | None
 ) -> None:
-    """Run mstransform; an empty selection is told with what there is to select."""
+    """Run mstransform; the error about an empty selection lists what can be selected."""
     try:
         session.run("mstransform", log=log, **options)
     except ToolError as error:
@@ -176,7 +183,7 @@ def _transform(
 
 
 def _check_channels(view: Path, spw: str) -> None:
-    """Refuse channels beyond a window's end, which CASA quietly moves to its last channel."""
+    """Refuse channels beyond a window's end, which CASA silently moves to its last channel."""
     channels = [window.channels for window in Subtables(view).windows]
     for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):
         highest = max(int(number) for number in re.findall(r"\d+", ranges.split("^")[0]))

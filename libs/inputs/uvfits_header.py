@@ -1,7 +1,7 @@
-"""What a UVFITS file says of itself: its axes, parameters and the tables that go with them.
+"""Header of a UVFITS file: its axes, its parameters and the tables that go with them.
 
-A file that is told in a way not understood here raises `libs.ms.subset.NotUnderstoodError`, so
-that the caller can leave it to CASA's importuvfits instead of guessing.
+A file written in a form not understood here raises `libs.ms.subset.NotUnderstoodError`, so that
+the caller can leave it to CASA's importuvfits instead of guessing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MOUNTS = {
 _FRAMES = {"REST": 0, "LSRK": 1, "LSRD": 2, "BARYCENT": 3, "GEOCENTR": 4, "TOPOCENT": 5}
 _TOPOCENTRIC = 5
 _OBSERVED = (0, 3)  # VELREF mod 256: none given, or the observer's frame
-_VLA_SIDE_M = 100.0  # AIPS puts the centre of the VLA 53 m from where its pads are counted from
-_VLA_M = (-1601185.365, -5041977.547, 3554875.870)  # as CASA's table of observatories has it
-# m, where the file has none: dishes of observatories that write UVFITS; else 25 as AIPS assumes
+_VLA_SIDE_M = 100.0  # AIPS puts the VLA's centre 53 m from the origin of its pads
+_VLA_M = (-1601185.365, -5041977.547, 3554875.870)  # from CASA's table of observatories
+# Dish diameters, m, of observatories whose UVFITS files lack them; else 25 m, as AIPS assumes.
 _DISH_M = {
     "ATCA": 22.0, "SMA": 6.0, "ATA": 6.1, "HATCREEK": 6.1, "BIMA": 6.1, "GMRT": 45.0,
     "IRAM_PDB": 15.0, "IRAM PDB": 15.0,
@@ -40,26 +40,27 @@ _DISH_M = {
 
 @dataclass(frozen=True)
 class UvfitsHeader:
-    """A UVFITS file but for its visibilities.
+    """Contents of a UVFITS file apart from its visibilities.
 
     Attributes
     ----------
     path : Path
     data_offset : int
-        Where the groups begin, bytes.
+        Offset of the groups in the file, bytes.
     groups : int
+        Number of groups.
     shape : tuple of int
-        (nif, nchan, ncorr, 3) after the axes are put in that order.
+        Shape of a group's array after its axes are put in the order (nif, nchan, ncorr, 3).
     axes : tuple of int
-        For each axis of ``shape`` its place in the array as it lies in the file.
+        Index in the file's array of each axis of ``shape``.
     file_shape : tuple of int
-        Shape of a group's array as it lies in the file.
+        Shape of a group's array in the file.
     parameters : tuple of (str, float, float)
         Name, scale and zero of each parameter.
     corr_type : (ncorr,) int32
-        Codes of the POLARIZATION subtable, in their order there.
+        Codes of the POLARIZATION subtable, in order.
     corr_order : (ncorr,) int64
-        Where each is on the file's axis.
+        Index of each on the file's axis.
     """
 
     path: Path
@@ -80,23 +81,23 @@ class UvfitsHeader:
 
     @property
     def ifs(self) -> int:
-        """Number of windows that are observed at once."""
+        """Number of windows observed at once."""
         return self.shape[0]
 
     def parameter(self, name: str) -> list[int]:
-        """Return the places of the parameters of a name."""
+        """Return the indices of the parameters with a name."""
         return [i for i, (own, _, _) in enumerate(self.parameters) if own == name]
 
 
 def read_uvfits_header(path: Path) -> UvfitsHeader:
-    """Read everything but the visibilities.
+    """Read everything except the visibilities.
 
     Raises
     ------
     NotUnderstoodError
-        The file has something this reader does not know.
+        The file has something that this reader does not know.
     InputError
-        It holds no correlations, or is cut off.
+        The file holds no correlations, or is cut off.
     """
     from astropy.io import fits
 
@@ -168,12 +169,12 @@ def _axes(header: Any) -> dict[str, int]:
 def _shape(
     header: Any, axis: dict[str, int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return (nif, nchan, ncorr, 3), where each is in the file, and the file's own shape."""
+    """Return (nif, nchan, ncorr, 3), the index of each in the file, and the file's own shape."""
     count = int(header["NAXIS"])
     file_shape = tuple(int(header[f"NAXIS{n}"]) for n in range(count, 1, -1))
     numbers = [axis.get("IF"), axis["FREQ"], axis["STOKES"], axis["COMPLEX"]]
     if axis.get("IF") is None:
-        # any axis of one element will do
+        # any axis of one element can stand in for a missing one
         spare = [n for n in range(2, count + 1) if n not in numbers]
         if not spare:
             return (
@@ -312,12 +313,12 @@ def _antennas(tables: dict[str, list[Any]], telescope: str) -> Antennas:
 
 
 def _first(column: NDArray[Any]) -> NDArray[np.float64]:
-    """The value of the first IF of a column that may have one for each."""
+    """Return the value of the first IF of a column that may have one for each IF."""
     return np.asarray(column, float).reshape(len(column), -1)[:, 0]
 
 
 def _antenna_name(telescope: str, number: int) -> str:
-    """The name CASA gives: tables of earlier runs and of other people go by it."""
+    """Return the name that CASA gives, which tables of earlier runs and other people use."""
     prefix = {"CARMA": "CA{}", "EVLA": "EA{:02d}", "VLA": "VA{:02d}"}
     return prefix.get(telescope, "{}").format(number)
 
@@ -345,7 +346,7 @@ def _positions(header: Any, xyz: NDArray[np.float64]) -> NDArray[np.float64]:
         raise NotUnderstoodError(f"antenna positions are given with XYZHAND = {hand!r}")
     array = str(header.get("ARRNAM", "")).strip()
     if array == "VLA" and "FRAME" not in header and np.all(np.abs(centre - _VLA_M) < _VLA_SIDE_M):
-        # the on-line system of old counted X along the meridian of the array
+        # the VLA's old on-line system counted X along the meridian of the array
         centre = np.array(_VLA_M)
         angle = np.arctan2(centre[1], centre[0])
         cos, sin = np.cos(angle), np.sin(angle)
@@ -356,7 +357,7 @@ def _positions(header: Any, xyz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _time_system(header: Any) -> str:
-    # writers of VLBI data spell the keyword with an E
+    # some writers of VLBI data spell the keyword with an E
     said = str(header.get("TIMSYS", header.get("TIMESYS", "IAT"))).strip().upper()
     if said not in ("UTC", "IAT", "TAI"):
         raise NotUnderstoodError(f"its times are {said}")

@@ -1,7 +1,7 @@
-"""A measurement set of a UVFITS file, read a block of groups at a time.
+"""Conversion of a UVFITS file to a measurement set, a block of groups at a time.
 
-Baselines, phases and UVW of the format have the sense that measurement sets have: they are copied
-as they are, UVW from light seconds to metres.
+Baselines, phases and UVW have the same sense in UVFITS as in measurement sets. They are copied as
+they are, except that UVW change from light seconds to metres.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from libs.ms.tables import open_table
 
 __all__ = ["import_uvfits"]
 
-BLOCK_BYTES = 32 * 1024**2  # of the file read at once; what is made of it takes several times that
+BLOCK_BYTES = (
+    32 * 1024**2
+)  # of the file read at once; the derived arrays take several times as much
 _LIGHT_M_S = 299792458.0
 _DAY_S = 86400.0
 _MJD_0 = 2400000.5
-_NEW_SCAN_S = 300.0  # without data
+_NEW_SCAN_S = 300.0  # a gap this long starts a new scan
 _OLD_BASELINES = 65536  # numbers below are 256 ant1 + ant2; above, 2048 ant1 + ant2 + 65536
 
 
@@ -37,21 +39,21 @@ def import_uvfits(path: Path, target: Path) -> None:
     """Write the visibilities of a UVFITS file into a measurement set.
 
     Every IF of a frequency selection becomes a spectral window, every source a field. A scan
-    ends where the source or the frequency changes or nothing was recorded for 300 s. Weights
-    that are not positive become flags and keep their size.
+    ends where the source or the frequency changes, or where nothing was recorded for 300 s.
+    Weights that are not positive become flags and keep their absolute value.
 
     Parameters
     ----------
     path : Path
     target : Path
-        The measurement set; an existing one is replaced.
+        Measurement set to write; an existing one is replaced.
 
     Raises
     ------
     NotUnderstoodError
         The file has something that this reader does not know.
     InputError
-        It holds Stokes parameters, or is cut off.
+        The file holds Stokes parameters or is cut off.
     """
     header = read_uvfits_header(path)
     names = tuple(CORR_NAMES[int(code)] for code in header.corr_type)
@@ -101,7 +103,7 @@ def _add_spectrum(opened: Any, shape: tuple[int, ...]) -> None:
 
 @dataclass
 class _Rows:
-    """The rows of a file, in blocks; scans and time steps go on from block to block.
+    """The rows of a file in blocks; scans and time steps continue from block to block.
 
     Attributes
     ----------
@@ -109,7 +111,7 @@ class _Rows:
     span_s : (float, float)
         First and last time stamp seen so far, MJD s.
     shortest_step_s : float
-        Shortest step of time seen so far that is not rounding, s.
+        Shortest time step seen so far that is not a rounding error, s.
     """
 
     header: UvfitsHeader
@@ -119,7 +121,7 @@ class _Rows:
     _scans: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     def blocks(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield columns of the main table, each row by row."""
+        """Yield columns of the main table, block by block."""
         header = self.header
         width = len(header.parameters) + int(np.prod(header.file_shape))
         step = max(1, BLOCK_BYTES // (4 * width))
@@ -163,7 +165,7 @@ class _Rows:
         """Return the columns that are the same for every IF of a group."""
         header = self.header
         dates = [self._value(raw, place) for place in header.parameter("DATE")]
-        # the large whole number first, so that its fraction is not lost
+        # the large whole number first, so that the fraction is not lost to rounding
         time_s = ((dates[0] - _MJD_0) + sum(dates[1:], np.zeros(len(raw)))) * _DAY_S
         places = [header.parameter(name)[0] for name in ("UU", "VV", "WW")]
         uvw = np.stack([self._value(raw, place) for place in places], axis=1) * _LIGHT_M_S
@@ -171,7 +173,7 @@ class _Rows:
         source = self._whole(raw, "SOURCE", 1) - 1
         sources = header.sources
         if len(sources.name) == 1 and sources.present[0]:
-            source = np.zeros_like(source)  # a number without a table of sources means nothing
+            source = np.zeros_like(source)  # numbers mean nothing without a table of sources
         elif source.min() < 0 or not sources.present[source[source < len(sources.name)]].all():
             raise NotUnderstoodError("its groups name a source that is not in AIPS SU")
         if source.max() >= len(sources.name):
@@ -196,7 +198,7 @@ class _Rows:
         return made | dict.fromkeys(("PROCESSOR_ID", "STATE_ID"), zero)
 
     def _whole(self, raw: NDArray[Any], name: str, default: int) -> NDArray[np.int32]:
-        """Return a parameter that counts, ``default`` where the file has none."""
+        """Return an integer parameter, or ``default`` where the file has none."""
         places = self.header.parameter(name)
         if not places:
             return np.full(len(raw), default, np.int32)
@@ -205,7 +207,7 @@ class _Rows:
     def _baselines(
         self, raw: NDArray[Any]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Return the antennas of a baseline, as rows of ANTENNA, and the subarray."""
+        """Return the antennas of each baseline, as rows of ANTENNA, and the subarray."""
         places = self.header.parameter("BASELINE")
         if places:
             number = self._value(raw, places[0])
@@ -267,7 +269,7 @@ class _Rows:
 
 
 def _fill_interval(opened: Any, step_s: float) -> None:
-    """Give a file without integration times the shortest step between its time stamps."""
+    """Use the shortest step between time stamps as INTERVAL if the file has none."""
     length_s = round(step_s, 2) if np.isfinite(step_s) else 0.0
     for low in range(0, opened.nrows(), 2**20):
         count = min(2**20, opened.nrows() - low)

@@ -1,7 +1,7 @@
-"""uvh5 files by their headers: what each holds, and which are parts of one observation.
+"""Headers of uvh5 files: the contents of each file, and which files form one observation.
 
-The format: La Plante et al., "Memo: UVH5 file format" (pyuvdata). Visibilities are read with
-pyuvdata (:mod:`libs.inputs.uvh5_to_ms`); headers need h5py only.
+The format is described in La Plante et al., "Memo: UVH5 file format" (pyuvdata). Visibilities are
+read with pyuvdata (:mod:`libs.inputs.uvh5_to_ms`); headers need h5py only.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from libs.core.geometry import DAY_S, MJD_ZERO_JD
 
 __all__ = ["Uvh5Header", "group_parts", "is_uvh5", "read_header"]
 
-# Beyond it another observation began: no source is above the horizon of a dish for longer
+# After a longer gap another observation began: no dish sees a source above its horizon for longer
 _LONGEST_GAP_S = 12 * 3600.0
 
 
 @dataclass(frozen=True, eq=False)
 class Uvh5Header:
-    """What tells uvh5 files apart.
+    """Properties that tell uvh5 files apart.
 
     Attributes
     ----------
     path : Path
     telescope : str
     antennas : tuple of (int, str, (float, float, float))
-        Number, name and position relative to the array's centre to 0.1 m.
+        Number, name and position relative to the array's centre (m, to 0.1 m) of each antenna.
     polarizations : tuple of int
         Sorted codes, -5 to -8 for XX, YY, XY, YX.
     rows : int
-        Baselines times integrations, autocorrelations among them.
+        Baselines times integrations, including autocorrelations.
     time_range_s : (float, float)
-        First and last stamp, UTC, seconds of MJD.
+        First and last time stamp, UTC, MJD s.
     frequency_hz : (nchan,) float64
     """
 
@@ -57,7 +57,7 @@ class Uvh5Header:
         return self.rows * len(self.frequency_hz) * len(self.polarizations)
 
     def belongs_with(self, other: Uvh5Header) -> bool:
-        """Tell whether both are of the same antennas, polarizations and day."""
+        """Return whether both files have the same antennas, polarizations and day."""
         gap_s = max(
             self.time_range_s[0] - other.time_range_s[1],
             other.time_range_s[0] - self.time_range_s[1],
@@ -70,7 +70,7 @@ class Uvh5Header:
         )
 
     def repeats(self, other: Uvh5Header) -> bool:
-        """Tell whether both hold the same channels at the same time."""
+        """Return whether both files hold the same channels at the same time."""
         together = (
             self.time_range_s[0] <= other.time_range_s[1]
             and other.time_range_s[0] <= self.time_range_s[1]
@@ -79,7 +79,7 @@ class Uvh5Header:
 
 
 def is_uvh5(path: Path) -> bool:
-    """Tell a uvh5 file from other HDF5 files by its groups ``Header`` and ``Data``."""
+    """Return whether an HDF5 file is uvh5: it has the groups ``Header`` and ``Data``."""
     try:
         with h5py.File(path, "r") as opened:
             return "Header" in opened and "Data" in opened
@@ -93,17 +93,17 @@ def read_header(path: Path) -> Uvh5Header:
     Raises
     ------
     InputError
-        It is broken or holds no visibilities.
+        The file is broken or holds no visibilities.
     """
     with contextlib.suppress(ImportError):
-        # registers compressions that some correlators use; the error below asks for it
+        # importing it registers compressions that some correlators use; the error below asks for it
         import hdf5plugin  # noqa: F401
     try:
         with h5py.File(path, "r") as opened:
             header, data = opened["Header"], opened["Data"]["visdata"]
             found = _read(path, header)
             shape = data.shape
-            # a copy that was cut off has a header and too few bytes: touch the last value
+            # a truncated copy has a header but too few bytes: read the last value
             if data.size:
                 data[tuple(size - 1 for size in shape)]
     except (OSError, KeyError, ValueError) as error:
@@ -156,8 +156,8 @@ def _text(value: object) -> str:
 def group_parts(paths: Sequence[Path]) -> list[list[Path]]:
     """Group files that are parts of one observation: windows of a band, tunings, scans.
 
-    Correlators write a file for each part of the band and each scan. Those of the same antennas
-    and polarizations less than 12 h apart go together, in the order of time and frequency; the
+    Correlators write a file for each part of the band and each scan. Files with the same antennas
+    and polarizations less than 12 h apart belong together, in order of time and frequency; the
     groups are in the order of the files named first.
 
     Raises

@@ -1,8 +1,8 @@
-"""A measurement set of uvh5 files, read with pyuvdata a few integrations at a time.
+"""Conversion of uvh5 files to a measurement set, with pyuvdata, a few integrations at a time.
 
-pyuvdata's baselines run from antenna 1 to antenna 2 and its phases have the sign that goes with
-that; measurement sets have both the other way round, so visibilities are conjugated and UVW
-negated, as pyuvdata's own writer does. Autocorrelations are left out.
+pyuvdata's baselines run from antenna 1 to antenna 2, and its phases have the corresponding sign.
+Measurement sets have both the other way round, so visibilities are conjugated and UVW negated, as
+pyuvdata's own writer does. Autocorrelations are left out.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class _Field:
 
 @dataclass
 class _Part:
-    """A file: pyuvdata's metadata, and where its rows go.
+    """A file: pyuvdata's metadata, and the rows of its fields and windows.
 
-    ``field_of`` maps its phase centres to rows of FIELD, ``phased`` those that have to be phased
-    first to where, ``windows`` channels to rows of SPECTRAL_WINDOW; ``counted`` tells whether its
-    numbers of samples are of use, ``flipped`` whether its baselines run the wrong way.
+    ``field_of`` maps its phase centres to rows of FIELD, ``phased`` those that must be phased
+    first to their new centre, ``windows`` channels to rows of SPECTRAL_WINDOW. ``counted`` is True
+    when its numbers of samples are usable, ``flipped`` when its baselines run the wrong way.
     """
 
     path: Path
@@ -75,31 +75,31 @@ def convert(
 ) -> list[str]:
     """Write the visibilities of uvh5 files of one observation into a measurement set.
 
-    Each distinct set of channels becomes a spectral window, each phase centre a field; a scan
+    Each distinct set of channels becomes a spectral window, each phase centre a field. A scan
     ends where the field changes or nothing was recorded for five integrations.
 
     Parameters
     ----------
     paths : sequence of Path
-        From :func:`libs.inputs.uvh5_header.group_parts`.
+        Files from :func:`libs.inputs.uvh5_header.group_parts`.
     target : Path
-        The measurement set; an existing one is replaced.
+        Measurement set to write; an existing one is replaced.
     centre_rad : (float, float), optional
-        ICRS right ascension and declination that data without a phase centre are phased to.
+        ICRS right ascension and declination, rad, to which data without a phase centre are phased.
     progress : callable, optional
-        Told in a few words what is going on.
+        Function that receives the progress in a few words.
 
     Returns
     -------
     list of str
-        What is worth knowing about the data, in words.
+        Remarks on the data for the user.
 
     Raises
     ------
     ConfigError
         pyuvdata is missing, or the data have no phase centre and none is given.
     InputError
-        A file is broken, moving or near-field, or its polarizations are of no use.
+        A file is broken, its source is moving or near-field, or its polarizations are not usable.
     """
     tell = progress or (lambda text: log.info("%s", text))
     notes: list[str] = []
@@ -123,7 +123,7 @@ def convert(
 
 @contextmanager
 def _listening(notes: list[str]) -> Iterator[None]:
-    """Keep pyuvdata's warnings off the terminal; those about UVW are worth telling."""
+    """Keep pyuvdata's warnings off the terminal, and note those about UVW."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -154,7 +154,7 @@ def _read(path: Path, **options: Any) -> Any:
 
 
 def _open(path: Path) -> _Part:
-    # its check would flip visibilities that are not there
+    # its check would conjugate visibilities, which are not read yet
     uv = _read(path, read_data=False, run_check=False)
     try:
         uv.check(check_extra=True, run_check_acceptability=True, allow_flip_conj=False)
@@ -168,9 +168,9 @@ def _open(path: Path) -> _Part:
 
 
 def _is_flipped(uv: Any) -> bool:
-    """Tell whether UVW run from antenna 2 to antenna 1: the format has the reverse.
+    """Return whether UVW run from antenna 2 to antenna 1, opposite to the format's definition.
 
-    Visibilities of such files are conjugate as well; pyuvdata flips both, and so does this.
+    The visibilities of such files are conjugated as well; pyuvdata flips both, and so does this.
     """
     some = uv.select(times=uv.time_array[0], inplace=False, run_check=False)
     computed = some.copy()
@@ -182,7 +182,7 @@ def _is_flipped(uv: Any) -> bool:
 
 
 def _has_counts(path: Path) -> bool:
-    """Tell whether any number of samples can be a weight: some writers leave them undefined."""
+    """Return whether any number of samples can be a weight; some writers leave them undefined."""
     import h5py
 
     with h5py.File(path, "r") as opened:
@@ -208,7 +208,7 @@ def _hands(part: _Part) -> tuple[str, ...]:
 
 
 def _find_fields(parts: list[_Part], centre_rad: tuple[float, float] | None) -> list[_Field]:
-    """Find the fields of all files; say in the parts which phase centre is which."""
+    """Find the fields of all files, and record in each part which field its phase centres are."""
     fields: list[_Field] = []
     for part in parts:
         for number in np.unique(part.uv.phase_center_id_array):
@@ -327,7 +327,7 @@ def _antennas(parts: list[_Part]) -> tuple[AntennaArray, dict[int, int]]:
 
 
 def _look_up(table: dict[int, int], numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return ``table[number]`` of each number."""
+    """Return ``table[number]`` for each number."""
     kinds, which = np.unique(numbers, return_inverse=True)
     return np.array([table[int(kind)] for kind in kinds], dtype=np.int64)[which.ravel()]
 
@@ -354,7 +354,7 @@ def _complete(
     windows: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
     parts: list[_Part],
 ) -> None:
-    """Write what the empty measurement set lacks: fields, channels as they are, who observed."""
+    """Fill in what the empty measurement set lacks: fields, channels as they are, observer."""
     from casacore.tables import makearrcoldesc, maketabdesc
 
     add_fields(target, [(one.name, one.direction_rad) for one in fields[1:]])
@@ -410,7 +410,7 @@ def _fill(
 
 
 def _blocks(uv: Any, stamps: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield first and past of runs of integrations that fit in memory, at least one."""
+    """Yield first and one past the last of runs of integrations that fit in memory."""
     per_stamp = max(1, uv.Nblts // len(stamps)) * uv.Nfreqs * uv.Npols * _BYTES
     step = max(1, BLOCK_BYTES // per_stamp)
     for first in range(0, len(stamps), step):
@@ -450,7 +450,7 @@ def _cells(
 def _labels(
     block: Any, field_row: NDArray[np.int64], scans: NDArray[np.float64], window: int
 ) -> dict[str, NDArray[Any]]:
-    """Return the columns that say when, of what and where a block was measured."""
+    """Return the columns that give time, field and antennas of a block."""
     time_s = _mjd_s(block.time_array)
     length_s = np.asarray(block.integration_time, dtype=np.float64)
     scan = np.empty(len(time_s), dtype=np.int32)
@@ -473,19 +473,19 @@ def _labels(
 
 
 def _remarks(parts: list[_Part], windows: int, fields: list[_Field]) -> list[str]:
-    """Say what users should know of the files."""
+    """Return remarks on the files for the user."""
     said = []
     if len(parts) > 1:
         said.append(f"{len(parts)} uvh5 files joined, spectral windows: {windows}")
     unit = str(parts[0].uv.vis_units)
     if unit.lower() != "jy":
-        said.append(f"visibilities are in units of {unit!r}, taken for Jy")
+        said.append(f"visibilities are in units of {unit!r}, taken as Jy")
     phased = {part.field_of[number] for part in parts for number in part.phased}
     said += [f"{fields[row].name} phased to its centre" for row in sorted(phased)]
     wrong = [part.path.name for part in parts if part.flipped]
     if wrong:
-        said.append(f"baselines of {', '.join(wrong)} run the wrong way: conjugated")
+        said.append(f"baselines of {', '.join(wrong)} ran the wrong way and were conjugated")
     bad = [part.path.name for part in parts if not part.counted]
     if bad:
-        said.append(f"no number of samples is positive in {', '.join(bad)}: weights are 1")
+        said.append(f"{', '.join(bad)} have no positive numbers of samples: weights are 1")
     return said

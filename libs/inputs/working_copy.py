@@ -1,7 +1,7 @@
-"""From what the user names to a working copy that every step may write.
+"""Making the working copy, which every step may write, from the user's data.
 
-The user's data are opened through a view (:mod:`libs.ms.view`) and stay byte for byte as they
-were; the copy is made beside its place and renamed when it is whole.
+The user's data are opened through a view (:mod:`libs.ms.view`) and remain unchanged to the last
+byte; the copy is made beside its place and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
+from libs.inputs.first_look import first_look, rows_without_values
 from libs.inputs.input_data import (
     InputData,
     copy_size_bytes,
     identity,
     resolve_inputs,
+    selected_rows,
 )
 from libs.inputs.selected_copy import copy_selected, import_source, mstransform_options
 from libs.inputs.uvh5_to_ms import convert
+from libs.ms.field_directions import settle_directions
 from libs.ms.integration import read_integration_time_s
-from libs.ms.rows import SLAB_ROWS, chunks, distinct
+from libs.ms.rows import SLAB_ROWS, chunks, distinct, stretches
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
+from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables, remove_subtables
 from libs.ms.summary import MsSummary
 from libs.ms.tables import open_table
@@ -53,27 +57,27 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MINIMUM_ANTENNAS = 3  # two antennas' gains cannot be told from their one baseline
+MINIMUM_ANTENNAS = 3  # one baseline cannot tell two antennas' gains apart
 LARGEST_MOSAIC_DEG = 5.0
 
 
 @dataclass(frozen=True)
 class WorkingCopy:
-    """A working copy and what was done to make it.
+    """A working copy and a record of how it was made.
 
     Attributes
     ----------
     ms : Path
-        DATA as taken from the input, MODEL_DATA of 1 Jy, CORRECTED_DATA = DATA.
+        Measurement set: DATA from the input, MODEL_DATA of 1 Jy, CORRECTED_DATA = DATA.
     datacolumn : str
-        Column of the input its DATA comes from, ``"DATA"`` or ``"CORRECTED_DATA"``.
+        Column of the input from which DATA comes, ``"DATA"`` or ``"CORRECTED_DATA"``.
     repairs : Repairs
-        Bad values found and flagged.
+        Bad values that were found and flagged.
     notes : tuple of str
-        Everything repaired or worth knowing, in words.
+        Repairs and remarks in words.
     truth, untouched : Path or None
-        Of a demonstration with known gain errors: the gains, as fields of `GainSolutions`, and
-        a measurement set of the data without the errors.
+        Gains (as fields of `GainSolutions`) and a measurement set of the data without the errors,
+        for a demonstration with known gain errors.
     size_bytes : int
     seconds : float
     """
@@ -89,18 +93,19 @@ class WorkingCopy:
 
 
 def check_disk(folder: str | Path, need_bytes: int) -> None:
-    """Check that a folder can be written and its disk has room.
+    """Check that a folder can be written and that its disk has room.
 
     Parameters
     ----------
     folder : path
-        Need not exist yet.
+        Folder, which need not exist yet.
     need_bytes : int
+        Size of the files to come.
 
     Raises
     ------
     InputError
-        Not writable, or less free than needed; both sizes are named.
+        The folder is not writable, or has too little free space; the message gives both sizes.
     """
     folder = Path(folder).absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -147,27 +152,27 @@ def make_working_copy(
     Parameters
     ----------
     source : InputData
-        From :func:`resolve_inputs`.
+        Source from :func:`resolve_inputs`.
     target_ms : Path
-        Where it goes; an older one there, with its flag versions and weights, is replaced once
-        the new one is whole.
+        Path of the copy. An older one there, with its flag versions and weights, is replaced once
+        the new one is complete.
     field, spw : str
         Selections in CASA's syntax; empty means all (or the demonstration's own field).
     datacolumn : str
-        ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA; ``"data"`` or
-        ``"corrected"`` insist.
+        Column to take: ``"auto"`` takes CORRECTED_DATA where the input has it filled, else DATA;
+        ``"data"`` and ``"corrected"`` force the choice.
     phase_centre_rad : (float, float), optional
         ICRS direction to which uvh5 data without a phase centre are phased.
     session : CasaSession
     log : Path, optional
         Log of the CASA tasks.
     progress : callable, optional
-        Told in a few words what is going on.
+        Function that receives the progress in a few words.
 
     Raises
     ------
     ConfigError
-        ``datacolumn`` is none of the three; a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
+        ``datacolumn`` is unknown, or a uvh5 file needs ``phase_centre_rad`` or pyuvdata.
     InputError
         Nothing is selected, or the input is broken.
     ToolError
@@ -193,14 +198,19 @@ def make_working_copy(
             said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
         with read_view(input_ms, scratch) as view:
-            column, notes = _choose_column(view.path, datacolumn)
+            choice = selected_rows(view.path, field or source.field, spw)
+            column, notes = _choose_column(view.path, datacolumn, choice)
+            name = "CORRECTED_DATA" if column == "corrected" else "DATA"
+            look = first_look(view.path, name, choice)
+            notes += look.notes
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
             selection = {"field": field or source.field, "spw": spw, "correlation": hands}
-            notes += [f"cross hands are empty: {hands} kept"] if hands else []
+            notes += [f"cross hands are empty: only {hands} are kept"] if hands else []
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
-            notes += copy_selected(source, view.path, options, session, log, tell)
+            notes += copy_selected(source, view.path, options, session, log, tell, look.left_out)
             own_every_file(part)
+            notes += settle_directions(part)
             notes += _check_one_target(part, source)
             remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
@@ -230,10 +240,10 @@ def make_working_copy(
 
 
 def _hands_with_data(ms: Path) -> str:
-    """Return the parallel hands where the cross hands are empty throughout, else nothing.
+    """Return the parallel hands if the cross hands are empty throughout, else an empty string.
 
-    UVFITS of Stokes I holds four hands of which two are zero. tclean grids no visibility of
-    which one hand is flagged.
+    UVFITS files of Stokes I hold four hands of which two are zero, and tclean grids no visibility
+    of which one hand is flagged.
     """
     types = [setup.codes.tolist() for setup in Subtables(ms).setups]
     if any(kind not in ([5, 6, 7, 8], [9, 10, 11, 12]) for kind in types) or len(types) != 1:
@@ -245,13 +255,14 @@ def _hands_with_data(ms: Path) -> str:
     return "RR,LL" if types[0][0] == 5 else "XX,YY"
 
 
-def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
+def _choose_column(view: Path, datacolumn: str, choice: RowChoice) -> tuple[str, list[str]]:
     """Return "data" or "corrected", and why when it is not plain."""
     if datacolumn not in ("auto", "data", "corrected"):
         raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     with open_table(view) as opened:
         present = opened.colnames()
         filled = "CORRECTED_DATA" in present and _has_values(opened, "CORRECTED_DATA")
+        empty_rows = _empty_rows(opened, choice) if filled else 0
     if datacolumn == "corrected":
         if not filled:
             raise InputError(
@@ -260,6 +271,8 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
                 "use datacolumn = 'data', or apply its calibration first",
             )
         return "corrected", []
+    if datacolumn == "auto" and empty_rows and "DATA" in present:
+        return "data", [f"{empty_rows} rows have no CORRECTED_DATA; DATA is used throughout"]
     if datacolumn == "data" or not filled:
         if "DATA" not in present:
             raise InputError("the input has no DATA column", "use datacolumn = 'corrected'")
@@ -268,8 +281,18 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
     return "corrected", ["CORRECTED_DATA of the input is used"]
 
 
+def _empty_rows(opened: Any, choice: RowChoice) -> int:
+    """How many of the selected cross-correlations have no CORRECTED_DATA."""
+    rows, empty = rows_without_values(opened, "CORRECTED_DATA"), 0
+    for low, count in stretches(opened.nrows()) if len(rows) else ():
+        here = rows[(rows >= low) & (rows < low + count)] - low
+        one, two = (opened.getcol(f"ANTENNA{n}", low, count) for n in (1, 2))
+        empty += int((choice(opened, low, count) & (one != two))[here].sum())
+    return empty
+
+
 def _is_quantised(view: Path) -> bool:
-    """Tell whether visibilities are stored by Dysco, which compresses them to a few bits."""
+    """Return whether visibilities are stored by Dysco, which compresses them to a few bits."""
     with open_table(view) as opened:
         managers = opened.getdminfo().values()
     return any(
@@ -279,14 +302,14 @@ def _is_quantised(view: Path) -> bool:
 
 
 def _has_values(opened: Any, name: str, samples: int = 200) -> bool:
-    """Tell a filled column from one that was only created, by rows spread over the table."""
+    """Return whether a column is filled and not only created, from rows spread over the table."""
     rows = np.unique(np.linspace(0, opened.nrows() - 1, samples).astype(int))
     cells = [opened.getcell(name, int(row)) for row in rows if opened.iscelldefined(name, int(row))]
     return any(np.any(np.nan_to_num(cell) != 0) for cell in cells)
 
 
 def _check_one_target(part: Path, source: InputData) -> list[str]:
-    """Refuse fields too far apart to be one target; several close ones are noted."""
+    """Refuse fields too far apart to be one target; note that several close ones are combined."""
     with open_table(part) as opened:
         used = distinct(opened, "FIELD_ID")
     if used.size < 2:
@@ -305,7 +328,7 @@ def _check_one_target(part: Path, source: InputData) -> list[str]:
 
 
 def _note_interval(ms: Path) -> list[str]:
-    """Say when INTERVAL contradicts the spacing of the time stamps, which is what counts."""
+    """Note where INTERVAL contradicts the spacing of the time stamps, which is used instead."""
     with open_table(ms) as opened:
         some = min(opened.nrows(), SLAB_ROWS)
         said = float(np.median(opened.getcol("INTERVAL", 0, some)))
@@ -318,7 +341,7 @@ def _note_interval(ms: Path) -> list[str]:
 
 
 def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | None, Path | None]:
-    """Put a demonstration's gain errors on the copy; keep the truth and the data without them."""
+    """Apply a demonstration's gain errors to the copy; keep the truth and the data without them."""
     if source.demo is None or source.demo.corruption_seed is None:
         return None, None
     untouched = target_ms.with_name(f"{target_ms.stem}_untouched.ms")
@@ -343,7 +366,7 @@ def _corrupt(source: InputData, part: Path, target_ms: Path) -> tuple[Path | Non
 
 
 def _rename(part: Path, target_ms: Path) -> None:
-    """Put a finished copy in its place; what belonged to an older one goes."""
+    """Move a finished copy to its place and remove the files of an older one."""
     fsync_tree(part)
     shutil.rmtree(target_ms, ignore_errors=True)
     for suffix in ("flagversions", "weightversions", "headers"):
@@ -358,14 +381,14 @@ def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
     Parameters
     ----------
     summary : MsSummary
-        Of the working copy.
+        Summary of the working copy.
     copy : WorkingCopy, optional
-        Tells weights that were bad in the input from flags that were set.
+        Working copy whose repairs tell weights that were bad in the input from flags.
 
     Raises
     ------
     InputError
-        No rows, no usable weights, all flagged, or fewer than three antennas.
+        No rows, no usable weights, all data flagged, or fewer than three antennas.
     """
     name = summary.path.name
     if summary.rows == 0:
@@ -376,8 +399,9 @@ def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
             "set them in the input, e.g. with the CASA task initweights (wtmode='nyq')",
         )
     if summary.flagged_fraction >= 1.0:
-        lost = copy.repairs.not_finite + copy.repairs.exactly_zero if copy else 0
-        how = f" ({lost} of them because they are NaN or zero)" if lost else ""
+        repairs = copy.repairs if copy else Repairs()
+        lost = repairs.not_finite + repairs.exactly_zero + repairs.bad_uvw
+        how = f" ({lost} of them because they, or u, v and w, are NaN or zero)" if lost else ""
         raise InputError(
             f"all visibilities of {name} are flagged{how}",
             "select another field or spw, or restore earlier flags of the input",

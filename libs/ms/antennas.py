@@ -25,7 +25,7 @@ class AntennaArray:
     station : tuple of str, length nant
         Names of the pads; the antenna's own where the source gives one name only.
     position_m : (nant, 3) float64
-        ITRF, m.
+        Positions, ITRF, m.
     diameter_m : (nant,) float64
         Dish (or effective station) diameters, m.
     """

@@ -22,12 +22,12 @@ def add_data_column(path: str | Path, name: str) -> bool:
     path : path
         The measurement set.
     name : str
-        The column to add; every row must be written before any is read.
+        Column to add; every row must be written before any is read.
 
     Returns
     -------
     bool
-        Whether it was missing.
+        True when it was missing.
     """
     from casacore.tables import makecoldesc, makedminfo, maketabdesc
 
@@ -49,19 +49,19 @@ def add_data_column(path: str | Path, name: str) -> bool:
 def ensure_data_column(
     path: str | Path, name: str, *, copy: str = "", refill: bool = False
 ) -> None:
-    """Add a column of visibilities such as MODEL_DATA, and fill it, when missing.
+    """Add a column of visibilities such as MODEL_DATA, and fill it, if it is missing.
 
     Parameters
     ----------
     path : path
         The measurement set.
     name : str
-        The column to add.
+        Column to add.
     copy : str
-        Column whose values it starts with; empty: zeros, so that a solve against a model that
-        was never filled fails instead of passing for a point source.
+        Column whose values it starts with. Empty: zeros, so that a solve against a model that was
+        never filled fails instead of passing for a point source.
     refill : bool
-        Fill the column also where it is there: one whose filling was cut short.
+        True fills the column even where it exists, because its filling was cut short.
     """
     if not add_data_column(path, name) and not refill:
         return

@@ -1,4 +1,4 @@
-"""Empty measurement sets with complete subtables, new or like another, to be filled with rows."""
+"""Empty measurement sets with complete subtables, new or like another one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Layout", "SpectralWindow", "create_like", "create_ms", "read_layout"
 
 _CORR_CODES = {name: code for code, name in CORR_NAMES.items()}
 _TOPOCENTRIC = 5  # MFrequency::TOPO
-# written anew: what averaging and a new phase centre change
+# columns written anew, because averaging or a new phase centre changes them
 _ANEW = ("SPECTRAL_WINDOW", "FIELD")
 _TILE_BYTES = 1024**2
 
@@ -50,22 +50,22 @@ def create_ms(
     direction_rad: tuple[float, float],
     time_range_s: tuple[float, float],
 ) -> None:
-    """Make a measurement set without rows; an existing one is replaced.
+    """Create a measurement set without rows; an existing one is replaced.
 
     Parameters
     ----------
     path : Path
     array : AntennaArray
     spws : sequence of SpectralWindow
-        One data description each, in this order.
+        Spectral windows in order; each gets one data description.
     correlations : tuple of str
         Parallel hands, e.g. ``("RR", "LL")``, or all four products.
     field : str
-        Name of its one field.
+        Name of the only field.
     direction_rad : (float, float)
-        J2000 phase centre.
+        Phase centre, J2000 RA and Dec, rad.
     time_range_s : (float, float)
-        MJD seconds.
+        First and last time of the observation, MJD seconds.
     """
     from casacore.tables import (
         default_ms,
@@ -110,7 +110,7 @@ def _feeds(correlations: tuple[str, ...]) -> list[str]:
 
 
 def _storage_anew(ncorr: int, nchan: int) -> dict[str, Any]:
-    """Tile the visibility columns; store columns that seldom change by their changes."""
+    """Return tiled storage for visibilities, incremental storage for columns that rarely change."""
     info: dict[str, Any] = {}
     rows = max(64, 65536 // (ncorr * nchan))
     tiled = {
@@ -213,24 +213,27 @@ def _add_polarization(path: Path, correlations: tuple[str, ...]) -> None:
         table.putcell("FLAG_ROW", 0, False)
 
 
-# -- like another --------------------------------------------------------------------------------
+# -- like another set ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What rows of a measurement set refer to.
+    """Meaning of the ids in the rows of a measurement set.
 
     Attributes
     ----------
     spw_of : (nddid,) int64
+        Spectral window of each data description.
     corr_types : tuple of (ncorr,) int64 arrays
-        By data description.
+        Stokes codes of the correlations of each data description.
     frequency_hz, width_hz : tuple of (nchan,) float64 arrays
-        By spectral window.
+        Channel centres and widths of each spectral window, Hz.
     direction_rad : (float, float)
-        Phase centre of the field.
+        Phase centre of the field, RA and Dec, rad.
     field : str
+        Name of the field.
     antennas : int
+        Number of antennas.
     """
 
     spw_of: NDArray[np.int64]
@@ -243,7 +246,7 @@ class Layout:
 
 
 def read_layout(ms: Path, field_id: int = 0) -> Layout:
-    """Read the subtables that give rows their meaning."""
+    """Read the subtables to which the ids in the rows refer."""
     found = Subtables(ms)
     field = found.fields[field_id]
     return Layout(
@@ -265,21 +268,22 @@ def create_like(
     field: str = "",
     width: Callable[[int], int] = lambda channels: 1,
 ) -> None:
-    """Make a measurement set without rows, its subtables those of another.
+    """Create a measurement set without rows whose subtables are those of another set.
 
-    It has DATA and WEIGHT_SPECTRUM in plain storage. Delay and reference directions stay: the
-    station beams point where they pointed.
+    It has DATA and WEIGHT_SPECTRUM in plain storage. Delay and reference directions are kept,
+    because the station beams still point there.
 
     Parameters
     ----------
     source, target : Path
-        An existing target is replaced.
+        Set whose subtables are taken, and the new set; an existing target is replaced.
     direction_rad : (float, float), optional
-        New phase centre of every field.
+        New phase centre of every field, RA and Dec, rad.
     field : str
         New name of every field.
     width : callable
-        Channels of a window -> how many are averaged into one; it divides them.
+        Function of the channels of a window that returns how many are averaged into one; it must
+        divide them.
     """
     from casacore.tables import default_ms, makearrcoldesc, maketabdesc, required_ms_desc
 
@@ -308,7 +312,7 @@ def create_like(
 
 
 def _storage_like(ncorr: int, nchan: int) -> dict[str, Any]:
-    """Plain tiles of about a megabyte; the columns named have one shape in all rows."""
+    """Return plain tiles of about a megabyte; the columns named have one shape in all rows."""
     rows = max(16, _TILE_BYTES // (8 * ncorr * nchan))
     tiles = {"DATA": rows, "FLAG": 8 * rows, "WEIGHT_SPECTRUM": 2 * rows}
     return {
@@ -322,7 +326,7 @@ def _storage_like(ncorr: int, nchan: int) -> dict[str, Any]:
 
 
 def _copy_cells(origin: Path, place: Path) -> None:
-    """Copy the standard columns of a subtable into an empty one, whose cells have no shape yet."""
+    """Copy the standard columns of a subtable into an empty one whose cells have no shape yet."""
     with open_table(origin) as old, open_table(place, write=True) as new:
         new.addrows(old.nrows())
         for name in set(old.colnames()) & set(new.colnames()):

@@ -1,4 +1,4 @@
-"""How strong data are: what sources that are left in them are measured against."""
+"""Typical power of visibilities, against which sources left in the data are measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from libs.ms.rows import read_column
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["typical_power"]
@@ -18,27 +19,29 @@ _PIECES, _PIECE_ROWS = 64, 2048
 def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> float:
     """Return the typical |V|^2 of unflagged visibilities, from evenly spread pieces of the data.
 
-    The median over ln 2, which for noise (|V|^2 is then exponential) is the mean, and which
-    interference hardly touches.
+    It is the median over ln 2, which equals the mean for noise (whose |V|^2 is exponential) and
+    which interference hardly affects.
 
     Parameters
     ----------
     ms : Path
     uvmin_m : float
-        Shorter baselines do not count; autocorrelations never do.
+        Shortest baseline that counts, m; autocorrelations never count.
     column : str
+        Column of visibilities.
 
     Returns
     -------
     float
-        Jy^2; NaN without unflagged data.
+        Typical power, Jy^2; NaN without unflagged data.
 
     Raises
     ------
     InputError
-        No measurement set.
+        The path is not a measurement set.
     """
     found = []
+    setup_of = Subtables(ms).setup_of
     with open_table(ms) as opened:
         total = opened.nrows()
         starts = np.unique(np.linspace(0, max(0, total - _PIECE_ROWS), _PIECES).astype(np.int64))
@@ -53,7 +56,7 @@ def typical_power(ms: Path, *, uvmin_m: float = 0.0, column: str = "DATA") -> fl
             flag |= ((one == two) | (length_m < uvmin_m))[:, None, None]
             data = read_column(opened, column, rows)
             # of four correlations the cross hands hold no source
-            hands = [0, -1] if data.shape[2] > 1 else [0]
+            hands = list(setup_of[int(descriptions[0])].parallel)
             data, flag = data[:, :, hands], flag[:, :, hands]
             found.append(np.abs(data[~flag & np.isfinite(data)]) ** 2)
     power = np.concatenate(found) if found else np.zeros(0)

@@ -1,4 +1,4 @@
-"""Subtables of a measurement set written from what an imported file says."""
+"""Subtables of a measurement set, written from the header of an imported file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ __all__ = ["Antennas", "ImportedHeader", "Sources", "Windows", "fill_subtables",
 
 @dataclass(frozen=True)
 class Windows:
-    """Spectral windows, every IF of every frequency selection.
+    """Spectral windows: every IF of every frequency selection.
 
     Attributes
     ----------
     frequency_hz, width_hz : (nspw, nchan) float64
         Channel centres in the file's order, and their widths, positive.
     reference_hz : (nspw,) float64
+        Reference frequencies.
     total_hz : (nspw,) float64
-        Total bandwidths as the file says.
+        Total bandwidths as given in the file.
     sideband : (nspw,) int32
-        1 or -1.
+        Sideband, 1 or -1.
     frame : int
         Code of the MEAS_FREQ_REF column.
     """
@@ -41,20 +42,20 @@ class Windows:
 
 @dataclass(frozen=True)
 class Antennas:
-    """Antennas in order of their numbers.
+    """Antennas in order of number.
 
     Attributes
     ----------
     number : (nant,) int64
-        Number in the file's baselines.
+        Numbers used in the file's baselines.
     name, station, mount : tuple of str
     position_m, offset_m : (nant, 3) float64
-        ITRF.
+        Positions (ITRF) and offsets of the axes, m.
     diameter_m : (nant,) float64
     angle_rad : (nant, 2) float64
         Position angles of the feeds.
     time_system : str
-        ``"UTC"`` or ``"TAI"``.
+        Time system, ``"UTC"`` or ``"TAI"``.
     """
 
     number: NDArray[np.int64]
@@ -70,19 +71,20 @@ class Antennas:
 
 @dataclass(frozen=True)
 class Sources:
-    """Sources; number i of the file is field i - 1.
+    """Sources; number i in the file is field i - 1.
 
     Attributes
     ----------
     name, code : tuple of str
-        Empty where the file skips a number.
+        Names and calibrator codes; empty where the file skips a number.
     direction_rad : (nsource, 2) float64
+        RA and Dec.
     present : (nsource,) bool
         False where the file skips a number.
     rest_hz, velocity_m_s : (nsource,) float64
-        Of the first IF, 0 where none is given.
+        Rest frequency and velocity of the first IF; 0 where none is given.
     frame : str
-        ``"J2000"``, ``"B1950"`` or ``"B1950_VLA"``.
+        Reference frame, ``"J2000"``, ``"B1950"`` or ``"B1950_VLA"``.
     """
 
     name: tuple[str, ...]
@@ -95,7 +97,7 @@ class Sources:
 
 
 class ImportedHeader(Protocol):
-    """What a file says but for its visibilities: who, where, at what frequencies."""
+    """Contents of a file apart from its visibilities: observer, array, sources, frequencies."""
 
     @property
     def windows(self) -> Windows:
@@ -111,11 +113,11 @@ class ImportedHeader(Protocol):
 
     @property
     def ifs(self) -> int:
-        """How many windows are observed at once."""
+        """Number of windows observed at once."""
 
     @property
     def observer(self) -> str:
-        """Who observed."""
+        """Name of the observer."""
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -123,15 +125,15 @@ class ImportedHeader(Protocol):
 
 
 def set_frames(opened: Any, time_system: str, frame: str) -> None:
-    """Say in which frames times and UVW of an open main table are.
+    """Record in an open main table the frames of its times and UVW.
 
     Parameters
     ----------
     opened : casacore table
     time_system : str
-        ``"UTC"`` or ``"TAI"``.
+        Time system, ``"UTC"`` or ``"TAI"``.
     frame : str
-        Of UVW, ``"J2000"``.
+        Frame of UVW, ``"J2000"``.
     """
     for name in ("TIME", "TIME_CENTROID"):
         _set_reference(opened, name, time_system)
@@ -144,14 +146,14 @@ def _set_reference(opened: Any, column: str, reference: str) -> None:
 
 
 def fill_subtables(target: Path, header: ImportedHeader, span_s: tuple[float, float]) -> None:
-    """Write into the subtables what an empty measurement set does not have.
+    """Fill the subtables that an empty measurement set lacks.
 
     Parameters
     ----------
     target : Path
-        A set of `libs.ms.create.create_ms`, with its first field.
+        Set made by `libs.ms.create.create_ms`, with its first field.
     header : ImportedHeader
-        What the file says.
+        Header of the file.
     span_s : (float, float)
         First and last time stamp, MJD s.
     """

@@ -1,8 +1,8 @@
 """Flag versions and saved weights of a measurement set, written aside and renamed.
 
-Flag versions are laid out as CASA's ``flagmanager`` does (``NAME.ms.flagversions/flags.VERSION``
-and ``FLAG_VERSION_LIST``), so each tool can list and restore what the other saved. Weights have
-no such convention; they are kept in ``NAME.ms.weightversions/weights.VERSION``.
+Flag versions have the layout of CASA's ``flagmanager`` (``NAME.ms.flagversions/flags.VERSION``
+and ``FLAG_VERSION_LIST``), so each tool can list and restore versions that the other saved.
+Weights have no such convention; they are kept in ``NAME.ms.weightversions/weights.VERSION``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _settle(final: Path) -> None:
 
 
 def _put_in_place(part: Path, final: Path) -> None:
-    """Rename ``part`` to ``final``; what was there is kept until the new one is."""
+    """Rename ``part`` to ``final``; the old ``final`` is kept until the new one is in place."""
     fsync_tree(part)
     _settle(final)
     old = final.with_name(final.name + ".old")
@@ -83,10 +83,9 @@ def _put_in_place(part: Path, final: Path) -> None:
 def _copy_values(
     source: Path, target: Path, names: Sequence[str], ms: Path, where: str | RowFilter = ""
 ) -> None:
-    """Copy columns row by row between two tables of the same rows, in chunks.
+    """Copy columns in chunks of rows between two tables with the same rows.
 
-    The rows are walked through by the data descriptions of ``ms``, within which a column has
-    one shape.
+    The rows are taken by the data descriptions of ``ms``, within which a column has one shape.
     """
     with (
         open_table(source) as origin,
@@ -179,16 +178,16 @@ def save_version(ms: str | Path, name: str, comment: str = "") -> None:
     Parameters
     ----------
     ms : path
-        Measurement set, only read.
+        Measurement set; it is only read.
     name : str
         Name of the version: letters, digits, ``_``, ``-`` and ``.``.
     comment : str
-        Shown by ``flagmanager(mode='list')``.
+        Comment shown by ``flagmanager(mode='list')``.
 
     Raises
     ------
     InputError
-        The name has other characters, or ``ms`` is no table.
+        The name has other characters, or ``ms`` is not a table.
     """
     _check_name(name)
     _save(Path(ms), FLAG_COLUMNS, _flag_folder(ms) / f"flags.{name}")
@@ -200,12 +199,13 @@ def save_version(ms: str | Path, name: str, comment: str = "") -> None:
 def restore_version(ms: str | Path, name: str, *, where: str | RowFilter = "") -> None:
     """Set FLAG and FLAG_ROW to a saved version.
 
-    Killed half way, the same call finishes it.
+    If the process is killed half way, the same call finishes the work.
 
     Parameters
     ----------
     ms : path
     name : str
+        Name of the version.
     where : str or callable
         Rows that are set, as in `libs.ms.rows.chunks`; default all.
 
@@ -225,7 +225,7 @@ def has_version(ms: str | Path, name: str) -> bool:
 
 
 def delete_version(ms: str | Path, name: str) -> None:
-    """Remove a flag version; none of that name is no error."""
+    """Remove a flag version; it is no error if none has this name."""
     _check_name(name)
     listed = versions(ms)
     if listed.pop(name, None) is not None:
@@ -248,7 +248,7 @@ def save_weights(ms: str | Path, name: str) -> None:
 
 
 def restore_weights(ms: str | Path, name: str) -> None:
-    """Set the weight columns to saved ones; a spectrum column made since is removed.
+    """Set the weight columns to saved values; a spectrum column made since is removed.
 
     Raises
     ------
@@ -265,7 +265,7 @@ def restore_weights(ms: str | Path, name: str) -> None:
 
 
 def saved_weights(ms: str | Path, name: str) -> Path:
-    """Return the table of weights saved under a name, row by row those of the measurement set.
+    """Return the table of weights saved under a name; its rows are those of the measurement set.
 
     Raises
     ------
@@ -286,12 +286,12 @@ def has_weights(ms: str | Path, name: str) -> bool:
 
 @dataclass(frozen=True)
 class FlagCount:
-    """How much of a measurement set is flagged.
+    """Amount of flagged data in a measurement set.
 
     Attributes
     ----------
     flagged, total : int
-        Visibilities (row x channel x correlation).
+        Flagged and all visibilities (row x channel x correlation).
     by_antenna, by_spw : dict of int to float
         Fraction flagged, 0 to 1, of the visibilities of each antenna and spectral window that
         occurs in the rows.

@@ -1,4 +1,4 @@
-"""Integration time of visibilities, from their time stamps: INTERVAL may be wrong."""
+"""Integration time of visibilities from their time stamps, because INTERVAL may be wrong."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["integration_time_s", "integrations_per_scan", "read_integration_time
 
 
 def integration_time_s(time_s: NDArray[np.float64], *keys: NDArray[Any]) -> float:
-    """Return the median spacing of successive time stamps that share all keys, s; 0: no two do.
+    """Return the median spacing of successive time stamps that share all keys, s; 0 if no two do.
 
-    The keys say whose stamps are compared. With scan and antennas this is the integration time
-    of a baseline, also where the stamps of baselines differ by a fraction of an integration;
-    with the scan only, the spacing at which any data are stamped; without keys, gaps between
+    The keys choose whose stamps are compared. With scan and antennas this is the integration time
+    of a baseline, also where the stamps of baselines differ by a fraction of an integration. With
+    the scan only, it is the spacing at which any data are stamped. Without keys, gaps between
     scans count as well, as they do for a program that expects a regular grid of times.
 
     Parameters
@@ -26,14 +26,14 @@ def integration_time_s(time_s: NDArray[np.float64], *keys: NDArray[Any]) -> floa
     time_s : (n,) float64
         TIME of rows in any order; a stamp may occur any number of times.
     *keys : (n,) arrays
-        SCAN_NUMBER, ANTENNA1, ... of the same rows.
+        Columns of the same rows: SCAN_NUMBER, ANTENNA1, ...
     """
     spacing = _spacings(time_s, *keys)
     return float(np.median(spacing)) if spacing.size else 0.0
 
 
 def _spacings(time_s: NDArray[np.float64], *keys: NDArray[Any]) -> NDArray[np.float64]:
-    """Differences between successive, different stamps that share all keys, s."""
+    """Return the differences between successive, different stamps that share all keys, s."""
     if not keys:
         return np.asarray(np.diff(np.unique(time_s)))
     order = np.lexsort((time_s, *keys))
@@ -43,14 +43,14 @@ def _spacings(time_s: NDArray[np.float64], *keys: NDArray[Any]) -> NDArray[np.fl
 
 
 def read_integration_time_s(opened: Any, keys: Sequence[str], most_rows: int = 2**21) -> float:
-    """Return `integration_time_s` of a table, of which no more than some rows are read.
+    """Return `integration_time_s` of a table, of which at most ``most_rows`` rows are read.
 
     Parameters
     ----------
     opened : casacore table
-        Of a large one, stretches of consecutive rows are looked at.
+        Table; stretches of consecutive rows are read of a large one.
     keys : sequence of str
-        Columns.
+        Names of the key columns.
     most_rows : int
     """
     total = opened.nrows()
@@ -67,10 +67,10 @@ def read_integration_time_s(opened: Any, keys: Sequence[str], most_rows: int = 2
 
 
 def integrations_per_scan(time_s: NDArray[np.float64], *keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Return how many different time stamps each combination of keys has, (ncombination,).
+    """Return the number of different time stamps of each combination of keys, (ncombination,).
 
-    Parameters as for `integration_time_s`; with scan and antennas among the keys these are the
-    integrations of each baseline in each scan.
+    The parameters are those of `integration_time_s`. With scan and antennas among the keys, these
+    are the integrations of each baseline in each scan.
     """
     order = np.lexsort((time_s, *keys))
     new = [np.diff(key[order], prepend=key[order][:1] - 1) != 0 for key in (time_s, *keys)]

@@ -37,12 +37,12 @@ __all__ = [
     "write_rows",
 ]
 
-CHUNK_BYTES = 32 * 1024**2  # what is made of a chunk takes several times as much
+CHUNK_BYTES = 32 * 1024**2  # the arrays derived from a chunk take several times as much
 SLAB_ROWS = 2**20  # rows whose numbers and ids are held at once
 RowFilter = Callable[[Any, int, int], NDArray[np.bool_]]
 _ENDS = ("ANTENNA1", "ANTENNA2")
 _SHORT_RUN = 32  # rows; runs shorter than this are faster read through a selection
-# the same where a run is read into an array that exists already
+# the same limit where a run is read into an array that exists already
 _SHORT_BLOCK_RUN = 8
 
 
@@ -57,7 +57,7 @@ class Chunk:
     data_desc_id, spw : int
         Their data description and spectral window.
     columns : dict of str to array
-        The columns asked for, first axis the row.
+        Values of the columns asked for; the first axis is the row.
     """
 
     rows: NDArray[np.int64]
@@ -95,13 +95,13 @@ def chunks(
     max_bytes : int
         Upper bound of the bytes read for one chunk.
     where : str or callable
-        TaQL condition on the rows, empty for all; or (table, first row, number of rows) -> (n,)
-        bool.
+        Rows to read: a TaQL condition, empty for all; or a function (table, first row, number of
+        rows) -> (n,) bool.
 
     Yields
     ------
     Chunk
-        Within each `SLAB_ROWS` rows of the table by data description, then in row order.
+        Chunks in order of data description within each `SLAB_ROWS` rows, then in row order.
     """
     spw_of = Subtables(path).spw_of
     with open_table(path) as opened:
@@ -116,14 +116,14 @@ def row_pieces(
     max_bytes: int = CHUNK_BYTES,
     where: str | RowFilter = "",
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield data description and row numbers of pieces whose columns fit into ``max_bytes``.
+    """Yield data description and row numbers of pieces whose columns fit in ``max_bytes``.
 
     Parameters
     ----------
     opened : casacore table
         The main table of a measurement set.
     names, max_bytes, where
-        As for `chunks`; nothing but DATA_DESC_ID and what the condition needs is read.
+        As in `chunks`; only DATA_DESC_ID and the columns of the condition are read.
     """
     for low, count in stretches(opened.nrows()):
         ids = opened.getcol("DATA_DESC_ID", low, count)
@@ -136,7 +136,7 @@ def row_pieces(
 
 
 def _condition(opened: Any, where: str | RowFilter, low: int, count: int) -> NDArray[np.bool_]:
-    """Which rows of a slab are wanted."""
+    """Return which rows of a slab are wanted."""
     if callable(where):
         return where(opened, low, count)
     if not where:
@@ -150,7 +150,7 @@ def _condition(opened: Any, where: str | RowFilter, low: int, count: int) -> NDA
 def read_rows(
     opened: Any, names: Sequence[str], rows: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """Return columns of some rows, (nrow,) increasing; consecutive ones without a selection."""
+    """Return columns of some rows, (nrow,) increasing; long runs are read without a selection."""
     runs = _runs(rows)
     if not runs:
         part = opened.selectrows(rows)
@@ -170,7 +170,7 @@ def read_column(opened: Any, name: str, rows: NDArray[np.int64]) -> NDArray[Any]
 
 
 def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """First row and length of runs of consecutive rows; none when a selection is the better way."""
+    """Return first row and length of runs of consecutive rows; none where a selection is faster."""
     starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
     if len(starts) * _SHORT_RUN > len(rows):
         return [(int(rows[0]), len(rows))] if len(starts) == 1 else []
@@ -188,7 +188,7 @@ def put_rows(path: str | Path, rows: NDArray[np.int64], columns: dict[str, NDArr
     rows : (nrow,) int64
         Row numbers.
     columns : dict of str to array
-        Values, first axis the row.
+        Values; the first axis is the row.
     """
     with open_table(path, write=True) as opened:
         write_rows(opened, rows, columns)
@@ -217,7 +217,7 @@ def stretches(rows: int) -> Iterator[tuple[int, int]]:
 
 
 def stretch_of(opened: Any, row: int) -> tuple[int, int]:
-    """Return first row and number of rows of the one of `stretches` that holds a row."""
+    """Return first row and number of rows of that stretch of `stretches` that holds a row."""
     low = row // SLAB_ROWS * SLAB_ROWS
     return low, min(SLAB_ROWS, opened.nrows() - low)
 
@@ -232,9 +232,9 @@ def distinct(opened: Any, name: str) -> NDArray[Any]:
 
 
 def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[str, NDArray[Any]]:
-    """Return columns of all rows, or of those of some baselines where there are millions of rows.
+    """Return columns of all rows, or of some baselines' rows where there are millions of rows.
 
-    What is returned grows with the length of the observation only, not with the antennas.
+    The size of the result grows with the length of the observation only, not with the antennas.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[
     names : sequence of str
         Columns of single values.
     most : int
-        Most baselines of a large table, spread over those at its start.
+        Most baselines taken from a large table, spread over those at its start.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def sample_baselines(opened: Any, names: Sequence[str], most: int = 32) -> dict[
         pair = ends[0] * 2**32 + ends[1]
         if chosen is None and opened.nrows() > SLAB_ROWS:
             pairs = np.unique(pair)
-            # no more than SLAB_ROWS rows in all, where one baseline has fewer
+            # at most SLAB_ROWS rows in all, where one baseline has fewer
             most = max(1, min(most, SLAB_ROWS * len(pairs) // opened.nrows()))
             chosen = pairs[np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))]
         for name in names:
@@ -291,7 +291,7 @@ def _block(data_desc_id: int, rows: NDArray[np.int64]) -> RowBlock:
 
 
 def _data_desc_ids(opened: Any) -> Callable[[int, int], NDArray[np.int32]]:
-    """Return what reads DATA_DESC_ID of a stretch; not read where the data set has only one."""
+    """Return a reader of DATA_DESC_ID of a stretch; it reads nothing where there is only one id."""
     path = opened.getkeyword("DATA_DESCRIPTION").removeprefix("Table: ")
     with open_table(path) as descriptions:
         if descriptions.nrows() == 1:
@@ -309,14 +309,14 @@ def row_sets(
     opened : casacore table
         The main table of a measurement set; its rows may be in any order.
     wanted : callable, optional
-        (table, first row, number of rows) -> (n,) bool: rows that take part; default all. It is
-        asked once for each of `stretches`, in their order.
+        Function (table, first row, number of rows) -> (n,) bool that chooses rows; default all.
+        It is called once for each of `stretches`, in their order.
 
     Yields
     ------
     data_desc_id : int
     rows : (nrow,) int64
-        Increasing.
+        Row numbers, increasing.
     """
     ids_of = _data_desc_ids(opened)
     for low, count in stretches(opened.nrows()):
@@ -333,16 +333,17 @@ def row_blocks(
     max_rows: Callable[[int, NDArray[np.int64]], int],
     wanted: RowFilter | None = None,
 ) -> Iterator[RowBlock]:
-    """Cut a table into blocks of one data description each, none of more than one stretch.
+    """Cut a table into blocks of one data description, each within one stretch.
 
     Parameters
     ----------
     opened : casacore table
-        As for `row_sets`.
+        As in `row_sets`.
     max_rows : callable
-        (data description, its rows in the first stretch that has any) -> most rows in a block.
+        Function (data description, its rows in the first stretch that has any) -> most rows in a
+        block.
     wanted : callable, optional
-        As for `row_sets`.
+        As in `row_sets`.
     """
     limits: dict[int, int] = {}
     for ddid, rows in row_sets(opened, wanted):
@@ -359,16 +360,16 @@ def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) 
     ----------
     opened : casacore table
     name : str
-        Column.
+        Name of the column.
     block : RowBlock
     buffer : dict
-        Arrays kept between calls, by column; the result is a view of one of them and holds
+        Arrays kept between calls, by column. The result is a view of one of them and is valid
         until the next call with the same column and buffer.
 
     Returns
     -------
     (nrow, ...) array
-        In (row, chan, corr) order.
+        Values in (row, channel, correlation) order.
     """
     if len(block.starts) * _SHORT_BLOCK_RUN > len(block.rows):
         return np.asarray(opened.selectrows(block.rows).getcol(name))
@@ -384,7 +385,7 @@ def read_block(opened: Any, name: str, block: RowBlock, buffer: dict[str, Any]) 
 
 
 def _scalars(opened: Any, name: str, block: RowBlock) -> NDArray[Any]:
-    """Read a column of single values, whose type only a column read tells."""
+    """Read a column of single values, whose type is known only after a read."""
     runs = zip(block.starts.tolist(), block.counts.tolist(), strict=True)
     parts = [np.asarray(opened.getcol(name, start, count)) for start, count in runs]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -401,7 +402,7 @@ def _array_for(
 
 
 def write_block(opened: Any, name: str, block: RowBlock, values: NDArray[Any]) -> None:
-    """Write a column of a block; ``values`` as `read_block` returns them."""
+    """Write a column of a block; ``values`` are laid out as `read_block` returns them."""
     if len(block.starts) * _SHORT_BLOCK_RUN > len(block.rows):
         opened.selectrows(block.rows).putcol(name, values)
         return

@@ -1,10 +1,11 @@
-"""Make the values of a working copy safe for every tool: what is bad is flagged and counted."""
+"""Make the values of a working copy safe for every tool: bad values are flagged and counted."""
 
 from __future__ import annotations
 
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.ms.columns import ensure_data_column
-from libs.ms.rows import chunks
+from libs.ms.rows import Chunk, chunks
 from libs.ms.subtables import PARALLEL_HANDS, Subtables, put_antenna_names
 from libs.ms.tables import column_names, open_table
 
@@ -30,59 +31,81 @@ log = logging.getLogger(__name__)
 
 # Beyond this the square of a visibility overflows float32 in tools that form |V|^2.
 LARGEST_VISIBILITY = 1e15
+# No baseline is so long: antennas in orbit have been 4e8 m away at most.
+LARGEST_UVW_M = 1e9
+_LISTED = 3  # antennas in a message
 
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was found wrong in the visibilities of a working copy, each then flagged.
+    """Faults found in the visibilities of a working copy, all of which were then flagged.
 
-    Counts are of visibilities (row x channel x correlation) that were unflagged until then.
+    Counts are of visibilities (row x channel x correlation) that were not flagged before.
 
     Attributes
     ----------
     total : int
         All visibilities.
     flagged_before : int
-        Flagged in the input.
+        Visibilities flagged in the input.
     not_finite : int
-        NaN, infinite or larger than 1e15.
+        Visibilities that are NaN, infinite or larger than 1e15.
     exactly_zero : int
-        0 + 0j in all channels.
+        Visibilities that are 0 + 0j in all channels.
+    bad_uvw : int
+        Visibilities of cross-correlations whose u, v and w are zero, NaN, infinite or larger than
+        the distance of the Moon.
     bad_weight : int
-        Weight negative, infinite or NaN.
+        Visibilities with a negative, infinite or NaN weight.
     zero_weight : int
+        Visibilities with weight 0.
     sigma_rewritten : int
-        Rows whose SIGMA did not belong to their WEIGHT.
+        Rows whose SIGMA did not match their WEIGHT.
+    places : dict of str to str
+        Antennas and windows of each kind, in words.
+    remarks : tuple of str
+        Windows and hands without data, in words.
     """
 
     total: int = 0
     flagged_before: int = 0
     not_finite: int = 0
     exactly_zero: int = 0
+    bad_uvw: int = 0
     bad_weight: int = 0
     zero_weight: int = 0
     sigma_rewritten: int = 0
+    places: dict[str, str] = dataclass_field(default_factory=dict, compare=False)
+    remarks: tuple[str, ...] = dataclass_field(default=(), compare=False)
 
     def __add__(self, other: Repairs) -> Repairs:
         mine, theirs = asdict(self), asdict(other)
-        return Repairs(**{key: mine[key] + theirs[key] for key in mine})
+        places = mine.pop("places") | theirs["places"]
+        return Repairs(**{key: mine[key] + theirs[key] for key in mine}, places=places)
 
     @property
     def unusable_weights(self) -> bool:
         """Whether every visibility unflagged in the input was lost to its weight."""
-        left = self.total - self.flagged_before - self.not_finite - self.exactly_zero
+        left = self.total - self.flagged_before
+        left -= self.not_finite + self.exactly_zero + self.bad_uvw
         return left > 0 and self.bad_weight + self.zero_weight >= left
 
     def lines(self) -> tuple[str, ...]:
-        """Say in words what was repaired; empty when nothing was."""
+        """Describe the repairs in words; empty when there were none."""
         found = (
-            (self.not_finite, "visibilities were NaN, infinite or absurdly large: flagged"),
-            (self.exactly_zero, "visibilities were exactly zero: flagged"),
-            (self.bad_weight, "visibilities had a negative, infinite or NaN weight: flagged"),
-            (self.zero_weight, "visibilities had no weight: flagged"),
-            (self.sigma_rewritten, "rows had a SIGMA that disagreed with their weight: rewritten"),
+            ("not_finite", "visibilities were NaN, infinite or absurdly large", "flagged"),
+            ("exactly_zero", "visibilities were exactly zero", "flagged"),
+            ("bad_uvw", "visibilities had u, v, w of zero or no number", "flagged"),
+            ("bad_weight", "visibilities had a negative, infinite or NaN weight", "flagged"),
+            ("zero_weight", "visibilities had no weight", "flagged"),
+            ("sigma_rewritten", "rows had a SIGMA that disagreed with their weight", "rewritten"),
         )
-        return tuple(f"{number} {words}" for number, words in found if number)
+        repaired = (
+            f"{getattr(self, kind)} {words}{self.places.get(kind, '')}: {done}"
+            for kind, words, done in found
+            if getattr(self, kind)
+        )
+        return (*repaired, *self.remarks)
 
 
 def clean_weights(
@@ -93,9 +116,9 @@ def clean_weights(
     Returns
     -------
     weight : float32 array
-        Finite and not negative.
+        Weights, finite and not negative.
     bad, zero : bool arrays
-        Where it was negative, infinite or NaN; where it was 0.
+        Masks of the weights that were negative, infinite or NaN, and of those that were 0.
     """
     bad = ~np.isfinite(weight) | (weight < 0)
     zero = weight == 0
@@ -105,7 +128,7 @@ def clean_weights(
 def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the WEIGHT that goes with a WEIGHT_SPECTRUM: the mean over channels with weight.
 
-    CASA takes WEIGHT as the weight of one channel; other writers put the sum over channels or 1
+    CASA takes WEIGHT as the weight of one channel; other writers store the sum over channels or 1
     there, so that WEIGHT and WEIGHT_SPECTRUM contradict each other.
 
     Parameters
@@ -115,7 +138,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     (nrow, ncorr) float32
-        0 where no channel has weight.
+        Weights; 0 where no channel has weight.
     """
     held = np.count_nonzero(spectrum, axis=1)
     total = spectrum.sum(axis=1, dtype=np.float64)
@@ -123,7 +146,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sigma_of(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return SIGMA = WEIGHT^(-1/2), 0 where there is no weight as CASA has it."""
+    """Return SIGMA = WEIGHT^(-1/2), and 0 where there is no weight, as CASA does."""
     with np.errstate(divide="ignore"):
         sigma = 1.0 / np.sqrt(weight.astype(np.float64))
     return np.where(weight > 0, sigma, 0.0).astype(np.float32)
@@ -136,7 +159,7 @@ def _has_spectrum(ms: Path, name: str = "WEIGHT_SPECTRUM") -> bool:
     with open_table(ms) as opened:
         if opened.nrows() == 0:
             return False
-        # An empty cell answers without a shape; one query finds any such row.
+        # An empty cell has no shape; one query finds any such row.
         defined = all(
             opened.iscelldefined(name, row) for row in {0, opened.nrows() // 2, opened.nrows() - 1}
         )
@@ -144,18 +167,18 @@ def _has_spectrum(ms: Path, name: str = "WEIGHT_SPECTRUM") -> bool:
 
 
 def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
-    """Flag what no tool can use and make weights consistent, in place.
+    """Flag values that no tool can use and make weights consistent, in place.
 
-    A correlation of a row that is exactly zero in all channels was never measured.
-    DATA under such flags becomes 0; weights under them 0; FLAG takes in FLAG_ROW;
-    WEIGHT, SIGMA and SIGMA_SPECTRUM are made to agree with WEIGHT_SPECTRUM where there is one.
+    A correlation of a row that is exactly zero in all channels was never measured. Flagged DATA
+    and weights become 0; FLAG takes in FLAG_ROW; WEIGHT, SIGMA and SIGMA_SPECTRUM are made to
+    agree with WEIGHT_SPECTRUM where there is one.
 
     Parameters
     ----------
     ms : Path
         The working copy, changed in place.
     quantised : bool
-        The input was compressed to a few bits (Dysco), where zero is a value like others.
+        True for input compressed to a few bits (Dysco), where zero is a value like any other.
 
     Returns
     -------
@@ -171,13 +194,16 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
     if useless:
         with open_table(ms, write=True) as opened:
             opened.removecols(useless)
-    names = ["DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA"]
+    names = ["DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "ANTENNA1", "ANTENNA2"]
     names += ["WEIGHT_SPECTRUM"] if with_spectrum else []
     with_sigma = "SIGMA_SPECTRUM" in column_names(ms)
     repairs = Repairs()
+    found_in = Subtables(ms)
+    tally = _Tally(found_in)
     with open_table(ms, write=True) as opened:
         for chunk in chunks(ms, names):
-            values, found = _sanitised(chunk.columns, quantised)
+            values, found, wrong = _sanitised(chunk.columns, quantised)
+            tally.add(chunk, wrong, values["FLAG"])
             if with_sigma:
                 values["SIGMA_SPECTRUM"] = sigma_of(values["WEIGHT_SPECTRUM"])
             part = opened.selectrows(chunk.rows)
@@ -185,15 +211,93 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
                 part.putcol(name, value)
             part.close()
             repairs += found
+    repairs = replace(repairs, places=tally.words(), remarks=tally.without_data())
     for line in repairs.lines():
         log.warning("%s: %s", ms.name, line)
     return repairs
 
 
+class _Tally:
+    """Counts what was wrong, and what is left, by antenna, spectral window and hand."""
+
+    def __init__(self, found: Subtables) -> None:
+        self.antennas = found.antenna_names
+        self.setup_of, self.spw_of = found.setup_of, found.spw_of
+        self.by_antenna: dict[str, NDArray[np.int64]] = {}
+        self.by_window: dict[str, NDArray[np.int64]] = {}
+        self.present = np.zeros(len(found.windows), bool)
+        self.left: dict[int, NDArray[np.int64]] = {}
+
+    def add(
+        self, chunk: Chunk, wrong: dict[str, NDArray[np.bool_]], flag: NDArray[np.bool_]
+    ) -> None:
+        """Take the visibilities of a chunk, (nrow, nchan, ncorr) each, into account."""
+        self.present[chunk.spw] = True
+        left = self.left.setdefault(chunk.data_desc_id, np.zeros(flag.shape[2], np.int64))
+        left += np.count_nonzero(~flag, axis=(0, 1))
+        for kind, where in wrong.items():
+            rows = where.sum(axis=(1, 2))
+            if not rows.any():
+                continue
+            each = self.by_antenna.setdefault(kind, np.zeros(len(self.antennas), np.int64))
+            for end in ("ANTENNA1", "ANTENNA2"):
+                np.add.at(each, chunk[end], rows)
+            window = self.by_window.setdefault(kind, np.zeros(len(self.present), np.int64))
+            window[chunk.spw] += rows.sum()
+
+    def without_data(self) -> tuple[str, ...]:
+        """Say which windows, and which hands of the others, have no unflagged visibility."""
+        found: dict[str, list[int]] = {}
+        for ddid, left in sorted(self.left.items()):
+            setup = self.setup_of[ddid]
+            alive = [setup.correlations[i] for i in setup.parallel if left[i]]
+            dead = [setup.correlations[i] for i in setup.parallel if not left[i]]
+            if not alive:
+                text = "no unflagged visibility"
+            elif alive == ["I"] or len(alive) > 1:
+                continue
+            else:
+                missing = f"no {' and no '.join(dead)}: " if dead else ""
+                text = f"{missing}{alive[0]} alone, which is taken for Stokes I"
+            found.setdefault(text, []).append(int(self.spw_of[ddid]))
+        return tuple(
+            f"window {', '.join(map(str, sorted(set(windows))))} has {text}"
+            for text, windows in found.items()
+        )
+
+    def words(self) -> dict[str, str]:
+        """Say where each kind was found, ``" (ea05: 468, window 1)"``."""
+        said = {}
+        for kind, each in self.by_antenna.items():
+            total = int(self.by_window[kind].sum())
+            order = np.argsort(-each, kind="stable")[:_LISTED]
+            whole = [i for i in order if each[i] == total]
+            # every visibility has two antennas: those in all of them are the cause
+            named = whole or [i for i in order if each[i]]
+            text = ", ".join(f"{self.antennas[i]}: {each[i]}" for i in named)
+            affected = int(np.count_nonzero(each))
+            if not whole and affected > len(named):
+                text = f"{affected} antennas, most of {text}"
+            windows = np.flatnonzero(self.by_window[kind])
+            if len(windows) < self.present.sum():
+                text += "; window " + ", ".join(map(str, windows.tolist()))
+            said[kind] = f" ({text})"
+        return said
+
+
+def _without_uvw(columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return which rows are cross-correlations without a baseline, (nrow,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt((columns["UVW"] ** 2).sum(axis=1))
+    # NaN fails both comparisons
+    good = (length > 0) & (length < LARGEST_UVW_M)
+    return np.asarray(~good & (columns["ANTENNA1"] != columns["ANTENNA2"]))
+
+
 def _sanitised(
     columns: dict[str, NDArray[Any]], quantised: bool
-) -> tuple[dict[str, NDArray[Any]], Repairs]:
-    """Return the values of one chunk as they should be, and what was wrong."""
+) -> tuple[dict[str, NDArray[Any]], Repairs, dict[str, NDArray[np.bool_]]]:
+    """Return the values of one chunk as they should be, what was wrong, and where."""
     data = columns["DATA"]
     before = columns["FLAG"] | columns["FLAG_ROW"][:, None, None]
     spectrum = columns.get("WEIGHT_SPECTRUM")
@@ -205,7 +309,8 @@ def _sanitised(
     empty = np.zeros(data.shape, dtype=bool)
     if not quantised:
         empty |= (data == 0).all(axis=1, keepdims=True)
-    flag = before | lost | empty | bad | zero
+    nowhere = _without_uvw(columns)
+    flag = before | lost | empty | bad | zero | nowhere[:, None, None]
     row_weight = weight if spectrum is None else spread_weight(weight)
     sigma = sigma_of(row_weight)
     rewritten = ~np.isclose(columns["SIGMA"], sigma, rtol=1e-3, atol=0, equal_nan=False)
@@ -218,24 +323,36 @@ def _sanitised(
     }
     if spectrum is not None:
         values["WEIGHT_SPECTRUM"] = weight
-    fresh = ~before
+    if nowhere.any():
+        values["UVW"] = np.where(nowhere[:, None], 0.0, columns["UVW"])
+    wrong, fresh = {}, ~before
+    for kind, mask in (
+        ("not_finite", lost),
+        ("exactly_zero", empty & ~lost),
+        ("bad_uvw", np.broadcast_to(nowhere[:, None, None], data.shape)),
+        ("bad_weight", bad),
+        ("zero_weight", zero),
+    ):
+        wrong[kind] = fresh & mask
+        fresh = fresh & ~mask
     found = Repairs(
         total=flag.size,
         flagged_before=int(before.sum()),
-        not_finite=int((fresh & lost).sum()),
-        exactly_zero=int((fresh & empty).sum()),
-        bad_weight=int((fresh & bad & ~lost & ~empty).sum()),
-        zero_weight=int((fresh & zero & ~lost & ~empty).sum()),
+        not_finite=int(wrong["not_finite"].sum()),
+        exactly_zero=int(wrong["exactly_zero"].sum()),
+        bad_uvw=int(wrong["bad_uvw"].sum()),
+        bad_weight=int(wrong["bad_weight"].sum()),
+        zero_weight=int(wrong["zero_weight"].sum()),
         sigma_rewritten=int((rewritten & ~flag.all(axis=1)).any(axis=1).sum()),
     )
-    return values, found
+    return values, found, wrong
 
 
 def match_sigma(ms: Path) -> None:
     """Set SIGMA and SIGMA_SPECTRUM to WEIGHT^(-1/2) and WEIGHT_SPECTRUM^(-1/2), in place.
 
-    CASA solves on DATA with weights it takes from SIGMA, and images by WEIGHT: a tool that
-    changes one of them leaves the two at odds.
+    CASA takes the weights of a solve on DATA from SIGMA, and those of an image from WEIGHT. A tool
+    that changes only one of them leaves the two in contradiction.
     """
     present = column_names(ms)
     pairs = [("WEIGHT", "SIGMA"), ("WEIGHT_SPECTRUM", "SIGMA_SPECTRUM")]
@@ -251,7 +368,7 @@ def match_sigma(ms: Path) -> None:
 def add_scratch_columns(ms: Path) -> None:
     """Create MODEL_DATA (1 in the parallel hands, as a point of 1 Jy) and CORRECTED_DATA (= DATA).
 
-    What ``clearcal`` and ``delmod`` leave behind: models attached as keywords are removed too.
+    ``clearcal`` and ``delmod`` leave the same state: models attached as keywords are removed too.
     """
     unit = [
         np.array([name in PARALLEL_HANDS for name in setup.correlations], dtype=np.complex64)
@@ -272,16 +389,16 @@ def add_scratch_columns(ms: Path) -> None:
 
 
 def name_antennas(ms: Path, *, from_stations: bool) -> tuple[str, ...]:
-    """Give antennas without a usable name one, in place.
+    """Name the antennas that lack a usable name, in place.
 
-    A blank name becomes its station's or ``ANT<id>``, as the reader of measurement sets has it.
-    Data imported from UVFITS may name antennas ``1``, ``2``..., which tools take for ids, and
-    have the telescopes' codes as stations; with ``from_stations`` those become the names.
+    A blank name becomes the station's or ``ANT<id>``, as elsewhere in `libs.ms`. Data imported
+    from UVFITS may name antennas ``1``, ``2``..., which tools take for ids, and have the
+    telescopes' codes as stations; with ``from_stations`` those codes become the names.
 
     Returns
     -------
     tuple of str
-        What was renamed, ``"1 -> AA"``.
+        Changes made, ``"1 -> AA"``.
     """
     antennas = Subtables(ms).antennas
     stations = [antenna.station for antenna in antennas]

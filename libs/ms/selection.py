@@ -1,4 +1,4 @@
-"""Selections of rows by field and spectral window, and windows found again after a selection."""
+"""Selections of rows by field and spectral window, and matching of windows by frequency."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from libs.ms.subtables import Subtables
 
 __all__ = ["RowChoice", "choose_fields", "match_windows", "parse_windows"]
 
-# a selection copies channel frequencies; those of other executions differ by the Doppler shift
+# A selection copies channel frequencies; those of other executions differ by the Doppler shift.
 _SAME_HZ = 1.0
 _PART = re.compile(r"(\*|\d+(?:~\d+)?)(:.+)?")
 
@@ -28,9 +28,9 @@ class RowChoice:
     Attributes
     ----------
     fields : frozenset of int or None
-        FIELD_ID; None: all.
+        FIELD_ID of the rows; None: all.
     data_descriptions : frozenset of int or None
-        DATA_DESC_ID; None: all.
+        DATA_DESC_ID of the rows; None: all.
     """
 
     fields: frozenset[int] | None = None
@@ -38,7 +38,7 @@ class RowChoice:
 
     @property
     def everything(self) -> bool:
-        """Whether no row is left out."""
+        """True when no row is left out."""
         return self.fields is None and self.data_descriptions is None
 
     def __call__(self, opened: Any, low: int, count: int) -> NDArray[np.bool_]:
@@ -54,23 +54,23 @@ class RowChoice:
 
 
 def choose_fields(ms: str | Path, names: str | Sequence[str]) -> frozenset[int] | None:
-    """Return the ids of fields by name; every field of that name, since mosaics repeat names.
+    """Return the ids of all fields with the given names; mosaics use one name several times.
 
     Parameters
     ----------
     ms : path
     names : str or sequence of str
-        Names, comma separated where it is one text; ``all``: every field.
+        Names, comma separated if given as one text; ``all`` means every field.
 
     Returns
     -------
     frozenset of int or None
-        None: all.
+        Ids; None: all.
 
     Raises
     ------
     ConfigError
-        No name is given, or the data have no rows of such a field.
+        No name is given, or no row of the data belongs to such a field.
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
     wanted = [name.strip() for name in wanted if name.strip()]
@@ -94,24 +94,24 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def parse_windows(spw: str, count: int) -> dict[int, str]:
-    """Return the windows that a selection names, each with its own part of the selection.
+    """Return the windows named by a selection, each with its own part of the selection.
 
     Parameters
     ----------
     spw : str
         CASA syntax with windows by number: ``"0~3:10~50,7"``; empty: all.
     count : int
-        How many windows there are.
+        Number of windows in the data.
 
     Returns
     -------
     dict of int to str
-        Window to ``"0:10~50"`` or ``"7"``, in order of number.
+        Selection of each window, ``"0:10~50"`` or ``"7"``, in order of number.
 
     Raises
     ------
     ConfigError
-        It names windows by anything but their number, or one that is not there.
+        Windows are named by something other than their number, or one does not exist.
     """
     found: dict[int, list[str]] = {}
     for part in (spw or "*").split(","):
@@ -137,7 +137,7 @@ def match_windows(
     theirs: Sequence[NDArray[np.float64]],
     chosen: Collection[int] | None = None,
 ) -> tuple[int, ...]:
-    """Find windows again by the frequencies of their channels.
+    """Match windows by the frequencies of their channels.
 
     Parameters
     ----------
@@ -145,23 +145,23 @@ def match_windows(
         Channel centres, Hz; ours may be a selection of windows and channels of theirs, in
         their order.
     chosen : collection of int, optional
-        Those of theirs that ours were selected from.
+        Numbers of those of theirs from which ours were selected.
 
     Returns
     -------
     tuple of int
-        For each of ours its number among theirs.
+        Number among theirs of each of ours.
 
     Raises
     ------
     InputError
-        One of ours is not there, or several could be the one.
+        One of ours is missing, or several of theirs match it.
     """
     numbers = [n for n in range(len(theirs)) if chosen is None or n in chosen]
     fits = [tuple(n for n in numbers if _holds(theirs[n], own)) for own in ours]
     found: list[int] = []
     for place, candidates in enumerate(fits):
-        # windows of the same channels keep their order, when all of them were selected
+        # windows with the same channels keep their order if all of them were selected
         alike = [i for i, other in enumerate(fits) if other == candidates]
         if len(alike) != len(candidates):
             what = "is not among" if not candidates else "could be several of"
@@ -175,5 +175,5 @@ def match_windows(
 
 
 def _holds(whole: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
-    """Whether every channel of a part is one of the whole."""
+    """Return True when every channel of a part is in the whole."""
     return bool((np.abs(whole[:, None] - part[None, :]) < _SAME_HZ).any(axis=0).all())

@@ -1,4 +1,4 @@
-"""Splitting calibrated data off a working copy, written aside, checked and renamed."""
+"""Splitting calibrated data off a working copy; the output is checked, then renamed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What is split off.
+    """Choices for the data set that is split off.
 
     Attributes
     ----------
     datacolumn : str
-        ``"corrected"``, ``"data"`` or ``"model"``; it becomes DATA.
+        Column that becomes DATA: ``"corrected"``, ``"data"`` or ``"model"``.
     keepflags : bool
-        Keep rows that are flagged throughout.
+        True keeps rows that are flagged throughout.
     timebin_s : float
         Averaging in time, s; 0 for none.
     width : int
@@ -62,7 +62,7 @@ class SplitOptions:
 
     @property
     def averages(self) -> bool:
-        """Whether time or channels are averaged."""
+        """True when time or channels are averaged."""
         return self.timebin_s > 0 or self.width > 1
 
 
@@ -94,32 +94,33 @@ def averaging(
     radius_rad: float,
     loss: float = 0.02,
 ) -> tuple[float, int]:
-    """Return the averaging of a data set in whole integrations and channels.
+    """Return averaging times and channels that are whole integrations and divide the windows.
 
     Parameters
     ----------
     summary : MsSummary
     time_s : float or str
-        Longest integration, s; 0 for none. ``"auto"``: what costs no more than ``loss``.
-    channels : int or str
-        Channels averaged into one; 1 for none. ``"auto"``: the most that cost no more than
+        Longest integration, s; 0 for none. ``"auto"`` takes the longest that loses at most
+        ``loss``.
+        Channels averaged into one; 1 for none. ``"auto"`` takes the most that lose at most
         ``loss`` and divide every spectral window.
     radius_rad : float
-        Distance of the edge of the map from the phase centre.
+        Distance of the edge of the map from the phase centre, rad.
     loss : float
-        Of the amplitude there, on the longest baseline; see
-        `libs.directions.phase_shift.smearing_limits`.
+        Fraction of the amplitude lost there on the longest baseline; see
+        `libs.core.geometry.smearing_limits`.
 
     Returns
     -------
     time_s : float
-        A multiple of the integration, 0 for none.
+        Averaging time, s: a multiple of the integration, or 0 for none.
     channels : int
+        Channels averaged into one.
 
     Raises
     ------
     ConfigError
-        More channels than a spectral window has.
+        More channels are to be averaged than a spectral window has.
     """
     seconds, hertz = smearing_limits(
         summary.longest_baseline_m, summary.max_frequency_hz, radius_rad, loss
@@ -134,7 +135,8 @@ def averaging(
         width = channels
     if width > min(counts):
         raise ConfigError(
-            f"{width} channels to average, and a spectral window of {min(counts)}", "average fewer"
+            f"{width} channels are to be averaged, but a spectral window has {min(counts)}",
+            "average fewer",
         )
     if not summary.integration_s > 0:  # one integration a scan: there is nothing to average
         return 0.0, width
@@ -166,12 +168,12 @@ def split_calibrated(
 ) -> SplitResult:
     """Split a column of a working copy into a new measurement set.
 
-    CASA's ``split`` runs only where something is averaged; else the column is copied.
+    CASA's ``split`` runs only when something is averaged; otherwise the column is copied.
 
     Parameters
     ----------
     ms, target : path
-        An older ``target`` is replaced once the new one is whole and found good.
+        An older ``target`` is replaced once the new one is complete and checked.
     session : CasaSession
     options : SplitOptions, optional
     log : Path, optional
@@ -181,7 +183,7 @@ def split_calibrated(
     InputError
         The column is missing or all data are flagged.
     ToolError
-        ``split`` failed, or its output is not what was asked for.
+        ``split`` failed, or its output is not as requested.
     """
     ms, target, options = Path(ms), Path(target).absolute(), options or SplitOptions()
     column = {"corrected": "CORRECTED_DATA", "data": "DATA", "model": "MODEL_DATA"}
@@ -208,11 +210,11 @@ def split_calibrated(
 
 
 def _copy(ms: Path, part: Path, column: str) -> bool:
-    """Copy a column without averaging; False where that is left to CASA."""
+    """Copy a column without averaging; return False where CASA must do it."""
     try:
         copy_subset(ms, part, choose_subset(ms, column=column, autocorrelations=True))
     except NotUnderstoodError as why:
-        logger.info("%s is split by CASA, because of %s", ms.name, why)
+        logger.info("%s is split by CASA, because this is not understood: %s", ms.name, why)
         shutil.rmtree(part, ignore_errors=True)
         return False
     return True
@@ -227,9 +229,9 @@ def _remove(ms: Path) -> None:
 def _check(
     ms: Path, source: str, part: Path, unflagged: int, options: SplitOptions
 ) -> tuple[int, int, float, int]:
-    """Check the output against the input; return rows, unflagged, fraction flagged, bytes."""
+    """Check the output against the input; return rows, unflagged, fraction flagged and bytes."""
     if not (part / "table.dat").exists():
-        raise ToolError(f"split made nothing of {ms.name}", "see its log")
+        raise ToolError(f"split wrote no output for {ms.name}", "see its log")
     counted = flag_versions.count(part)
     kept = counted.total - counted.flagged
     with open_table(part) as opened:
@@ -241,7 +243,7 @@ def _check(
             f"split of {ms.name} kept {kept} unflagged visibilities of {unflagged}", "see its log"
         )
     got, want = _level(part, "DATA"), _level(ms, source)
-    # averaging of varying phases lowers the level, and never raises it
+    # averaging of varying phases lowers the level and never raises it
     agree = got <= want * 1.001 if options.averages else np.isclose(got, want, rtol=1e-4)
     if not (np.isfinite(got) and agree):
         raise ToolError(

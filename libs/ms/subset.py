@@ -1,6 +1,6 @@
-"""Which part of a measurement set is copied, from selections in CASA's syntax, by ids.
+"""The part of a measurement set that selections in CASA's syntax choose, as ids.
 
-Only what can be read without doubt is understood; :class:`NotUnderstoodError` says what is not, so
+Only selections without ambiguity are understood; :class:`NotUnderstoodError` names the others, so
 that the caller can leave the selection to CASA.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_+.\-*? ]+")
 
 
 class NotUnderstoodError(Exception):
-    """Data told in a way that is not known here and left to CASA; the message says which."""
+    """A form of data or selection that this program leaves to CASA; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,22 @@ class Subset:
     ----------
     fields : tuple of int
         FIELD rows kept, increasing.
-    windows : tuple of int
+    Spectral windows kept, in their new order.
         SPECTRAL_WINDOW rows kept, in the order they get.
-    channels : tuple of (n,) int64
+    Channels kept of each window, increasing.
         Channels kept of each of them, increasing.
-    data_descriptions : tuple of int
+    DATA_DESCRIPTION row of each window.
         The one DATA_DESCRIPTION row of each of them.
-    correlations : tuple of int or None
+    Indices of the correlations kept; None: all.
         Places of the correlations kept; None: all.
-    column : str
+    Column that becomes DATA.
         The column that becomes DATA.
-    autocorrelations : bool
+    True keeps rows of an antenna with itself.
         Whether rows of an antenna with itself are kept.
     all_fields, all_windows : bool
         Whether nothing is left out.
+    left_out : (n,) int64
+        Rows that are not copied whatever they hold.
     """
 
     fields: tuple[int, ...]
@@ -60,6 +63,7 @@ class Subset:
     autocorrelations: bool
     all_fields: bool
     all_windows: bool
+    left_out: NDArray[np.int64] = dataclass_field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def choose_subset(
@@ -71,7 +75,7 @@ def choose_subset(
     column: str = "DATA",
     autocorrelations: bool = False,
 ) -> Subset:
-    """Find the ids that selections in CASA's syntax mean.
+    """Return the ids that selections in CASA's syntax choose.
 
     Parameters
     ----------
@@ -83,14 +87,14 @@ def choose_subset(
     correlation : str
         Names such as ``"RR,LL"``; empty: all.
     column : str
-        The column that becomes DATA.
+        Column that becomes DATA.
     autocorrelations : bool
-        Whether rows of an antenna with itself are kept.
+        True keeps rows of an antenna with itself.
 
     Raises
     ------
     NotUnderstoodError
-        A selection has another form, selects nothing, or windows have several setups.
+        A selection has another form or selects nothing, or windows have several setups.
     """
     with open_table(f"{ms}::SPECTRAL_WINDOW") as opened:
         counts = np.asarray(opened.getcol("NUM_CHAN"), np.int64)
@@ -158,7 +162,7 @@ def _choose_fields(ms: str | Path, field: str) -> tuple[int, ...]:
 
 
 def _fields_of(word: str, names: list[str], codes: list[str], field: str) -> set[int]:
-    """Return the ids that one word of a selection of fields means."""
+    """Return the ids that one word of a field selection chooses."""
     numbers = _NUMBERS.fullmatch(word)
     if numbers:
         low, high = int(numbers[1]), int(numbers[2] or numbers[1])
@@ -169,7 +173,7 @@ def _fields_of(word: str, names: list[str], codes: list[str], field: str) -> set
         raise NotUnderstoodError(f"field = {field!r}")
     pattern = re.compile(re.escape(word).replace(r"\*", ".*").replace(r"\?", "."))
     found = {i for i, name in enumerate(names) if pattern.fullmatch(name)}
-    # CASA takes codes of calibrators for names as well, and names without regard to case
+    # CASA also accepts codes of calibrators as names, and ignores the case of names
     doubtful = {i for i, code in enumerate(codes) if code and pattern.fullmatch(code)}
     loose = re.compile(pattern.pattern, re.IGNORECASE)
     doubtful |= {i for i, name in enumerate(names) if loose.fullmatch(name)}

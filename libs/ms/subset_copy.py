@@ -1,8 +1,8 @@
-"""Copying a part of a measurement set into a new one, row by row, without a task of CASA.
+"""Copying part of a measurement set into a new one, row by row, without a CASA task.
 
-What comes out is what ``mstransform(reindex=True)`` makes of the same selection, except that rows
-keep their order: fields and windows are numbered anew, with the rows of FEED, SOURCE and other
-subtables that go with them; antennas, observations, states and pointings are copied whole.
+The result is that of ``mstransform(reindex=True)`` with the same selection, except that rows
+keep their order: fields and windows get new numbers, as do the rows of FEED, SOURCE and other
+subtables that refer to them; antennas, observations, states and pointings are copied whole.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ def copy_subset(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> int:
-    """Copy a part of a measurement set.
+    """Copy part of a measurement set.
 
     Parameters
     ----------
     ms : Path
-        Only read; a view (`libs.ms.view.read_view`) of what must not be touched.
+        Measurement set, only read; a view (`libs.ms.view.read_view`) where it must not be touched.
     target : Path
-        The new set; an existing one is replaced.
+        New set; an existing one is replaced.
     subset : Subset
-        From `libs.ms.subset.choose_subset`.
+        Part to copy, from `libs.ms.subset.choose_subset`.
     progress : callable, optional
-        Told in a few words how far it is.
+        Function that receives the progress in a few words.
 
     Returns
     -------
     int
-        Rows written; with none, ``target`` is not made.
+        Number of rows written; if it is 0, ``target`` is not made.
 
     Raises
     ------
     InputError
         Rows have no value in a column, or values of another shape than their window.
     NotUnderstoodError
-        The column is stored in a type that is no complex number.
+        The column's type is not a complex number.
     """
     shutil.rmtree(target, ignore_errors=True)
     with open_table(ms) as source:
@@ -93,7 +93,7 @@ def copy_subset(
 
 @dataclass(frozen=True)
 class _Job:
-    """A copy to make: the open source, what is copied of it, and what it holds."""
+    """A copy in progress: the open source, the part to copy, and the columns it has."""
 
     source: Any
     subset: Subset
@@ -103,7 +103,7 @@ class _Job:
     widest: int
 
     def wanted(self, low: int, count: int) -> NDArray[np.bool_]:
-        """Which of some rows are copied, (count,)."""
+        """Return which of some rows are copied, (count,)."""
         chosen = np.ones(count, bool)
         if not self.subset.autocorrelations:
             one, two = (self.source.getcol(f"ANTENNA{n}", low, count) for n in (1, 2))
@@ -113,6 +113,8 @@ class _Job:
             ("DATA_DESC_ID", self.subset.data_descriptions),
         ):
             chosen &= np.isin(self.source.getcol(name, low, count), ids)
+        first, end = np.searchsorted(self.subset.left_out, (low, low + count))
+        chosen[self.subset.left_out[first:end] - low] = False
         return chosen
 
 
@@ -167,14 +169,14 @@ def _create(source: Any, target: Path, job: _Job) -> None:
                 made.putcolkeywords(name, source.getcolkeywords(name))
         if "CATEGORY" in made.colkeywordnames("FLAG_CATEGORY"):
             made.removecolkeyword("FLAG_CATEGORY", "CATEGORY")
-        # tools that find the keyword missing ask for the set to be opened for writing
+        # without the keyword, tools ask for the set to be opened for writing
         made.putcolkeyword("FLAG_CATEGORY", "CATEGORY", np.array(_CATEGORIES))
     finally:
         made.close()
 
 
 def _storage(job: _Job) -> dict[str, Any]:
-    """Tile the visibility columns; store columns that seldom change by their changes."""
+    """Return tiled storage for visibilities, incremental storage for columns that rarely change."""
     ncorr, nchan = job.correlations, job.widest
     rows = max(64, 131072 // (ncorr * nchan))
     tiles = {name: [ncorr, nchan, rows] for name in ("DATA", "FLAG")}
@@ -212,7 +214,7 @@ def _block(data_desc_id: int, rows: NDArray[np.int64]) -> RowBlock:
 
 
 def _copy_scalars(source: Any, made: Any, rows: NDArray[np.int64], start: int, job: _Job) -> None:
-    """Copy what does not depend on the shape of a window, in the order of the rows."""
+    """Copy the columns that do not depend on the shape of a window, in row order."""
     low, count = int(rows[0]), int(rows[-1] - rows[0] + 1)
     inside = rows - low
     for name in _COPIED:
@@ -252,7 +254,7 @@ def _cells(
     job: _Job,
     buffer: dict[str, Any],
 ) -> dict[str, NDArray[Any]]:
-    """Return the cells of a block as they are to be written."""
+    """Return the new values of the cells of a block."""
     subset = job.subset
 
     def read(name: str) -> NDArray[Any]:
@@ -282,7 +284,7 @@ def _cells(
         "WEIGHT": read("WEIGHT"),
         "SIGMA": read("SIGMA"),
     }
-    # SIGMA goes with DATA; calibration changes WEIGHT, which goes with CORRECTED_DATA
+    # SIGMA belongs to DATA. Calibration changes WEIGHT, which belongs to CORRECTED_DATA.
     calibrated = subset.column != "DATA"
     if calibrated:
         values["SIGMA"] = sigma_of(values["WEIGHT"])
@@ -302,13 +304,13 @@ def _cells(
 
 
 def _weight_of(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return WEIGHT = SIGMA^(-2), 0 where there is no SIGMA as CASA has it."""
+    """Return WEIGHT = SIGMA^(-2), and 0 where there is no SIGMA, as CASA does."""
     known = sigma > np.finfo(np.float32).tiny
     return np.where(known, np.where(known, sigma, 1).astype(np.float64) ** -2, 0).astype(np.float32)
 
 
 def _copy_subtables(ms: Path, target: Path, subset: Subset) -> None:
-    """Copy the subtables; those that name fields or windows with the rows that are kept."""
+    """Copy the subtables; of those that refer to fields or windows, the rows that are kept."""
     with open_table(ms) as source:
         places = {
             name: value.removeprefix("Table: ").strip()
@@ -328,7 +330,7 @@ def _copy_subtables(ms: Path, target: Path, subset: Subset) -> None:
 
 
 def _kept_rows(name: str, opened: Any, ms: Path, subset: Subset) -> NDArray[np.int64] | None:
-    """Rows of a subtable that go with a subset; None: all of them, as they are."""
+    """Return the rows of a subtable that belong to a subset; None: all of them, unchanged."""
     if name == "FIELD":
         return None if subset.all_fields else np.array(subset.fields)
     if name == "SPECTRAL_WINDOW":
@@ -353,14 +355,14 @@ def _numbers_windows(opened: Any) -> bool:
 
 
 def _sources(ms: Path, subset: Subset) -> dict[int, int]:
-    """Return the new number of every source that a field kept belongs to."""
+    """Return the new number of every source to which a kept field belongs."""
     with open_table(f"{ms}::FIELD") as fields:
         named = [int(fields.getcell("SOURCE_ID", row)) for row in subset.fields]
     return {old: new for new, old in enumerate(dict.fromkeys(n for n in named if n >= 0))}
 
 
 def _number_anew(target: Path, ms: Path, subset: Subset) -> None:
-    """Write the new numbers of windows and sources, and the channels that are left."""
+    """Write the new numbers of windows and sources, and the channels that are kept."""
     windows = {old: new for new, old in enumerate(subset.windows)}
     with open_table(target) as made:
         names = [
@@ -395,11 +397,11 @@ def _replace(table: Any, column: str, numbers: dict[int, int]) -> None:
 
 
 def _cut_windows(target: Path, subset: Subset) -> None:
-    """Leave the chosen channels in the SPECTRAL_WINDOW subtable."""
+    """Keep only the chosen channels in the SPECTRAL_WINDOW subtable."""
     with open_table(f"{target}::SPECTRAL_WINDOW", write=True) as table:
         counts = table.getcol("NUM_CHAN")
         if not subset.all_windows:
-            # they number windows of the set this was taken from
+            # these number the windows of the set from which this one is copied
             stale = [n for n in ("ASSOC_SPW_ID", "ASSOC_NATURE") if n in table.colnames()]
             if stale:
                 table.removecols(stale)

@@ -57,10 +57,10 @@ class Antenna:
     name : str
         NAME, else STATION, else ``ANT<id>``.
     own_name : str
-        NAME as it stands, without blanks around it.
+        NAME as stored, without blanks around it.
     station : str
     position_m : (3,) float64
-        ITRF, m.
+        Position, ITRF, m.
     diameter_m : float
         Dish diameter, m; 0 when unknown.
     """
@@ -80,7 +80,7 @@ class Field:
     ----------
     name : str
     direction_rad : (float, float)
-        Phase centre, RA and Dec.
+        Phase centre, RA and Dec, rad.
     frame : str
         Reference frame of the phase centre, e.g. ``"J2000"``.
     """
@@ -141,12 +141,18 @@ class PolarizationSetup:
 
     @property
     def parallel(self) -> tuple[int, ...]:
-        """Places of the parallel hands, and of Stokes I, among the correlations."""
-        return tuple(i for i, name in enumerate(self.correlations) if name in PARALLEL_HANDS)
+        """Indices of the parallel hands, R or X first, and of Stokes I, among the correlations."""
+        found = [i for i, name in enumerate(self.correlations) if name in PARALLEL_HANDS]
+        return tuple(sorted(found, key=lambda i: PARALLEL_HANDS.index(self.correlations[i])))
+
+    @property
+    def feeds(self) -> tuple[int, ...]:
+        """Feed of each of `parallel`: 0 for R, X and Stokes I, 1 for L and Y."""
+        return tuple(int(self.correlations[i] in ("LL", "YY")) for i in self.parallel)
 
     @property
     def circular(self) -> bool:
-        """Whether the first correlation is of circular feeds."""
+        """True when the first correlation is of circular feeds."""
         return int(self.codes[0]) in (5, 6, 7, 8)
 
 
@@ -160,7 +166,7 @@ class ObservationRecord:
 
 @dataclass(frozen=True)
 class StateRecord:
-    """A state: its intents, ``"CALIBRATE_PHASE#ON_SOURCE"``."""
+    """A state with its intents, such as ``"CALIBRATE_PHASE#ON_SOURCE"``."""
 
     intents: str
 
@@ -168,7 +174,7 @@ class StateRecord:
 class Subtables:
     """Subtables of a measurement set, of a view of one, or of a gain table.
 
-    Each is read once, when it is first asked for, and holds what stood there then.
+    Each is read when it is first asked for and keeps the values of that moment.
 
     Parameters
     ----------
@@ -262,7 +268,7 @@ class Subtables:
 
     @cached_property
     def states(self) -> tuple[StateRecord, ...]:
-        """States by id; none where they have no intents."""
+        """States by id; empty where they have no intents."""
         with open_table(f"{self.path}::STATE") as opened:
             known = opened.nrows() and "OBS_MODE" in opened.colnames()
             modes = opened.getcol("OBS_MODE") if known else []
@@ -300,7 +306,7 @@ class Subtables:
 
 
 def antenna_labels(names: Iterable[str], stations: Iterable[str]) -> tuple[str, ...]:
-    """Return what antennas are called: NAME, else STATION, else ``ANT`` and the row's number."""
+    """Return names of antennas: NAME, else STATION, else ``ANT`` and the row's number."""
     return tuple(
         name.strip() or station.strip() or f"ANT{i}"
         for i, (name, station) in enumerate(zip(names, stations, strict=True))
@@ -325,7 +331,7 @@ def put_phase_centre(
 ) -> None:
     """Give every field of a measurement set another phase centre or name.
 
-    Delay and reference directions stay: the station beams point where they pointed.
+    Delay and reference directions are kept, because the station beams still point there.
     """
     with open_table(f"{ms}::FIELD", write=True) as opened:
         for row in range(opened.nrows()):
@@ -339,14 +345,15 @@ def put_phase_centre(
 def add_fields(
     ms: str | Path, fields: Sequence[tuple[str, tuple[float, float]]], time_s: float | None = None
 ) -> None:
-    """Add fields by name and direction, (RA, Dec) rad, in J2000.
+    """Add fields by name and J2000 direction.
 
     Parameters
     ----------
     ms : path
     fields : sequence of (str, (float, float))
+        Names and directions, RA and Dec, rad.
     time_s : float, optional
-        Time of their directions, MJD seconds; default that of the first field there is.
+        Time of the directions, MJD seconds; default that of the first field.
     """
     with open_table(f"{ms}::FIELD", write=True) as opened:
         since = float(opened.getcell("TIME", 0)) if time_s is None else time_s
@@ -374,7 +381,7 @@ def put_channels(
 
 
 def put_observer(ms: str | Path, observer: str, project: str) -> None:
-    """Write who observed, and for which project, of the first observation."""
+    """Write the observer and project of the first observation."""
     with open_table(f"{ms}::OBSERVATION", write=True) as opened:
         opened.putcell("OBSERVER", 0, observer)
         opened.putcell("PROJECT", 0, project)
@@ -387,14 +394,14 @@ def put_antenna_names(ms: str | Path, names: Sequence[str]) -> None:
 
 
 def copy_subtable(ms: str | Path, name: str, target: Path) -> None:
-    """Copy a subtable whole into another table, of which it becomes a subtable.
+    """Copy a subtable whole into another table and attach it there.
 
     Parameters
     ----------
     ms : path
     name : str
     target : Path
-        A measurement set or gain table; what it has under this name is replaced.
+        Measurement set or gain table; its own subtable of this name is replaced.
     """
     place = target / name
     with open_table(target, write=True) as main:
@@ -406,7 +413,7 @@ def copy_subtable(ms: str | Path, name: str, target: Path) -> None:
 
 
 def remove_subtables(ms: Path, names: Iterable[str]) -> None:
-    """Remove subtables, files and keywords."""
+    """Remove subtables with their files and keywords."""
     with open_table(ms, write=True) as opened:
         for name in names:
             if name in opened.keywordnames():
@@ -416,7 +423,7 @@ def remove_subtables(ms: Path, names: Iterable[str]) -> None:
 
 
 def add_empty_subtable(name: str, target: Path) -> None:
-    """Make a standard subtable without rows."""
+    """Create a standard subtable without rows."""
     from casacore.tables import default_ms_subtable
 
     default_ms_subtable(name, str(target / name)).close()
@@ -427,16 +434,16 @@ def add_empty_subtable(name: str, target: Path) -> None:
 def collapse_windows(
     ms: str | Path, target: Path, centre_hz: Mapping[int, NDArray[np.float64]]
 ) -> None:
-    """Fill the empty windows of a gain table with those of the data it belongs to.
+    """Fill the empty windows of a gain table from those of the data it belongs to.
 
     Parameters
     ----------
     ms : path
     target : Path
-        The gain table.
+        Gain table.
     centre_hz : mapping of int to (nblock,) float64
-        Centres of the blocks of channels of each window with solutions, Hz; the others keep one
-        channel and are flagged.
+        Centres of the blocks of channels of each window with solutions, Hz. The other windows
+        keep one channel and are flagged.
     """
     plain = ("REF_FREQUENCY", "MEAS_FREQ_REF", "NAME", "NET_SIDEBAND", "IF_CONV_CHAIN",
              "FREQ_GROUP", "FREQ_GROUP_NAME", "TOTAL_BANDWIDTH")  # fmt: skip

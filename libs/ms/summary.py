@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.coordinates import to_j2000
 from libs.core.errors import InputError
 from libs.core.files import tree_bytes
 from libs.ms.integration import read_integration_time_s
 from libs.ms.rows import chunks, distinct
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
+from libs.ms.unchanged import FilesState, ValueKeeper, columns_state, subtables_state
 
-__all__ = ["MsSummary", "flagged_fraction", "summarise"]
+__all__ = ["MsDescription", "MsSummary", "describe_ms", "flagged_fraction", "summarise"]
+
+
+_ID_COLUMNS = ("TIME", "SCAN_NUMBER", "DATA_DESC_ID", "FIELD_ID", "ANTENNA1", "ANTENNA2")
+_FLAG_COLUMNS = ("FLAG", "FLAG_ROW", "WEIGHT", "UVW", "ANTENNA1", "ANTENNA2")
+_SUBTABLES = (
+    "ANTENNA", "FIELD", "SPECTRAL_WINDOW", "DATA_DESCRIPTION", "POLARIZATION", "OBSERVATION",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class MsSummary:
-    """What a measurement set holds, from its subtables and unflagged rows.
+class MsDescription:
+    """What a measurement set holds, whatever is flagged.
 
     Attributes
     ----------
@@ -33,14 +41,12 @@ class MsSummary:
         Names by id; blank names become ``ANT<id>``.
     position_m : (nant, 3) float64
         ITRF, m.
-    dish_diameter_m : float
-        Median over the antennas used; 0 when unknown.
     field : tuple of str
         Names by id.
     fields_used, spws_used : tuple of int
         Ids that occur in the rows.
     direction_rad : (2,) float64
-        Phase centre of the first field used, RA and Dec.
+        Phase centre of the first field used, RA and Dec, J2000.
     frequency_hz : tuple of (nchan,) arrays
         Channel centres of each spw.
     correlation : tuple of str
@@ -52,17 +58,7 @@ class MsSummary:
         Median spacing of TIME within scans (INTERVAL may lie).
     scans : int
         Number of scans.
-    longest_baseline_m, shortest_baseline_m : float
-        Over unflagged rows.
-    antennas_used : tuple of int
-        Antennas on unflagged cross-correlations.
-    flagged_fraction : float
-        Of all visibilities.
-    weights_positive : bool
-        Whether any unflagged visibility has a finite positive weight.
     columns : tuple of str
-    size_bytes : int
-        On disk.
     """
 
     path: Path
@@ -70,7 +66,6 @@ class MsSummary:
     channels: int
     antenna: tuple[str, ...]
     position_m: NDArray[np.float64]
-    dish_diameter_m: float
     field: tuple[str, ...]
     fields_used: tuple[int, ...]
     spws_used: tuple[int, ...]
@@ -81,13 +76,7 @@ class MsSummary:
     time_range_s: tuple[float, float]
     integration_s: float
     scans: int
-    longest_baseline_m: float
-    shortest_baseline_m: float
-    antennas_used: tuple[int, ...]
-    flagged_fraction: float
-    weights_positive: bool
     columns: tuple[str, ...]
-    size_bytes: int
 
     @property
     def max_frequency_hz(self) -> float:
@@ -105,68 +94,148 @@ class MsSummary:
         return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))
 
 
-def summarise(path: str | Path) -> MsSummary:
-    """Read what a measurement set holds.
+@dataclass(frozen=True)
+class MsSummary(MsDescription):
+    """What a measurement set holds, its unflagged visibilities included.
+
+    Attributes
+    ----------
+    dish_diameter_m : float
+        Median over the antennas used; 0 when unknown.
+    longest_baseline_m, shortest_baseline_m : float
+        Over unflagged rows.
+    antennas_used : tuple of int
+        Antennas on unflagged cross-correlations.
+    flagged_fraction : float
+        Of all visibilities.
+    weights_positive : bool
+        Whether any unflagged visibility has a finite positive weight.
+    size_bytes : int
+        On disk.
+    """
+
+    dish_diameter_m: float
+    longest_baseline_m: float
+    shortest_baseline_m: float
+    antennas_used: tuple[int, ...]
+    flagged_fraction: float
+    weights_positive: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Unflagged:
+    """What a pass over flags, weights and UVW finds; see `MsSummary`."""
+
+    longest_m: float
+    shortest_m: float
+    antennas: tuple[int, ...]
+    flagged: float
+    weights: bool
+
+
+_descriptions: ValueKeeper[MsDescription] = ValueKeeper()
+_unflagged: ValueKeeper[_Unflagged] = ValueKeeper()
+
+
+def describe_ms(path: str | Path) -> MsDescription:
+    """Return what a measurement set holds, whatever is flagged.
+
+    It is read again only after its files have changed.
 
     Raises
     ------
     InputError
-        It does not exist, is no measurement set or has no rows.
+        The measurement set does not exist, is none or has no rows.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", "correct vis")
     if not (path / "table.dat").exists() or not (path / "ANTENNA").exists():
         raise InputError(f"{path} is not a measurement set", "name a .ms folder or a UVFITS file")
+
+    def state() -> FilesState | None:
+        main = columns_state(path, _ID_COLUMNS)
+        return None if main is None else main + subtables_state(path, _SUBTABLES)
+
+    kept = _descriptions.get(path, state, lambda: _describe(path))
+    return replace(kept, path=path)
+
+
+def _describe(path: Path) -> MsDescription:
     found = Subtables(path)
     with open_table(path) as opened:
         if opened.nrows() == 0:
             raise InputError(f"{path} has no rows", "check the selection that made it")
         times, scans = distinct(opened, "TIME"), distinct(opened, "SCAN_NUMBER")
-        ddids, fields = distinct(opened, "DATA_DESC_ID"), distinct(opened, "FIELD_ID")
+        ddids, field_ids = distinct(opened, "DATA_DESC_ID"), distinct(opened, "FIELD_ID")
         integration_s = read_integration_time_s(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
         columns = tuple(opened.colnames())
         rows = opened.nrows()
-    survey = _survey_visibilities(path)
-    used = sorted(survey["antennas"])
+    centre = found.fields[int(field_ids[0])]
     spws = tuple(sorted({found.descriptions[ddid].spw for ddid in ddids}))
-    antennas = [found.antennas[number] for number in used] or found.antennas
-    diameters = [antenna.diameter_m for antenna in antennas if antenna.diameter_m > 0]
-    return MsSummary(
+    description = MsDescription(
         path=path,
         rows=rows,
         channels=sum(found.windows[spw].channels for spw in spws),
         antenna=found.antenna_names,
         position_m=found.position_m,
-        dish_diameter_m=float(np.median(diameters)) if diameters else 0.0,
         field=tuple(field.name for field in found.fields),
-        fields_used=tuple(int(field) for field in fields),
+        fields_used=tuple(int(field) for field in field_ids),
         spws_used=spws,
-        direction_rad=np.array(found.fields[fields[0]].direction_rad),
+        direction_rad=np.array(to_j2000(centre.direction_rad, centre.frame)),
         frequency_hz=found.channel_hz,
         correlation=found.setup_of[ddids[0]].correlations,
         telescope=found.telescope,
         time_range_s=(float(times[0]), float(times[-1])),
         integration_s=integration_s,
         scans=len(scans),
-        longest_baseline_m=survey["longest"],
-        shortest_baseline_m=survey["shortest"],
-        antennas_used=tuple(used),
-        flagged_fraction=survey["flagged"],
-        weights_positive=survey["weights"],
         columns=columns,
+    )
+    # several callers share the arrays
+    for array in (description.position_m, description.direction_rad, *description.frequency_hz):
+        array.flags.writeable = False
+    return description
+
+
+def summarise(path: str | Path) -> MsSummary:
+    """Return what a measurement set holds, its unflagged visibilities included.
+
+    Flags, weights and UVW are read again only after their files have changed.
+
+    Raises
+    ------
+    InputError
+        The measurement set does not exist, is none or has no rows.
+    """
+    path = Path(path)
+    description = describe_ms(path)
+    survey = _unflagged.get(
+        path, lambda: columns_state(path, _FLAG_COLUMNS), lambda: _survey_visibilities(path)
+    )
+    antennas = Subtables(path).antennas
+    used = [antennas[number] for number in survey.antennas] or antennas
+    diameters = [antenna.diameter_m for antenna in used if antenna.diameter_m > 0]
+    own = {each.name: getattr(description, each.name) for each in fields(description)}
+    return MsSummary(
+        **own,
+        dish_diameter_m=float(np.median(diameters)) if diameters else 0.0,
+        longest_baseline_m=survey.longest_m,
+        shortest_baseline_m=survey.shortest_m,
+        antennas_used=survey.antennas,
+        flagged_fraction=survey.flagged,
+        weights_positive=survey.weights,
         size_bytes=tree_bytes(path),
     )
 
 
-def _survey_visibilities(path: Path) -> dict[str, Any]:
+def _survey_visibilities(path: Path) -> _Unflagged:
     """One pass over flags, weights and UVW of all rows."""
     flagged = total = 0
     longest, shortest = 0.0, np.inf
     antennas: set[int] = set()
     weights = False
-    names = ("FLAG", "FLAG_ROW", "WEIGHT", "UVW", "ANTENNA1", "ANTENNA2")
-    for chunk in chunks(path, names):
+    for chunk in chunks(path, _FLAG_COLUMNS):
         flag = chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]
         flagged += int(flag.sum())
         total += flag.size
@@ -179,13 +248,13 @@ def _survey_visibilities(path: Path) -> dict[str, Any]:
             shortest = min(shortest, float(length[length > 0].min(initial=np.inf)))
             antennas.update(map(int, np.unique(chunk["ANTENNA1"][good])))
             antennas.update(map(int, np.unique(chunk["ANTENNA2"][good])))
-    return {
-        "flagged": flagged / total if total else 1.0,
-        "longest": longest,
-        "shortest": shortest if np.isfinite(shortest) else 0.0,
-        "antennas": antennas,
-        "weights": weights,
-    }
+    return _Unflagged(
+        longest_m=longest,
+        shortest_m=shortest if np.isfinite(shortest) else 0.0,
+        antennas=tuple(sorted(antennas)),
+        flagged=flagged / total if total else 1.0,
+        weights=weights,
+    )
 
 
 def flagged_fraction(path: str | Path, *, without: Collection[int] = ()) -> float:

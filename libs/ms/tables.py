@@ -1,7 +1,7 @@
-"""How a casacore table is opened; everything else of measurement sets stands on it.
+"""Opening of casacore tables, on which everything else in this room rests.
 
-python-casacore is used for everything here, in (row, chan, corr) order; casatools, whose arrays
-are (corr, chan, row), never.
+Only python-casacore is used, in (row, channel, correlation) order; casatools, whose arrays are
+(correlation, channel, row), is not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
     Raises
     ------
     InputError
-        It does not exist or is no table.
+        The path does not exist or is not a table.
     """
     from casacore.tables import table
 

@@ -1,9 +1,9 @@
-"""Headers of tables, which a kill may cut short, kept and put back.
+"""Headers of tables, which a kill may cut short, saved and restored.
 
-casacore writes the header of a tiled column anew, truncated first, whenever a table that was
-written to is closed; a process killed within that moment leaves a header too short to read and
-with it a table that no program opens. A header says where the tiles are, not what they hold: it
-does not change once every row is written. The same goes for ``table.dat``, which lists columns.
+casacore truncates and rewrites the header of a tiled column whenever a table that was written to
+is closed. A process killed in that moment leaves a header too short to read, and a table that no
+program opens. A header says where the tiles are, not what they hold, so it does not change once
+every row is written. The same holds for ``table.dat``, which lists the columns.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def _put_back(saved: Path, present: Path) -> None:
 
 
 def save_headers(ms: str | Path) -> Path:
-    """Keep copies of a table's description and of its tiled columns' headers beside it.
+    """Copy a table's description and its tiled columns' headers to a folder beside it.
 
     Parameters
     ----------
     ms : path
-        A measurement set whose columns are all there and filled; it is only read.
+        Measurement set whose columns all exist and are filled; it is only read.
 
     Returns
     -------
     Path
-        The folder ``<ms>.headers``; an older one is replaced.
+        Folder ``<ms>.headers``; an older one is replaced.
     """
     ms = Path(ms)
     final = _folder(ms)
@@ -55,7 +55,7 @@ def save_headers(ms: str | Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     tiled = {path.name.partition("_TSM")[0] for path in ms.glob("table.f*_TSM*")}
-    # table.lock says how many columns the last writer left
+    # table.lock holds the number of columns that the last writer left
     for name in ("table.dat", "table.lock", *sorted(tiled)):
         shutil.copyfile(ms / name, part / name)
     fsync_tree(part)
@@ -65,18 +65,17 @@ def save_headers(ms: str | Path) -> Path:
 
 
 def mend_headers(ms: str | Path) -> tuple[str, ...]:
-    """Put back the headers that were cut short since :func:`save_headers`.
+    """Restore the headers that were cut short since :func:`save_headers`.
 
     Parameters
     ----------
     ms : path
-        The measurement set; nothing must be writing to it. Without saved headers it is left
-        alone.
+        Measurement set to which nothing is writing. Without saved headers it is left alone.
 
     Returns
     -------
     tuple of str
-        The files put back.
+        Names of the restored files.
     """
     ms = Path(ms)
     mended = []
@@ -91,10 +90,10 @@ def mend_headers(ms: str | Path) -> tuple[str, ...]:
 
 
 def take_back(ms: str | Path) -> None:
-    """Make a table readable that a killed writer, guarded by :func:`guarded`, left half written.
+    """Make readable again a table whose writer, inside :func:`guarded`, was killed.
 
-    A header cut short is put back; a column that was being added and keeps the table from
-    opening is dropped. A table that opens keeps what it has, whoever wrote it since.
+    A header cut short is restored. A column that was being added and keeps the table from opening
+    is dropped. A table that opens keeps its contents, whoever has written to it since.
     """
     ms = Path(ms)
     if not _folder(ms).exists():
@@ -111,14 +110,14 @@ def take_back(ms: str | Path) -> None:
 
 @contextmanager
 def guarded(ms: str | Path) -> Iterator[None]:
-    """Write to a table that is nobody's working copy, such that a kill can be taken back.
+    """Write to a table that is not a working copy so that a kill can be undone.
 
-    The copies of the headers go when the block ends, however it ends.
+    The copies of the headers are removed when the block ends, with or without an error.
 
     Parameters
     ----------
     ms : path
-        A measurement set to which only this process writes.
+        Measurement set to which only this process writes.
     """
     ms = Path(ms)
     take_back(ms)

@@ -1,7 +1,7 @@
-"""Time stamps of a measurement set and the rows they are in, found in one pass over small columns.
+"""Time stamps of a measurement set and their rows, found in one pass over small columns.
 
-Whatever goes through the data in order of time needs no more than this, which grows with the
-number of integrations and not with that of baselines.
+Passes over the data in order of time need no more than this. It grows with the number of
+integrations and not with the number of baselines.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _NAMES = ("TIME", "SCAN_NUMBER", "DATA_DESC_ID", "FIELD_ID", "INTERVAL")
 
 @dataclass(frozen=True)
 class TimeSurvey:
-    """Time stamps of the field of the first row, and what all rows have in common.
+    """Time stamps of the field of the first row, and properties of all rows.
 
     Attributes
     ----------
     time_s : (ntime,) float64
         Distinct TIME of the field's rows, MJD seconds, increasing.
     scan : (ntime,) int64
-        SCAN_NUMBER of the first row of each.
+        SCAN_NUMBER of the first row of each stamp.
     interval_s : (ntime,) float64
-        INTERVAL of the first row of each.
+        INTERVAL of the first row of each stamp, s.
     rows : (ntime, nddid) int64
-        Number of the field's rows of each, by data description.
+        Number of the field's rows of each stamp, by data description.
     first, last : (ntime,) int64
-        The first and the last of these rows.
+        First and last of these rows.
     field_id : int
     field_ids, ddids : (n,) int64
         Distinct FIELD_ID and DATA_DESC_ID of all rows.
     median_interval_s : float
         Median INTERVAL of all rows.
     in_order : bool
-        True where TIME never decreases from one row to the next.
+        True when TIME never decreases from one row to the next.
     """
 
     time_s: NDArray[np.float64]
@@ -81,7 +81,7 @@ def survey_times(ms: Path) -> TimeSurvey:
     Raises
     ------
     InputError
-        No measurement set, or no rows.
+        The path is not a measurement set, or it has no rows.
     """
     pieces: list[tuple[NDArray[Any], ...]] = []
     ids: dict[str, NDArray[np.int64]] = {
@@ -113,7 +113,7 @@ def survey_times(ms: Path) -> TimeSurvey:
 
 
 def first_of_stamps(opened: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return the distinct TIME of all rows and other columns of the first row of each.
+    """Return the distinct TIME of all rows, and other columns of the first row of each stamp.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def first_of_stamps(opened: Any, names: Sequence[str]) -> dict[str, NDArray[Any]
 def _stamps(
     columns: dict[str, NDArray[Any]], own: NDArray[np.int64], low: int, known: int
 ) -> tuple[NDArray[Any], ...]:
-    """Time, scan, interval, number of rows, first and last row of each stamp of a stretch."""
+    """Return time, scan, interval, row count, first and last row of each stamp of a stretch."""
     time, first, place = np.unique(columns["TIME"][own], return_index=True, return_inverse=True)
     cell = place * known + columns["DATA_DESC_ID"][own]
     rows = np.bincount(cell, minlength=len(time) * known).reshape(len(time), known)
@@ -171,7 +171,7 @@ def _joined(pieces: list[tuple[NDArray[Any], ...]]) -> dict[str, NDArray[Any]]:
 def _tally(
     values: NDArray[np.float64], counts: NDArray[np.int64], more: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Add values to distinct ones and how often each occurred."""
+    """Add values to the distinct ones, and count how often each occurred."""
     new, often = np.unique(more, return_counts=True)
     union, place = np.unique(np.concatenate([values, new]), return_inverse=True)
     total = np.zeros(len(union), np.int64)
@@ -180,24 +180,24 @@ def _tally(
 
 
 def _weighted_median(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
-    """Lower median of values that occurred several times."""
+    """Return the lower median of values that occurred several times."""
     return float(values[np.searchsorted(np.cumsum(counts), 0.5 * counts.sum())])
 
 
 def write_survey(path: Path, survey: TimeSurvey) -> None:
-    """Write a survey for other processes; the file appears whole or not at all."""
+    """Write a survey for other processes; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as stream:
         np.savez(stream, **asdict(survey))
 
 
 def read_survey(path: Path) -> TimeSurvey:
-    """Read what `write_survey` wrote.
+    """Read a survey written by `write_survey`.
 
     Raises
     ------
     InputError
-        It is not there, or is something else.
+        The file does not exist or is not a survey.
     """
     try:
         with np.load(path) as stored:
@@ -205,7 +205,7 @@ def read_survey(path: Path) -> TimeSurvey:
                 field.name: stored[field.name] for field in fields(TimeSurvey)
             }
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no survey of time stamps ({error})", "remove it") from error
+        raise InputError(f"{path} is not a survey of time stamps ({error})", "remove it") from error
     for name, kind in (("field_id", int), ("median_interval_s", float), ("in_order", bool)):
         values[name] = kind(values[name])
     return TimeSurvey(**values)
@@ -213,8 +213,8 @@ def read_survey(path: Path) -> TimeSurvey:
 
 # -- rows, some integrations at a time ------------------------------------------------------------
 
-# a row whose stamp is wanted may lie among others; that many looks at each row are cheaper than
-# an index of all rows
+# Rows with a wanted stamp may lie among others. Looking that many times at each row is cheaper
+# than an index of all rows.
 _MOST_LOOKS = 4
 
 
@@ -223,8 +223,8 @@ def rows_by_slot(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the field's rows in pieces of whole slots of time.
 
-    Of data in order of time, or nearly so, a piece's rows are all that is held. Of others the
-    order of all rows is kept, 8 bytes for each.
+    If the data are in order of time, or nearly so, only a piece's rows are held in memory.
+    Otherwise the order of all rows is kept, 8 bytes for each.
 
     Parameters
     ----------
@@ -234,14 +234,14 @@ def rows_by_slot(
     slot : (ntime,) int64
         Slot of each time stamp: 0, 1, 2..., not decreasing.
     most : int
-        Most rows of a piece; a slot that has more is a piece of its own.
+        Most rows of a piece; a slot with more rows is a piece of its own.
 
     Yields
     ------
     rows : (nrow,) int64
-        Increasing.
+        Row numbers, increasing.
     slots : (nrow,) int64
-        Slot of each.
+        Slot of each row.
     """
     starts = np.flatnonzero(np.diff(slot, prepend=-1))
     edges = np.concatenate([[0], np.cumsum(np.add.reduceat(survey.rows.sum(axis=1), starts))])
@@ -262,7 +262,7 @@ def rows_by_slot(
 
 
 def _pieces(edges: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    """First slot and the one past the last of pieces that have at most so many rows."""
+    """Yield first slot and the one past the last of pieces with at most so many rows."""
     low, count = 0, len(edges) - 1
     while low < count:
         high = max(low + 1, int(np.searchsorted(edges, edges[low] + most, side="right")) - 1)
@@ -277,7 +277,7 @@ def _within(
     wanted: tuple[int, int],
     span: tuple[int, int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The field's rows of some slots, and their slots, from a stretch of the table."""
+    """Return the field's rows of some slots, and their slots, from a stretch of the table."""
     found = []
     for low, count in stretches(span[1] - span[0]):
         start = span[0] + low
@@ -291,7 +291,7 @@ def _within(
 def _slots(
     opened: Any, survey: TimeSurvey, slot: NDArray[np.int64], low: int, count: int
 ) -> NDArray[np.int64]:
-    """Slot of each row of a stretch, -1 of those of other fields."""
+    """Return the slot of each row of a stretch, -1 for rows of other fields."""
     time = opened.getcol("TIME", low, count)
     place = np.minimum(np.searchsorted(survey.time_s, time), len(slot) - 1)
     own = opened.getcol("FIELD_ID", low, count) == survey.field_id
@@ -301,7 +301,7 @@ def _slots(
 def _order(
     opened: Any, survey: TimeSurvey, slot: NDArray[np.int64], edges: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The field's rows by slot."""
+    """Return the field's rows in order of slot."""
     order = np.empty(int(edges[-1]), np.int64)
     filled = edges[:-1].copy()
     for low, count in stretches(opened.nrows()):

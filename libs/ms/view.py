@@ -1,9 +1,9 @@
-"""A view of a measurement set that tools may open in any way without touching the original.
+"""A view of a measurement set that tools may open without touching the original.
 
 Opening a casacore table can write into it (lock files, or whatever a tool decides to update),
-fails on a read-only folder for some tools, and follows keywords to subtables that are no longer
-there. The view has symbolic links to the files of the main table, a lock file of its own and
-copies of the subtables; subtables that are missing or broken are replaced by empty ones.
+fails in a read-only folder with some tools, and follows keywords to subtables that no longer
+exist. The view has symbolic links to the files of the main table, its own lock file, and copies
+of the subtables; subtables that are missing or broken are replaced by empty ones.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 ESSENTIAL = (
     "ANTENNA", "DATA_DESCRIPTION", "FIELD", "POLARIZATION", "SPECTRAL_WINDOW",
 )  # fmt: skip
-# Copied whatever their size: rows of the data or of other subtables refer to them.
+# Copied whatever their size, because rows of the data or of other subtables refer to them.
 KEPT = (*ESSENTIAL, "FEED", "OBSERVATION", "PROCESSOR", "SOURCE", "STATE")
-# POINTING and SYSPOWER of long observations have gigabytes; the others stay far below this.
+# POINTING and SYSPOWER of long observations take gigabytes; the others stay far below this.
 COPY_BELOW_BYTES = 64 * 1024**2
 
 
@@ -42,11 +42,11 @@ class MsView:
     Attributes
     ----------
     path : Path
-        The folder to open in place of the original.
+        Folder to open instead of the original.
     replaced : tuple of str
-        Subtables that are empty stand-ins.
+        Names of the subtables that are empty stand-ins.
     notes : tuple of str
-        What was repaired in the view, for the record.
+        Repairs made in the view, for the record.
     """
 
     path: Path
@@ -57,11 +57,11 @@ class MsView:
 def _mirror(original: Path, view: Path) -> None:
     """Link the files of the main table; its lock file, which may change, is copied.
 
-    The lock file holds, besides locks, the number of rows, which ``table.dat`` may have older.
+    The lock file also holds the number of rows, which may be out of date in ``table.dat``.
     """
     view.mkdir(parents=True)
     for entry in sorted(original.iterdir()):
-        # dot files: droppings of file managers and archivers, never part of a table
+        # dot files come from file managers and archivers and are never part of a table
         if entry.name.startswith(".") or entry.is_dir():
             continue
         if entry.name == "table.lock":
@@ -71,10 +71,10 @@ def _mirror(original: Path, view: Path) -> None:
 
 
 def _copy_subtables(original: Path, view: Path) -> list[str]:
-    """Copy the subtables, large ones that calibration does not need without their rows.
+    """Copy the subtables; large ones that calibration does not need lose their rows.
 
-    Links would not do here: a task that copies a subtable whole copies its links, and its next
-    write then goes to the original.
+    Links would not do here: a task that copies a subtable copies its links, and its next write
+    then goes to the original.
     """
     notes = []
     for entry in sorted(original.iterdir()):
@@ -126,7 +126,7 @@ def _copy_structure(origin: Path, target: Path) -> None:
 
 
 def _subtables(path: Path) -> dict[str, Path]:
-    """Return the subtables the keywords of a table name, with their places."""
+    """Return the subtables that the keywords of a table name, with their paths."""
     with open_table(path) as opened:
         keywords = opened.getkeywords()
     return {
@@ -178,7 +178,7 @@ def _repair_subtables(original: Path, view: Path) -> tuple[list[str], list[str]]
 
 
 def _fill_state(view: Path) -> list[str]:
-    """Give an empty STATE subtable its one row: rows of the data name state 0."""
+    """Give an empty STATE subtable one row, because rows of the data refer to state 0."""
     state = view / "STATE"
     if not (state / "table.dat").exists():
         return []
@@ -197,21 +197,21 @@ def _fill_state(view: Path) -> list[str]:
 def read_view(
     original: str | Path, scratch: str | Path | None = None, *, subtables: bool = True
 ) -> Iterator[MsView]:
-    """Give a view of a measurement set for as long as the context lasts.
+    """Yield a view of a measurement set for the duration of the context.
 
     Parameters
     ----------
     original : path
-        The measurement set; may be a symbolic link or in a read-only folder. Never written.
+        Measurement set, never written; it may be a symbolic link or in a read-only folder.
     scratch : path, optional
-        Folder to build the view in, created when missing; default a temporary one.
+        Folder in which the view is built, created when missing; default a temporary one.
     subtables : bool
-        False spares the work when only columns of the main table are read.
+        False saves the copies when only columns of the main table are read.
 
     Raises
     ------
     InputError
-        It is no measurement set, or an essential subtable is missing or broken.
+        The path is not a measurement set, or an essential subtable is missing or broken.
     """
     original = Path(original).resolve()
     own = tempfile.mkdtemp(prefix="selfcal_") if scratch is None else None
@@ -236,13 +236,13 @@ def read_view(
 def own_every_file(ms: Path) -> int:
     """Replace every link (symbolic or hard) inside a copy by a file of its own.
 
-    A tool that copies a subtable of the view whole may copy the links, and a later write into
-    the copy would then reach the original.
+    A tool that copies a whole subtable of the view may copy the links, and a later write into the
+    copy would then reach the original.
 
     Returns
     -------
     int
-        How many files were links.
+        Number of files that were links.
     """
     links = 0
     for entry in sorted(ms.rglob("*")):

@@ -24,8 +24,8 @@ __all__ = [
     "utm_to_geodetic",
 ]
 
-# semi-major axis (m), inverse flattening; shift of the datum's origin from WGS 84 (m), from
-# NIMA TR8350.2 (3rd ed., 2000), appendix B: mean of South America; mean of the western USA
+# semi-major axis (m), inverse flattening; shift of the datum's origin from WGS 84 (m) from NIMA
+# TR8350.2 (3rd ed., 2000), appendix B: mean of South America; mean of the western USA
 _WGS84 = (6378137.0, 298.257223563)
 _DATUMS = {
     "WGS84": (*_WGS84, (0.0, 0.0, 0.0)),
@@ -48,7 +48,7 @@ def geodetic_to_itrf(
     Returns
     -------
     (..., 3) float64
-        m; for the old datums good to their own tens of metres, as one shift of all antennas.
+        Positions, m; for the old datums they are accurate to tens of metres, as a common shift.
     """
     axis_m, inverse_flattening, shift_m = _DATUMS[datum]
     e2 = (2.0 - 1.0 / inverse_flattening) / inverse_flattening
@@ -87,8 +87,8 @@ def utm_to_geodetic(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Convert UTM coordinates to geodetic longitude and latitude of the same datum, rad.
 
-    Krueger's series to third order in the third flattening (Karney 2011, J. Geodesy 85, 475,
-    eqs. 11, 35, 36): better than a millimetre within a zone.
+    The series is Krueger's to third order in the third flattening (Karney 2011, J. Geodesy 85, 475,
+    eqs. 11, 35, 36); it is better than a millimetre within a zone.
     """
     axis_m, inverse_flattening, _ = _DATUMS[datum]
     f = 1.0 / inverse_flattening
@@ -138,14 +138,14 @@ def load_configuration(name: str) -> AntennaArray:
     Parameters
     ----------
     name : str
-        E.g. ``"vla.a"``, ``"alma.cycle8.6"``, ``"vlba"``.
+        Name, e.g. ``"vla.a"``, ``"alma.cycle8.6"``, ``"vlba"``.
 
     Raises
     ------
     ToolError
         casadata is not installed.
     InputError
-        It has no such configuration.
+        casadata has no such configuration.
     """
     path = _configuration_folder() / f"{name}.cfg"
     if not path.exists():
@@ -161,12 +161,14 @@ def load_configuration(name: str) -> AntennaArray:
 
 def _observatory_site(name: str) -> tuple[float, float, float]:
     """Return longitude (rad), geodetic latitude (rad) and height (m) from CASA's site table."""
-    name = {"ALMASD": "ALMA"}.get(name.upper(), name)  # its single dishes stand on the same site
+    name = {"ALMASD": "ALMA"}.get(name.upper(), name)  # its single dishes are on the same site
     table = _configuration_folder().parent.parent / "geodetic" / "Observatories"
     with open_table(table) as sites:
         known = [str(site).upper() for site in sites.getcol("Name")]
         if name.upper() not in known:
-            raise InputError(f"CASA's table of observatories has no {name}", "correct the name")
+            raise InputError(
+                f"CASA's table of observatories does not list {name}", "correct the name"
+            )
         row = sites.row()[known.index(name.upper())]
     if row["Type"] == "WGS84":
         return math.radians(row["Long"]), math.radians(row["Lat"]), float(row["Height"])
@@ -218,7 +220,7 @@ def read_configuration(path: str | Path) -> AntennaArray:
         stations.append(words[4] if len(words) > 4 else f"{len(stations) + 1}")
         names.append(words[5] if len(words) > 5 else stations[-1])
     position = _to_itrf(np.array(coordinates).reshape(-1, 3), header, path)
-    # a name such as 12 or 2m would be taken for an id or a length in CASA selections
+    # CASA selections would take a name such as 12 or 2m for an id or a length
     names = [f"A{name}" if name[0].isdigit() else name for name in names]
     return AntennaArray(
         header.get("observatory", "UNKNOWN"),
@@ -266,15 +268,15 @@ def _to_itrf(
 def lofar_hba(
     *, core: str = "superstation", international: bool = True, remote: bool = True
 ) -> AntennaArray:
-    """Return LOFAR's high-band stations.
+    """Return the antennas of LOFAR's high-band stations.
 
     Parameters
     ----------
     core : str
-        ``"superstation"``: the core phased up to one station ST001 at its mean position;
-        ``"split"``: the two ears of each core station (HBA0, HBA1); ``"none"``.
+        Form of the core: ``"superstation"`` combines it to one station ST001 at its mean position;
+        ``"split"`` has the two ears of each core station (HBA0, HBA1); ``"none"`` leaves it out.
     international, remote : bool
-        Whether those stations take part.
+        True includes those stations.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Known, seeded gain errors put on an existing measurement set, and taken off again exactly."""
+"""Known, seeded gain errors applied to an existing measurement set, and removed again exactly."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _feeds_of(names: Sequence[str], path: Path) -> tuple[list[str], list[tuple[i
     """Return the feeds of a polarization setup and, per correlation, the two feeds' indices."""
     if any(len(name) != 2 or not set(name) <= set("RLXY") for name in names):
         raise InputError(
-            f"{path} has correlations {list(names)}, which are no products of two feeds",
+            f"{path} has correlations {list(names)}, which are not products of two feeds",
             "use data with linear (XX, YY) or circular (RR, LL) correlations",
         )
     feeds = sorted({feed for name in names for feed in name}, key="RLXY".index)
@@ -77,7 +77,7 @@ def _read_grid(path: Path) -> _Grid:
 
 
 def _exact(grid: _Grid, gain: NDArray[np.complex128]) -> GainSolutions:
-    """Wrap exactly known gains: nothing flagged, infinite signal-to-noise ratio."""
+    """Wrap exactly known gains, with nothing flagged and infinite signal-to-noise ratio."""
     return GainSolutions(
         time_s=grid.time_s,
         interval_s=grid.interval_s,
@@ -95,7 +95,7 @@ def _exact(grid: _Grid, gain: NDArray[np.complex128]) -> GainSolutions:
 def _draw_gains(
     grid: _Grid, seed: int, phase_rms_deg: float, phase_drift_deg_s: float, amp_rms: float
 ) -> NDArray[np.complex128]:
-    """Draw phases (offset and drift, anew in each scan) and constant log-amplitudes."""
+    """Draw phases (offset and drift, new in each scan) and constant log amplitudes."""
     rng = np.random.default_rng(seed)
     ntime, nfreq, nant, npol = grid.shape
     phase_deg = np.empty((ntime, nant, npol))
@@ -104,11 +104,11 @@ def _draw_gains(
         stamps = grid.time_s[times]
         since_middle_s = stamps - 0.5 * (stamps[0] + stamps[-1])
         offset = rng.normal(0.0, phase_rms_deg, (nant, npol))
-        # one atmosphere for both polarizations: they drift together
+        # one atmosphere for both polarizations, which drift together
         rate = rng.normal(0.0, phase_drift_deg_s, (nant, 1))
         phase_deg[times] = offset + rate * since_middle_s[:, None, None]
-    # A factor common to all antennas is a flux scale, which no self-calibration can know: the
-    # mean product of two antennas' amplitudes, by which an image is too bright, is made 1.
+    # A factor common to all antennas is a flux scale, which self-calibration cannot determine. The
+    # mean product of two antennas' amplitudes, which scales an image, is therefore set to 1.
     amplitude = np.exp(rng.normal(0.0, amp_rms, (nant, npol)))
     pairs = amplitude.sum(axis=0) ** 2 - (amplitude**2).sum(axis=0)
     amplitude /= np.sqrt(pairs / (nant * (nant - 1)))
@@ -136,38 +136,39 @@ def corrupt_ms(
     ms : path
         Measurement set, changed in place.
     seed : int
-        The same seed gives the same gains on the same measurement set.
+        Seed of the random numbers; it determines the gains on a given measurement set.
     phase_rms_deg : float
         Standard deviation of the phase offsets, degrees.
     phase_drift_deg_s : float
         Standard deviation of the drift rates, degrees per second.
     amp_rms : float
-        Standard deviation of the log amplitudes; 0.1 means about 10 per cent.
+        Standard deviation of the log amplitudes; 0.1 is about 10 per cent.
     column : str
         Column of visibilities to change.
 
     Returns
     -------
     GainSolutions
-        The true gains on the grid of the data's TIME values and spectral windows; frequency is
-        the middle of each window.
+        True gains on the grid of the data's TIME values and spectral windows; frequencies are the
+        middles of the windows.
 
     Raises
     ------
     InputError
-        No measurement set, no rows, no such column, or no correlations of two feeds.
+        The path is not a measurement set, or it lacks rows, the column, or correlations of two
+        feeds.
     """
     path = Path(ms)
     grid = _read_grid(path)
     gain = _draw_gains(grid, seed, phase_rms_deg, phase_drift_deg_s, amp_rms)
     truth = _exact(grid, gain)
     multiply_ms(path, truth, column)
-    log.info("%s: gain errors put on %s (seed %d)", path.name, column, seed)
+    log.info("%s: gain errors applied to %s (seed %d)", path.name, column, seed)
     return truth
 
 
 def _setups(path: Path) -> tuple[NDArray[np.int64], list[list[tuple[int, int]]], list[list[str]]]:
-    """Return per data description: its spw, and the feed pairs and feeds of its correlations."""
+    """Return each data description's spw, and the feed pairs and feeds of its correlations."""
     tables = Subtables(path)
     found = [_feeds_of(setup.correlations, path) for setup in tables.setup_of]
     return tables.spw_of, [pairs for _, pairs in found], [feeds for feeds, _ in found]
@@ -196,7 +197,7 @@ def _time_index(gains: GainSolutions, time: NDArray[np.float64], path: Path) -> 
 
 
 def multiply_ms(path: Path, gains: GainSolutions, column: str = "DATA") -> None:
-    """Multiply one column by g_p conj(g_q), in chunks bounded by memory; nothing else changes.
+    """Multiply one column by g_p conj(g_q) in chunks of bounded memory; nothing else changes.
 
     Raises
     ------

@@ -32,14 +32,14 @@ class TecScreen:
     rms_tecu : float
         Standard deviation of the layer's TEC.
     height_km : float
-        Its distance along the line of sight.
+        Distance of the layer along the line of sight.
     largest_km, smallest_km : float
-        Range of the wavelengths present; power goes as wavelength to the power 5/3
-        (Kolmogorov's structure function).
+        Range of the wavelengths present; power goes as wavelength to the power 5/3 (Kolmogorov's
+        structure function).
     wind_m_s : float
         Speed of the frozen layer.
     modes : int
-        Number of plane waves it is made of.
+        Number of plane waves that form it.
     """
 
     rms_tecu: float
@@ -52,31 +52,37 @@ class TecScreen:
 
 @dataclass(frozen=True)
 class StationErrors:
-    """How the stations corrupt the visibilities; every default is none at all.
+    """Errors of the stations that corrupt the visibilities; the default is none.
 
     Attributes
     ----------
     phase_walk_deg, phase_walk_s : float
-        Random walk of each station's phase, alike for both polarizations and all
-        frequencies: rms of the change within ``phase_walk_s`` seconds.
+        Random walk of each station's phase, the same for both polarizations and all frequencies:
+        rms of the change within ``phase_walk_s`` seconds.
     walk_restarts : bool
-        Whether the phase walks start from 0 again at each scan, as after a look at a phase
-        calibrator; else they go on through the gaps.
+        True restarts the phase walks from 0 at each scan, as after an observation of a phase
+        calibrator; False continues them through the gaps.
     phase_offset_deg : float
-        rms of each station's constant phase, alike for both polarizations.
+        Rms of each station's constant phase, the same for both polarizations.
     pol_offset_deg : float
-        rms of a constant phase of each station and polarization.
+        Rms of a constant phase of each station and polarization.
     tec_walk_tecu, tec_walk_s, tec_offset_tecu : float
-        The same walk and offset for the TEC above each station; phase goes as 1 / frequency.
+        Walk and offset of the TEC above each station; phase goes as 1 / frequency.
     amp_offset : float
-        rms of the constant log amplitude of each station and polarization.
+        Rms of the constant log amplitude of each station and polarization.
     amp_slow, amp_slow_s : float
         rms and correlation time of slow log-amplitude changes.
+    spw_offset_deg : float
+        rms of a constant phase of each station, polarization and spectral window.
+    delay_ns : float
+        rms of each station's delay, about the middle of the band.
+    amp_jump : float
+        rms of the log amplitude of each station and polarization that is drawn for each scan.
     screen : TecScreen, optional
-        TEC that differs by direction.
+        Screen of TEC that differs by direction.
     scale : tuple of (pattern, factor)
-        Factors on all errors of stations whose name matches the shell pattern; the first
-        match counts. E.g. ``(("CS*", 0.1), ("*", 1.0))``.
+        Factors on all errors of stations whose name matches the shell pattern; the first match is
+        used. E.g. ``(("CS*", 0.1), ("*", 1.0))``.
     """
 
     phase_walk_deg: float = 0.0
@@ -90,13 +96,16 @@ class StationErrors:
     amp_offset: float = 0.0
     amp_slow: float = 0.0
     amp_slow_s: float = 3600.0
+    spw_offset_deg: float = 0.0
+    delay_ns: float = 0.0
+    amp_jump: float = 0.0
     screen: TecScreen | None = None
     scale: tuple[tuple[str, float], ...] = ()
 
     @property
     def dispersive(self) -> bool:
         """Whether the direction-independent phases depend on frequency."""
-        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0
+        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0 or self.delay_ns > 0
 
 
 def station_factors(
@@ -144,20 +153,23 @@ def draw_gains(
     frequency_hz: NDArray[np.float64],
     scan: NDArray[np.int32],
     npol: int = 2,
+    spw: NDArray[np.int64] | None = None,
 ) -> NDArray[np.complex128]:
     """Draw the direction-independent gains.
 
-    Each kind of error has its own stream of random numbers, so that switching one on leaves
-    the others as they were.
+    Each kind of error has its own stream of random numbers, so that adding one does not change the
+    others.
 
-    Log amplitudes have a mean of 0 over the stations at every time: a common factor is a flux
-    scale, which no self-calibration can know.
+    Log amplitudes have a mean of 0 over the stations at every time, because self-calibration cannot
+    determine a common factor, the flux scale.
+
+    ``spw`` is the spectral window of each frequency, (nfreq,); None where all are of one.
 
     Returns
     -------
     (ntime, nfreq, nant, npol) complex128
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(6)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(9)]
     nant = len(names)
     factor = station_factors(names, errors.scale)
     phase = random_walk(
@@ -173,12 +185,39 @@ def draw_gains(
     log_amp = errors.amp_offset * streams[4].standard_normal((nant, npol)) * factor[:, None]
     slow = _slow_variation(streams[5], time_s, errors.amp_slow, errors.amp_slow_s, nant * npol)
     log_amp = log_amp + slow.reshape(-1, nant, npol) * factor[:, None]
+    numbers, which_scan = np.unique(scan, return_inverse=True)
+    jump = errors.amp_jump * streams[8].standard_normal((len(numbers), nant, npol))
+    log_amp = log_amp + jump[which_scan] * factor[:, None]
     log_amp = log_amp - log_amp.mean(axis=1, keepdims=True)
     total = (phase * factor)[:, :, None] + pol * factor[:, None]
     exponent = (log_amp + 1j * total)[:, None] + 1j * TEC_PHASE_HZ * (
         tec[:, None, :, None] / frequency_hz[None, :, None, None]
     )
+    exponent = exponent + 1j * factor[:, None] * _band_phases(
+        errors, streams[6:8], frequency_hz, nant, npol, spw
+    )
     return np.asarray(np.exp(exponent))
+
+
+def _band_phases(
+    errors: StationErrors,
+    streams: Sequence[np.random.Generator],
+    frequency_hz: NDArray[np.float64],
+    nant: int,
+    npol: int,
+    spw: NDArray[np.int64] | None,
+) -> NDArray[np.float64]:
+    """Return the phases of windows and of delays, (nfreq, nant, npol) rad."""
+    windows, which = np.unique(
+        np.zeros(len(frequency_hz), np.int64) if spw is None else spw, return_inverse=True
+    )
+    offset = math.radians(errors.spw_offset_deg) * streams[0].standard_normal(
+        (len(windows), nant, npol)
+    )
+    delay_s = 1e-9 * errors.delay_ns * streams[1].standard_normal((nant, npol))
+    from_middle = frequency_hz - np.mean(frequency_hz)
+    phase = offset[which] + 2.0 * math.pi * from_middle[:, None, None] * delay_s
+    return np.asarray(phase)
 
 
 def screen_tec(
@@ -190,23 +229,23 @@ def screen_tec(
 ) -> NDArray[np.float64]:
     """Return the screen's TEC on each line of sight.
 
-    The screen is flat and at right angles to the direction of the phase centre, so the line of
-    sight from a station to a source pierces it at the station's (u, v) plus height x (l, m).
-    It turns with the Earth but for its wind, so (u, v) are those of one time.
+    The screen is flat and perpendicular to the direction of the phase centre, so the line of sight
+    from a station to a source crosses it at the station's (u, v) plus height x (l, m). It turns
+    with the Earth apart from its wind, so (u, v) are those of one time.
 
     Parameters
     ----------
     screen : TecScreen
     seed : int
     antenna_uv_m : (nant, 2) float64
-        u and v of each station in the middle of the observation, m.
+        Coordinates u and v of each station in the middle of the observation.
     time_s : (ntime,) float64
     sky : sequence of Source
 
     Returns
     -------
     (ntime, nsource, nant) float64
-        TECU.
+        TEC, TECU.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     # wavelengths evenly spread in their logarithm: power per mode is k^(-11/3) k dk ~ k^(-5/3)

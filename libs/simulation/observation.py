@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-# bytes of the largest array of a chunk; some five arrays of that size exist at once
+# bytes of the largest array of a chunk; about five arrays of that size exist at once
 _CHUNK_BYTES = 48 * 1024**2
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What is observed, when and how.
+    """Array, direction, times and frequencies of a simulated observation.
 
     Attributes
     ----------
     array : AntennaArray
     direction_deg : (float, float)
-        J2000 phase centre.
+        Phase centre, J2000.
     start_s : float
         Start of the first scan, UTC MJD seconds.
     integration_s, scan_s, gap_s : float
@@ -61,7 +61,7 @@ class Observation:
     scans : int
     spws : tuple of SpectralWindow
     correlations : tuple of str
-        The parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four; the sky is
+        Names: the parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four. The sky is
         unpolarised.
     noise_jy : float
         Standard deviation of the real (and of the imaginary) part of one visibility: one
@@ -70,7 +70,7 @@ class Observation:
         System temperature of stations relative to the rest: the noise of a baseline is
         ``noise_jy`` times the root of the product of its stations' factors.
     field : str
-        Field name.
+        Name of the field.
     """
 
     array: AntennaArray
@@ -88,7 +88,7 @@ class Observation:
 
     @property
     def direction_rad(self) -> tuple[float, float]:
-        """Phase centre, rad."""
+        """Phase centre, RA and Dec, rad."""
         return math.radians(self.direction_deg[0]), math.radians(self.direction_deg[1])
 
     @property
@@ -118,44 +118,44 @@ class Observation:
 
     @property
     def hands(self) -> NDArray[np.int64]:
-        """Per correlation the indices of its two feeds, (ncorr, 2)."""
+        """Indices of the two feeds of each correlation, (ncorr, 2)."""
         feeds = self.feeds
         return np.array([[feeds.index(feed) for feed in corr] for corr in self.correlations])
 
     @property
     def uvw_sign(self) -> int:
-        """1 where UVW is ANTENNA2 minus ANTENNA1 (LOFAR's software), -1 for the reverse.
+        """Sign 1 where UVW is ANTENNA2 minus ANTENNA1 (LOFAR's software), -1 for the reverse.
 
-        What CASA's fillers write and its tasks recompute is ANTENNA1 minus ANTENNA2. Imagers
-        read both alike, since the visibilities are each other's conjugates.
+        CASA's fillers and tasks write ANTENNA1 minus ANTENNA2. Imagers treat both alike, because
+        the visibilities are each other's conjugates.
         """
         return 1 if self.array.telescope == "LOFAR" else -1
 
     @property
     def rows(self) -> int:
-        """Rows of the measurement set."""
+        """Number of rows of the measurement set."""
         return len(self.time_s) * len(self.spws) * len(self.baselines[0])
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulated measurement set and the truth about it.
+    """A simulated measurement set with its true sky and gains.
 
     Attributes
     ----------
     ms : Path
-        What an observer gets: sky, corrupted, plus noise.
+        Observed data: sky, corrupted, plus noise.
     perfect_ms : Path or None
-        The same data with the true gains divided out, its noise with them. Errors that differ
-        by direction cannot be divided out; there the sky is uncorrupted and the noise the same.
+        The same data with the true gains divided out of signal and noise. Errors that differ by
+        direction cannot be divided out; then the sky is uncorrupted and the noise the same.
     observation : Observation
     sky : tuple of Source
     gains : GainSolutions
-        The true direction-independent gains at each integration; one frequency block for each
+        True direction-independent gains at each integration, with one frequency block for each
         spw, or for each channel where they depend on frequency.
     direction_gains : dict of str to GainSolutions
-        With a TEC screen: for each source by name the true gains toward it, the
-        direction-independent ones included, one frequency block for each channel.
+        True gains toward each source by name, for a TEC screen. They include the
+        direction-independent ones and have one frequency block for each channel.
     natural_rms_jy_beam : float
         Thermal noise of a naturally weighted Stokes I image of all the data.
     """
@@ -171,7 +171,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that is drawn once, before rows are made.
+    """Everything that is drawn once, before rows are made.
 
     ``uvw_m`` has the sign with which a baseline is ANTENNA2 minus ANTENNA1.
     """
@@ -207,7 +207,7 @@ def _corrupt(
 ) -> None:
     """Fill data = g_p conj(g_q) seen + noise and perfect = ideal + noise / (g_p conj(g_q)).
 
-    Cross hands of an unpolarised sky hold noise only.
+    Cross hands of an unpolarised sky contain only noise.
     """
     ntime, nbl, nchan = seen.shape
     for cell in prange(ntime * nbl):
@@ -231,10 +231,10 @@ def simulate(
     seed: int = 0,
     perfect: bool = True,
 ) -> Simulation:
-    """Make a measurement set of a known sky seen through known gains.
+    """Make a measurement set of a known sky with known gains.
 
     The same arguments give the same data. Gains are constant within an integration, and each
-    visibility is the value at the centre of its integration and channel: nothing is smeared.
+    visibility is the value at the centre of its integration and channel, without smearing.
 
     Parameters
     ----------
@@ -242,12 +242,12 @@ def simulate(
         Measurement set to make; an existing one is replaced.
     observation : Observation
     sky : sequence of Source
-        May be empty.
+        Sources; may be empty.
     errors : StationErrors, optional
-        None: perfect stations.
+        Errors of the stations; None: perfect stations.
     seed : int
     perfect : bool
-        Whether ``<stem>.perfect.ms`` is made beside it.
+        True also makes ``<stem>.perfect.ms`` beside it.
 
     Returns
     -------
@@ -305,7 +305,9 @@ def _make_plan(
         observation=observation,
         sky=sky,
         uvw_m=observation.uvw_sign * uvw_m,
-        gain=draw_gains(errors, seed, observation.array.name, time_s, frequency, observation.scan),
+        gain=draw_gains(
+            errors, seed, observation.array.name, time_s, frequency, observation.scan, spw=spw
+        ),
         frequency_hz=frequency,
         frequency_spw=spw,
         tec=tec,
@@ -389,7 +391,7 @@ def _time_chunks(observation: Observation) -> Iterator[slice]:
 
 
 def _fill(plan: _Plan, targets: dict[str, Path]) -> None:
-    """Make and write the rows: in order of time, then spw, then baseline."""
+    """Make and write the rows, in order of time, then spw, then baseline."""
     observation = plan.observation
     start_row = 0
     for times in _time_chunks(observation):
@@ -402,13 +404,13 @@ def _fill(plan: _Plan, targets: dict[str, Path]) -> None:
 
 
 def _make_chunk(plan: _Plan, times: slice) -> dict[str, list[NDArray[np.complex64]]]:
-    """Return per kind of data and spw the visibilities, (ntime, nbaseline, nchan, ncorr)."""
+    """Return the visibilities by kind of data and spw, (ntime, nbaseline, nchan, ncorr)."""
     observation = plan.observation
     first, second = observation.baselines
     uvw, gain = plan.uvw_m[times], plan.gain[times]
     count, channels = len(uvw), [spw.channels for spw in observation.spws]
     made: dict[str, list[NDArray[np.complex64]]] = {"data": [], "perfect": []}
-    # drawn for the whole time step at once: the noise does not depend on the chunks
+    # drawn for the whole time step at once, so that the noise does not depend on the chunks
     shape = (count, sum(channels), len(first), len(observation.correlations), 2)
     noise = plan.rng.standard_normal(shape, dtype=np.float32)
     offsets = np.cumsum([0, *channels])
@@ -475,7 +477,7 @@ def _write_chunk(
     uvw = plan.uvw_m[times][:, second] - plan.uvw_m[times][:, first]
     uvw = np.broadcast_to(uvw[:, None], (*shape, 3))
     opened.putcol("UVW", uvw.reshape(rows, 3), start, rows)
-    # without noise every visibility counts the same
+    # without noise every visibility has the same weight
     sigma = np.where(plan.sigma_jy > 0, plan.sigma_jy, 1.0)
     ncorr = len(observation.correlations)
     sigma = np.broadcast_to(sigma[None, None, :, None], (*shape, ncorr)).reshape(rows, ncorr)
@@ -485,7 +487,7 @@ def _write_chunk(
 
 
 def _write_visibilities(opened: Any, data: list[NDArray[np.complex64]], start: int) -> None:
-    """Write DATA and FLAG; spws of unequal length go cell block by cell block."""
+    """Write DATA and FLAG; spws of unequal length are written cell block by cell block."""
     if len({part.shape for part in data}) == 1:
         together = np.stack(data, axis=1)
         together = together.reshape(-1, *together.shape[3:])

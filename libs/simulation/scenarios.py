@@ -29,36 +29,36 @@ from libs.simulation.observation import (
 
 __all__ = ["SCENARIOS", "Scenario", "make_scenario", "scenario"]
 
-_DAY_MJD = 58849.0  # 2020-01-01: long in every table of earth orientation
+_DAY_MJD = 58849.0  # 2020-01-01, which every table of earth orientation covers
 _DISTANT_LOFAR = (("ST001", 0.25), ("RS*", 1.0), ("*", 0.5))
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One simulation, as data.
+    """Parameters of one simulation.
 
     Attributes
     ----------
     name, title : str
-        ``title`` says in a few words what is simulated.
+        Name, and a description in a few words.
     array : callable
-        Returns the antennas; called when the data are made, since it reads files.
+        Function that returns the antennas; it is called late, because it reads files.
     direction_deg : (float, float)
-        J2000 phase centre; observed symmetrically about its transit.
+        Phase centre, J2000; it is observed symmetrically about its transit.
     spws : tuple of SpectralWindow
     correlations : tuple of str
     integration_s, gap_s : float
     integrations, scans : int
-        Integrations in a scan, number of scans.
+        Number of integrations in a scan, and of scans.
     noise_jy : float
-        Of the real part of one visibility.
+        Standard deviation of the real part of one visibility.
     sky : tuple of Source
     errors : StationErrors
     noise_scale : tuple of (pattern, factor)
     cell_arcsec : float
-        A pixel that samples the beam 4 to 5 times.
+        Pixel that samples the beam 4 to 5 times.
     imsize : int
-        Pixels that hold the sky, except for a field, where they hold one source.
+        Pixels of an image of the sky, or of one source when the sky is a field.
     seed : int
     """
 
@@ -81,14 +81,14 @@ class Scenario:
     seed: int = 20
 
     def observation(self, scale: float = 1.0, antennas: int | None = None) -> Observation:
-        """Return what is observed, with ``scale`` times the integrations in each scan.
+        """Return the observation, with ``scale`` times the integrations in each scan.
 
         Parameters
         ----------
         scale : float
-            Factor on the rows.
+            Factor on the number of rows.
         antennas : int, optional
-            At most so many antennas, spread over the whole array.
+            Largest number of antennas, spread over the whole array.
         """
         array = self.array()
         if antennas is not None:
@@ -246,7 +246,7 @@ _LOFAR_RESOLVED = dataclasses.replace(
     name="lofar_intl_noise",
     title="LOFAR HBA, 2 Jy that the international baselines resolve out, 300 deg per 10 min",
     sky=(Source(2.0, 0.0, 0.0, 4.0, 3.2, 45.0, spectral_index=-0.8, name="blob"),),
-    # some 16 beams of the 120 km that show the source
+    # about 16 beams of the 120 km baselines that show the source
     cell_arcsec=0.16,
     imsize=512,
     seed=28,
@@ -272,7 +272,7 @@ _LOFAR_FIELD = dataclasses.replace(
     _LOFAR,
     name="lofar_field",
     title="LOFAR HBA, field of 3 calibrators and 6 fainter sources behind a TEC screen",
-    # a narrow band, over which one phase serves for a station's TEC
+    # a narrow band, over which one phase represents a station's TEC
     spws=(SpectralWindow(144e6, 4e6, 16),),
     noise_jy=0.6,
     noise_scale=_DISTANT_LOFAR,
@@ -296,7 +296,7 @@ def _vlba() -> AntennaArray:
     return load_configuration("vlba")
 
 
-# Bright sources whose first image holds about as much in artefacts as in flux.
+# Bright sources whose first image contains about as much flux in artefacts as in the source.
 _VLA_OFF_AXIS = dataclasses.replace(
     _VLA_5GHZ,
     name="vla_a_offaxis",
@@ -423,7 +423,7 @@ def scenario(name: str) -> Scenario:
     Raises
     ------
     ConfigError
-        There is none of that name.
+        There is no scenario of that name.
     """
     if name not in SCENARIOS:
         raise ConfigError(f"no scenario {name}", f"choose one of {', '.join(SCENARIOS)}")
@@ -444,17 +444,17 @@ def make_scenario(
     Parameters
     ----------
     name : str or Scenario
-        A name of ``SCENARIOS``, or a scenario changed with ``dataclasses.replace``.
+        Name in ``SCENARIOS``, or a scenario changed with ``dataclasses.replace``.
     path : path
         Measurement set to make; an existing one is replaced.
     scale : float
-        Factor on the number of integrations, thus on the rows.
+        Factor on the number of integrations, and thus of rows.
     antennas : int, optional
-        At most so many antennas.
+        Largest number of antennas.
     seed : int, optional
-        Another draw than the scenario's own.
+        Seed to use instead of the scenario's own.
     perfect : bool
-        Whether the data with the true gains divided out are made beside it.
+        True also makes the data with the true gains divided out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Skies of points, elliptical Gaussians and uniform discs, and their exact visibilities."""
+"""Skies of points, elliptical Gaussians and uniform discs with their exact visibilities."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Source:
     l_arcsec, m_arcsec : float
         Direction cosines about the phase centre, east and north, as angles in arcsec.
     major_arcsec, minor_arcsec : float
-        FWHM axes of a Gaussian, diameters of a disc; 0 is a point. A ``minor_arcsec`` of 0
+        FWHM axes of a Gaussian, or diameters of a disc; 0 is a point. A ``minor_arcsec`` of 0
         with ``major_arcsec`` above 0 is a line.
     pa_deg : float
         Position angle of the major axis, north through east.
     shape : str
-        ``"gaussian"`` or ``"disc"``.
+        Shape, ``"gaussian"`` or ``"disc"``.
     spectral_index : float
-        Flux density goes as frequency to this power.
+        Exponent of the frequency to which the flux density is proportional.
     name : str
-        Name, for sources that are calibrated on their own.
+        Name, for sources that are calibrated separately.
     """
 
     flux_jy: float
@@ -56,7 +56,7 @@ class Source:
     name: str = ""
 
     def radec_rad(self, ra0_rad: float, dec0_rad: float) -> tuple[float, float]:
-        """Return its RA and Dec about a phase centre, rad."""
+        """Return the source's RA and Dec about a phase centre, rad."""
         return lm_to_radec(
             self.l_arcsec * ARCSEC_RAD, self.m_arcsec * ARCSEC_RAD, ra0_rad, dec0_rad
         )
@@ -64,19 +64,19 @@ class Source:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A sky as the arrays the kernel reads.
+    """A sky in the arrays that the kernel reads.
 
     Attributes
     ----------
     lmn : (nsource, 3) float64
-        l, m and n - 1.
+        Direction cosines l, m and n - 1.
     flux_jy : (nsource, nchan) float64
-        At each channel.
+        Flux density at each channel.
     axes_rad : (nsource, 2) float64
         Major and minor axis.
     pa_rad : (nsource,) float64
     kind : (nsource,) int64
-        1 Gaussian, 2 disc.
+        Shape, 1 Gaussian, 2 disc.
     """
 
     lmn: NDArray[np.float64]
@@ -92,7 +92,7 @@ def source_table(
     """Return the kernel's arrays for a sky at some channels."""
     offset = np.array([(s.l_arcsec, s.m_arcsec) for s in sky]).reshape(-1, 2) * ARCSEC_RAD
     square = (offset**2).sum(axis=1)
-    # n - 1 without the loss of digits of sqrt(1 - x) - 1
+    # n - 1 without the rounding error of sqrt(1 - x) - 1
     n_minus_1 = -square / (1.0 + np.sqrt(1.0 - square))
     ratio = np.asarray(frequency_hz) / reference_hz
     flux = np.array([s.flux_jy * ratio**s.spectral_index for s in sky])
@@ -108,7 +108,7 @@ def source_table(
 
 @njit(cache=True)
 def _bessel_j1_over_x(x: float) -> float:
-    """J1(x) / x for x >= 0 (Abramowitz & Stegun 9.4.4 to 9.4.6, error below 2e-8)."""
+    """Return J1(x) / x for x >= 0 (Abramowitz & Stegun 9.4.4 to 9.4.6, error below 2e-8)."""
     if x < 3.0:
         y = (x / 3.0) ** 2
         return 0.5 + y * (
@@ -194,7 +194,7 @@ def sky_visibilities(
 ) -> NDArray[np.complex128]:
     """Return the Stokes I visibilities of a sky, without smearing in time or frequency.
 
-    V = sum of S exp(2 pi i (u l + v m + w (n - 1)) / lambda), the sign with which imagers read
+    V = sum of S exp(2 pi i (u l + v m + w (n - 1)) / lambda), with the sign that imagers expect in
     measurement sets; u, v, w are those of the second antenna minus the first.
 
     Parameters
@@ -204,14 +204,14 @@ def sky_visibilities(
     antenna1, antenna2 : (nbaseline,) int64
     frequency_hz : (nchan,) float64
     table : SourceTable
-        The sky at these channels.
+        Sky at these channels.
     direction_tec : (ntime, nsource, nant) float64, optional
         TEC along the line of sight from each antenna to each source, TECU.
 
     Returns
     -------
     (ntime, nbaseline, nchan) complex128
-        Jy.
+        Visibilities, Jy.
     """
     out = np.zeros((len(uvw_m), len(antenna1), len(frequency_hz)), dtype=np.complex128)
     tec = np.empty((0, 0, 0)) if direction_tec is None else direction_tec

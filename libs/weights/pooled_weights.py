@@ -1,12 +1,13 @@
-"""Weights from the noise of the data: bins, baselines and antennas lend each other samples.
+"""Weights from the noise of the data, pooled over bins, baselines and antennas.
 
-A variance from n complex samples is uncertain by 1/sqrt(n - 1), and weights that scatter so cost
-sensitivity. Where the variances of a baseline's bins differ no more than such samples do, its
-mean says more than each; where those of baselines differ no more than products of two antennas
-allow, the antennas' do. How far to go is told by the data: each logarithm of a variance is drawn
-towards the mean in the ratio of its sampling variance to the true spread (empirical Bayes;
-Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117). Logarithm of a variance from nu degrees of
-freedom: mean psi(nu / 2) - ln(nu / 2) above the truth, variance psi'(nu / 2).
+A variance from n complex samples is uncertain by 1/sqrt(n - 1), and weights with such scatter cost
+sensitivity. Where the variances of a baseline's bins differ no more than the sampling error,
+their mean is the better estimate; where those of baselines differ no more than products of two
+antennas do, the antennas' values are. The data determine the pooling: each logarithm of a
+variance is drawn towards the mean in the ratio of its sampling variance to the true spread
+(empirical Bayes; Efron & Morris 1973, J. Am. Stat. Assoc. 68, 117). The logarithm of a variance
+from nu degrees of freedom has its mean psi(nu / 2) - ln(nu / 2) above the truth and the variance
+psi'(nu / 2).
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class Pooled:
     Attributes
     ----------
     log_variance : (nbin,) float64
-        Natural logarithm of each bin's variance, in units of what was expected.
+        Natural logarithm of each bin's variance, relative to the expected one.
     bin_spread, baseline_spread : float
         True spread, as a standard deviation of the logarithm, of bins about their baseline and
-        of baselines about the product of their antennas; 0: no more than samples scatter.
+        of baselines about the product of their antennas; 0 when sampling explains all scatter.
     """
 
     log_variance: Float
@@ -62,7 +63,7 @@ def pool_variances(log_variance: Float, samples: Float, group: Int, ant1: Int, a
     samples : (nbin,) float64
         Complex samples in each bin, 2 or more.
     group : (nbin,) int64
-        Bins of one group (correlation, window) have antenna factors of their own.
+        Group of each bin (correlation, window); every group has its own antenna factors.
     ant1, ant2 : (nbin,) int64
         Antennas of each bin's baseline.
 
@@ -92,7 +93,7 @@ def pool_variances(log_variance: Float, samples: Float, group: Int, ant1: Int, a
 
 
 def _groups(*keys: NDArray[np.generic]) -> tuple[Int, Int]:
-    """Number equal combinations: (n,) number of each item, and the first item of each number."""
+    """Number equal combinations; return each item's number, (n,), and each number's first item."""
     order = np.lexsort(keys[::-1])
     new = np.zeros(len(order), bool)
     new[:1] = True
@@ -108,7 +109,7 @@ def _towards(value: Float, centre: Float, noise: Float, spread: float) -> Float:
 
 
 def _antenna_fit(mean: Float, noise: Float, lines: Int) -> tuple[Float, float]:
-    """Baselines as sums of two antennas' logarithms; their true variance about that."""
+    """Fit baselines as sums of two antennas' logarithms; return these and the true variance."""
     fitted = mean.copy()
     excess, free = 0.0, 0.0
     for group in np.unique(lines[0]):
@@ -116,7 +117,7 @@ def _antenna_fit(mean: Float, noise: Float, lines: Int) -> tuple[Float, float]:
         antennas, place = np.unique(lines[1:, mine], return_inverse=True)
         place = place.reshape(2, -1)
         if len(mine) <= 2 * len(antennas):
-            continue  # too few baselines for the antennas to say more than these do
+            continue  # too few baselines to improve on their own values
         design = np.zeros((len(mine), len(antennas)))
         design[np.arange(len(mine)), place[0]] += 1
         design[np.arange(len(mine)), place[1]] += 1
@@ -130,27 +131,27 @@ def _antenna_fit(mean: Float, noise: Float, lines: Int) -> tuple[Float, float]:
 
 
 def pool_weights(ms: str | Path, before: str, timebin_s: float, *, column: str) -> Weighed:
-    """Set weights from the differences of neighbouring channels, in place; SIGMA follows.
+    """Set weights from differences of neighbouring channels, in place; SIGMA is set to match.
 
-    Second differences v_k - 2 v_k+1 + v_k+2 hold no source, no phase that is not calibrated yet
-    and, to first order, no delay; of white noise they hold six times its variance. Bins without
-    three neighbouring channels take the mean of their baseline or, failing that, of all.
+    Second differences v_k - 2 v_k+1 + v_k+2 contain no source, no uncalibrated phase and, to first
+    order, no delay; those of white noise have six times its variance. Bins without three
+    neighbouring channels take the mean of their baseline or, failing that, of all.
 
     Parameters
     ----------
     ms : path
     before : str
-        Name under which the weights as they came are saved (`flag_versions.save_weights`):
-        variances are pooled in units of those expected from them.
+        Name under which the original weights are saved (`flag_versions.save_weights`). Variances
+        are pooled in units of those expected from them.
     timebin_s : float
         Length of a bin, s.
     column : str
-        Of the data.
+        Column of visibilities.
 
     Returns
     -------
     Weighed
-        When the channels' noise is not independent nothing is changed.
+        Result; nothing is changed when the noise of channels is not independent.
     """
     ms = Path(ms)
     with open_table(flag_versions.saved_weights(ms, before)) as saved:
@@ -158,7 +159,7 @@ def pool_weights(ms: str | Path, before: str, timebin_s: float, *, column: str) 
         parts, wide, narrow = [], 0.0, 0.0
         for chunk in chunks(ms, scan.names):
             part = scan.bins(chunk)
-            parts.append(replace(part, of_row=part.of_row[:0]))  # rows may be many, bins are few
+            parts.append(replace(part, of_row=part.of_row[:0]))  # there are many rows but few bins
             one, two = _strides(chunk, column)
             narrow, wide = narrow + one, wide + two
         correlation = wide / narrow if narrow > 0 and wide > 0 else float("nan")
@@ -181,16 +182,17 @@ def pool_weights(ms: str | Path, before: str, timebin_s: float, *, column: str) 
 
 @dataclass(frozen=True)
 class Weighed:
-    """What `pool_weights` did.
+    """Result of `pool_weights`.
 
     Attributes
     ----------
     changed : bool
+        True when the weights were changed.
     bin_spread, baseline_spread : float
         As in `Pooled`.
     correlation : float
-        Variance by channels two apart over that by neighbours: 1 for independent noise, 4.7 for
-        Hanning-smoothed channels; NaN with fewer than five channels.
+        Ratio of the variance from channels two apart to that from neighbours: 1 for independent
+        noise, 4.7 for Hanning-smoothed channels; NaN with fewer than five channels.
     """
 
     changed: bool
@@ -201,7 +203,7 @@ class Weighed:
 
 @dataclass(frozen=True)
 class _Bins:
-    """Bins of a chunk: which bin each row's correlation is in, and what the bins hold."""
+    """Bins of a chunk: the bin of each correlation of each row, and the contents of the bins."""
 
     of_row: Int  # (nrow, ncorr), -1 for autocorrelations
     group: Int  # (nbin,): data description and correlation
@@ -223,7 +225,7 @@ def _joined(parts: Sequence[_Bins]) -> _Bins:
 
 
 def _second_differences(chunk: Chunk, column: str, stride: int) -> tuple[Float, Float]:
-    """Sum of |differences|^2 / 6 and their number, (nrow, ncorr) each."""
+    """Return the sum of |differences|^2 / 6 and their number, (nrow, ncorr) each."""
     data = chunk[column]
     good = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]) & np.isfinite(data)
     if data.shape[1] <= 2 * stride:
@@ -237,16 +239,16 @@ def _second_differences(chunk: Chunk, column: str, stride: int) -> tuple[Float, 
 
 
 def _independent(count: Float) -> Float:
-    """Independent samples in so many overlapping second differences of white noise.
+    """Return the independent samples in overlapping second differences of white noise.
 
-    (tr C)^2 / tr C^2 of their covariance, which has 6, -4 and 1 on and beside the diagonal.
+    It is (tr C)^2 / tr C^2 of their covariance, which has 6, -4 and 1 on and beside the diagonal.
     """
     squares = 36 * count + 32 * np.maximum(count - 1, 0) + 2 * np.maximum(count - 2, 0)
     return np.asarray(36 * count**2 / np.maximum(squares, 1.0), np.float64)
 
 
 def _strides(chunk: Chunk, column: str) -> tuple[float, float]:
-    """Median variance of rows by neighbouring channels and by those two apart, times the rows."""
+    """Return the median variance of rows, times the rows, for channels one and two apart."""
     found = []
     for stride in (1, 2):
         power, count = _second_differences(chunk, column, stride)
@@ -258,7 +260,7 @@ def _strides(chunk: Chunk, column: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Scan:
-    """How rows make bins."""
+    """Rules by which rows are put into bins."""
 
     saved: Any
     timebin_s: float
@@ -266,16 +268,16 @@ class _Scan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Columns it reads."""
+        """Names of the columns that are read."""
         return (self.column, "FLAG", "FLAG_ROW", *_KEYS)
 
     def old(self, rows: Int) -> Float:
-        """Weights of rows as they came; 1 where these make no sense."""
+        """Return the original weights of rows; 1 where they are not usable."""
         weight = read_rows(self.saved, ["WEIGHT"], rows)["WEIGHT"].astype(np.float64)
         return np.where(np.isfinite(weight) & (weight > 0), weight, 1.0)
 
     def numbered(self, columns: Mapping[str, NDArray[Any]], ncorr: int) -> tuple[Int, Int]:
-        """(nrow, ncorr) bin of each row's correlation, -1: none; and a row of each bin."""
+        """Return each correlation's bin, (nrow, ncorr), -1 for none, and one row of each bin."""
         one, two = columns["ANTENNA1"], columns["ANTENNA2"]
         slot = np.floor(columns["TIME"] / self.timebin_s).astype(np.int64)
         rows = np.flatnonzero(one != two)
@@ -285,7 +287,7 @@ class _Scan:
         return of_row, rows[first]
 
     def bins(self, chunk: Chunk) -> _Bins:
-        """The bins of a chunk, correlation by correlation."""
+        """Return the bins of a chunk, correlation by correlation."""
         power, count = _second_differences(chunk, self.column, 1)
         old = self.old(chunk.rows)
         ncorr = old.shape[1]
@@ -306,7 +308,7 @@ class _Scan:
 
 
 def _filled(bins: _Bins, known: NDArray[np.bool_], value: Float) -> Float:
-    """Every bin's logarithm: those without samples take their baseline's mean, or that of all."""
+    """Return every bin's logarithm; bins without samples take their baseline's mean, or all's."""
     line, _ = _groups(bins.group, bins.ant1, bins.ant2)
     count = np.bincount(line[known], minlength=int(line.max()) + 1)
     total = np.bincount(line[known], value, minlength=len(count))
@@ -317,11 +319,11 @@ def _filled(bins: _Bins, known: NDArray[np.bool_], value: Float) -> Float:
 
 
 def _write(ms: Path, scan: _Scan, parts: Sequence[_Bins], value: Float) -> None:
-    """Write the weights; those of channels, where there are any, become the row's."""
+    """Write the weights; where channels have weights of their own, they take the row's."""
     pieces = np.split(value, np.cumsum([len(part.group) for part in parts])[:-1])
     spectrum = "WEIGHT_SPECTRUM" in column_names(ms)
     with open_table(ms, write=True) as opened:
-        # the same pieces as before, without reading their data again
+        # the same pieces as before, without reading the data again
         for (_, rows), piece in zip(row_pieces(opened, scan.names), pieces, strict=True):
             new = scan.old(rows)
             of_row, _ = scan.numbered(read_rows(opened, _KEYS, rows), new.shape[1])

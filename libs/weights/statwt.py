@@ -1,12 +1,12 @@
 """Weights from the scatter of the data (CASA ``statwt``), where that scatter is noise.
 
 ``statwt`` sets the weight of a visibility from the variance in a bin of channels and
-integrations of its baseline. With few samples in a bin the weights themselves are noise, and
-where the visibilities change within a bin (bandpass, phases not yet calibrated, source
-structure) they measure that change. In both cases the data get worse, so it is skipped. It is
-the second choice: where there are three channels or more and their noise is independent, the
-differences of neighbours show the noise alone, and pooling leaves little scatter in the weights
-(`libs.weights.pooled_weights`).
+integrations of its baseline. With few samples in a bin the weights are noisy themselves. Where
+the visibilities change within a bin (bandpass, uncalibrated phases, source structure), the
+weights measure that change. Both make the data worse, so ``statwt`` is skipped then. It is the
+second choice: where there are three channels or more and their noise is independent, the
+differences of neighbours contain the noise alone, and pooling leaves little scatter in the
+weights (`libs.weights.pooled_weights`).
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 VERSION = "before_statwt"
-_MOST_WEIGHTS = 2**20  # a sample of so many tells what weights are like
+_MOST_WEIGHTS = 2**20  # weights in the sample that is checked
 
 
 @dataclass(frozen=True)
 class StatwtOptions:
-    """When to run ``statwt`` and how.
+    """Conditions and settings of ``statwt``.
 
     Attributes
     ----------
     min_samples : int
-        Unflagged channels x integrations a bin must hold. The relative scatter of weights from
-        n complex samples is 1/sqrt(n - 1), which for 32 costs 2 per cent of the sensitivity.
+        Least number of unflagged channels x integrations in a bin. Weights from n complex samples
+        have a relative scatter of 1/sqrt(n - 1), which for 32 costs 2 per cent of the sensitivity.
     max_timebin_s : float
-        No bin is longer, s: the sky and the phases move meanwhile.
+        Longest bin, s, because the sky and the phases change meanwhile.
     max_excess : float
         Largest ratio of the variance in a bin to that of differences between neighbouring
-        samples, which only noise enters, for the bin to be taken as noise.
+        samples, which contain only noise, for which a bin counts as noise.
     datacolumn : str
-        ``"corrected"``, equal to DATA before any calibration, or ``"residual"`` (corrected -
-        model). From ``"data"`` CASA sets SIGMA only, and imaging goes by WEIGHT.
+        Column: ``"corrected"``, equal to DATA before any calibration, or ``"residual"``
+        (corrected - model). From ``"data"`` CASA sets SIGMA only, but imaging uses WEIGHT.
     max_spread : float
-        Largest ratio of a weight to the median weight taken as credible afterwards.
+        Largest credible ratio of a weight to the median weight.
     max_flagged : float
-        Largest fraction of the visibilities it may flag.
+        Largest fraction of the visibilities that ``statwt`` may flag.
     """
 
     min_samples: int = 32
@@ -78,7 +78,7 @@ class StatwtOptions:
 
 @dataclass(frozen=True)
 class StatwtPlan:
-    """Whether to run ``statwt``, with which bins, and why.
+    """Decision to run ``statwt`` or not, with its bins and the reason.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class StatwtPlan:
     samples : float
         Typical number of unflagged samples in a bin.
     excess : float
-        See :func:`bin_excess`; NaN when it was not looked at.
+        Ratio from :func:`bin_excess`; NaN when it was not measured.
     reason : str
     """
 
@@ -101,7 +101,7 @@ class StatwtPlan:
 
 @dataclass(frozen=True)
 class StatwtResult:
-    """What ``statwt`` did.
+    """Result of ``statwt``.
 
     Attributes
     ----------
@@ -109,11 +109,11 @@ class StatwtResult:
         False when it was skipped or undone.
     plan : StatwtPlan
     reason : str
-        Why it was skipped or undone, or what the bins were.
+        Reason why it was skipped or undone, or the properties of the bins.
     flagged_before, flagged_after : float
-        Fraction of visibilities flagged.
+        Fraction of visibilities flagged before and after.
     weight_median : float
-        Of the first correlation in unflagged rows, afterwards.
+        Median weight of the first correlation in unflagged rows, afterwards.
     """
 
     applied: bool
@@ -128,9 +128,9 @@ class StatwtResult:
 class _Sampling:
     """Rows and channels of one data description as ``statwt`` bins them."""
 
-    channels: float  # unflagged channels of a row that has any, in the mean
+    channels: float  # mean number of unflagged channels of rows that have any
     interval_s: float
-    scan_times: float  # integrations of a scan in the median
+    scan_times: float  # median number of integrations of a scan
 
 
 def _sampling(ms: Path) -> list[_Sampling]:
@@ -166,17 +166,17 @@ def choose_timebin(
     Parameters
     ----------
     channels : float
-        Unflagged channels of a row.
+        Number of unflagged channels of a row.
     interval_s : float
         Spacing of the integrations, s.
     scan_times : float
-        Integrations of a scan, which bins do not cross.
+        Number of integrations of a scan; bins do not cross scans.
     options : StatwtOptions
 
     Returns
     -------
     timebin_s, samples : float
-        The bin, s, and what it holds; fewer than ``min_samples`` when no bin holds enough.
+        Length of the bin and its samples; fewer than ``min_samples`` when no bin is sufficient.
     """
     interval_s = max(interval_s, 1e-3)
     wanted = math.ceil(options.min_samples / max(channels, 1e-3))
@@ -201,7 +201,7 @@ def bin_excess(values: NDArray[np.complexfloating[Any, Any]], good: NDArray[np.b
     values : (nbin, nsample) complex
         Samples of each bin in order of channel (or time).
     good : (nbin, nsample) bool
-        Unflagged.
+        Mask of unflagged samples.
 
     Returns
     -------
@@ -232,7 +232,7 @@ def _measured_excess(ms: Path, timebin_s: float, options: StatwtOptions) -> floa
     found: dict[int, list[float]] = {}
     for chunk in chunks(ms, names, max_bytes=32 * 1024**2):
         if len(found.get(chunk.data_desc_id, ())) >= 4:
-            continue  # a few stretches of data tell
+            continue  # a few stretches of data are enough
         data = chunk[column] - chunk["MODEL_DATA"] if subtract else chunk[column]
         good = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None])
         excess = _excess_of_rows(data, good, chunk.columns, timebin_s)
@@ -244,7 +244,7 @@ def _measured_excess(ms: Path, timebin_s: float, options: StatwtOptions) -> floa
 def _excess_of_rows(
     data: NDArray[Any], good: NDArray[np.bool_], columns: dict[str, Any], timebin_s: float
 ) -> float:
-    """Put the rows of one chunk into bins as ``statwt`` does, each one correlation."""
+    """Put the rows of one chunk into bins as ``statwt`` does, one correlation per bin."""
     time = columns["TIME"]
     slot = np.floor((time - time.min()) / timebin_s + 1e-3).astype(np.int64)
     keys = (columns["ANTENNA1"], columns["ANTENNA2"], columns["SCAN_NUMBER"], slot)
@@ -253,7 +253,7 @@ def _excess_of_rows(
     number = np.cumsum(new) - 1
     place = np.arange(len(order)) - np.flatnonzero(new)[number]
     nbin, ntime, nchan, ncorr = number[-1] + 1, int(place.max()) + 1, *data.shape[1:]
-    if nbin * ntime > 4 * len(order):  # ragged bins: keep only the first integrations of each
+    if nbin * ntime > 4 * len(order):  # unequal bins: keep the first integrations of each
         ntime = max(1, 4 * len(order) // nbin)
         order, number, place = (array[place < ntime] for array in (order, number, place))
     values = np.zeros((nbin, ntime, nchan, ncorr), dtype=np.complex64)
@@ -286,14 +286,14 @@ def plan_statwt(ms: str | Path, options: StatwtOptions | None = None) -> StatwtP
     if samples < options.min_samples:
         reason = (
             f"skipped: bins of {timebin_s:.3g} s hold {samples:.3g} samples of a baseline and "
-            f"correlation, {options.min_samples} are needed"
+            f"correlation, but {options.min_samples} are needed"
         )
         return StatwtPlan(False, timebin_s, samples, float("nan"), reason)
     excess = _measured_excess(ms, timebin_s, options)
     if not excess <= options.max_excess:
         reason = (
             f"skipped: within bins of {timebin_s:.3g} s the data vary {excess:.3g} times as much "
-            "as noise does, so their scatter says nothing of the noise"
+            "as noise does, so their scatter does not measure the noise"
         )
         return StatwtPlan(False, timebin_s, samples, excess, reason)
     reason = f"bins of {timebin_s:.3g} s hold {samples:.3g} samples, {excess:.3g} times noise"
@@ -301,10 +301,10 @@ def plan_statwt(ms: str | Path, options: StatwtOptions | None = None) -> StatwtP
 
 
 def statwt_kwargs(ms: str | Path, plan: StatwtPlan, options: StatwtOptions) -> dict[str, Any]:
-    """Return the arguments of ``statwt``; times in seconds, as INTERVAL may lie."""
+    """Return the arguments of ``statwt``; times are in seconds, because INTERVAL may be wrong."""
     return {
         "vis": str(ms),
-        # a little more than the integrations it is meant for, lest rounding leave the last out
+        # slightly longer than the integrations, so that rounding does not leave out the last one
         "timebin": f"{plan.timebin_s * 1.001:.6g}s",
         "chanbin": "spw",
         "minsamp": max(2, options.min_samples // 4),
@@ -320,10 +320,10 @@ def run_statwt(
     options: StatwtOptions | None = None,
     log: Path | None = None,
 ) -> StatwtResult:
-    """Set weights with ``statwt`` where that makes them better; undo it where they are absurd.
+    """Set weights with ``statwt`` where it improves them; undo it where they are not credible.
 
-    Flags and weights are saved under ``before_statwt`` first. Where they were saved already,
-    an earlier run was interrupted or is repeated, and they are restored before anything else.
+    Flags and weights are first saved under ``before_statwt``. If they were saved already, an
+    earlier run was interrupted or is repeated, and they are restored before anything else.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def run_statwt(
     Raises
     ------
     ToolError
-        ``statwt`` failed; the weights are as they were.
+        ``statwt`` failed; the weights are unchanged.
     """
     ms, options = Path(ms), options or StatwtOptions()
     if flag_versions.has_weights(ms, VERSION) and flag_versions.has_version(ms, VERSION):
@@ -355,7 +355,7 @@ def run_statwt(
         after = flag_versions.count(ms).fraction
         wrong, median = _weights(ms, options.max_spread)
         if after - before > options.max_flagged:
-            wrong = f"it flagged {100 * (after - before):.1f} % more"
+            wrong = f"it flagged {100 * (after - before):.1f} % more of the data"
     except BaseException:
         flag_versions.restore_weights(ms, VERSION)
         flag_versions.restore_version(ms, VERSION)
@@ -364,7 +364,9 @@ def run_statwt(
         flag_versions.restore_weights(ms, VERSION)
         flag_versions.restore_version(ms, VERSION)
         logger.warning("%s: statwt undone: %s", ms.name, wrong)
-        return StatwtResult(False, plan, f"undone: {wrong}", before, before, _weights(ms)[1])
+        return StatwtResult(
+            False, plan, f"the new weights were undone: {wrong}", before, before, _weights(ms)[1]
+        )
     return StatwtResult(True, plan, plan.reason, before, after, median)
 
 
@@ -375,11 +377,11 @@ def weigh(
     options: StatwtOptions | None = None,
     log: Path | None = None,
 ) -> str:
-    """Set weights from the noise of the data in the best way these allow; say which it was.
+    """Set weights from the noise of the data by the best method they allow; return it in words.
 
-    Pooled differences of neighbouring channels (`libs.weights.pooled_weights`), else ``statwt``,
-    else the weights as they came. These are kept under ``before_statwt``, and restored beforehand
-    when they were saved already.
+    The methods are pooled differences of neighbouring channels (`libs.weights.pooled_weights`),
+    then ``statwt``; otherwise the original weights stay. These are kept under ``before_statwt``
+    and restored first when they were saved already.
 
     Parameters
     ----------
@@ -392,7 +394,7 @@ def weigh(
     Raises
     ------
     ToolError
-        ``statwt`` failed; the weights are as they were.
+        ``statwt`` failed; the weights are unchanged.
     """
     ms, options = Path(ms), options or StatwtOptions()
     if flag_versions.has_weights(ms, VERSION):
@@ -407,9 +409,9 @@ def weigh(
             wrong, _ = _weights(ms, options.max_spread)
             if not wrong:
                 return (
-                    f"weights from differences of channels in bins of {timebin_s:.3g} s, beyond"
-                    f" chance bins differ by {100 * pooled.bin_spread:.0f} % and baselines by"
-                    f" {100 * pooled.baseline_spread:.0f} %"
+                    f"weights come from differences of channels in bins of {timebin_s:.3g} s;"
+                    f" beyond chance, noise differs by {100 * pooled.bin_spread:.0f} % between bins"
+                    f" and by {100 * pooled.baseline_spread:.0f} % between baselines"
                 )
             flag_versions.restore_weights(ms, VERSION)
             logger.warning("%s: weights from differences undone: %s", ms.name, wrong)
@@ -419,7 +421,7 @@ def weigh(
 
 
 def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
-    """Return what is wrong with unflagged data's weights (or ""), and the first hand's median."""
+    """Return the fault of unflagged data's weights (or ""), and the first hand's median weight."""
     kept: dict[int, list[NDArray[np.float32]]] = {}
     with open_table(ms) as opened:
         stride = 1 + opened.nrows() // _MOST_WEIGHTS
@@ -442,10 +444,13 @@ def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
         medians.append(median)
         if negative or median <= 0:
             return "weights are not positive", median
-        # the highest one in a thousand: bins that by chance scatter too little would rule images
+        # the highest one in a thousand, because bins with too little scatter would dominate images
         high = float(np.percentile(weight, 99.9))
         if high > max_spread * median:
-            return f"weights of correlation {corr} reach {high / median:.3g} medians", median
+            return (
+                f"weights of correlation {corr} reach {high / median:.3g} times their median",
+                median,
+            )
     if not medians:
         return "no unflagged data are left", 0.0
     return "", medians[0]

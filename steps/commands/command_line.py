@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from selfcal.step import Step, StepResult
 
 __all__ = [
-    "Drawing",
     "Reports",
     "RunArguments",
+    "RunDrawer",
     "add_run_arguments",
     "log_to",
     "make_pipeline",
@@ -36,7 +36,7 @@ __all__ = [
 Row = Mapping[str, Any]
 
 
-class Drawing(Protocol):
+class RunDrawer(Protocol):
     """Draws a run's figures beside it and writes its report; `reports.drawer.Drawer`."""
 
     workdir: Path
@@ -64,7 +64,7 @@ class Reports:
     Attributes
     ----------
     drawer : callable
-        ``(workdir) -> Drawing``.
+        ``(workdir) -> RunDrawer``.
     summary : callable
         ``(workdir, versions, status) -> dict``: writes summary.json of a run.
     table : callable
@@ -77,7 +77,7 @@ class Reports:
         ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
     """
 
-    drawer: Callable[[Path], Drawing]
+    drawer: Callable[[Path], RunDrawer]
     summary: Callable[[Path, Mapping[str, str], str], dict[str, Any]]
     table: Callable[[Row], str]
     targets: Callable[[Path, Sequence[Row]], str]
@@ -255,7 +255,7 @@ def pipeline_of(
     steps: Sequence[Step],
     progress: Progress,
     tools: Any = None,
-    drawer: Drawing | None = None,
+    drawer: RunDrawer | None = None,
 ) -> Pipeline:
     """Return the pipeline of one target, whose figures are drawn while it runs."""
     last_round = next((step.name for step in reversed(steps) if step.from_template), "")

@@ -14,9 +14,9 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps import STANDARD, STEPS, build_steps
 from steps.commands.command_line import (
-    Drawing,
     Reports,
     RunArguments,
+    RunDrawer,
     add_run_arguments,
     log_to,
     option_list,
@@ -29,10 +29,10 @@ from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 if TYPE_CHECKING:
     from selfcal.step import Step
 
-__all__ = ["command", "make_parser", "run_pipeline"]
+__all__ = ["command", "main_parser", "run_pipeline"]
 
 
-def make_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
+def main_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return the parser of the main command, whose help names the other commands."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py",
@@ -67,7 +67,7 @@ def command(
     others : sequence of str
         Names of the other commands, for the help.
     """
-    parsed = make_parser(others).parse_args(argv)
+    parsed = main_parser(others).parse_args(argv)
     with outcome_to(parsed.outcome):
         arguments = RunArguments.read(parsed)
         path = Path(parsed.config) if parsed.config else default_config()
@@ -155,7 +155,7 @@ def _report_is_old(workdir: Path) -> bool:
 
 
 def _finish(
-    drawer: Drawing,
+    drawer: RunDrawer,
     tools: Any,
     progress: Progress,
     reports: Reports,

@@ -21,7 +21,7 @@ from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
-from libs.ms.summary import MsSummary, summarise
+from libs.ms.summary import MsSummary, describe_ms, summarise
 from selfcal.settings import Settings
 from selfcal.step import Step, StepResult
 from steps.context import Context
@@ -66,7 +66,7 @@ class FieldStartup(Step):
         settings = context.settings
         vis = [Path(name).absolute() for name in settings["vis"]]
         for ms in vis:
-            summarise(ms)
+            describe_ms(ms)
         lists = [*settings["sources"], settings["lbcs"], settings["components"]]
         stamps = {
             name: [Path(name).stat().st_size, Path(name).stat().st_mtime_ns]

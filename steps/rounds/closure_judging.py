@@ -12,7 +12,7 @@ from libs.closure.agreement import ClosureAgreement, agreement, within_baselines
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.read import hands_are_copies, read_visibilities
 from libs.imaging.interface import open_image
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms
 from selfcal.options import Option
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
@@ -42,7 +42,7 @@ def read_closing(
         There are no data on these baselines.
     """
     ensure_tables(context, ())
-    ms = max(measurement_sets(context), key=lambda ms: summarise(ms).rows)
+    ms = max(measurement_sets(context), key=lambda ms: describe_ms(ms).rows)
     context.progress.activity(f"closure quantities of {ms.name}")
     data = _read(context, ms, "DATA")
     return ms, within_baselines(data, judged_with["uvmin"], judged_with["uvmax"])

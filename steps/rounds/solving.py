@@ -18,7 +18,7 @@ from libs.gains.patch_gains import keep_coherent
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
-from libs.ms.summary import summarise
+from libs.ms.summary import describe_ms
 from selfcal.origin import DEFAULT
 from selfcal.step import Skip, TableRef
 from steps.context import Context
@@ -128,7 +128,7 @@ def _known_amplitudes(context: Context, ms: Path) -> NDArray[np.bool_] | None:
     """
     if context.options.get("flux_from", "all") == "all":
         return None
-    known = sharing_a_site(summarise(ms).position_m)
+    known = sharing_a_site(describe_ms(ms).position_m)
     if known.any():
         return known
     raise ConfigError(

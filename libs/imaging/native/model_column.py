@@ -15,7 +15,7 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.interface import ImagingOptions
 from libs.imaging.native.gridding import FINAL_ACCURACY, MODEL_TURNS, Gridder, cropped
 from libs.imaging.native.measurement import taylor_visibilities
-from libs.imaging.native.samples import read_layout, turn_phases
+from libs.imaging.native.samples import read_set_layout, turn_phases
 from libs.imaging.native.visibility_store import field_centre
 from libs.imaging.predict import read_model
 from libs.ms.columns import ensure_data_column
@@ -23,7 +23,7 @@ from libs.ms.rows import read_rows, row_pieces, write_rows
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["GriddedModel", "fill_model", "model_of", "model_visibilities"]
+__all__ = ["GriddedModel", "degridded", "model_of", "write_model_column"]
 
 _CHUNK_BYTES = 128 * 1024**2  # of MODEL_DATA; each chunk transforms the image
 
@@ -75,7 +75,7 @@ def model_of(models: Sequence[Path], options: ImagingOptions) -> GriddedModel:
     return GriddedModel(terms, model.frequency_hz, gridder, (centre.ra_deg, centre.dec_deg))
 
 
-def model_visibilities(
+def degridded(
     model: GriddedModel,
     uvw_m: NDArray[np.float64],
     frequency_hz: NDArray[np.float64],
@@ -105,7 +105,9 @@ def model_visibilities(
     )
 
 
-def fill_model(ms: Path, model: GriddedModel, options: ImagingOptions, *, threads: int = 1) -> None:
+def write_model_column(
+    ms: Path, model: GriddedModel, options: ImagingOptions, *, threads: int = 1
+) -> None:
     """Fill MODEL_DATA of a measurement set: parallel hands the model, cross hands 0.
 
     Parameters
@@ -117,7 +119,7 @@ def fill_model(ms: Path, model: GriddedModel, options: ImagingOptions, *, thread
     threads : int
     """
     ensure_data_column(ms, "MODEL_DATA")
-    layout = read_layout(ms)
+    layout = read_set_layout(ms)
     parallel = [setup.parallel for setup in Subtables(ms).setup_of]
     own = field_centre(ms, options.field_id)
     old, new = ((math.radians(a), math.radians(d)) for a, d in (
@@ -130,7 +132,7 @@ def fill_model(ms: Path, model: GriddedModel, options: ImagingOptions, *, thread
             frequency = layout.frequency_hz[int(layout.spw_of[ddid])]
             uvw = np.asarray(read_rows(opened, ("UVW",), rows)["UVW"], dtype=np.float64)
             turned = uvw if turn is None else uvw @ turn.T
-            values = model_visibilities(model, turned, frequency, threads=threads)
+            values = degridded(model, turned, frequency, threads=threads)
             if turn is not None:
                 values = values * turn_phases(turned[:, 2] - uvw[:, 2], frequency)
             shape = np.shape(opened.getcell("DATA", int(rows[0])))

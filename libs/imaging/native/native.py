@@ -20,7 +20,7 @@ from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanResult, CleanSettings, Cycle, clean
 from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.measurement import Measurement
-from libs.imaging.native.model_column import fill_model, model_of
+from libs.imaging.native.model_column import model_of, write_model_column
 from libs.imaging.native.products import Planes, image_header, write_products
 from libs.imaging.native.restore import Beam, fit_beam, restored
 from libs.imaging.native.samples import Selection
@@ -97,7 +97,7 @@ class NativeImager:
         start = time.monotonic()
         model = model_of(models, options)
         for ms in options.vis:
-            fill_model(ms, model, options, threads=_threads(options))
+            write_model_column(ms, model, options, threads=_threads(options))
         return time.monotonic() - start
 
 

@@ -135,5 +135,5 @@ def test_the_model_is_in_place_and_written_entries_come_back(tmp_path: Path) -> 
     (tmp_path / "entry.json").write_text(entry.as_json())
     assert read_entry(tmp_path / "entry.json") == entry
     (tmp_path / "entry.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="no catalogue entry"):
+    with pytest.raises(InputError, match="not a catalogue entry"):
         read_entry(tmp_path / "entry.json")

@@ -430,7 +430,7 @@ def test_ties_go_to_the_more_coherent_then_to_the_newer(tmp_path) -> None:
     position = (HERE[0], read_h5parm(store).direction_rad[0, 1])
     result = best(store, *position)
     assert set(chosen(result).values()) == {"C"}
-    assert result.choices[0].note == "as near as A, B"
+    assert result.choices[0].note == "equally near: A, B"
 
 
 def test_combining_files_tells_where_it_comes_from(tmp_path) -> None:

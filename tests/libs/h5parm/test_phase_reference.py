@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from libs.h5parm.phase_reference import aligned, common_station, referred
+from libs.h5parm.phase_reference import common_station, phase_aligned, referred
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 
@@ -50,13 +50,13 @@ def test_phases_with_tecs_and_without_get_one_reference(which: str) -> None:
 
     one = with_tec(solset(seed=3), which in ("both", "first"))
     other = with_tec(solset(seed=4), which in ("both", "second"))
-    got = aligned(one, other, "DE601HBA")
+    got = phase_aligned(one, other, "DE601HBA")
     turned = got.gain[:, :, 1] / other.gain[:, :, 1]
     np.testing.assert_allclose(np.angle(turned), 0, atol=1e-9)
     np.testing.assert_allclose(baselines(got), baselines(one), atol=1e-9)
     flat = referred(one, "DE602HBA")
     np.testing.assert_allclose(np.angle(flat.gain[:, :, 2]), 0, atol=1e-9)
-    lost = aligned(flagged(one, station="UK608HBA"), other, "DE601HBA")
+    lost = phase_aligned(flagged(one, station="UK608HBA"), other, "DE601HBA")
     assert lost.tec_tecu is not None and not lost.tec_tecu[:, 3].any()
 
 
@@ -71,7 +71,7 @@ def test_no_reference_no_solution() -> None:
 def test_aligning_undoes_another_reference() -> None:
     table = solset(seed=1)
     other = referred(table, "UK608HBA")
-    got = aligned(other, table, "DE601HBA")
+    got = phase_aligned(other, table, "DE601HBA")
     np.testing.assert_allclose(got.gain, table.gain, atol=1e-12)
 
 
@@ -90,4 +90,4 @@ def test_the_most_complete_station_is_the_reference() -> None:
 @pytest.mark.parametrize("station", STATIONS)
 def test_a_table_is_its_own_reference(station) -> None:
     table = solset(seed=3)
-    np.testing.assert_allclose(aligned(table, table, station).gain, table.gain, atol=1e-12)
+    np.testing.assert_allclose(phase_aligned(table, table, station).gain, table.gain, atol=1e-12)

@@ -121,7 +121,7 @@ def test_merge(store, tmp_path, capsys) -> None:
     ("words", "code", "text"),
     [
         (["list", "nothing.h5"], 1, "no h5parm nothing.h5"),
-        (["best", "nothing.h5", "--direction", "abc", "1"], 2, "no direction"),
+        (["best", "nothing.h5", "--direction", "abc", "1"], 2, "is not a direction"),
         (["best", "nothing.h5", "--direction", "1", "95"], 2, "beyond a pole"),
         (["merge", "into.h5", "nothing.h5"], 1, "no h5parm nothing.h5"),
         (["apply", "nothing.h5", "b.ms"], 1, "no h5parm nothing.h5"),

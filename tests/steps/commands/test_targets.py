@@ -13,7 +13,7 @@ import auto_selfcal
 from libs.core.errors import ConfigError
 from selfcal import child_runs
 from steps.commands.command_line import RunArguments
-from steps.commands.run import make_parser
+from steps.commands.run import main_parser
 from steps.commands.targets import TargetsFailed, calibrate_targets
 from steps.run_options import run_settings
 from steps.targets.run import plan_targets
@@ -33,7 +33,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def tasks_of(config: dict[str, Any], *words: str) -> tuple[list[Any], Any]:
-    arguments = RunArguments.read(make_parser().parse_args(words))
+    arguments = RunArguments.read(main_parser().parse_args(words))
     settings = run_settings(config)
     return plan_targets(arguments.words, config, settings), settings
 
