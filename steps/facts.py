@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClosureFacts",
+    "CopyFacts",
     "FlagFacts",
     "GridFacts",
     "ModelFacts",
@@ -133,6 +134,13 @@ class StartupFacts:
     datacolumn: str
     repairs: tuple[str, ...] = ()
     band: str = ""
+
+
+@dataclass(frozen=True)
+class CopyFacts:
+    """Names of the working copies in the folder ``data``, in the order of the input."""
+
+    working_copies: tuple[str, ...]
 
 
 @dataclass(frozen=True)
