@@ -23,6 +23,7 @@ __all__ = [
     "CopyFacts",
     "FlagFacts",
     "GridFacts",
+    "InputFacts",
     "ModelFacts",
     "RefantFacts",
     "SetupFacts",
@@ -141,6 +142,13 @@ class CopyFacts:
     """Names of the working copies in the folder ``data``, in the order of the input."""
 
     working_copies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The column of the input that was copied; empty where it is not on record."""
+
+    datacolumn: str = ""
 
 
 @dataclass(frozen=True)
