@@ -35,7 +35,7 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
-from steps.facts import StartFacts, StartupFacts, recorded, start_facts
+from steps.facts import InputFacts, StartFacts, recorded, start_facts
 
 __all__ = ["apply_run", "apply_solutions", "apply_targets", "apply_to_original", "has_targets"]
 
@@ -123,8 +123,8 @@ def _targets(
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
     startup = state.get("startup")
-    copied = recorded(StartupFacts, startup.result.metrics) if startup else None
-    if copied and copied.datacolumn == "CORRECTED_DATA":
+    copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
+    if copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",

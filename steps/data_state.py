@@ -19,7 +19,7 @@ from libs.ms.summary import flagged_fraction
 from libs.ms.tiled_headers import mend_headers
 from selfcal.step import TableRef
 from steps.context import Context
-from steps.facts import flag_facts, startup_facts
+from steps.facts import CopyFacts, flag_facts, recorded
 
 __all__ = [
     "INITIAL",
@@ -39,7 +39,7 @@ INITIAL = "initial"
 
 def measurement_sets(context: Context) -> list[Path]:
     """Return the working copies, in the order of the input."""
-    names = startup_facts(context).working_copies
+    names = recorded(CopyFacts, context.results["startup"].metrics).working_copies
     return [context.workdir / "data" / name for name in names]
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClosureFacts",
+    "CopyFacts",
     "FlagFacts",
     "GridFacts",
+    "InputFacts",
     "ModelFacts",
     "RefantFacts",
     "SetupFacts",
@@ -133,6 +135,20 @@ class StartupFacts:
     datacolumn: str
     repairs: tuple[str, ...] = ()
     band: str = ""
+
+
+@dataclass(frozen=True)
+class CopyFacts:
+    """Names of the working copies in the folder ``data``, in the order of the input."""
+
+    working_copies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The column of the input that was copied; empty where it is not on record."""
+
+    datacolumn: str = ""
 
 
 @dataclass(frozen=True)

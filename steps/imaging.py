@@ -112,8 +112,7 @@ class FovImage(Step):
             for source in found
         }
         outside = [source for source in found if offsets[source] > half]
-        sources = "1 source" if len(found) == 1 else f"{len(found)} sources"
-        reason = f"{sources}; {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
+        reason = _grid_said(len(found), imsize, cell)
         metrics: dict[str, Any] = {
             "cell_arcsec": cell,
             "imsize": list(imsize),
@@ -192,6 +191,11 @@ def measured_for_rules(context: Context, image: ImageStatistics) -> dict[str, fl
         "band": data.band,
         **as_metrics(closure_facts(context)),
     }
+
+
+def _grid_said(sources: int, imsize: tuple[int, int], cell_arcsec: float) -> str:
+    found = "1 source" if sources == 1 else f"{sources} sources"
+    return f"{found}; {imsize[0]} x {imsize[1]} px of {cell_arcsec:.4g} arcsec"
 
 
 def _said(image: ImageStatistics) -> str:
