@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -283,9 +284,14 @@ def _summary(result: StepResult) -> str:
 def _step_failed(name: str, error: Exception) -> StepFailed:
     if isinstance(error, SelfcalError):
         return StepFailed(f"step {name} failed: {error.cause}", error.remedy)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, (OSError, MemoryError)):  # of the machine
+        return StepFailed(f"step {name} failed: {said}", "the traceback is in run.log")
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return StepFailed(
-        f"step {name} failed: {type(error).__name__}: {error}",
-        "the traceback is in run.log",
+        f"step {name} failed: {said} (a fault of the program{place})",
+        "please report it, with run.log, which has the traceback",
     )
 
 

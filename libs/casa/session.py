@@ -51,6 +51,14 @@ def demo_data(name: str) -> Path:
     return matches[0]
 
 
+def _last_severe(log: Path) -> str:
+    """Return the words of the last error in a log of CASA."""
+    lines = [line.split("\t") for line in log.read_text(errors="replace").splitlines()]
+    errors = [words[-1].strip() for words in lines if len(words) > 3 and words[1] == "SEVERE"]
+    errors = [words for words in errors if words and not words.endswith("message:")]
+    return errors[-1] if errors else "it gave no reason, and its log holds no error"
+
+
 class CasaSession:
     """A child process with CASA imported, which runs one task at a time.
 
@@ -136,7 +144,10 @@ class CasaSession:
         if "error" in answer:
             with log.open("a") as stream:
                 stream.write(answer["traceback"])
-            raise ToolError(f"CASA {task} failed: {answer['error']}", f"see {log}")
+            kind, _, said = answer["error"].partition(": ")
+            # a task may raise without a word, having told its log
+            said = answer["error"] if said.strip() else f"{kind}: {_last_severe(log)}"
+            raise ToolError(f"CASA {task} failed: {said}", f"see {log}")
         return answer["result"]
 
     def close(self) -> None:

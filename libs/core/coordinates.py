@@ -30,7 +30,6 @@ SKY_FRAMES = {
     "B1950": ("fk4", {"equinox": "B1950"}),
     "B1950_VLA": ("fk4", {"equinox": "B1950"}),
     "GALACTIC": ("galactic", {}),
-    "SUPERGAL": ("supergalactic", {}),
 }
 
 _AU_DAY_M_S = 149597870700.0 / DAY_S

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.core.angles import direction_text
 from libs.core.errors import ToolError
 from libs.core.process import run_tool, which
+from libs.imaging.data_shape import DataShape, read_shape
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.phase_centre import field_centre
+from libs.imaging.predict import fill_model_column, model_visibilities, read_model
 from libs.imaging.products import check_made, fresh_scratch, restoring_beam
 
 __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arguments"]
@@ -122,11 +126,18 @@ def _threads(options: ImagingOptions) -> int:
     return 1 if small and not options.threads else options.cores
 
 
-def _common(options: ImagingOptions, version: Version, scratch: Path) -> list[str]:
-    """Return the arguments that imaging and prediction share."""
+def _common(
+    options: ImagingOptions, version: Version, scratch: Path, shape: DataShape | None
+) -> list[str]:
+    """Return what imaging and prediction share."""
     words = ["-j", str(_threads(options)), "-mem", _number(100 * options.memory_fraction)]
     words += ["-name", str(scratch / options.basename), "-temp-dir", str(scratch)]
-    words += ["-pol", options.stokes, "-field", str(options.field_id)]
+    # of one hand it forms no Stokes I, though the hand is one
+    hand = shape.hand if shape else ""
+    words += ["-pol", hand or options.stokes, "-field", str(options.field_id)]
+    if shape and shape.empty:
+        # slices are shares of the channels: one of a flagged window would have no model
+        words += ["-spws", ",".join(map(str, shape.windows))]
     words += _gridder(version, options)
     if options.phase_centre_deg is not None:
         # Prediction needs it too, because it ignores the shift in the header of the model image.
@@ -172,18 +183,25 @@ def _deconvolution(options: ImagingOptions) -> list[str]:
     return words
 
 
-def _fills_model(options: ImagingOptions) -> bool:
-    """Return whether the imaging run itself fills MODEL_DATA completely.
+def _fills_model(options: ImagingOptions, shape: DataShape | None = None) -> bool:
+    """Whether the imaging run itself fills MODEL_DATA as wanted.
 
     With baseline limits, and without CLEAN, WSClean leaves visibilities that it does not image
     unchanged; a prediction then follows.
     """
     limited = bool(options.uvmin_m or options.uvmax_m)
-    return options.update_model and not limited and options.niter > 0
+    return options.update_model and not limited and options.niter > 0 and _can_predict(shape)
 
 
-def image_arguments(options: ImagingOptions, version: Version, scratch: Path) -> list[str]:
-    """Return WSClean's arguments for an imaging run, without the program's name.
+def _can_predict(shape: DataShape | None) -> bool:
+    """Whether WSClean can write MODEL_DATA: not for windows of unlike shape, nor of one hand."""
+    return shape is None or (shape.alike and not shape.hand and not shape.empty)
+
+
+def image_arguments(
+    options: ImagingOptions, version: Version, scratch: Path, shape: DataShape | None = None
+) -> list[str]:
+    """Return WSClean's arguments for an imaging run, the program's name not among them.
 
     Parameters
     ----------
@@ -193,6 +211,8 @@ def image_arguments(options: ImagingOptions, version: Version, scratch: Path) ->
         Version of WSClean; spellings of options differ.
     scratch : Path
         Folder for temporary files and the images.
+    shape : DataShape, optional
+        Of the data; default: both hands in all of its windows, and these alike.
 
     Returns
     -------
@@ -204,12 +224,13 @@ def image_arguments(options: ImagingOptions, version: Version, scratch: Path) ->
     The restoring beam stays elliptical as fitted: with a circular one, restored components and
     residuals would have different units, and the total flux would be wrong.
     """
-    words = _common(options, version, scratch)
+    words = _common(options, version, scratch, shape)
     words += ["-size", str(options.imsize[0]), str(options.imsize[1])]
     words += ["-scale", f"{_number(options.cell_arcsec)}asec"]
     words += ["-data-column", options.column, "-make-psf"]
     words += _weighting(options) + _deconvolution(options)
-    words.append("-update-model-required" if _fills_model(options) else "-no-update-model-required")
+    fills = _fills_model(options, shape)
+    words.append("-update-model-required" if fills else "-no-update-model-required")
     return words + [str(ms.resolve()) for ms in options.vis]
 
 
@@ -218,7 +239,7 @@ def predict_arguments(options: ImagingOptions, version: Version, scratch: Path) 
 
     Baseline limits are left out, because a gain solve must find a model for every visibility.
     """
-    words = ["-predict", "-reorder", *_common(options, version, scratch)]
+    words = ["-predict", "-reorder", *_common(options, version, scratch, None)]
     return words + [str(ms.resolve()) for ms in options.vis]
 
 
@@ -259,13 +280,14 @@ class WSClean:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
         program, version, _ = self._found()
+        shape = read_shape(options.vis, options.field_id)
         scratch = fresh_scratch(options, "wsclean")
         try:
-            self._run([str(program), *image_arguments(options, version, scratch)], options)
+            self._run([str(program), *image_arguments(options, version, scratch, shape)], options)
             products = _collect(options, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        if options.update_model and not _fills_model(options):
+        if options.update_model and not _fills_model(options, shape):
             self.predict(products.models, options)
         return _with_seconds(products, time.monotonic() - start)
 
@@ -277,6 +299,8 @@ class WSClean:
                 f"there are {len(models)} model images for {options.channels_out} channels",
                 "give the models of a run with the same channels_out",
             )
+        if not _can_predict(read_shape(options.vis, options.field_id)):
+            return _predict_slices(models, options)
         scratch = fresh_scratch(options, "wsclean")
         try:
             for number, model in enumerate(models):
@@ -294,6 +318,28 @@ class WSClean:
             stall_s=self.stall_s,
             on_wait=self.on_wait,
         )
+
+
+def _predict_slices(models: Sequence[Path], options: ImagingOptions) -> float:
+    """Fill MODEL_DATA without WSClean: each channel by the slice nearest in frequency."""
+    here = field_centre(options.vis[0], options.field_id)
+    there = here.at(*options.phase_centre_deg) if options.phase_centre_deg else here
+    slices = [read_model([model], here.offset_rad(there)) for model in models]
+    centre = np.array([part.frequency_hz for part in slices])
+
+    def visibilities(
+        uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]
+    ) -> NDArray[np.complex128]:
+        nearest = np.argmin(np.abs(frequency_hz[:, None] - centre), axis=1)
+        values = np.zeros((len(uvw_m), len(frequency_hz)), np.complex128)
+        for number in np.unique(nearest):
+            mine = nearest == number
+            values[:, mine] = model_visibilities(
+                slices[number], uvw_m, frequency_hz[mine], threads=options.cores
+            )
+        return values
+
+    return fill_model_column(options.vis, visibilities, field_id=options.field_id)
 
 
 def _with_seconds(products: ImageProducts, seconds: float) -> ImageProducts:

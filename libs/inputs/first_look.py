@@ -26,6 +26,7 @@ __all__ = ["FirstLook", "first_look", "rows_without_values"]
 
 # No observation lasts so long: a time farther from the median is a broken number.
 _LONGEST_S = 100 * 365.25 * 86400.0
+_LATEST_S = 1e11  # MJD seconds, the year 5000
 _LISTED = 4  # names in a message
 
 
@@ -104,7 +105,7 @@ def _usual_time(opened: Any) -> float:
     """Return the median of finite times, MJD seconds, from rows spread over the table."""
     rows = np.unique(np.linspace(0, opened.nrows() - 1, 1000).astype(int))
     time_s = np.array([float(opened.getcell("TIME", int(row))) for row in rows])
-    known = time_s[np.isfinite(time_s)]
+    known = time_s[np.abs(time_s) < _LATEST_S]  # NaN is not
     return float(np.median(known)) if len(known) else 0.0
 
 

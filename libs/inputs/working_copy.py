@@ -210,7 +210,7 @@ def make_working_copy(
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
             notes += copy_selected(source, view.path, options, session, log, tell, look.left_out)
             own_every_file(part)
-            notes += settle_directions(part)
+            notes += settle_directions(part, view.path)
             notes += _check_one_target(part, source)
             remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]

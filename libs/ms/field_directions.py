@@ -26,13 +26,15 @@ _KEPT = ("J2000", "ICRS", "B1950", "B1950_VLA")
 _DAY_S = 86400.0
 
 
-def settle_directions(ms: Path) -> list[str]:
+def settle_directions(ms: Path, origin: Path) -> list[str]:
     """Give every field that the rows name one fixed position, in place.
 
     Parameters
     ----------
     ms : Path
         A working copy.
+    origin : Path
+        What it was made of: its FIELD table has the ephemerides.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def settle_directions(ms: Path) -> list[str]:
     notes = []
     for number in np.unique(ids).tolist():
         own = times[ids == number]
-        notes += _settle(ms, number, 0.5 * float(own.min() + own.max()))
+        notes += _settle(ms, origin, number, 0.5 * float(own.min() + own.max()))
     fields = Subtables(ms).fields
     others = sorted({fields[number].frame for number in np.unique(ids)} - set(_KEPT))
     if others:
@@ -59,7 +61,7 @@ def settle_directions(ms: Path) -> list[str]:
     return notes
 
 
-def _settle(ms: Path, number: int, time_s: float) -> list[str]:
+def _settle(ms: Path, origin: Path, number: int, time_s: float) -> list[str]:
     """Fix the position of one field at a time; MJD seconds."""
     with open_table(f"{ms}::FIELD", write=True) as opened:
         name = str(opened.getcell("NAME", number))
@@ -76,12 +78,13 @@ def _settle(ms: Path, number: int, time_s: float) -> list[str]:
         since = float(opened.getcell("TIME", number))
         base = None
         if follows:
-            base = _ephemeris(ms, name, int(opened.getcell("EPHEMERIS_ID", number)), time_s)
+            base = _ephemeris(origin, name, int(opened.getcell("EPHEMERIS_ID", number)), time_s)
         for column, value in terms.items():
             power = (time_s - since) ** np.arange(len(value))
             place = (value * power[:, None]).sum(axis=0)
             if base is not None:  # an offset on the sky, along right ascension and declination
                 place = base + place / [np.cos(base[1]), 1.0]
+                place[0] %= 2 * np.pi
             opened.putcell(column, number, place[None])
         opened.putcell("NUM_POLY", number, 0)
         if follows:
@@ -91,9 +94,9 @@ def _settle(ms: Path, number: int, time_s: float) -> list[str]:
     return [f"field {name} {what}: RA {ra % 360:.5f} Dec {dec:.5f} deg, where it was midway"]
 
 
-def _ephemeris(ms: Path, name: str, number: int, time_s: float) -> NDArray[np.float64]:
+def _ephemeris(origin: Path, name: str, number: int, time_s: float) -> NDArray[np.float64]:
     """RA and Dec (rad) of an ephemeris of the FIELD table at a time."""
-    found = sorted((ms / "FIELD").glob(f"EPHEM{number}_*"))
+    found = sorted((origin / "FIELD").glob(f"EPHEM{number}_*"))
     if not found:
         raise InputError(
             f"field {name} follows ephemeris {number}, which is not in the FIELD table",

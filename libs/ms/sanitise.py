@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from dataclasses import field as dataclass_field
 from pathlib import Path
@@ -217,6 +218,10 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
     return repairs
 
 
+def _numbers(windows: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(windows))))
+
+
 class _Tally:
     """Counts what was wrong, and what is left, by antenna, spectral window and hand."""
 
@@ -261,7 +266,9 @@ class _Tally:
                 text = f"{missing}{alive[0]} alone, which is taken for Stokes I"
             found.setdefault(text, []).append(int(self.spw_of[ddid]))
         return tuple(
-            f"window {', '.join(map(str, sorted(set(windows))))} has {text}"
+            f"window {_numbers(windows)} has {text}"
+            if len(set(windows)) == 1
+            else f"windows {_numbers(windows)} have {text}"
             for text, windows in found.items()
         )
 
@@ -280,7 +287,7 @@ class _Tally:
                 text = f"{affected} antennas, most of {text}"
             windows = np.flatnonzero(self.by_window[kind])
             if len(windows) < self.present.sum():
-                text += "; window " + ", ".join(map(str, windows.tolist()))
+                text += f"; window {_numbers(windows.tolist())}"
             said[kind] = f" ({text})"
         return said
 

@@ -185,8 +185,9 @@ def test_unexpected_failure_is_named_and_its_traceback_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Fake.trouble["second"] = break_unexpectedly
-    with pytest.raises(StepFailed, match="step second failed: ZeroDivisionError"):
+    with pytest.raises(StepFailed, match="step second failed: ZeroDivisionError") as caught:
         run(tmp_path)
+    assert "a fault of the program, test_pipeline.py line" in caught.value.cause
     assert "break_unexpectedly" in caplog.text
 
 

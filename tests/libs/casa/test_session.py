@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from libs.casa.session import CasaSession, casa_versions, demo_data
+from libs.casa.session import CasaSession, _last_severe, casa_versions, demo_data
 from libs.core.errors import ToolError
 from tests.conftest import ROOT
 
@@ -76,6 +76,15 @@ def test_a_task_that_raises_is_an_error_and_the_session_goes_on(
     assert caught.value.cause.startswith("CASA listobs failed: ")
     assert "Traceback" in log.read_text()
     assert pid_of(own) == pid, "the same process"
+
+
+def test_a_task_that_raises_without_a_word_is_told_by_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "casa.log"
+    log.write_text("2026-01-01 00:00:00\tINFO\ttclean\tbegin\nsome other line\n")
+    assert "no reason" in _last_severe(log)
+    with log.open("a") as stream:
+        stream.write("2026-01-01 00:00:01\tSEVERE\tdeconvolver\tNo valid values to deconvolve\n")
+    assert _last_severe(log) == "No valid values to deconvolve"
 
 
 @pytest.mark.tools

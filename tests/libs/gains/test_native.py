@@ -254,3 +254,42 @@ def test_references_are_the_named_then_the_nearest() -> None:
     assert refant_choices([1, 2], position, flag).tolist() == [1, 2, 3, 0]
     flag[0, 0, :3] = True
     assert refant_choices([], position, flag)[0] == 3
+
+
+def test_a_hand_without_data_has_no_say_in_the_reference(rng: np.random.Generator) -> None:
+    """The first, the last, or one of them for a time; the other's solutions stay."""
+    gain = known_gains(rng, (6, 1, 5, 2))
+    for hand, dead in ((0, slice(None)), (1, slice(None)), (0, slice(2, 4)), (1, slice(0, 2))):
+        flag = np.zeros(gain.shape, bool)
+        flag[dead, ..., hand] = True
+        turned, out, used = reference_phases(gain, flag, np.arange(5), "ap")
+        assert (used == 0).all()
+        np.testing.assert_array_equal(out, flag)
+        assert np.abs(np.angle(turned[:, :, 0])[~flag[:, :, 0]]).max() < 1e-12
+
+
+def test_a_second_subarray_gets_a_reference_of_its_own(rng: np.random.Generator) -> None:
+    """No antenna is in both halves: nothing links their phases, and nothing need be flagged."""
+    gain = known_gains(rng, (8, 1, 6, 2))
+    flag = np.ones(gain.shape, bool)
+    flag[:4, :, :3] = flag[4:, :, 3:] = False
+    turned, out, used = reference_phases(gain, flag, np.arange(6), "ap")
+    assert used[:, 0].tolist() == [0] * 4 + [3] * 4
+    np.testing.assert_array_equal(out, flag)
+    relative = turned * turned[:, :, used[-1, :]].conj()
+    expected = gain * gain[:, :, used[-1, :]].conj()
+    np.testing.assert_allclose(relative[4:, :, 3:], expected[4:, :, 3:])
+
+
+def test_an_antenna_that_was_away_links_what_nothing_else_does() -> None:
+    """The last interval has none of the next one's antennas; an earlier one has."""
+    true = np.exp(1j * np.array([0.3, 1.1, -2.0, 0.7]))
+    common = np.exp(1j * np.arange(3.0))
+    gain = (common[:, None] * true)[:, None, :, None]
+    flag = np.zeros(gain.shape, bool)
+    flag[1, :, 2:] = True  # 0 and 1 alone
+    flag[2, :, :2] = True  # 2 and 3 alone, which interval 0 had
+    turned, out, used = reference_phases(gain, flag, np.arange(4), "ap")
+    assert used[:, 0].tolist() == [0, 0, 2]
+    np.testing.assert_array_equal(out, flag)
+    np.testing.assert_allclose(turned[2, 0, 2:, 0], turned[0, 0, 2:, 0], atol=1e-12)

@@ -1,0 +1,92 @@
+"""Small observations with one odd property each, as people have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from libs.ms.antennas import AntennaArray
+from libs.ms.tables import open_table
+from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
+
+WINDOWS = ((4.97e9, 3.2e7, 8), (5.11e9, 3.2e7, 8))  # centre, width (Hz), channels
+SKY = (Source(1.0, 0.0, 0.0), Source(0.3, 25.0, -12.0), Source(0.15, -8.0, 21.0))
+
+
+def plain(
+    path: Path,
+    *,
+    windows: Sequence[tuple[float, float, int]] = WINDOWS,
+    correlations: tuple[str, ...] = ("RR", "LL"),
+    antennas: int = 8,
+    scans: int = 3,
+    integrations: int = 3,
+    noise_jy: float = 0.02,
+    errors: StationErrors | None = None,
+    seed: int = 1,
+) -> Path:
+    """Write an observation of three sources with nothing odd; a width below 0: falling channels."""
+    rng = np.random.default_rng(seed)
+    angle = 2 * np.pi * np.arange(antennas) / antennas + rng.uniform(0, 0.5, antennas)
+    radius_m = np.geomspace(60.0, 1500.0, antennas)
+    place = np.stack([radius_m * np.cos(angle), radius_m * np.sin(angle), 0 * angle], axis=1)
+    place += np.array([-1601185.0, -5041977.0, 3554876.0])
+    names = tuple(f"ea{i + 1:02d}" for i in range(antennas))
+    array = AntennaArray("VLA", names, names, place, np.full(antennas, 25.0))
+    observation = Observation(
+        array, (225.0, 30.0), 5.0844e9, 10.0, 10.0 * integrations,
+        tuple(SpectralWindow(*window) for window in windows), scans=scans, gap_s=300.0,
+        correlations=correlations, noise_jy=noise_jy,
+    )  # fmt: skip
+    simulate(path, observation, SKY, errors or StationErrors(), seed=seed, perfect=False)
+    return path
+
+
+def rows_of(
+    ms: Path, *, window: int | None = None, antenna: int | None = None, scan: int | None = None
+) -> np.ndarray:
+    """Return which rows have this window, antenna and scan, (nrow,) bool."""
+    with open_table(ms) as opened:
+        one, two = opened.getcol("ANTENNA1"), opened.getcol("ANTENNA2")
+        mine = np.ones(opened.nrows(), bool)
+        if window is not None:
+            mine &= opened.getcol("DATA_DESC_ID") == window
+        if scan is not None:
+            mine &= opened.getcol("SCAN_NUMBER") == scan
+        if antenna is not None:
+            mine &= (one == antenna) | (two == antenna)
+    return mine
+
+
+def flag(ms: Path, rows: np.ndarray, hand: int | None = None) -> None:
+    """Flag rows, or one hand of them, and put nonsense under the flags."""
+    with open_table(ms, write=True) as opened:
+        for row in np.flatnonzero(rows).tolist():
+            flags, data = opened.getcell("FLAG", row), opened.getcell("DATA", row)
+            place = slice(None) if hand is None else hand
+            flags[:, place], data[:, place] = True, 1e3
+            opened.putcell("FLAG", row, flags)
+            opened.putcell("DATA", row, data)
+
+
+def put(ms: Path, column: str, rows: np.ndarray, value: object) -> None:
+    """Put one value into some rows of a column."""
+    with open_table(ms, write=True) as opened:
+        values = opened.getcol(column)
+        values[rows] = value
+        opened.putcol(column, values)
+
+
+def order_hands(ms: Path, order: Sequence[int]) -> None:
+    """Put the correlations into another order."""
+    with open_table(f"{ms}::POLARIZATION", write=True) as opened:
+        for row in range(opened.nrows()):
+            for name in ("CORR_TYPE", "CORR_PRODUCT"):
+                opened.putcell(name, row, np.array(opened.getcell(name, row))[list(order)])
+    with open_table(ms, write=True) as opened:
+        for name in ("DATA", "FLAG", "WEIGHT", "SIGMA"):
+            for row in range(opened.nrows()):
+                cell = np.asarray(opened.getcell(name, row))[..., list(order)]
+                opened.putcell(name, row, np.ascontiguousarray(cell))
