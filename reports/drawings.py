@@ -54,7 +54,6 @@ class Drawing:
     kind : str
         Kind of figure: comparison, residuals, history, statistics, visibilities, images, closure,
         held_out, phase, amplitude, snr.
-        phase, amplitude, snr.
     step : str
         Step to which it belongs; empty for a figure of the whole run.
     """

@@ -102,6 +102,7 @@ def averaging(
     time_s : float or str
         Longest integration, s; 0 for none. ``"auto"`` takes the longest that loses at most
         ``loss``.
+    channels : int or str
         Channels averaged into one; 1 for none. ``"auto"`` takes the most that lose at most
         ``loss`` and divide every spectral window.
     radius_rad : float
