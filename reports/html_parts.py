@@ -91,6 +91,7 @@ def table(
     rows : iterable of sequences of Markup
         Cells made by :func:`cell`; the first is usually a row heading.
     class_, caption : str
+        Class of the element, and its caption; both may be empty.
     text : bool
         True when all columns hold text, so that headings are aligned left.
     """

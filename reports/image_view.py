@@ -51,7 +51,9 @@ def _open(path: Path) -> fits.HDUList:
 def _shape(hdu: fits.PrimaryHDU, path: Path) -> tuple[int, int]:
     shape = hdu.shape
     if len(shape) < 2 or math.prod(shape) != shape[-1] * shape[-2] or 0 in shape:
-        raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
+        raise InputError(
+            f"{path} is not a single image plane: its shape is {shape}", "give one plane"
+        )
     return int(shape[-2]), int(shape[-1])
 
 

@@ -118,6 +118,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     spectrum : (nrow, nchan, ncorr) float32
+        Weights by channel.
 
     Returns
     -------

@@ -77,6 +77,7 @@ class SplitResult:
     unflagged : int
         Visibilities that are not flagged.
     flagged_fraction : float
+        Fraction of the visibilities that is flagged.
     size_bytes : int
     """
 

@@ -59,10 +59,10 @@ class Observation:
     integration_s, scan_s, gap_s : float
         Integration time, length of a scan and time between scans, seconds.
     scans : int
+        Number of scans.
     spws : tuple of SpectralWindow
     correlations : tuple of str
-        Names: the parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four. The sky is
-        unpolarised.
+        Parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four; unpolarised sky.
     noise_jy : float
         Standard deviation of the real (and of the imaginary) part of one visibility: one
         baseline, integration, channel and polarization.
