@@ -1,4 +1,4 @@
-"""The demonstration that ships, run whole with WSClean: quality, reuse, kills, selection."""
+"""The demonstration that ships, run whole: quality, reuse, kills, selection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURED = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_j
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, wsclean: Path) -> Iterator[demo.Run]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Run]:
     """The whole run, once. Tests that change it work on a copy."""
     run = demo.run(tmp_path_factory.mktemp("demo") / "work")
     assert run.code == 0, run.output

@@ -11,7 +11,27 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
-__all__ = ["antenna_uvw", "lm_to_radec", "radec_to_lm", "rotation", "transit_s"]
+__all__ = [
+    "SKY_FRAMES",
+    "antenna_uvw",
+    "lm_to_radec",
+    "radec_to_lm",
+    "rotation",
+    "to_j2000",
+    "transit_s",
+]
+
+# Frames fixed to the sky, by their names in measurement sets, as astropy has them; those of the
+# observer (AZEL, HADEC, APP) need a place and a time. B1950_VLA is the VLA's own approximation
+# to B1950, good to a fraction of an arcsecond.
+SKY_FRAMES = {
+    "J2000": ("fk5", {"equinox": "J2000"}),
+    "ICRS": ("icrs", {}),
+    "B1950": ("fk4", {"equinox": "B1950"}),
+    "B1950_VLA": ("fk4", {"equinox": "B1950"}),
+    "GALACTIC": ("galactic", {}),
+    "SUPERGAL": ("supergalactic", {}),
+}
 
 _AU_DAY_M_S = 149597870700.0 / DAY_S
 
@@ -37,6 +57,28 @@ def radec_to_lm(
         dec0_rad
     ) * math.cos(d_ra)
     return l_rad, m_rad
+
+
+def to_j2000(place_rad: tuple[float, float], frame: str) -> tuple[float, float]:
+    """Return RA and Dec, J2000, rad, of a position in another frame.
+
+    Raises
+    ------
+    InputError
+        The frame is none of `SKY_FRAMES`.
+    """
+    if frame == "J2000":
+        return place_rad
+    if frame not in SKY_FRAMES:
+        raise InputError(
+            f"a position is given in {frame}", "phase the data to J2000, with CASA's phaseshift"
+        )
+    from astropy.coordinates import FK5, SkyCoord
+
+    name, words = SKY_FRAMES[frame]
+    there = SkyCoord(*place_rad, unit="rad", frame=name, **words)
+    there = there.transform_to(FK5(equinox="J2000"))
+    return float(there.ra.rad), float(there.dec.rad)
 
 
 def _earth_orientation(

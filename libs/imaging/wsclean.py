@@ -85,7 +85,7 @@ def _ask_version(program: Path, _modified_ns: int) -> tuple[Version, str]:
     if version < OLDEST:
         raise ToolError(
             f"WSClean {version[0]}.{version[1]} is too old",
-            f"install {OLDEST[0]}.{OLDEST[1]} or newer, or set imager to tclean",
+            f"install {OLDEST[0]}.{OLDEST[1]} or newer, or set imager to native",
         )
     line = next(line for line in text.splitlines() if "WSClean version" in line)
     return version, line.strip()
@@ -246,7 +246,7 @@ class WSClean:
         if program is None or not program.exists():
             raise ToolError(
                 f"{program or 'wsclean'} is not installed",
-                "install WSClean (e.g. apt-get install wsclean), or set imager to tclean",
+                "install WSClean (e.g. apt-get install wsclean), or set imager to native",
             )
         version, line = _ask_version(program, program.stat().st_mtime_ns)
         return program, version, line

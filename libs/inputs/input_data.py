@@ -30,6 +30,7 @@ __all__ = [
     "copy_size_bytes",
     "identity",
     "resolve_inputs",
+    "selected_rows",
 ]
 
 log = logging.getLogger(__name__)
@@ -332,11 +333,11 @@ def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
         tree_bytes(entry) for entry in source.path.iterdir() if (entry / "table.dat").exists()
     )
     with read_view(source.path, subtables=bool(field or spw)) as view:
-        return _ms_bytes(view.path, _selected(view.path, field, spw)) + subtables
+        return _ms_bytes(view.path, selected_rows(view.path, field, spw)) + subtables
 
 
-def _selected(view: Path, field: str, spw: str) -> RowChoice:
-    """Return the rows of a selection; all rows where the selection has another form."""
+def selected_rows(view: Path, field: str, spw: str) -> RowChoice:
+    """Return the rows of a selection; all of those of what is selected in another way."""
     fields = descriptions = None
     if field:
         if re.fullmatch(r"[\d, ]+", field):

@@ -10,8 +10,12 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from libs.casa.session import CasaSession
 from libs.core.errors import InputError, ToolError
@@ -110,6 +114,7 @@ def copy_selected(
     session: CasaSession,
     log: Path | None,
     tell: Callable[[str], None],
+    left_out: NDArray[np.int64],
 ) -> list[str]:
     """Copy the selected part of a measurement set.
 
@@ -126,6 +131,8 @@ def copy_selected(
     log : Path, optional
     tell : callable
         Function that receives the progress in a few words.
+    left_out : (n,) int64
+        Rows that are not copied.
 
     Returns
     -------
@@ -149,7 +156,7 @@ def copy_selected(
             correlation=options["correlation"],
             column="CORRECTED_DATA" if options["datacolumn"] == "corrected" else "DATA",
         )
-        rows = copy_subset(view, part, subset, progress=tell)
+        rows = copy_subset(view, part, replace(subset, left_out=left_out), progress=tell)
     except NotUnderstoodError as why:
         shutil.rmtree(part, ignore_errors=True)
         _transform(source, view, options, session, log)

@@ -21,17 +21,21 @@ from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import fsync_tree, tree_bytes
 from libs.flagging.dead_feeds import flag_dead_feeds
+from libs.inputs.first_look import first_look, rows_without_values
 from libs.inputs.input_data import (
     InputData,
     copy_size_bytes,
     identity,
     resolve_inputs,
+    selected_rows,
 )
 from libs.inputs.selected_copy import copy_selected, import_source, mstransform_options
 from libs.inputs.uvh5_to_ms import convert
+from libs.ms.field_directions import settle_directions
 from libs.ms.integration import read_integration_time_s
-from libs.ms.rows import SLAB_ROWS, chunks, distinct
+from libs.ms.rows import SLAB_ROWS, chunks, distinct, stretches
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
+from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables, remove_subtables
 from libs.ms.summary import MsSummary
 from libs.ms.tables import open_table
@@ -194,14 +198,19 @@ def make_working_copy(
             said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
         with read_view(input_ms, scratch) as view:
-            column, notes = _choose_column(view.path, datacolumn)
+            choice = selected_rows(view.path, field or source.field, spw)
+            column, notes = _choose_column(view.path, datacolumn, choice)
+            name = "CORRECTED_DATA" if column == "corrected" else "DATA"
+            look = first_look(view.path, name, choice)
+            notes += look.notes
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
             selection = {"field": field or source.field, "spw": spw, "correlation": hands}
             notes += [f"cross hands are empty: only {hands} are kept"] if hands else []
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
-            notes += copy_selected(source, view.path, options, session, log, tell)
+            notes += copy_selected(source, view.path, options, session, log, tell, look.left_out)
             own_every_file(part)
+            notes += settle_directions(part)
             notes += _check_one_target(part, source)
             remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
@@ -246,13 +255,14 @@ def _hands_with_data(ms: Path) -> str:
     return "RR,LL" if types[0][0] == 5 else "XX,YY"
 
 
-def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
-    """Return "data" or "corrected", with a note where the choice is not obvious."""
+def _choose_column(view: Path, datacolumn: str, choice: RowChoice) -> tuple[str, list[str]]:
+    """Return "data" or "corrected", and why when it is not plain."""
     if datacolumn not in ("auto", "data", "corrected"):
         raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     with open_table(view) as opened:
         present = opened.colnames()
         filled = "CORRECTED_DATA" in present and _has_values(opened, "CORRECTED_DATA")
+        empty_rows = _empty_rows(opened, choice) if filled else 0
     if datacolumn == "corrected":
         if not filled:
             raise InputError(
@@ -261,12 +271,24 @@ def _choose_column(view: Path, datacolumn: str) -> tuple[str, list[str]]:
                 "use datacolumn = 'data', or apply its calibration first",
             )
         return "corrected", []
+    if datacolumn == "auto" and empty_rows and "DATA" in present:
+        return "data", [f"{empty_rows} rows have no CORRECTED_DATA; DATA is used throughout"]
     if datacolumn == "data" or not filled:
         if "DATA" not in present:
             raise InputError("the input has no DATA column", "use datacolumn = 'corrected'")
         empty = datacolumn == "auto" and "CORRECTED_DATA" in present
         return "data", ["CORRECTED_DATA of the input is empty; DATA is used"] if empty else []
     return "corrected", ["CORRECTED_DATA of the input is used"]
+
+
+def _empty_rows(opened: Any, choice: RowChoice) -> int:
+    """How many of the selected cross-correlations have no CORRECTED_DATA."""
+    rows, empty = rows_without_values(opened, "CORRECTED_DATA"), 0
+    for low, count in stretches(opened.nrows()) if len(rows) else ():
+        here = rows[(rows >= low) & (rows < low + count)] - low
+        one, two = (opened.getcol(f"ANTENNA{n}", low, count) for n in (1, 2))
+        empty += int((choice(opened, low, count) & (one != two))[here].sum())
+    return empty
 
 
 def _is_quantised(view: Path) -> bool:
@@ -377,8 +399,9 @@ def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
             "set them in the input, e.g. with the CASA task initweights (wtmode='nyq')",
         )
     if summary.flagged_fraction >= 1.0:
-        lost = copy.repairs.not_finite + copy.repairs.exactly_zero if copy else 0
-        how = f" ({lost} of them because they are NaN or zero)" if lost else ""
+        repairs = copy.repairs if copy else Repairs()
+        lost = repairs.not_finite + repairs.exactly_zero + repairs.bad_uvw
+        how = f" ({lost} of them because they, or u, v and w, are NaN or zero)" if lost else ""
         raise InputError(
             f"all visibilities of {name} are flagged{how}",
             "select another field or spw, or restore earlier flags of the input",

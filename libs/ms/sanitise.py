@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.ms.columns import ensure_data_column
-from libs.ms.rows import chunks
+from libs.ms.rows import Chunk, chunks
 from libs.ms.subtables import PARALLEL_HANDS, Subtables, put_antenna_names
 from libs.ms.tables import column_names, open_table
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 # Beyond this the square of a visibility overflows float32 in tools that form |V|^2.
 LARGEST_VISIBILITY = 1e15
+# No baseline is so long: antennas in orbit have been 4e8 m away at most.
+LARGEST_UVW_M = 1e9
+_LISTED = 3  # antennas in a message
 
 
 @dataclass(frozen=True)
@@ -48,48 +52,60 @@ class Repairs:
         Visibilities that are NaN, infinite or larger than 1e15.
     exactly_zero : int
         Visibilities that are 0 + 0j in all channels.
+    bad_uvw : int
+        Visibilities of cross-correlations whose u, v and w are zero, NaN, infinite or larger than
+        the distance of the Moon.
     bad_weight : int
         Visibilities with a negative, infinite or NaN weight.
     zero_weight : int
         Visibilities with weight 0.
     sigma_rewritten : int
         Rows whose SIGMA did not match their WEIGHT.
+    places : dict of str to str
+        Antennas and windows of each kind, in words.
+    remarks : tuple of str
+        Windows and hands without data, in words.
     """
 
     total: int = 0
     flagged_before: int = 0
     not_finite: int = 0
     exactly_zero: int = 0
+    bad_uvw: int = 0
     bad_weight: int = 0
     zero_weight: int = 0
     sigma_rewritten: int = 0
+    places: dict[str, str] = dataclass_field(default_factory=dict, compare=False)
+    remarks: tuple[str, ...] = dataclass_field(default=(), compare=False)
 
     def __add__(self, other: Repairs) -> Repairs:
         mine, theirs = asdict(self), asdict(other)
-        return Repairs(**{key: mine[key] + theirs[key] for key in mine})
+        places = mine.pop("places") | theirs["places"]
+        return Repairs(**{key: mine[key] + theirs[key] for key in mine}, places=places)
 
     @property
     def unusable_weights(self) -> bool:
-        """True when every visibility unflagged in the input was lost because of its weight."""
-        left = self.total - self.flagged_before - self.not_finite - self.exactly_zero
+        """Whether every visibility unflagged in the input was lost to its weight."""
+        left = self.total - self.flagged_before
+        left -= self.not_finite + self.exactly_zero + self.bad_uvw
         return left > 0 and self.bad_weight + self.zero_weight >= left
 
     def lines(self) -> tuple[str, ...]:
         """Describe the repairs in words; empty when there were none."""
         found = (
-            (self.not_finite, "visibilities were NaN, infinite or absurdly large and were flagged"),
-            (self.exactly_zero, "visibilities were exactly zero and were flagged"),
-            (
-                self.bad_weight,
-                "visibilities had a negative, infinite or NaN weight and were flagged",
-            ),
-            (self.zero_weight, "visibilities had no weight and were flagged"),
-            (
-                self.sigma_rewritten,
-                "rows had a SIGMA that disagreed with their weight and was rewritten",
-            ),
+            ("not_finite", "visibilities were NaN, infinite or absurdly large", "flagged"),
+            ("exactly_zero", "visibilities were exactly zero", "flagged"),
+            ("bad_uvw", "visibilities had u, v, w of zero or no number", "flagged"),
+            ("bad_weight", "visibilities had a negative, infinite or NaN weight", "flagged"),
+            ("zero_weight", "visibilities had no weight", "flagged"),
+            ("sigma_rewritten", "rows had a SIGMA that disagreed with their weight", "rewritten"),
         )
-        return tuple(f"{number} {words}" for number, words in found if number)
+        repaired = (
+            f"{getattr(self, kind)} {words}{self.places.get(kind, '')}: {done}"
+            for kind, words, done in found
+            if getattr(self, kind)
+        )
+        return (*repaired, *self.remarks)
 
 
 def clean_weights(
@@ -179,13 +195,16 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
     if useless:
         with open_table(ms, write=True) as opened:
             opened.removecols(useless)
-    names = ["DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA"]
+    names = ["DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "ANTENNA1", "ANTENNA2"]
     names += ["WEIGHT_SPECTRUM"] if with_spectrum else []
     with_sigma = "SIGMA_SPECTRUM" in column_names(ms)
     repairs = Repairs()
+    found_in = Subtables(ms)
+    tally = _Tally(found_in)
     with open_table(ms, write=True) as opened:
         for chunk in chunks(ms, names):
-            values, found = _sanitised(chunk.columns, quantised)
+            values, found, wrong = _sanitised(chunk.columns, quantised)
+            tally.add(chunk, wrong, values["FLAG"])
             if with_sigma:
                 values["SIGMA_SPECTRUM"] = sigma_of(values["WEIGHT_SPECTRUM"])
             part = opened.selectrows(chunk.rows)
@@ -193,15 +212,93 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
                 part.putcol(name, value)
             part.close()
             repairs += found
+    repairs = replace(repairs, places=tally.words(), remarks=tally.without_data())
     for line in repairs.lines():
         log.warning("%s: %s", ms.name, line)
     return repairs
 
 
+class _Tally:
+    """Counts what was wrong, and what is left, by antenna, spectral window and hand."""
+
+    def __init__(self, found: Subtables) -> None:
+        self.antennas = found.antenna_names
+        self.setup_of, self.spw_of = found.setup_of, found.spw_of
+        self.by_antenna: dict[str, NDArray[np.int64]] = {}
+        self.by_window: dict[str, NDArray[np.int64]] = {}
+        self.present = np.zeros(len(found.windows), bool)
+        self.left: dict[int, NDArray[np.int64]] = {}
+
+    def add(
+        self, chunk: Chunk, wrong: dict[str, NDArray[np.bool_]], flag: NDArray[np.bool_]
+    ) -> None:
+        """Take the visibilities of a chunk, (nrow, nchan, ncorr) each, into account."""
+        self.present[chunk.spw] = True
+        left = self.left.setdefault(chunk.data_desc_id, np.zeros(flag.shape[2], np.int64))
+        left += np.count_nonzero(~flag, axis=(0, 1))
+        for kind, where in wrong.items():
+            rows = where.sum(axis=(1, 2))
+            if not rows.any():
+                continue
+            each = self.by_antenna.setdefault(kind, np.zeros(len(self.antennas), np.int64))
+            for end in ("ANTENNA1", "ANTENNA2"):
+                np.add.at(each, chunk[end], rows)
+            window = self.by_window.setdefault(kind, np.zeros(len(self.present), np.int64))
+            window[chunk.spw] += rows.sum()
+
+    def without_data(self) -> tuple[str, ...]:
+        """Say which windows, and which hands of the others, have no unflagged visibility."""
+        found: dict[str, list[int]] = {}
+        for ddid, left in sorted(self.left.items()):
+            setup = self.setup_of[ddid]
+            alive = [setup.correlations[i] for i in setup.parallel if left[i]]
+            dead = [setup.correlations[i] for i in setup.parallel if not left[i]]
+            if not alive:
+                text = "no unflagged visibility"
+            elif alive == ["I"] or len(alive) > 1:
+                continue
+            else:
+                missing = f"no {' and no '.join(dead)}: " if dead else ""
+                text = f"{missing}{alive[0]} alone, which is taken for Stokes I"
+            found.setdefault(text, []).append(int(self.spw_of[ddid]))
+        return tuple(
+            f"window {', '.join(map(str, sorted(set(windows))))} has {text}"
+            for text, windows in found.items()
+        )
+
+    def words(self) -> dict[str, str]:
+        """Say where each kind was found, ``" (ea05: 468, window 1)"``."""
+        said = {}
+        for kind, each in self.by_antenna.items():
+            total = int(self.by_window[kind].sum())
+            order = np.argsort(-each, kind="stable")[:_LISTED]
+            whole = [i for i in order if each[i] == total]
+            # every visibility has two antennas: those in all of them are the cause
+            named = whole or [i for i in order if each[i]]
+            text = ", ".join(f"{self.antennas[i]}: {each[i]}" for i in named)
+            affected = int(np.count_nonzero(each))
+            if not whole and affected > len(named):
+                text = f"{affected} antennas, most of {text}"
+            windows = np.flatnonzero(self.by_window[kind])
+            if len(windows) < self.present.sum():
+                text += "; window " + ", ".join(map(str, windows.tolist()))
+            said[kind] = f" ({text})"
+        return said
+
+
+def _without_uvw(columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return which rows are cross-correlations without a baseline, (nrow,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt((columns["UVW"] ** 2).sum(axis=1))
+    # NaN fails both comparisons
+    good = (length > 0) & (length < LARGEST_UVW_M)
+    return np.asarray(~good & (columns["ANTENNA1"] != columns["ANTENNA2"]))
+
+
 def _sanitised(
     columns: dict[str, NDArray[Any]], quantised: bool
-) -> tuple[dict[str, NDArray[Any]], Repairs]:
-    """Return the repaired values of one chunk, and the faults found."""
+) -> tuple[dict[str, NDArray[Any]], Repairs, dict[str, NDArray[np.bool_]]]:
+    """Return the values of one chunk as they should be, what was wrong, and where."""
     data = columns["DATA"]
     before = columns["FLAG"] | columns["FLAG_ROW"][:, None, None]
     spectrum = columns.get("WEIGHT_SPECTRUM")
@@ -213,7 +310,8 @@ def _sanitised(
     empty = np.zeros(data.shape, dtype=bool)
     if not quantised:
         empty |= (data == 0).all(axis=1, keepdims=True)
-    flag = before | lost | empty | bad | zero
+    nowhere = _without_uvw(columns)
+    flag = before | lost | empty | bad | zero | nowhere[:, None, None]
     row_weight = weight if spectrum is None else spread_weight(weight)
     sigma = sigma_of(row_weight)
     rewritten = ~np.isclose(columns["SIGMA"], sigma, rtol=1e-3, atol=0, equal_nan=False)
@@ -226,17 +324,29 @@ def _sanitised(
     }
     if spectrum is not None:
         values["WEIGHT_SPECTRUM"] = weight
-    fresh = ~before
+    if nowhere.any():
+        values["UVW"] = np.where(nowhere[:, None], 0.0, columns["UVW"])
+    wrong, fresh = {}, ~before
+    for kind, mask in (
+        ("not_finite", lost),
+        ("exactly_zero", empty & ~lost),
+        ("bad_uvw", np.broadcast_to(nowhere[:, None, None], data.shape)),
+        ("bad_weight", bad),
+        ("zero_weight", zero),
+    ):
+        wrong[kind] = fresh & mask
+        fresh = fresh & ~mask
     found = Repairs(
         total=flag.size,
         flagged_before=int(before.sum()),
-        not_finite=int((fresh & lost).sum()),
-        exactly_zero=int((fresh & empty).sum()),
-        bad_weight=int((fresh & bad & ~lost & ~empty).sum()),
-        zero_weight=int((fresh & zero & ~lost & ~empty).sum()),
+        not_finite=int(wrong["not_finite"].sum()),
+        exactly_zero=int(wrong["exactly_zero"].sum()),
+        bad_uvw=int(wrong["bad_uvw"].sum()),
+        bad_weight=int(wrong["bad_weight"].sum()),
+        zero_weight=int(wrong["zero_weight"].sum()),
         sigma_rewritten=int((rewritten & ~flag.all(axis=1)).any(axis=1).sum()),
     )
-    return values, found
+    return values, found, wrong
 
 
 def match_sigma(ms: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,9 @@ class Subset:
     autocorrelations : bool
         True keeps rows of an antenna with itself.
     all_fields, all_windows : bool
-        True when nothing is left out.
+        Whether nothing is left out.
+    left_out : (n,) int64
+        Rows that are not copied whatever they hold.
     """
 
     fields: tuple[int, ...]
@@ -60,6 +63,7 @@ class Subset:
     autocorrelations: bool
     all_fields: bool
     all_windows: bool
+    left_out: NDArray[np.int64] = dataclass_field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def choose_subset(

@@ -113,6 +113,8 @@ class _Job:
             ("DATA_DESC_ID", self.subset.data_descriptions),
         ):
             chosen &= np.isin(self.source.getcol(name, low, count), ids)
+        first, end = np.searchsorted(self.subset.left_out, (low, low + count))
+        chosen[self.subset.left_out[first:end] - low] = False
         return chosen
 
 

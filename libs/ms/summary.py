@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.coordinates import to_j2000
 from libs.core.errors import InputError
 from libs.core.files import tree_bytes
 from libs.ms.integration import read_integration_time_s
@@ -45,7 +46,7 @@ class MsDescription:
     fields_used, spws_used : tuple of int
         Ids that occur in the rows.
     direction_rad : (2,) float64
-        Phase centre of the first field used, RA and Dec, rad.
+        Phase centre of the first field used, J2000 RA and Dec, rad.
     frequency_hz : tuple of (nchan,) arrays
         Channel centres of each spectral window, Hz.
     correlation : tuple of str
@@ -171,6 +172,7 @@ def _describe(path: Path) -> MsDescription:
         integration_s = read_integration_time_s(opened, ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
         columns = tuple(opened.colnames())
         rows = opened.nrows()
+    centre = found.fields[int(field_ids[0])]
     spws = tuple(sorted({found.descriptions[ddid].spw for ddid in ddids}))
     description = MsDescription(
         path=path,
@@ -181,7 +183,7 @@ def _describe(path: Path) -> MsDescription:
         field=tuple(field.name for field in found.fields),
         fields_used=tuple(int(field) for field in field_ids),
         spws_used=spws,
-        direction_rad=np.array(found.fields[field_ids[0]].direction_rad),
+        direction_rad=np.array(to_j2000(centre.direction_rad, centre.frame)),
         frequency_hz=found.channel_hz,
         correlation=found.setup_of[ddids[0]].correlations,
         telescope=found.telescope,

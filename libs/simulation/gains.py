@@ -71,7 +71,13 @@ class StationErrors:
     amp_offset : float
         Rms of the constant log amplitude of each station and polarization.
     amp_slow, amp_slow_s : float
-        Rms and correlation time of slow log-amplitude changes.
+        rms and correlation time of slow log-amplitude changes.
+    spw_offset_deg : float
+        rms of a constant phase of each station, polarization and spectral window.
+    delay_ns : float
+        rms of each station's delay, about the middle of the band.
+    amp_jump : float
+        rms of the log amplitude of each station and polarization that is drawn for each scan.
     screen : TecScreen, optional
         Screen of TEC that differs by direction.
     scale : tuple of (pattern, factor)
@@ -90,13 +96,16 @@ class StationErrors:
     amp_offset: float = 0.0
     amp_slow: float = 0.0
     amp_slow_s: float = 3600.0
+    spw_offset_deg: float = 0.0
+    delay_ns: float = 0.0
+    amp_jump: float = 0.0
     screen: TecScreen | None = None
     scale: tuple[tuple[str, float], ...] = ()
 
     @property
     def dispersive(self) -> bool:
-        """True when the direction-independent phases depend on frequency."""
-        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0
+        """Whether the direction-independent phases depend on frequency."""
+        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0 or self.delay_ns > 0
 
 
 def station_factors(
@@ -144,6 +153,7 @@ def draw_gains(
     frequency_hz: NDArray[np.float64],
     scan: NDArray[np.int32],
     npol: int = 2,
+    spw: NDArray[np.int64] | None = None,
 ) -> NDArray[np.complex128]:
     """Draw the direction-independent gains.
 
@@ -153,11 +163,13 @@ def draw_gains(
     Log amplitudes have a mean of 0 over the stations at every time, because self-calibration cannot
     determine a common factor, the flux scale.
 
+    ``spw`` is the spectral window of each frequency, (nfreq,); None where all are of one.
+
     Returns
     -------
     (ntime, nfreq, nant, npol) complex128
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(6)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(9)]
     nant = len(names)
     factor = station_factors(names, errors.scale)
     phase = random_walk(
@@ -173,12 +185,39 @@ def draw_gains(
     log_amp = errors.amp_offset * streams[4].standard_normal((nant, npol)) * factor[:, None]
     slow = _slow_variation(streams[5], time_s, errors.amp_slow, errors.amp_slow_s, nant * npol)
     log_amp = log_amp + slow.reshape(-1, nant, npol) * factor[:, None]
+    numbers, which_scan = np.unique(scan, return_inverse=True)
+    jump = errors.amp_jump * streams[8].standard_normal((len(numbers), nant, npol))
+    log_amp = log_amp + jump[which_scan] * factor[:, None]
     log_amp = log_amp - log_amp.mean(axis=1, keepdims=True)
     total = (phase * factor)[:, :, None] + pol * factor[:, None]
     exponent = (log_amp + 1j * total)[:, None] + 1j * TEC_PHASE_HZ * (
         tec[:, None, :, None] / frequency_hz[None, :, None, None]
     )
+    exponent = exponent + 1j * factor[:, None] * _band_phases(
+        errors, streams[6:8], frequency_hz, nant, npol, spw
+    )
     return np.asarray(np.exp(exponent))
+
+
+def _band_phases(
+    errors: StationErrors,
+    streams: Sequence[np.random.Generator],
+    frequency_hz: NDArray[np.float64],
+    nant: int,
+    npol: int,
+    spw: NDArray[np.int64] | None,
+) -> NDArray[np.float64]:
+    """Return the phases of windows and of delays, (nfreq, nant, npol) rad."""
+    windows, which = np.unique(
+        np.zeros(len(frequency_hz), np.int64) if spw is None else spw, return_inverse=True
+    )
+    offset = math.radians(errors.spw_offset_deg) * streams[0].standard_normal(
+        (len(windows), nant, npol)
+    )
+    delay_s = 1e-9 * errors.delay_ns * streams[1].standard_normal((nant, npol))
+    from_middle = frequency_hz - np.mean(frequency_hz)
+    phase = offset[which] + 2.0 * math.pi * from_middle[:, None, None] * delay_s
+    return np.asarray(phase)
 
 
 def screen_tec(

@@ -305,7 +305,9 @@ def _make_plan(
         observation=observation,
         sky=sky,
         uvw_m=observation.uvw_sign * uvw_m,
-        gain=draw_gains(errors, seed, observation.array.name, time_s, frequency, observation.scan),
+        gain=draw_gains(
+            errors, seed, observation.array.name, time_s, frequency, observation.scan, spw=spw
+        ),
         frequency_hz=frequency,
         frequency_spw=spw,
         tec=tec,

@@ -90,7 +90,7 @@ def test_missing_config(tmp_path: Path) -> None:
         (["imager"], "has no '='"),
         (["=3"], "has no '='"),
         (["vis=[a"], "does not parse"),
-        (["imager=casa"], "one of 'auto', 'wsclean', 'tclean'"),
+        (["imager=casa"], "one of 'auto', 'native', 'wsclean', 'tclean'"),
         (["cell=3"], "an angle with its unit such as"),
         (["imsize=big"], "a number of pixels"),
         (["tool_stall=5"], "a time with its unit"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,9 @@ class SetLayout:
         index twice where there is one hand only, -1 where there is none.
     turn : (3, 3) float64 or None
         Turns u, v, w about the set's phase centre to those about the store's; None: the same.
+    lone : frozenset of int
+        Data descriptions in which no sample has both hands, because one is flagged throughout:
+        one unflagged hand is Stokes I there.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class SetLayout:
     spw_of: NDArray[np.int64]
     hands: tuple[tuple[int, int], ...]
     turn: NDArray[np.float64] | None = None
+    lone: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,12 @@ class Selection:
         FIELD_ID of the rows.
     uvmin_m, uvmax_m : float
         Limits of the length of (u, v, w), m; 0: none.
-    either_hand : bool
-        Whether one unflagged hand of two is enough: for sets in which one hand is dead.
     """
 
     column: str
     field_id: int = 0
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
-    either_hand: bool = False
 
 
 def read_set_layout(ms: Path, turn: NDArray[np.float64] | None = None) -> SetLayout:
@@ -135,7 +136,12 @@ def _hands(names: Sequence[str]) -> tuple[int, int]:
 
 
 def read_blocks(
-    layout: SetLayout, selection: Selection, number: int, *, max_bytes: int
+    layout: SetLayout,
+    selection: Selection,
+    number: int,
+    *,
+    max_bytes: int,
+    descriptions: Collection[int] | None = None,
 ) -> Iterator[Block]:
     """Read the visibilities of a measurement set piece by piece.
 
@@ -147,6 +153,8 @@ def read_blocks(
         What the blocks' ``ms`` is set to.
     max_bytes : int
         Most bytes of the columns read for one block.
+    descriptions : collection of int, optional
+        Data descriptions to read; default all.
 
     Yields
     ------
@@ -166,6 +174,8 @@ def read_blocks(
             )
         spectrum = "WEIGHT_SPECTRUM" in opened.colnames()
         where = f"FIELD_ID == {selection.field_id}"
+        if descriptions is not None:
+            where += f" && DATA_DESC_ID IN [{', '.join(map(str, sorted(descriptions)))}]"
         for ddid, rows in row_pieces(opened, names, max_bytes=max_bytes, where=where):
             first, second = layout.hands[ddid]
             if first < 0:
@@ -179,8 +189,9 @@ def read_blocks(
                 weight = columns["WEIGHT"][:, None]
             frequency = layout.frequency_hz[int(layout.spw_of[ddid])]
             block = make_block(
-                columns, weight, frequency, (first, second), selection, layout, number
-            )
+                columns, weight, frequency, (first, second), selection, layout, number,
+                either_hand=ddid in layout.lone,
+            )  # fmt: skip
             if block is not None:
                 yield block
 
@@ -193,6 +204,8 @@ def make_block(
     selection: Selection,
     layout: SetLayout,
     number: int,
+    *,
+    either_hand: bool = False,
 ) -> Block | None:
     """Make the block of some rows of one window.
 
@@ -208,6 +221,8 @@ def make_block(
     layout : SetLayout
     number : int
         Of the measurement set.
+    either_hand : bool
+        Whether one unflagged hand of two is enough.
 
     Returns
     -------
@@ -225,7 +240,7 @@ def make_block(
     stokes_weight = np.zeros(data.shape[:2], dtype=np.float32)
     _stokes_i(
         data.astype(np.complex64, copy=False), columns["FLAG"],
-        weight.astype(np.float32, copy=False), wanted, hands[0], hands[1], selection.either_hand,
+        weight.astype(np.float32, copy=False), wanted, hands[0], hands[1], either_hand,
         visibility, stokes_weight,
     )  # fmt: skip
     used = stokes_weight.any(axis=1)

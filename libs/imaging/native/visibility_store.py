@@ -152,9 +152,6 @@ def open_store(
     layouts = tuple(read_set_layout(ms, _turn(ms, selection.field_id, centre)) for ms in vis)
     fits = sum(_bytes_needed(layout, selection) for layout in layouts) <= memory_bytes
     store = _read(layouts, selection, centre, fits, memory_bytes)
-    if not store.facts.visibilities and _two_hands(layouts):
-        # one hand may be flagged or missing throughout; the other then is all there is
-        store = _read(layouts, replace(selection, either_hand=True), centre, fits, memory_bytes)
     if not store.facts.visibilities:
         names = ", ".join(ms.name for ms in vis)
         raise ImageError(
@@ -175,23 +172,35 @@ def _read(
     held: list[Block] = []
     survey = _Survey()
     block_bytes = CHUNK_BYTES if hold else _streamed_bytes(memory_bytes)
+    known: list[SetLayout] = []
     for number, layout in enumerate(layouts):
-        for block in read_blocks(layout, selection, number, max_bytes=block_bytes):
-            survey.add(block, layout)
-            if hold:
-                held.append(block)
+
+        def take(blocks: Iterator[Block], layout: SetLayout = layout) -> None:
+            for block in blocks:
+                survey.add(block, layout)
+                if hold:
+                    held.append(block)
+
+        take(read_blocks(layout, selection, number, max_bytes=block_bytes))
+        # where one hand is flagged throughout the other is all there is
+        lone = frozenset(
+            ddid
+            for ddid, (first, second) in enumerate(layout.hands)
+            if first != second and (number, int(layout.spw_of[ddid])) not in survey.windows
+        )
+        known.append(replace(layout, lone=lone))
+        if lone:
+            take(
+                read_blocks(known[-1], selection, number, max_bytes=block_bytes, descriptions=lone)
+            )
     kept = tuple(_joined(held)) if hold else None
-    return VisibilityStore(layouts, selection, centre, block_bytes, survey.facts(), kept)
+    return VisibilityStore(tuple(known), selection, centre, block_bytes, survey.facts(), kept)
 
 
 def _streamed_bytes(memory_bytes: float) -> int:
     """Bytes to read at once of data that do not fit."""
     # what is made of the columns read is about as much again
     return int(max(CHUNK_BYTES, min(memory_bytes / 3, 2**31)))
-
-
-def _two_hands(layouts: Sequence[SetLayout]) -> bool:
-    return any(first != second for layout in layouts for first, second in layout.hands)
 
 
 def _turn(ms: Path, field_id: int, centre: PhaseCentre) -> np.ndarray | None:
@@ -249,6 +258,7 @@ class _Survey:
         self.lowest, self.highest = math.inf, 0.0
         self.uv = self.w = 0.0
         self.first_time = math.inf
+        self.windows: set[tuple[int, int]] = set()  # of each set, with anything to image
 
     def add(self, block: Block, layout: SetLayout) -> None:
         """Take a block into account."""
@@ -256,6 +266,7 @@ class _Survey:
         self.visibilities += int(np.count_nonzero(used))
         channels = block.frequency_hz[used.any(axis=0)]
         spw = next(s for s, f in enumerate(layout.frequency_hz) if f is block.frequency_hz)
+        self.windows.add((block.ms, spw))
         half = 0.5 * layout.width_hz[spw]
         self.lowest = min(self.lowest, float(channels.min()) - half)
         self.highest = max(self.highest, float(channels.max()) + half)

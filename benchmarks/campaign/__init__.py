@@ -1,0 +1,1 @@
+"""Random observations self-calibrated with the defaults and scored against their truth."""

@@ -1,0 +1,217 @@
+"""Random observations, self-calibrated with the defaults and scored: ``--n 200 --seed S``.
+
+Every case follows from its own seed, S, S + 1, ..., so that one of them is repeated alone with
+``--n 1``. Results are added to ``campaign.jsonl`` one by one; a campaign that was killed goes on
+where it stopped. The report is printed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import RESULTS
+from benchmarks.campaign.draw import Case, draw, flag_drawn
+from benchmarks.campaign.report import report
+from benchmarks.running import ROOT, run_selfcal
+from benchmarks.truth import compare_with_truth, image_alike
+from libs.core.errors import SelfcalError
+from libs.imaging.interface import ImageProducts, open_image
+from libs.imaging.statistics import ImageStatistics
+from libs.simulation.scenarios import make_scenario
+from steps.run_options import load_run_config
+
+__all__ = ["Score", "main", "run_drawn", "score"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One case and what came of it.
+
+    Attributes
+    ----------
+    seed : int
+    title, status, rounds : str
+        ``status`` is that of the run, or ``not run``.
+    kinds : dict of str to str
+    snr_perfect : float
+        Peak over noise of the image of perfect data.
+    antenna_snr : float
+        As drawn, see `benchmarks.campaign.draw.Case`.
+    dr_start, dr_final, dr_perfect, ratio : float
+        Dynamic ranges, imaged alike; ``ratio`` is final over perfect.
+    flux_ratio, flux_error : float
+        Flux over that of the perfect image, and its error (1 sigma) from the perfect image.
+    error_start, error_final, error_sigma : float
+        rms of the difference from the perfect image before and after, Jy/beam, and the error
+        of the change of it.
+    cpu_seconds : float
+        Of the run.
+    rejected : dict of str to str
+        Rounds that were refused, and why.
+    fault : str
+        Why a case could not be run.
+    """
+
+    seed: int
+    title: str
+    status: str
+    kinds: dict[str, str]
+    snr_perfect: float = math.nan
+    antenna_snr: float = math.nan
+    dr_start: float = math.nan
+    dr_final: float = math.nan
+    dr_perfect: float = math.nan
+    ratio: float = math.nan
+    flux_ratio: float = math.nan
+    flux_error: float = math.nan
+    error_start: float = math.nan
+    error_final: float = math.nan
+    error_sigma: float = math.nan
+    cpu_seconds: float = math.nan
+    rounds: str = ""
+    rejected: dict[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+def _settings(case: Case, ms: Path) -> dict[str, Any]:
+    """The config of a case: what ``init`` writes, and the data."""
+    settings: dict[str, Any] = {}
+    if case.kinds["array"] == "LOFAR":
+        settings = load_run_config(ROOT / "templates" / "configs" / "lofar.py")
+    return settings | {"vis": str(ms)}
+
+
+def run_drawn(seed: int, folder: Path, *, keep: bool = False) -> Score:
+    """Simulate, self-calibrate and score the case of a seed; a failure is part of its score."""
+    case = draw(seed)
+    place = folder / case.scenario.name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        return score(case, place)
+    # one case that fails must not cost the others' figures
+    except (RuntimeError, SelfcalError, OSError, KeyError, ValueError) as error:
+        (place / "fault.txt").write_text(traceback.format_exc())
+        said = f"{type(error).__name__}: {error}"
+        return Score(seed, case.scenario.title, "not run", case.kinds, fault=said[:600])
+    finally:
+        if not keep:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def score(case: Case, place: Path) -> Score:
+    """Run one case within a folder of its own and set it beside its truth."""
+    made = make_scenario(case.scenario, place / "draw.ms")
+    assert made.perfect_ms is not None
+    for ms in (made.ms, made.perfect_ms):
+        flag_drawn(case, ms)
+    finished, summary = run_selfcal(place, _settings(case, made.ms))
+    workdir = place / "ours"
+    perfect, ideal = image_alike(workdir, made.perfect_ms, place / "perfect")
+    start, before = image_alike(workdir, made.ms, place / "start", "start")
+    final = workdir / summary["final"]["image"]
+    reached = float(summary["final"]["dynamic_range"])
+    flux = compare_with_truth(perfect, final)
+    errors = _errors(perfect, ideal, start, final)
+    return Score(
+        seed=case.seed,
+        title=case.scenario.title,
+        status=summary["status"],
+        kinds=case.kinds,
+        snr_perfect=ideal.snr,
+        antenna_snr=case.antenna_snr,
+        dr_start=before.dynamic_range,
+        dr_final=reached,
+        dr_perfect=ideal.dynamic_range,
+        ratio=reached / ideal.dynamic_range,
+        flux_ratio=flux.flux_ratio,
+        flux_error=ideal.flux_error_jy / ideal.total_flux_jy if ideal.total_flux_jy else math.nan,
+        error_start=errors[0],
+        error_final=errors[1],
+        error_sigma=errors[2],
+        cpu_seconds=finished.cpu_seconds,
+        rounds=" ".join(summary["accepted"]) or "-",
+        rejected={name: str(why)[:300] for name, why in summary["rejected"].items()},
+    )
+
+
+def _errors(
+    perfect: ImageProducts, ideal: ImageStatistics, start: ImageProducts, final: Path
+) -> tuple[float, float, float]:
+    """Return the differences from the perfect image before and after, and the change's error.
+
+    The data have the same noise, so the difference holds what the gains do to it only. An rms
+    over N beams is known to 1 / sqrt(2 N) of itself; the noise itself is that of the images.
+    """
+    peak = abs(ideal.peak_jy_beam)
+    before = compare_with_truth(perfect, start.image).rms_difference_over_peak * peak
+    after = compare_with_truth(perfect, final).rms_difference_over_peak * peak
+    beams = max(1.0, _beams(perfect, ideal))
+    own = ideal.rms_jy_beam / math.sqrt(2.0 * beams)
+    return before, after, math.hypot(own, math.hypot(before, after) / math.sqrt(2.0 * beams))
+
+
+def _beams(perfect: ImageProducts, ideal: ImageStatistics) -> float:
+    plane, _ = open_image(perfect.image)
+    return plane.size * ideal.cell_arcsec**2 / ideal.beam_area_arcsec2
+
+
+def _done(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the scores on record, by seed; a line cut off by a kill is left out."""
+    done = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            done[int(row["seed"])] = row
+    return done
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cases that are not on record and print the report; 1 when any could not be run."""
+    parser = argparse.ArgumentParser(prog="make bench-random", description=__doc__)
+    parser.add_argument("--n", type=int, default=20, help="number of cases")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first case")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)),
+                        help="cases side by side; default: one a core")  # fmt: skip
+    parser.add_argument("--keep", action="store_true", help="keep data and images of every case")
+    parser.add_argument("--restart", action="store_true", help="forget the cases on record")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.results.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "campaign.jsonl"
+    if arguments.restart:
+        record.unlink(missing_ok=True)
+    wanted = range(arguments.seed, arguments.seed + arguments.n)
+    done = _done(record)
+    with ProcessPoolExecutor(arguments.jobs) as pool, record.open("a") as stream:
+        futures = [pool.submit(run_drawn, seed, folder, keep=arguments.keep)
+                   for seed in wanted if seed not in done]  # fmt: skip
+        for future in as_completed(futures):
+            row = asdict(future.result())
+            done[row["seed"]] = row
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
+            print(f"{row['seed']} {row['title']}: {row['status']}, {row['ratio']:.3f} of perfect,"
+                  f" flux {row['flux_ratio']:.3f} {row['fault']}", file=sys.stderr)  # fmt: skip
+    scores = [Score(**done[seed]) for seed in wanted if seed in done]
+    print(report([asdict(each) for each in scores]))
+    return 1 if any(each.fault for each in scores) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
