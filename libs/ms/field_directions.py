@@ -1,6 +1,6 @@
-"""Where the fields of a working copy are: one fixed position for each, in a frame of the sky.
+"""Positions of a working copy's fields: one fixed position each, in a frame of the sky.
 
-A field may follow an ephemeris, of which its PHASE_DIR is then an offset, or move as a
+A field may follow an ephemeris, from which its PHASE_DIR is then an offset, or move as a
 polynomial of time (MeasurementSet definition 2.0, FIELD). Images and tables of solutions have one
 position each, that at the middle of the data.
 """
@@ -21,7 +21,7 @@ from libs.ms.tables import open_table
 __all__ = ["settle_directions"]
 
 _COLUMNS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
-# Frames that the coordinates of visibilities may be in; others are converted to J2000.
+# Frames in which coordinates of visibilities may be; others are converted to J2000.
 _KEPT = ("J2000", "ICRS", "B1950", "B1950_VLA")
 _DAY_S = 86400.0
 
@@ -32,12 +32,12 @@ def settle_directions(ms: Path) -> list[str]:
     Parameters
     ----------
     ms : Path
-        A working copy.
+        Working copy.
 
     Returns
     -------
     list of str
-        What was settled, and how.
+        Changes, one line each.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def settle_directions(ms: Path) -> list[str]:
 
 
 def _settle(ms: Path, number: int, time_s: float) -> list[str]:
-    """Fix the position of one field at a time; MJD seconds."""
+    """Fix the position of one field to that at a time, MJD seconds."""
     with open_table(f"{ms}::FIELD", write=True) as opened:
         name = str(opened.getcell("NAME", number))
         names = opened.colnames()
@@ -92,7 +92,7 @@ def _settle(ms: Path, number: int, time_s: float) -> list[str]:
 
 
 def _ephemeris(ms: Path, name: str, number: int, time_s: float) -> NDArray[np.float64]:
-    """RA and Dec (rad) of an ephemeris of the FIELD table at a time."""
+    """Return RA and Dec (rad) of an ephemeris of the FIELD table at a time."""
     found = sorted((ms / "FIELD").glob(f"EPHEM{number}_*"))
     if not found:
         raise InputError(
@@ -119,7 +119,7 @@ def _degrees(opened: Any, column: str) -> NDArray[np.float64]:
 
 
 def _to_j2000(ms: Path, numbers: list[int], fields: tuple[Field, ...], uvw_frame: str) -> list[str]:
-    """Convert the positions of fields in a frame that no tool keeps coordinates in."""
+    """Convert the positions of fields in frames that are not used for coordinates."""
     notes = []
     for number in numbers:
         field = fields[number]

@@ -49,7 +49,7 @@ class Subset:
     autocorrelations : bool
         True keeps rows of an antenna with itself.
     all_fields, all_windows : bool
-        Whether nothing is left out.
+        True when nothing is left out.
     left_out : (n,) int64
         Rows that are not copied whatever they hold.
     """
