@@ -25,12 +25,13 @@ from libs.core.process import cpu_seconds
 from libs.gains.caltable import read_solutions
 from libs.gains.casa_solver import CasaSolver
 from libs.gains.native import NativeSolver
+from libs.gains.solution_interval import PER_INTEGRATION
 from libs.gains.solver import SolveOptions
 from libs.simulation.array_configurations import load_configuration
 
 __all__ = ["compare", "main"]
 
-OPTIONS = SolveOptions(solint="int", calmode="p", refant=("ea01",))
+OPTIONS = SolveOptions(solint=PER_INTEGRATION, calmode="p", refant=("ea01",))
 
 
 def warm_up(folder: Path) -> float:

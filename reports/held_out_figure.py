@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from libs.gains.solution_interval import SolutionInterval
 from reports.records import as_number
-from reports.style import INK, MINUS, MUTED, PALETTE, format_seconds, new_figure, styled
+from reports.style import INK, MINUS, MUTED, PALETTE, new_figure, styled
 
 __all__ = ["HeldOutTrial", "held_out_figure", "read_trials"]
 
@@ -26,21 +27,21 @@ class HeldOutTrial:
     Attributes
     ----------
     interval : str
-        Solution interval as text: ``"10 s"``, ``"scan"`` or ``"all"``.
-    order : float
-        Position among intervals, shortest first.
+        Solution interval as text: ``"10 s"``, ``"one per scan"`` or ``"one for all scans"``.
+    order : (float, bool)
+        Position among intervals, shortest first; that of all scans together is last.
     kind : str
         Kind of gains: phase or amplitude, one gain or two, windows combined or not.
-    gain, error : float
-        Decrease of the chi-squared of the held-out visibilities compared with no gains, and error.
+    chi2_fall, error : float
+        Decrease of the chi-squared of held-out visibilities compared with no gains; its error.
     chosen : bool
         True for the choice with which the round was solved.
     """
 
     interval: str
-    order: float
+    order: tuple[float, bool]
     kind: str
-    gain: float
+    chi2_fall: float
     error: float
     chosen: bool
 
@@ -65,22 +66,21 @@ def read_trials(metrics: Mapping[str, Any]) -> list[HeldOutTrial]:
 
 
 def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) -> HeldOutTrial:
-    solint = entry.get("solint_s")
-    seconds = as_number(solint)
-    if math.isfinite(seconds):
-        interval, order = format_seconds(seconds), seconds
-    elif entry.get("combine_scan"):
-        interval, order = "all scans", math.inf
-    else:
-        interval, order = str(solint), 1e12
+    interval = SolutionInterval.parse(entry.get("solint_s"))
+    all_scans = bool(entry.get("combine_scan"))
+    label = "one for all scans" if all_scans else str(interval)
     mode, gaintype = str(entry.get("calmode", "")), str(entry.get("gaintype", ""))
     kind = f"{KINDS.get(mode, mode)}, {'both pols' if gaintype == 'T' else 'each pol'}"
     if several:
         kind += f", {_frequency(entry)}"
     return HeldOutTrial(
-        interval, order, kind, as_number(entry.get("gain")), as_number(entry.get("error")),
+        label,
+        (interval.seconds, all_scans),
+        kind,
+        as_number(entry.get("gain")),
+        as_number(entry.get("error")),
         _is_chosen(entry, metrics),
-    )  # fmt: skip
+    )
 
 
 def _frequency(entry: Mapping[str, Any]) -> str:
@@ -105,10 +105,11 @@ def _is_chosen(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
     combine = metrics.get("combine") or []
     if ("spw" in combine) != bool(entry.get("combine_spw")):
         return False
-    chosen, tried = as_number(metrics.get("solint_s")), as_number(entry.get("solint_s"))
-    if math.isfinite(tried) or math.isfinite(chosen):
-        return math.isclose(chosen, tried, rel_tol=1e-3)
-    return ("scan" in combine) == bool(entry.get("combine_scan"))
+    chosen = SolutionInterval.parse(metrics.get("solint_s"))
+    tried = SolutionInterval.parse(entry.get("solint_s"))
+    return math.isclose(chosen.seconds, tried.seconds, rel_tol=1e-3) and (
+        ("scan" in combine) == bool(entry.get("combine_scan"))
+    )
 
 
 @styled
@@ -136,22 +137,22 @@ def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
     for number, kind in enumerate(kinds):
         part = [trial for trial in trials if trial.kind == kind]
         x = np.array([places[trial.interval] for trial in part], dtype=float)
-        gain = np.array([trial.gain for trial in part])
+        fall = np.array([trial.chi2_fall for trial in part])
         error = np.nan_to_num([trial.error for trial in part])
         axes.errorbar(
-            x, gain, yerr=error, color=PALETTE[number % len(PALETTE)], marker="o", ms=4, lw=1.2,
+            x, fall, yerr=error, color=PALETTE[number % len(PALETTE)], marker="o", ms=4, lw=1.2,
             capsize=2, label=kind,
         )  # fmt: skip
     for trial in trials:
         if trial.chosen:
             axes.plot(
-                places[trial.interval], trial.gain, "o", ms=11, mfc="none", mec=INK, mew=1.4,
+                places[trial.interval], trial.chi2_fall, "o", ms=11, mfc="none", mec=INK, mew=1.4,
                 ls="none", label="chosen",
             )  # fmt: skip
     axes.axhline(0, color=MUTED, lw=0.7)
     axes.set_xticks(list(places.values()), list(places))
     axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
-    exponent = _exponent([trial.gain for trial in trials])
+    exponent = _exponent([trial.chi2_fall for trial in trials])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _plain(y / 10**exponent)))
     axes.set_xlabel("Solution interval")
     unit = rf" ($10^{{{exponent}}}$)" if exponent else ""
@@ -165,9 +166,9 @@ def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _exponent(gains: Sequence[float]) -> int:
+def _exponent(falls: Sequence[float]) -> int:
     """Return the power of ten of the axis; 0 for numbers that are short anyway."""
-    largest = max(abs(gain) for gain in gains)
+    largest = max(abs(fall) for fall in falls)
     return math.floor(math.log10(largest)) if largest >= 1e4 else 0
 
 

@@ -10,7 +10,7 @@ from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
 from reports.run_panels import comparable_steps
-from reports.style import MINUS, MISSING, TIMES, common_unit, format_number, format_seconds
+from reports.style import MINUS, MISSING, TIMES, common_unit, format_number
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]
 
@@ -93,13 +93,8 @@ def _column_unit(run: Run, name: str, unit: str) -> tuple[float, str]:
 
 
 def solint_text(row: StepRow) -> str:
-    """Return the solution interval of a round: a number of seconds, or int or inf."""
-    seconds = row.metric("solint_s")
-    if math.isfinite(seconds):
-        return format_seconds(seconds)
-    value = row.metrics.get("solint_s", row.settings.get("solint", ""))
-    number = as_number(value)
-    return format_seconds(number) if math.isfinite(number) else str(value or "")
+    """Return the solution interval of a round in words; empty where nothing was solved."""
+    return str(row.interval or "")
 
 
 def _change(value: float, best: float) -> Markup:

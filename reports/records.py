@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from libs.core.errors import InputError
+from libs.gains.solution_interval import SolutionInterval
 
 __all__ = ["AppliedRow", "GainRow", "ImageRow", "Run", "Setting", "StepRow", "read_run"]
 
@@ -81,8 +82,14 @@ class StepRow:
 
     @property
     def is_round(self) -> bool:
-        """True when it solved for gains, or would have."""
-        return bool(self.gain_tables) or "solint_s" in self.metrics or self.status == "rejected"
+        """True when the record is of a round: it solved for gains, or tried to."""
+        return self.metrics.get("kind") == "round"
+
+    @property
+    def interval(self) -> SolutionInterval | None:
+        """Solution interval of its solve; None where nothing was solved."""
+        recorded = self.metrics.get("solint_s")
+        return None if recorded is None else SolutionInterval.parse(recorded)
 
     @property
     def gain_tables(self) -> tuple[str, ...]:

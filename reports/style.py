@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from libs.core.files import replacing
-from reports.numbers import (
+from libs.core.numbers import (
     MINUS,
     MISSING,
     TIMES,

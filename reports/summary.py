@@ -58,7 +58,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     dict
         Summary; ``calibrated_ms`` and ``column`` name the data to image.
     """
-    rounds = [row for row in run.steps if "solint_s" in row.metrics or row.status == "rejected"]
+    rounds = run.rounds
     accepted = [row for row in rounds if row.status == "done"]
     initial = _first(run, lambda row: "peak_jy_beam" in row.metrics and row not in rounds)
     final = accepted[-1] if accepted else initial

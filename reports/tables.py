@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
+from libs.core.numbers import MISSING, common_unit, format_number
 from libs.core.text_table import aligned
 from libs.gains.table_rows import GAIN_COLUMNS, gains_rows
-from reports.numbers import MISSING, common_unit, format_number
 from reports.records import as_number
 
 __all__ = ["GAIN_COLUMNS", "final_rows", "final_table", "gains_rows", "write_csv"]

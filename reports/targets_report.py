@@ -10,6 +10,7 @@ from typing import Any
 
 from libs.core.errors import InputError
 from libs.core.files import replacing
+from libs.core.numbers import MISSING, format_number, format_quantity
 from libs.core.text_table import aligned
 from reports.drawings import Drawing
 from reports.html_parts import (
@@ -21,7 +22,6 @@ from reports.html_parts import (
     table,
     tag,
 )
-from reports.numbers import MISSING, format_number, format_quantity
 from reports.page import document, write_page
 from reports.records import STATISTICS, as_number
 from reports.tables import write_csv

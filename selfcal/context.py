@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from selfcal.ahead import Ahead
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # keeps the progress display out of a step's digest
     from selfcal.step import StepResult, TableRef
 
 __all__ = ["Clock", "Context"]
+
+Tools = TypeVar("Tools")
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Clock:
 
 
 @dataclass
-class Context:
+class Context(Generic[Tools]):
     """Settings, work directory, previous results and tools that steps share.
 
     Attributes
@@ -49,7 +51,7 @@ class Context:
     settings : Settings
     workdir : Path
         Work directory, absolute.
-    tools : object
+    tools : Tools
         Adapters of the external tools, made by the command; the engine does not use them itself.
     progress : Progress
     results : dict of str to StepResult
@@ -64,7 +66,7 @@ class Context:
 
     settings: Settings
     workdir: Path
-    tools: Any  # steps.tools.Tools, which the engine does not know
+    tools: Tools
     progress: Progress
     results: dict[str, StepResult] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)

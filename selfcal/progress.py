@@ -72,7 +72,7 @@ class Progress:
             self._line(text)
 
     def _line(self, text: str) -> None:
-        self.stream.write(text + "\n")
+        self.stream.write(self._writable(text) + "\n")
         self.stream.flush()
 
     def _draw(self) -> None:
@@ -80,8 +80,19 @@ class Progress:
             return
         self._drawn = time.monotonic()
         elapsed = self._drawn - self._step_start
-        self.stream.write(f"\r\x1b[K{self._label}  {self._activity}  {elapsed:.0f} s")
+        text = f"{self._label}  {self._activity}  {elapsed:.0f} s"
+        self.stream.write("\r\x1b[K" + self._writable(text))
         self.stream.flush()
+
+    def _writable(self, text: str) -> str:
+        """Return the text as far as the stream's encoding knows its signs."""
+        encoding = self.stream.encoding or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            plain = text.translate({ord("\u202f"): " ", ord("µ"): "u", ord("\u2212"): "-"})
+            return plain.encode(encoding, "replace").decode(encoding)
+        return text
 
     def _clear(self) -> None:
         if self.live:

@@ -35,6 +35,7 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
+from steps.facts import StartFacts, StartupFacts, recorded, start_facts
 
 __all__ = ["apply_run", "apply_solutions", "apply_targets", "apply_to_original", "has_targets"]
 
@@ -99,10 +100,11 @@ def _plan_application(workdir: Path, to: str | None, field: str = "") -> list[Ap
 def _refuse_started(workdir: Path) -> None:
     """What a run started from is in its h5parm, not in its gain tables."""
     startup = State(workdir).get("startup")
-    if startup and startup.result.metrics.get("start_corrected"):
-        given = startup.result.metrics["started_from"]
+    start = start_facts(startup.result) if startup else StartFacts()
+    if start.start_corrected:
         raise ConfigError(
-            f"the run started from the solutions of {given}, which its tables do not hold",
+            f"the run started from the solutions of {start.started_from},"
+            " which its tables do not hold",
             f"use solutions apply {workdir / 'solutions.h5'} MS, which holds both",
         )
 
@@ -121,7 +123,8 @@ def _targets(
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
     startup = state.get("startup")
-    if startup and startup.result.metrics.get("datacolumn") == "CORRECTED_DATA":
+    copied = recorded(StartupFacts, startup.result.metrics) if startup else None
+    if copied and copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",

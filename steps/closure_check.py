@@ -11,9 +11,10 @@ from libs.closure.agreement import ClosureAgreement
 from libs.closure.formation import BaselineVisibilities
 from libs.core.errors import InputError
 from libs.core.gaussian import GaussianComponent, component_visibilities
-from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
-from steps.images import best_result
+from steps.context import Context
+from steps.facts import model_facts
+from steps.images import best_image
 from steps.rounds.closure_judging import (
     CLOSURE_OPTIONS,
     compared,
@@ -38,8 +39,8 @@ class ClosureCheck(Step):
 
     def run(self, context: Context) -> StepResult:
         """Compare on the baselines of the judged images; leave MODEL_DATA the final image's."""
-        best = best_result(context)
-        judged_with = best.metrics["judged_with"]
+        best = best_image(context)
+        judged_with = best.judged_with
         try:
             ms, data = read_closing(context, judged_with)
             found = {
@@ -92,7 +93,7 @@ class ClosureCheck(Step):
 
 def _components(context: Context, data: BaselineVisibilities) -> Any:
     """Visibilities of the accepted closure model; None where there is none."""
-    name = str(context.metric("closure_model", ""))
+    name = model_facts(context).closure_model
     if not name:
         return None
     found = json.loads((context.workdir / name).read_text())

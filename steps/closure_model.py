@@ -15,7 +15,7 @@ from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import ComponentModel, FitOptions, fit_visibilities
+from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
 from libs.closure.read import read_visibilities
 from libs.core.errors import InputError
 from libs.core.files import write_atomically
@@ -23,11 +23,14 @@ from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.predict import fill_model_column
+from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
+from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets, set_note
+from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
+from steps.images import ImageRecord
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
     as_model,
@@ -189,7 +192,7 @@ class InitialModel(Step):
                 model = context.ahead.take(self.name, key) or fit(*given)
             except InputError as error:
                 raise Skip(f"no closure quantities: {error}") from error
-        model = _with_flux(model, context.results["test_image"].metrics["total_flux_jy"])
+        model = _with_flux(model, _test_image(context).total_flux_jy)
         complete = (
             model.accepted
             and model.reduced_chi2 < COMPLETE_CHI2
@@ -204,7 +207,8 @@ class InitialModel(Step):
 
         Large data take longer to image than any fit takes, and what is fitted is held twice.
         """
-        samples = context.metric("rows", 0) * context.metric("channels", 1)
+        data = startup_facts(context)
+        samples = data.rows * data.channels
         if self.name in context.ahead or samples > MOST_AHEAD:
             return
         # with threads set other runs have the rest of the machine
@@ -271,11 +275,17 @@ class InitialModel(Step):
         """Write the model and say what it is."""
         path = context.workdir / "initial_model.json"
         write_atomically(path, json.dumps(_as_json(model, centre), indent=1))
+        data = startup_facts(context)
         source_list = model.to_source_list(
             context.workdir / "initial_model.txt",
-            float(context.metric("right_ascension_rad")),
-            float(context.metric("declination_rad")),
-            float(context.metric("frequency_hz")),
+            data.right_ascension_rad,
+            data.declination_rad,
+            data.frequency_hz,
+        )
+        facts = ModelFacts(
+            closure_model=path.name if model.accepted else "",
+            closure_model_complete=complete,
+            model_origin="closures" if model.ladder else "catalogue",
         )
         fitted = {"closure_reduced_chi2": model.reduced_chi2} if model.ladder else {}
         return StepResult(
@@ -286,24 +296,21 @@ class InitialModel(Step):
             metrics={
                 "accepted": model.accepted,
                 "components": len(model.components),
-                "model_origin": "closures" if model.ladder else "catalogue",
                 "model_flux_jy": model.total_flux_jy,
                 **fitted,
-                "closure_model": path.name if model.accepted else "",
-                "closure_model_complete": complete,
+                **as_metrics(facts),
                 "two_components": model.two_component.reason if model.two_component else "",
             },
         )
 
     def _start(self, context: Context) -> tuple[float, float]:
         """(l, m) of the brightest component by the image alone, rad: a pixel's centre."""
-        test = context.results["test_image"].metrics
-        nx, ny = test["imsize"]
-        cell = test["cell_arcsec"] * ARCSEC
-        peak = ((nx // 2 - test["peak_x_pixel"]) * cell, (test["peak_y_pixel"] - ny // 2) * cell)
+        test = _test_image(context)
+        (nx, ny), cell = _test_grid(context)
+        peak = ((nx // 2 - test.peak_x_pixel) * cell, (test.peak_y_pixel - ny // 2) * cell)
         wanted = context.options["centre"]
         if wanted == "auto":
-            sure = test["snr"] >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
+            sure = test.snr >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
             wanted = "peak" if sure else "phase_centre"
         return peak if wanted == "peak" else (0.0, 0.0)
 
@@ -329,9 +336,8 @@ class InitialModel(Step):
             start,
             context.options["interval"],
         )
-        test = context.results["test_image"].metrics
-        cell = test["cell_arcsec"] * ARCSEC
-        half = 0.5 * cell * np.array(test["imsize"])
+        imsize, cell = _test_grid(context)
+        half = 0.5 * cell * np.array(imsize)
         if found is None or not found.significant or np.any(np.abs(found.offset_rad) > half):
             return start, ""
         l0, m0 = found.offset_rad
@@ -347,20 +353,32 @@ class InitialModel(Step):
 def _slope(context: Context) -> float:
     """Phase over the whole band on the longest baseline for a shift of a radian, rad."""
     # A wrong place is a phase slope over the band that one gain for all of it leaves.
-    width = context.metric("max_frequency_hz") - context.metric("min_frequency_hz")
-    return float(2 * np.pi * context.metric("longest_baseline_m") * width / SPEED_OF_LIGHT_M_S)
+    data = startup_facts(context)
+    width_hz = data.max_frequency_hz - data.min_frequency_hz
+    return float(2 * np.pi * data.longest_baseline_m * width_hz / SPEED_OF_LIGHT_M_S)
+
+
+def _test_image(context: Context) -> ImageStatistics:
+    return ImageRecord.of(context.results["test_image"]).statistics
+
+
+def _test_grid(context: Context) -> tuple[tuple[int, int], float]:
+    """Size of the test image, pixels, and its pixels' width, rad."""
+    grid = recorded(GridFacts, context.results["test_image"].metrics)
+    assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
+    return grid.imsize, grid.cell_arcsec * ARCSEC
 
 
 def _with_flux(model: ComponentModel, total_jy: float) -> ComponentModel:
     """Give a model whose flux the data do not tell that of the image."""
-    if not model.flux_origin.startswith("unknown") or model.total_flux_jy <= 0 or total_jy <= 0:
+    if model.flux_origin is not FluxOrigin.UNKNOWN or model.total_flux_jy <= 0 or total_jy <= 0:
         return model
     factor = total_jy / model.total_flux_jy
     scaled = tuple(
         replace(c, flux_jy=c.flux_jy * factor, flux_err_jy=c.flux_err_jy * factor)
         for c in model.components
     )
-    return replace(model, components=scaled, flux_origin="total flux of the test image")
+    return replace(model, components=scaled, flux_origin=FluxOrigin.TEST_IMAGE)
 
 
 def _as_json(model: ComponentModel, centre: tuple[float, float]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from libs.imaging.interface import ImagingOptions
 from libs.ms import flag_versions, tables
 from libs.ms.summary import flagged_fraction
 from libs.ms.tiled_headers import mend_headers
-from selfcal.context import Context
 from selfcal.step import TableRef
+from steps.context import Context
+from steps.facts import flag_facts, startup_facts
 
 __all__ = [
     "INITIAL",
@@ -38,7 +39,7 @@ INITIAL = "initial"
 
 def measurement_sets(context: Context) -> list[Path]:
     """Return the working copies, in the order of the input."""
-    names = context.results["startup"].metrics["working_copies"]
+    names = startup_facts(context).working_copies
     return [context.workdir / "data" / name for name in names]
 
 
@@ -54,7 +55,7 @@ def mend_working_copies(workdir: Path) -> str:
 
 def base_version(context: Context) -> str:
     """Return the flag version every round starts from; save it when no step has yet."""
-    version = str(context.metric("flag_version", INITIAL))
+    version = flag_facts(context).flag_version or INITIAL
     for ms in measurement_sets(context):
         if version == INITIAL and not flag_versions.has_version(ms, version):
             flag_versions.save_version(ms, version, "flags of the input")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from libs.core.numbers import format_number
 from libs.flagging import rflag
 from libs.ms import flag_versions, split
 from libs.ms.summary import flagged_fraction
 from libs.weights import statwt
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
+from steps.context import Context
 from steps.data_state import (
     INITIAL,
     ensure_tables,
@@ -19,8 +20,9 @@ from steps.data_state import (
     restore_base_flags,
     set_note,
 )
+from steps.facts import startup_facts
 from steps.images import (
-    best_result,
+    best_image,
     clean_folder,
     image_products,
     image_row,
@@ -95,11 +97,11 @@ class RflagInit(Step):
 
     def changes_data(self, context: Context) -> bool:
         """Where it flags anything."""
-        return context.options["force"] or context.metric("band") in context.options["bands"]
+        return context.options["force"] or startup_facts(context).band in context.options["bands"]
 
     def run(self, context: Context) -> StepResult:
         """tfcrop, rflag, clip and extend on DATA; a new base version of the flags."""
-        band = context.metric("band")
+        band = startup_facts(context).band
         if not self.changes_data(context):
             raise Skip(f"band {band or 'unknown'} seldom needs it (force: true does it)")
         said, changed = [], False
@@ -171,22 +173,21 @@ class RflagFinal(Step):
             )
             products[f"split_rflag_{number}"] = context.relative(target)
         ensure_tables(context, context.tables)
-        statistics = image.statistics.as_row()
-        said.append(f"SNR {statistics['snr']:.4g}")
+        said.append(f"SNR {format_number(image.statistics.snr, 4)}")
         return StepResult(
             reason="; ".join(said),
             tables=context.tables,
             template=context.template,
             products={**image_products(context, image), **products},
-            metrics=statistics,
+            metrics=image.statistics.as_row(),
             images=(image_row(context, self.name, image),),
         )
 
     def _model(self, context: Context) -> None:
         """Fill MODEL_DATA with the model of the best image."""
-        best = best_result(context)
+        best = best_image(context)
         models = model_files(context, best.products)
         options = imaging_options(
-            context, best.metrics["judged_with"], models[0].parent, "model", context.tables
+            context, best.judged_with, models[0].parent, "model", context.tables
         )
         fill_model(context, models, options)

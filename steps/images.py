@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,23 @@ from libs.core.geometry import frequency_slices
 from libs.imaging.interface import ImageProducts, ImagingOptions
 from libs.imaging.masks import write_disc
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import StepResult, TableRef
+from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
+from steps.facts import grid_facts, startup_facts
 
 __all__ = [
     "IMAGING_OPTIONS",
+    "ImageRecord",
     "Imaged",
+    "best_image",
     "best_result",
     "clean_folder",
     "image_products",
     "image_row",
     "imaging_options",
+    "is_judged",
     "judged_image",
     "make_image",
     "model_files",
@@ -56,6 +60,39 @@ class Imaged:
     products: ImageProducts
     statistics: ImageStatistics
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A judged image on record.
+
+    Attributes
+    ----------
+    statistics : ImageStatistics
+    judged : str
+        The step that made it.
+    judged_with : mapping
+        Parameters it was made with, as in `IMAGING_OPTIONS`: images made alike compare.
+    products : mapping of str to str
+        Its files, relative to the work directory.
+    """
+
+    statistics: ImageStatistics
+    judged: str
+    judged_with: Mapping[str, Any]
+    products: Mapping[str, str]
+
+    @classmethod
+    def of(cls, result: StepResult) -> ImageRecord:
+        """Return the judged image of a result."""
+        metrics = result.metrics
+        statistics = ImageStatistics(**{f.name: metrics[f.name] for f in fields(ImageStatistics)})
+        return cls(statistics, metrics["judged"], metrics["judged_with"], result.products)
+
+    @property
+    def uvmax_m(self) -> float:
+        """Longest baseline imaged, m; 0 for all."""
+        return float(self.judged_with["uvmax"])
 
 
 def clean_folder(context: Context, step: str) -> Path:
@@ -88,15 +125,15 @@ def imaging_options(
     **changes
         Fields of ImagingOptions that differ.
     """
-    cell = float(changes.pop("cell_arcsec", None) or context.metric("cell_arcsec"))
-    imsize = tuple(changes.pop("imsize", None) or context.metric("imsize"))
+    grid, data = grid_facts(context), startup_facts(context)
+    chosen_cell, chosen_size = changes.pop("cell_arcsec", None), changes.pop("imsize", None)
+    cell, imsize = chosen_cell or grid.cell_arcsec, chosen_size or grid.imsize
+    assert cell and imsize, "test_image chooses a grid"
     taper = options["uvtaper"]
     # a taper of about the resolution, which is some five pixels across
     taper_arcsec = {"none": 0.0, "auto": 5 * cell}.get(taper, taper)
     channels_out, nterms = frequency_slices(
-        context.metric("min_frequency_hz"),
-        context.metric("max_frequency_hz"),
-        context.metric("channels"),
+        data.min_frequency_hz, data.max_frequency_hz, data.channels
     )
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
@@ -127,7 +164,8 @@ def _window(
     radius = float(options.get("clean_radius", 0.0))
     if not radius:
         return None
-    centre = np.rad2deg([context.metric("right_ascension_rad"), context.metric("declination_rad")])
+    data = startup_facts(context)
+    centre = np.rad2deg([data.right_ascension_rad, data.declination_rad])
     return write_disc(path, imsize, cell, (float(centre[0]), float(centre[1])), radius)
 
 
@@ -172,7 +210,7 @@ def judged_image(
     options: Mapping[str, Any] | None = None,
 ) -> Imaged:
     """Image a calibration with the parameters of the best image so far, so that they compare."""
-    options = options or best_result(context).metrics["judged_with"]
+    options = options or best_image(context).judged_with
     return make_image(context, imaging_options(context, options, folder, name, refs))
 
 
@@ -200,9 +238,19 @@ def model_files(context: Context, products: Mapping[str, str]) -> list[Path]:
     return [context.workdir / products[name] for name in names]
 
 
+def is_judged(result: StepResult) -> bool:
+    """Whether a result holds a judged image that was accepted."""
+    return result.status == "done" and "judged" in result.metrics
+
+
 def best_result(context: Context) -> StepResult:
     """Return the result whose judged image is the best so far: the last one accepted."""
     for result in reversed(context.results.values()):
-        if result.status == "done" and "judged" in result.metrics:
+        if is_judged(result):
             return result
     raise KeyError("no judged image yet")
+
+
+def best_image(context: Context) -> ImageRecord:
+    """Return the record of the best image so far."""
+    return ImageRecord.of(best_result(context))

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from libs.core import geometry
+from libs.core.numbers import format_number, format_quantity
 from libs.imaging.interface import ImagingOptions
 from libs.imaging.source_finding import find_sources, smallest_square_holding
+from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import summarise
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
 from selfcal.template_choice import choose_template
+from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
+from steps.facts import as_metrics, closure_facts, grid_facts, startup_facts
 from steps.images import (
     IMAGING_OPTIONS,
     clean_folder,
@@ -43,9 +46,8 @@ COHERENT_LEAST_M = 80e3
 
 def default_cell_arcsec(context: Context) -> float:
     """Return the pixel size the longest unflagged baseline asks for, arcsec."""
-    return geometry.auto_cell_arcsec(
-        context.metric("longest_baseline_m"), context.metric("max_frequency_hz")
-    )
+    data = startup_facts(context)
+    return geometry.auto_cell_arcsec(data.longest_baseline_m, data.max_frequency_hz)
 
 
 def _grid_of_config(context: Context) -> tuple[float | None, tuple[int, int] | None]:
@@ -110,7 +112,8 @@ class FovImage(Step):
             for source in found
         }
         outside = [source for source in found if offsets[source] > half]
-        reason = f"{len(found)} source(s); {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
+        sources = "1 source" if len(found) == 1 else f"{len(found)} sources"
+        reason = f"{sources}; {imsize[0]} x {imsize[1]} px of {cell:.4g} arcsec"
         metrics: dict[str, Any] = {
             "cell_arcsec": cell,
             "imsize": list(imsize),
@@ -122,8 +125,8 @@ class FovImage(Step):
         if outside:
             far = max(outside, key=lambda source: source.peak_jy_beam)
             metrics["warning"] = (
-                f"a source of {far.peak_jy_beam:.3g} Jy/beam lies outside the image,"
-                f" {offsets[far]:.0f} arcsec from its centre: enlarge imsize or peel it"
+                f"a source of {format_quantity(far.peak_jy_beam, 'Jy/beam')} lies outside the"
+                f" image, {offsets[far]:.0f} arcsec from its centre: enlarge imsize or peel it"
             )
             reason += f"; WARNING: {metrics['warning']}"
         return StepResult(
@@ -137,10 +140,11 @@ class FovImage(Step):
 
     def _field(self, context: Context) -> geometry.CoarseField:
         """The grid of the whole primary beam."""
-        diameter = dish_diameter_m(context.metric("instrument"), context.metric("dish_diameter_m"))
+        data = startup_facts(context)
+        diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
         field = geometry.coarse_field(
-            context.metric("longest_baseline_m"),
-            (context.metric("min_frequency_hz"), context.metric("max_frequency_hz")),
+            data.longest_baseline_m,
+            (data.min_frequency_hz, data.max_frequency_hz),
             diameter,
             max_pixels=context.options["max_pixels"],
             **self._reach(context),
@@ -168,27 +172,35 @@ class FovImage(Step):
             for spw in summary.spws_used
             if len(summary.frequency_hz[spw]) > 1
         ]
+        data = startup_facts(context)
         smeared = geometry.smeared_field_arcsec(
-            context.metric("longest_baseline_m"),
-            context.metric("max_frequency_hz"),
+            data.longest_baseline_m,
+            data.max_frequency_hz,
             float(min(channels, default=0.0)),
             min(summary.integration_s for summary in summaries),
         )
         return {"lengths_m": np.concatenate(lengths), "smeared_arcsec": smeared}
 
 
-def measured_for_rules(context: Context, metrics: dict[str, Any]) -> dict[str, float | str]:
+def measured_for_rules(context: Context, image: ImageStatistics) -> dict[str, float | str]:
     """Return what the selection rules may ask of an image and of the data."""
-    measured: dict[str, float | str] = {
-        "total_flux_jy": float(metrics["total_flux_jy"]),
-        "snr": float(metrics["snr"]),
-        "instrument": str(context.metric("instrument")),
-        "band": str(context.metric("band")),
+    data = startup_facts(context)
+    return {
+        "total_flux_jy": image.total_flux_jy,
+        "snr": image.snr,
+        "instrument": data.instrument,
+        "band": data.band,
+        **as_metrics(closure_facts(context)),
     }
-    for name in ("max_coherent_km", "station_coherent_fraction"):
-        if context.metric(name) is not None:
-            measured[name] = float(context.metric(name))
-    return measured
+
+
+def _said(image: ImageStatistics) -> str:
+    return (
+        f"peak {format_quantity(image.peak_jy_beam, 'Jy/beam', 4)},"
+        f" noise {format_quantity(image.rms_jy_beam, 'Jy/beam')},"
+        f" SNR {format_number(image.snr, 4)},"
+        f" flux {format_quantity(image.total_flux_jy, 'Jy', 4)}"
+    )
 
 
 class TestImage(Step):
@@ -211,11 +223,12 @@ class TestImage(Step):
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
         cell, size = _grid_of_config(context)
-        cell = cell or context.metric("cell_arcsec") or default_cell_arcsec(context)
-        size = size or tuple(context.metric("imsize") or self._whole_beam(context, cell))
+        grid = grid_facts(context)
+        cell = cell or grid.cell_arcsec or default_cell_arcsec(context)
+        size = size or grid.imsize or self._whole_beam(context, cell)
         options = dict(context.options)
         if options["uvmax"] == "coherent":
-            options["uvmax"] = max(COHERENT_LEAST_M, 1e3 * context.metric("max_coherent_km", 0.0))
+            options["uvmax"] = max(COHERENT_LEAST_M, closure_facts(context).coherent_m)
         made = imaging_options(
             context, options, folder, "test_image", (), imsize=tuple(size), cell_arcsec=cell
         )
@@ -236,12 +249,9 @@ class TestImage(Step):
             "imsize": list(size),
         }
         choice = choose_template(
-            measured_for_rules(context, metrics), wanted=context.settings["template"]
+            measured_for_rules(context, image.statistics), wanted=context.settings["template"]
         )
-        reason = (
-            f"peak {metrics['peak_jy_beam']:.4g} Jy/beam, rms {metrics['rms_jy_beam']:.3g},"
-            f" SNR {metrics['snr']:.4g}, flux {metrics['total_flux_jy']:.4g} Jy; {choice.reason}"
-        )
+        reason = f"{_said(image.statistics)}; {choice.reason}"
         if image.fault:
             metrics["warning"] = image.fault
             reason += f"; WARNING: {image.fault}"
@@ -256,7 +266,8 @@ class TestImage(Step):
 
     def _whole_beam(self, context: Context, cell: float) -> tuple[int, int]:
         """The primary beam, when no image of the field chose the size."""
-        diameter = dish_diameter_m(context.metric("instrument"), context.metric("dish_diameter_m"))
-        width = geometry.primary_beam_fwhm_arcsec(context.metric("max_frequency_hz"), diameter)
+        data = startup_facts(context)
+        diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
+        width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
         size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
         return size, size

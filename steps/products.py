@@ -8,11 +8,13 @@ from typing import Any
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.ms import split
 from libs.ms.summary import summarise
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
+from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
+from steps.facts import grid_facts
 from steps.images import (
+    ImageRecord,
     clean_folder,
     image_products,
     image_row,
@@ -48,7 +50,7 @@ class SplitTrial(Step):
         folder = clean_folder(context, self.name)
         products, metrics = self._split(context)
         images = []
-        judged_with = context.results["test_image"].metrics["judged_with"]
+        judged_with = ImageRecord.of(context.results["test_image"]).judged_with
         for value in context.options["robust_values"]:
             options = imaging_options(
                 context, judged_with, folder, f"robust_{float(value):+.1f}", context.tables,
@@ -70,6 +72,9 @@ class SplitTrial(Step):
         """Split every working copy, averaged as the options say; products and metrics."""
         products: dict[str, str] = {}
         times, widths, size = [], [], 0
+        grid = grid_facts(context)
+        assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
+        half_width_rad = 0.5 * max(grid.imsize) * grid.cell_arcsec / ARCSEC_PER_RAD
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal.ms")
             context.progress.activity(f"split {target.name}")
@@ -77,8 +82,7 @@ class SplitTrial(Step):
                 summarise(ms),
                 context.options["average_time"],
                 context.options["average_channels"],
-                0.5 * max(context.metric("imsize")) * context.metric("cell_arcsec")
-                / ARCSEC_PER_RAD,
+                half_width_rad,
                 context.options["smearing"],
             )  # fmt: skip
             options = split.SplitOptions(
@@ -143,7 +147,7 @@ class ReportResults(Step):
         folder = clean_folder(context, self.name)
         options = imaging_options(
             context,
-            context.results["test_image"].metrics["judged_with"],
+            ImageRecord.of(context.results["test_image"]).judged_with,
             folder,
             "untouched",
             (),

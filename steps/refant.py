@@ -6,13 +6,15 @@ import numpy as np
 
 from libs.core.errors import SolveError
 from libs.gains.caltable import read_solutions
+from libs.gains.solution_interval import SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.ms.summary import describe_ms, summarise
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
+from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
-from steps.images import best_result, imaging_options, model_files
+from steps.facts import RefantFacts, as_metrics
+from steps.images import best_image, imaging_options, model_files
 
 __all__ = ["SelectRefant"]
 
@@ -41,11 +43,9 @@ class SelectRefant(Step):
                 raise unknown_name("antenna in refant", missing[0], sorted(known))
             return _result(context, list(wanted), "set by the config")
         ensure_tables(context, ())
-        best = best_result(context)
+        best = best_image(context)
         models = model_files(context, best.products)
-        options = imaging_options(
-            context, best.metrics["judged_with"], models[0].parent, best.metrics["judged"], ()
-        )
+        options = imaging_options(context, best.judged_with, models[0].parent, best.judged, ())
         fill_model(context, models, options)
         score = self._score(context)
         if not score:
@@ -61,7 +61,7 @@ class SelectRefant(Step):
     def _score(self, context: Context) -> dict[str, tuple[float, float]]:
         """Antenna -> (fraction of good solutions, nearness to the array's middle)."""
         options = SolveOptions(
-            solint=context.options["solint"],
+            solint=SolutionInterval.parse(context.options["solint"]),
             calmode="p",
             gaintype="G",
             minsnr=context.options["minsnr"],
@@ -92,5 +92,5 @@ def _result(context: Context, order: list[str], why: str) -> StepResult:
         reason=f"refant {','.join(order[:3])}{'...' if len(order) > 3 else ''}: {why}",
         tables=context.tables,
         template=context.template,
-        metrics={"refant": order},
+        metrics=as_metrics(RefantFacts(tuple(order))),
     )

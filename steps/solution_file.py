@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from libs.gains.caltable import apply_spwmap, read_solutions
 from libs.gains.gain_solutions import GainSolutions, concatenate
@@ -14,8 +14,9 @@ from libs.h5parm.run_rounds import INPUT, accumulate_round, start_from
 from libs.h5parm.solset import Solset, from_gain_solutions
 from libs.h5parm.tec import with_tec
 from libs.ms.summary import describe_ms
-from selfcal.context import Context
 from selfcal.step import TableRef
+from steps.context import Context
+from steps.facts import recorded, startup_facts
 
 __all__ = ["round_solset", "solutions_of", "write_solutions"]
 
@@ -34,23 +35,32 @@ def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solse
     """Return a round's own solutions, of all working copies, with TECs where it solved for them."""
     own = [ref for ref in refs if ref.round == name]
     gains = [solutions_of(context, ref) for ref in own]
+    data = startup_facts(context)
     solset = from_gain_solutions(
         concatenate(gains),
-        str(context.metric("field")),
-        (
-            float(context.metric("right_ascension_rad")),
-            float(context.metric("declination_rad")),
-        ),
+        data.field,
+        (data.right_ascension_rad, data.declination_rad),
     )
     tecs = [read_tec(context.workdir / ref.path) for ref in own]
     return with_tec(solset, [(t, one.antenna) for t, one in zip(tecs, gains, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Stations:
+    """Coherence of the stations in a recorded round; None where it was not tested."""
+
+    station_coherence: Mapping[str, float] | None = None
+
+
+def _coherence(context: Context, name: str) -> Mapping[str, float] | None:
+    return recorded(_Stations, context.results[name].metrics).station_coherence
 
 
 def write_solutions(
     context: Context,
     refs: Sequence[TableRef],
     newest: str = "",
-    metrics: Mapping[str, Any] | None = None,
+    coherence: Mapping[str, float] | None = None,
 ) -> Path | None:
     """Write ``solutions.h5``: gains of all tables multiplied, on the union of their grids.
 
@@ -66,8 +76,9 @@ def write_solutions(
     refs : sequence of TableRef
         All tables, in order of application.
     newest : str
-        The round being accepted; ``metrics`` are its own.
-    metrics : mapping, optional
+        The round being accepted; ``coherence`` is its own.
+    coherence : mapping of str to float, optional
+        Of each station; None where it was not tested.
 
     Returns
     -------
@@ -86,7 +97,7 @@ def write_solutions(
     if initial:
         start_from(part, context.workdir / initial, run=context.workdir.name)
     for number, name in enumerate(rounds):
-        measured = (metrics or {}) if name == newest else context.results[name].metrics
+        measured = coherence if name == newest else _coherence(context, name)
         solset = round_solset(context, name, refs)
         accumulate_round(
             part,
@@ -94,7 +105,7 @@ def write_solutions(
             solset,
             on=[*beneath, *rounds[:number]],
             run=context.workdir.name,
-            coherence=measured.get("station_coherence"),
+            coherence=measured,
         )
         write_h5parm(context.workdir / "tables" / f"{name}.h5", solset)
     part.replace(path)

@@ -14,12 +14,13 @@ from libs.catalogues.query import SERVICES, query_catalogue
 from libs.catalogues.source_list import read_catalogue, with_components
 from libs.closure.agreement import agreement
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.model import ComponentModel
+from libs.closure.model import ComponentModel, FluxOrigin
 from libs.core.errors import InputError
 from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S, good_size
-from selfcal.context import Context
 from selfcal.options import Option
+from steps.context import Context
+from steps.facts import grid_facts, startup_facts
 from steps.imaging import COHERENT_LEAST_M, default_cell_arcsec
 
 __all__ = [
@@ -71,7 +72,8 @@ def look_up(context: Context) -> CatalogueEntry | None:
     name = options["catalogue"]
     if not name:
         return None
-    place = (float(context.metric("right_ascension_rad")), float(context.metric("declination_rad")))
+    data = startup_facts(context)
+    place = (data.right_ascension_rad, data.declination_rad)
     path, unit = Path(name), options["flux_unit"]
     if name in SERVICES and not path.exists():
         context.progress.activity(f"asking {name}")
@@ -112,12 +114,12 @@ def map_grid(context: Context, entry: CatalogueEntry | None, coherent_m: float) 
     if not width:
         return {}
     found: dict[str, Any] = {"map_arcsec": width}
-    if context.settings["imsize"] != "auto" or context.metric("imsize"):
+    if context.settings["imsize"] != "auto" or grid_facts(context).imsize:
         return found
     cell = context.settings["cell"]
     if cell == "auto":
-        cell = context.metric("cell_arcsec") or default_cell_arcsec(context)
-    wavelength_m = SPEED_OF_LIGHT_M_S / float(context.metric("min_frequency_hz"))
+        cell = grid_facts(context).cell_arcsec or default_cell_arcsec(context)
+    wavelength_m = SPEED_OF_LIGHT_M_S / startup_facts(context).min_frequency_hz
     beam_arcsec = wavelength_m / max(coherent_m, COHERENT_LEAST_M) * ARCSEC_PER_RAD
     wanted = max(width, LEAST_BEAMS * beam_arcsec)
     size = good_size(min(wanted / cell, _LARGEST_PIXELS), least=128)
@@ -163,7 +165,8 @@ def catalogue_components(
         return (), f"{entry.name} is not resolved in the catalogue"
     if wanted == "auto" and not entry.complete:
         return (), f"{entry.name} is resolved ({entry.resolved}) but its Gaussians are not given"
-    place = (float(context.metric("right_ascension_rad")), float(context.metric("declination_rad")))
+    data = startup_facts(context)
+    place = (data.right_ascension_rad, data.declination_rad)
     components = model_components(entry, *place)
     why = entry.resolved or "asked for"
     return components, (
@@ -212,5 +215,5 @@ def as_model(components: tuple[GaussianComponent, ...], reason: str) -> Componen
         components=components, chi2_phase=unknown, chi2_amplitude=unknown, reduced_chi2=unknown,
         n_phase=0.0, n_amplitude=0, n_parameters=0, detection_sigma=unknown,
         detection_limit=unknown, ladder=(), accepted=True, partial=False, reason=reason,
-        two_component=None, flux_origin="catalogue", seconds=0.0,
+        two_component=None, flux_origin=FluxOrigin.CATALOGUE, seconds=0.0,
     )  # fmt: skip

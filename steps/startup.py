@@ -18,9 +18,10 @@ from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms.summary import MsSummary, summarise
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Step, StepResult
+from steps.context import Context
+from steps.facts import StartFacts, StartupFacts, as_metrics
 from steps.instruments import identify
 
 __all__ = ["Startup"]
@@ -219,41 +220,40 @@ def _describe(
         context.settings["instrument"],
         context.settings["band"],
     )
-    metrics = {
-        "working_copies": [copy.ms.name for copy in copies],
-        "instrument": instrument,
-        "band": band,
-        "telescope": first.telescope,
-        "field": first.field[first.fields_used[0]],
-        "frequency_hz": first.mean_frequency_hz,
-        "min_frequency_hz": min(summary.min_frequency_hz for summary in used),
-        "max_frequency_hz": max(summary.max_frequency_hz for summary in used),
-        "antennas": max(len(summary.antennas_used) for summary in used),
-        "dish_diameter_m": first.dish_diameter_m,
-        "longest_baseline_m": max(summary.longest_baseline_m for summary in used),
-        "shortest_baseline_m": min(summary.shortest_baseline_m for summary in used),
-        "integration_s": first.integration_s,
-        "scans": sum(summary.scans for summary in used),
-        "rows": sum(summary.rows for summary in used),
-        "channels": first.channels,
-        "spws": len(first.spws_used),
-        "right_ascension_rad": float(first.direction_rad[0]),
-        "declination_rad": float(first.direction_rad[1]),
-        "flagged_fraction": sum(s.flagged_fraction * s.rows for s in used)
-        / sum(s.rows for s in used),
-        "repairs": repairs,
-        "datacolumn": copies[0].datacolumn,
-    }
+    facts = StartupFacts(
+        working_copies=tuple(copy.ms.name for copy in copies),
+        instrument=instrument,
+        band=band,
+        telescope=first.telescope,
+        field=first.field[first.fields_used[0]],
+        frequency_hz=first.mean_frequency_hz,
+        min_frequency_hz=min(summary.min_frequency_hz for summary in used),
+        max_frequency_hz=max(summary.max_frequency_hz for summary in used),
+        antennas=max(len(summary.antennas_used) for summary in used),
+        dish_diameter_m=first.dish_diameter_m,
+        longest_baseline_m=max(summary.longest_baseline_m for summary in used),
+        shortest_baseline_m=min(summary.shortest_baseline_m for summary in used),
+        integration_s=first.integration_s,
+        scans=sum(summary.scans for summary in used),
+        rows=sum(summary.rows for summary in used),
+        channels=first.channels,
+        spws=len(first.spws_used),
+        right_ascension_rad=float(first.direction_rad[0]),
+        declination_rad=float(first.direction_rad[1]),
+        flagged_fraction=sum(s.flagged_fraction * s.rows for s in used) / sum(s.rows for s in used),
+        repairs=tuple(repairs),
+        datacolumn=copies[0].datacolumn,
+    )
+    metrics = as_metrics(facts)
     reason = (
-        f"{metrics['field']}, {instrument} {band or ''} {first.mean_frequency_hz / 1e9:.3f} GHz,"
-        f" {metrics['antennas']} antennas, {metrics['rows']} rows,"
-        f" {metrics['flagged_fraction']:.1%} flagged" + "".join(f"; {text}" for text in repairs)
+        f"{facts.field}, {instrument} {band or ''} {first.mean_frequency_hz / 1e9:.3f} GHz,"
+        f" {facts.antennas} antennas, {facts.rows} rows,"
+        f" {facts.flagged_fraction:.1%} flagged" + "".join(f"; {text}" for text in repairs)
     )
     if start is not None:
         reason += f"; {start.said}"
-        metrics["started_from"] = context.settings["start_from"]
-        metrics["start_corrected"] = start.corrected
-        metrics["start_stations"] = start.stations
+        begun = StartFacts(context.settings["start_from"], start.corrected, start.stations)
+        metrics |= as_metrics(begun)
         if start.warning:
             metrics["warning"] = start.warning
     products = {f"working_copy_{i}": context.relative(copy.ms) for i, copy in enumerate(copies)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from libs.core.gaussian import GaussianComponent, component_visibilities
 __all__ = [
     "ComponentModel",
     "FitOptions",
+    "FluxOrigin",
     "TriedModel",
     "TwoComponents",
     "fit_components",
@@ -40,6 +42,16 @@ Float = NDArray[np.float64]
 _FWHM = float(np.sqrt(8 * np.log(2)))
 _RAD_ARCSEC = 180 * 3600 / np.pi
 _PARTIAL = 0.5  # a partial model must explain half of what a point leaves
+
+
+class FluxOrigin(StrEnum):
+    """Where the total flux of a model comes from; closure quantities alone do not tell it."""
+
+    GIVEN = "given"
+    SHORTEST_BASELINES = "amplitudes of the shortest baselines"
+    TEST_IMAGE = "total flux of the test image"
+    CATALOGUE = "catalogue"
+    UNKNOWN = "unknown: no amplitude is good enough, component 1 set to 1 Jy"
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,8 @@ class ComponentModel:
         Reason of the verdict, in one line.
     two_component : TwoComponents or None
         Result for two components; None when only one was allowed.
-    flux_origin : str
-        Origin of the total flux, in words.
+    flux_origin : FluxOrigin
+        Origin of the total flux.
     seconds : float
     """
 
@@ -104,7 +116,7 @@ class ComponentModel:
     partial: bool
     reason: str
     two_component: TwoComponents | None
-    flux_origin: str
+    flux_origin: FluxOrigin
     seconds: float
 
     @property
@@ -182,17 +194,17 @@ def _model_closures(problem: FitProblem, model: Components) -> Float:
     return np.asarray(angle[:, 0] + angle[:, 1] - angle[:, 2])
 
 
-def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, str]:
+def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, FluxOrigin]:
     """Return Jy of component 0 from amplitudes on the shortest fifth of the usable baselines."""
     good = problem.log_weight > 0
     if not good.any():
-        return 1.0, "unknown: no amplitude is good enough, so component 1 is set to 1 Jy"
+        return 1.0, FluxOrigin.UNKNOWN
     length = np.hypot(problem.u, problem.v)
     short = good & (length <= np.quantile(length[good], 0.2))
     ratio = problem.log_amplitude[short] - np.log(
         np.abs(_model_visibilities(problem, model)[short])
     )
-    return float(np.exp(np.median(ratio))), "amplitudes of the shortest baselines"
+    return float(np.exp(np.median(ratio))), FluxOrigin.SHORTEST_BASELINES
 
 
 def _covariance(fitted: Fitted, scale: float) -> Float:
@@ -283,7 +295,7 @@ class _Final:
     fitted: Fitted
     components: tuple[GaussianComponent, ...]
     reduced_chi2: float
-    flux_origin: str
+    flux_origin: FluxOrigin
 
 
 def _finish(
@@ -299,7 +311,7 @@ def _finish(
         fitted = minimise(problem, fitted.model.referred_to(brightest), iterations=5)
     freedom = max(problem.n_data - len(fitted.model.free()[0]), 1)
     reduced = fitted.chi2 / freedom
-    origin = "given"
+    origin = FluxOrigin.GIVEN
     if total_jy <= 0:
         scale, origin = _flux_scale(problem, fitted.model)
         total_jy = scale * float(np.exp(fitted.model.log_flux).sum())

@@ -42,11 +42,10 @@ def gaincal_arguments(
     refants: Sequence[str],
 ) -> dict[str, Any]:
     """Return gaincal's keyword arguments for a solve; ``refants`` as CASA selections."""
-    solint = options.solint if isinstance(options.solint, str) else f"{options.solint:.6g}s"
     arguments: dict[str, Any] = {
         "vis": str(ms),
         "caltable": str(table),
-        "solint": solint,
+        "solint": options.solint.for_gaincal,
         "combine": ",".join(sorted(options.combine)),
         "refant": ",".join(refants),
         "refantmode": "flex",

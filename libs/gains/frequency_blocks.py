@@ -80,23 +80,25 @@ def spw_groups(spw: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(np.unique(spw, return_inverse=True)[1], np.int64)
 
 
-def merge_blocks(sums: NormalEquations, group: NDArray[np.int64]) -> NormalEquations:
-    """Return the sums of wider frequency blocks.
+def merge_blocks(equations: NormalEquations, group: NDArray[np.int64]) -> NormalEquations:
+    """Return the normal equations of wider frequency blocks.
 
     Parameters
     ----------
-    sums : NormalEquations
+    equations : NormalEquations
     group : (nblock,) int64
         Index of the wider block each block becomes part of, 0 to n-1, none empty.
     """
     count = int(group.max()) + 1
     if count == len(group) and (np.diff(group) > 0).all():
-        return sums
-    shape = (sums.vis.shape[0], count, *sums.vis.shape[2:])
+        return equations
+    shape = (equations.vis.shape[0], count, *equations.vis.shape[2:])
     vis, weight = np.zeros(shape, np.complex128), np.zeros(shape)
     for block, wide in enumerate(group):
-        vis[:, wide] += sums.vis[:, block]
-        weight[:, wide] += sums.weight[:, block]
+        vis[:, wide] += equations.vis[:, block]
+        weight[:, wide] += equations.weight[:, block]
     first = np.unique(group, return_index=True)[1]
-    frequency = np.bincount(group, sums.frequency_hz) / np.bincount(group)
-    return replace(sums, vis=vis, weight=weight, frequency_hz=frequency, spw=sums.spw[first])
+    frequency = np.bincount(group, equations.frequency_hz) / np.bincount(group)
+    return replace(
+        equations, vis=vis, weight=weight, frequency_hz=frequency, spw=equations.spw[first]
+    )

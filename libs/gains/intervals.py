@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.gains.solution_interval import SolutionInterval
 from libs.ms.integration import integration_time_s
 from libs.ms.rows import stretch_of, stretches
 from libs.ms.tables import open_table
@@ -69,6 +70,26 @@ class _Integrations:
         return np.diff(np.append(starts, count)), keys[starts]
 
 
+@dataclass
+class _Stretch:
+    """The stretch of rows that was asked for last, and the reach of all that ever were.
+
+    Attributes
+    ----------
+    low, count : int
+        First row and number of rows; 0 rows before any was asked for.
+    row : (count,) int32
+        Interval of each row.
+    ends : dict of (int, int) to (int, int)
+        First and last interval in a stretch, by its first row and number of rows.
+    """
+
+    low: int = 0
+    count: int = 0
+    row: NDArray[np.int32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    ends: dict[tuple[int, int], tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Intervals:
     """Solution intervals in order of time.
@@ -94,7 +115,7 @@ class Intervals:
     observation: NDArray[np.int64]
     integrations: _Integrations
     place: NDArray[np.int32]
-    _kept: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _last: _Stretch = dataclasses.field(default_factory=_Stretch, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -105,17 +126,18 @@ class Intervals:
         Not held for all rows of a table, of which there may be any number, but for the last
         stretch asked for.
         """
-        if self._kept.get("stretch") != (low, count):
+        last = self._last
+        if (last.low, last.count) != (low, count):
             lengths, keys = self.integrations.runs(opened, low, count)
             which = np.searchsorted(self.integrations.keys, keys)
-            self._kept["stretch"] = low, count
-            self._kept["row"] = np.repeat(self.place[which], lengths)
-            self._kept[f"ends {low} {count}"] = self._kept["row"].min(), self._kept["row"].max()
-        return np.asarray(self._kept["row"])
+            last.row = np.repeat(self.place[which], lengths)
+            last.low, last.count = low, count
+            last.ends[low, count] = int(last.row.min()), int(last.row.max())
+        return last.row
 
     def within(self, opened: Any, low: int, count: int, ends: tuple[int, int]) -> NDArray[np.bool_]:
         """Return which rows of a stretch are in the intervals from one up to another, (count,)."""
-        seen = self._kept.get(f"ends {low} {count}")
+        seen = self._last.ends.get((low, count))
         if seen is not None and (seen[1] < ends[0] or seen[0] >= ends[1]):
             return np.zeros(count, bool)
         row = self.of_stretch(opened, low, count)
@@ -127,13 +149,11 @@ class Intervals:
         return np.asarray(self.of_stretch(opened, low, count)[rows - low])
 
 
-def _bins(
-    keys: NDArray[Any], solint: float | Literal["int", "inf"], combine_scan: bool
-) -> NDArray[np.int64]:
+def _bins(keys: NDArray[Any], interval: SolutionInterval, combine_scan: bool) -> NDArray[np.int64]:
     """Time bin of each integration, counted from the first of its scan (or of all)."""
-    if solint == "inf":
+    if interval.per_scan:
         return np.zeros(len(keys), np.int64)
-    if solint == "int":
+    if interval.per_integration:
         return np.unique(keys["time"], return_inverse=True)[1].astype(np.int64)
     if combine_scan:
         start = np.full(len(keys), keys["time"].min())
@@ -143,12 +163,10 @@ def _bins(
         np.minimum.at(first, inverse, keys["time"])
         start = first[inverse]
     elapsed = keys["time"] - start + BIN_LEAD_S
-    return np.asarray(np.floor(elapsed / float(solint)), np.int64)
+    return np.asarray(np.floor(elapsed / interval.seconds), np.int64)
 
 
-def find_intervals(
-    opened: Any, solint: float | Literal["int", "inf"], combine_scan: bool
-) -> Intervals:
+def find_intervals(opened: Any, interval: SolutionInterval, combine_scan: bool) -> Intervals:
     """Group the rows of a measurement set into solution intervals.
 
     One solution is made for each observation, field, time bin and, unless combined, scan. Bins
@@ -158,16 +176,16 @@ def find_intervals(
     ----------
     opened : casacore table
         The main table; its rows may be in any order.
-    solint : float or str
-        As in `libs.gains.solver.SolveOptions`.
+    interval : SolutionInterval
     combine_scan : bool
+        Scans share solutions; with one solution per scan there is then one in all.
     """
     integrations = _Integrations.of(opened)
     keys = integrations.keys
     group = np.empty(len(keys), [(name, "i8") for name in ("observation", "scan", "field", "bin")])
     group["observation"], group["field"] = keys["observation"], keys["field"]
     group["scan"] = 0 if combine_scan else keys["scan"]
-    group["bin"] = _bins(keys, solint, combine_scan)
+    group["bin"] = _bins(keys, interval, combine_scan)
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     count = np.bincount(inverse)
     origin = keys["time"].min()

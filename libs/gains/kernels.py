@@ -279,7 +279,7 @@ def _collect(v, w, factor, alive, first, second, pol, both, vis, wgt):
 
 @njit(cache=True)
 def _limit(vis, wgt):
-    """Let what is over three times as strong as the median count little in a robust solve.
+    """Let what is over three times as strong as the median count little, in outlier weights.
 
     Residuals say nothing before there are gains, and from a start that wild data have misled
     Student-t weights do not find back. ``vis`` and ``wgt`` are sums, as

@@ -84,7 +84,7 @@ def solve_gains(
     minblperant: int = 4,
     minsnr: float = 3.0,
     spare: Sequence[int] = (),
-    robust: bool = False,
+    outlier_weights: bool = False,
     guess_from: Sequence[int] = (),
     baseline_mask: NDArray[np.bool_] | None = None,
 ) -> GainFit:
@@ -107,7 +107,7 @@ def solve_gains(
     antenna1, antenna2 : (nbl,) int64
         Antennas p and q of each baseline; p != q.
     nant : int
-    calmode, gaintype, minblperant, minsnr, robust
+    calmode, gaintype, minblperant, minsnr, outlier_weights
         As in `libs.gains.solver.SolveOptions`.
     combine_blocks : bool
         One gain for all blocks instead of one for each.
@@ -134,7 +134,7 @@ def solve_gains(
     kernels.solve_kernel(
         vis, weight, mask, np.asarray(antenna1, np.int64), np.asarray(antenna2, np.int64),
         np.array(order, np.int64), _MODE[calmode], ngain == 1 and npol >= 1, combine_blocks,
-        minblperant, STUDENT_FREEDOM if robust else 0.0, MAX_ITERATIONS, TOLERANCE,
+        minblperant, STUDENT_FREEDOM if outlier_weights else 0.0, MAX_ITERATIONS, TOLERANCE,
         gain, solved, snr, chi2, samples, converged,
     )  # fmt: skip
     if not converged.all():
@@ -191,7 +191,7 @@ def _promised_snr(
 
 
 def fit_normal_equations(
-    sums: NormalEquations,
+    equations: NormalEquations,
     options: SolveOptions,
     *,
     guess_from: Sequence[int] = (),
@@ -199,16 +199,17 @@ def fit_normal_equations(
 ) -> GainFit:
     """Solve accumulated normal equations as the options say; see `solve_gains`."""
     return solve_gains(
-        sums.vis, sums.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
+        equations.vis, equations.weight, equations.antenna1, equations.antenna2,
+        len(equations.antenna),
         calmode=options.calmode, gaintype=options.gaintype,
         combine_blocks="spw" in options.combine, minblperant=options.minblperant,
-        minsnr=options.minsnr, robust=options.robust, guess_from=guess_from,
-        spare=[i for i, name in enumerate(sums.antenna) if name in options.spare],
+        minsnr=options.minsnr, outlier_weights=options.outlier_weights, guess_from=guess_from,
+        spare=[i for i, name in enumerate(equations.antenna) if name in options.spare],
         baseline_mask=baseline_mask,
     )  # fmt: skip
 
 
-def fit_tec(sums: NormalEquations, options: SolveOptions) -> TecFit:
+def fit_tec(equations: NormalEquations, options: SolveOptions) -> TecFit:
     """Solve accumulated normal equations for TECs; see `libs.gains.tec.solve_tec`.
 
     Raises
@@ -217,8 +218,9 @@ def fit_tec(sums: NormalEquations, options: SolveOptions) -> TecFit:
         The sums have too few frequency blocks.
     """
     return solve_tec(
-        sums.vis, sums.weight, sums.antenna1, sums.antenna2, len(sums.antenna),
-        sums.frequency_hz, with_phase=options.solution == "tec+phase",
+        equations.vis, equations.weight, equations.antenna1, equations.antenna2,
+        len(equations.antenna),
+        equations.frequency_hz, with_phase=options.solution == "tec+phase",
         gaintype=options.gaintype, minblperant=options.minblperant, minsnr=options.minsnr,
     )  # fmt: skip
 
@@ -389,24 +391,32 @@ class NativeSolver:
         size = options.channels_per_block or self.channels_per_block
         axes: list[_Axis] = []
         used_spw: NDArray[np.bool_] = np.zeros(0, bool)
-        for sums in accumulate_batches(
+        for equations in accumulate_batches(
             ms, options, prior, channels_per_block=blocks.solved_channels if blocks else size,
             corr_dep_flags=self.corr_dep_flags,
         ):  # fmt: skip
             if blocks:
-                tecs.append(fit_tec(sums, options))
+                tecs.append(fit_tec(equations, options))
                 fits.append(gains_of_tec(tecs[-1], blocks.frequency_hz))
             else:
-                refants = _antenna_ids(options.refant, sums.antenna)
-                fits.append(fit_normal_equations(sums, options, guess_from=refants))
+                refants = _antenna_ids(options.refant, equations.antenna)
+                fits.append(fit_normal_equations(equations, options, guess_from=refants))
             axes.append(
-                _Axis(sums.time_s, sums.interval_s, sums.scan, sums.field, sums.observation)
+                _Axis(
+                    equations.time_s,
+                    equations.interval_s,
+                    equations.scan,
+                    equations.field,
+                    equations.observation,
+                )
             )
-            present = np.asarray((sums.weight > 0).any(axis=(0, 2, 3)), bool)
+            present = np.asarray((equations.weight > 0).any(axis=(0, 2, 3)), bool)
             used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
             # copies: views would keep the sums of a batch while the next one is made
-            facts = replace(sums, vis=sums.vis[:0].copy(), weight=sums.weight[:0].copy())
-            del sums
+            facts = replace(
+                equations, vis=equations.vis[:0].copy(), weight=equations.weight[:0].copy()
+            )
+            del equations
         if blocks:
             facts = replace(facts, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
         solutions, kept, used, axis = self._finish(fits, axes, facts, used_spw, options, ms)

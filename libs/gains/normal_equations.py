@@ -17,6 +17,7 @@ from libs.core.errors import InputError
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.intervals import Intervals, find_intervals
 from libs.gains.kernels import accumulate_rows
+from libs.gains.solution_interval import SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.ms.rows import RowBlock, RowFilter, read_block, row_blocks, row_sets
 from libs.ms.subtables import PARALLEL_HANDS, Subtables
@@ -80,7 +81,7 @@ class NormalEquations:
     time_weight: NDArray[np.float64]
 
     def merged(self, group: NDArray[np.int64]) -> NormalEquations:
-        """Return the sums of longer intervals.
+        """Return the normal equations of longer intervals.
 
         Parameters
         ----------
@@ -115,20 +116,22 @@ class NormalEquations:
             vis=vis, weight=weight, time_weight=time_weight,
         )  # fmt: skip
 
-    def binned(self, solint_s: float, *, combine_scan: bool = False) -> NormalEquations:
-        """Return the sums at a longer solution interval in seconds, ``inf`` for one a scan.
+    def binned(self, interval: SolutionInterval, *, combine_scan: bool = False) -> NormalEquations:
+        """Return the normal equations of a longer solution interval.
 
         Bins start with the first interval of each scan (of all, with ``combine_scan``).
         """
         scan = np.zeros_like(self.scan) if combine_scan else self.scan
         key = np.zeros(len(scan), [(n, "i8") for n in ("observation", "scan", "field", "bin")])
         key["observation"], key["scan"], key["field"] = self.observation, scan, self.field
-        if np.isfinite(solint_s):
+        if interval.per_integration:
+            key["bin"] = np.unique(self.time_s, return_inverse=True)[1]
+        elif not interval.per_scan:
             # scan numbers are names: they may be negative, or of ten digits
             names, place = np.unique(scan, return_inverse=True)
             first = np.full(len(names), np.inf)
             np.minimum.at(first, place, self.time_s)
-            key["bin"] = np.floor((self.time_s - first[place] + 1e-3) / solint_s)
+            key["bin"] = np.floor((self.time_s - first[place] + 1e-3) / interval.seconds)
         unique, inverse = np.unique(key, return_inverse=True)
         # in order of time, whatever the numbers of scans and fields
         start = np.full(len(unique), np.inf)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 
 __all__ = ["AppliedTable", "ApplyResult", "SolveOptions", "SolveResult", "Solver"]
 
@@ -37,9 +39,8 @@ class SolveOptions:
 
     Attributes
     ----------
-    solint : float or str
-        Solution interval in seconds, or ``"int"`` (one per integration) or ``"inf"``
-        (one per scan, or one in all with combine scan).
+    solint : SolutionInterval
+        With one per scan and combine scan there is one solution in all.
     combine : frozenset of str
         Axes over which one solution is made: ``"spw"``, ``"scan"``, both or none.
     calmode : str
@@ -60,7 +61,7 @@ class SolveOptions:
         Normalise the amplitudes of the table to a mean of 1 (never for ``calmode="p"``).
     uvmin_m, uvmax_m : float
         Baselines outside this range (m) take no part; ``uvmax_m`` 0 means no limit.
-    robust : bool
+    outlier_weights : bool
         Student-t weights against outliers (native solver, gains only).
     solution : str
         ``"gain"``; ``"tec"``: phases that go as 1 / frequency, one TEC for the whole band and
@@ -71,7 +72,7 @@ class SolveOptions:
         worked out.
     """
 
-    solint: float | Literal["int", "inf"] = "inf"
+    solint: SolutionInterval = PER_SCAN
     combine: frozenset[str] = field(default_factory=frozenset)
     calmode: Literal["p", "a", "ap"] = "p"
     gaintype: Literal["G", "T"] = "G"
@@ -82,7 +83,7 @@ class SolveOptions:
     solnorm: bool = False
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
-    robust: bool = False
+    outlier_weights: bool = False
     solution: Literal["gain", "tec", "tec+phase"] = "gain"
     channels_per_block: int = 0
 
@@ -93,6 +94,29 @@ class SolveOptions:
             raise ValueError("a phase-only table is never normalised")
         if self.solution != "gain" and self.calmode != "p":
             raise ValueError(f"{self.solution} is a solution for phases, not for {self.calmode}")
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the options as records hold them: numbers, texts and lists."""
+        return {
+            **asdict(self),
+            "solint": self.solint.recorded,
+            "combine": sorted(self.combine),
+            "refant": list(self.refant),
+            "spare": list(self.spare),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> SolveOptions:
+        """Return the options that `as_record` wrote."""
+        return cls(
+            **{
+                **record,
+                "solint": SolutionInterval.parse(record["solint"]),
+                "combine": frozenset(record["combine"]),
+                "refant": tuple(record["refant"]),
+                "spare": tuple(record["spare"]),
+            }
+        )
 
 
 @dataclass(frozen=True)

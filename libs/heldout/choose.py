@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.heldout.folds import FOLDS, Candidate, folds_of, solve_without
 from libs.heldout.phase_groups import phase_groups
 
@@ -100,22 +101,22 @@ class HeldOutChoice:
 
 def interval_ladder(
     integration_s: float, longest_scan_s: float, *, factor: float = 2.0
-) -> list[float]:
+) -> list[SolutionInterval]:
     """Return solution intervals from one integration to a scan, each ``factor`` times longer.
 
-    They are whole numbers of integrations; inf, which stands for a scan, is the last.
+    They are whole numbers of integrations, in seconds; one per scan is the last.
     """
     if integration_s <= 0:
-        return [np.inf]
+        return [PER_SCAN]
     ladder, count = [], 1.0
     while count * integration_s < 0.75 * longest_scan_s:
-        ladder.append(round(count) * integration_s)
+        ladder.append(SolutionInterval(round(count) * integration_s))
         count *= factor
-    return [*ladder, np.inf]
+    return [*ladder, PER_SCAN]
 
 
 def score_candidate(
-    sums: NormalEquations,
+    equations: NormalEquations,
     candidate: Candidate,
     *,
     refants: Sequence[int] = (),
@@ -133,7 +134,7 @@ def score_candidate(
 
     Parameters
     ----------
-    sums : NormalEquations
+    equations : NormalEquations
         At the shortest interval.
     candidate : Candidate
     refants : sequence of int
@@ -148,8 +149,8 @@ def score_candidate(
     """
     change = power = chi2 = 0.0
     freedom = count = 0
-    for fits in solve_without(sums, candidate, refants, minblperant, folds):
-        parts = fits.predict(sums)
+    for fits in solve_without(equations, candidate, refants, minblperant, folds):
+        parts = fits.predict(equations)
         change, power, count = change + parts[0], power + parts[1], count + parts[2]
         chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
     noise = chi2 / freedom if freedom > 0 else np.inf
@@ -157,12 +158,12 @@ def score_candidate(
 
 
 def choose_solve(
-    sums: NormalEquations,
+    equations: NormalEquations,
     *,
     calmode: Literal["p", "a", "ap"] = "p",
     refants: Sequence[int] = (),
     minblperant: int = 4,
-    ladder: Sequence[float] = (),
+    ladder: Sequence[SolutionInterval] = (),
     channels_per_block: int = 0,
     solution: Literal["auto", "gain", "tec", "tec+phase"] = "auto",
     progress: Callable[[str], None] | None = None,
@@ -172,22 +173,22 @@ def choose_solve(
     First the ladder of intervals with all windows and polarizations in one solution, the form
     that stands the most noise; then windows and polarizations apart at the best interval and
     its neighbours, taken only when they predict better by more than chance. Last, for phases
-    of sums in blocks finer than a window: phases of each block, around the best interval so far,
-    or on all where one phase for the band failed at every one; a TEC where the band is wide
+    and blocks finer than a window: phases of each block, around the best interval so far, or on
+    all where one phase for the band failed at every one; a TEC where the band is wide
     enough to show it, which has fewer unknowns than phases of each window or block and therefore
     wins when it is as good; a TEC with a constant phase.
 
     Parameters
     ----------
-    sums : NormalEquations
+    equations : NormalEquations
         At the shortest interval.
     calmode : str
     refants : sequence of int
     minblperant : int
-    ladder : sequence of float
-        Intervals to try, s; default `interval_ladder` of the data.
+    ladder : sequence of SolutionInterval
+        Intervals to try, shortest first; default `interval_ladder` of the data.
     channels_per_block : int
-        Width of the frequency blocks of ``sums``; 0: one each spectral window.
+        Width of the frequency blocks of ``equations``; 0: one each spectral window.
     solution : str
         ``auto``, or the only one to try.
     progress : callable, optional
@@ -196,11 +197,11 @@ def choose_solve(
     Returns
     -------
     HeldOutChoice
-        ``best`` is None when no candidate's gain is significant: the source is too faint, or
+        ``best`` is None when no candidate lowers chi2 significantly: the source is too faint, or
         there is nothing left to correct.
     """
     scores: list[Score] = []
-    windows = merge_blocks(sums, spw_groups(sums.spw))
+    windows = merge_blocks(equations, spw_groups(equations.spw))
 
     def tried(candidates: Iterable[Candidate]) -> list[Score]:
         new = []
@@ -210,17 +211,17 @@ def choose_solve(
             fine = candidate.solution != "gain" or candidate.channels_per_block
             new.append(
                 score_candidate(
-                    sums if fine else windows, candidate, refants=refants,
+                    equations if fine else windows, candidate, refants=refants,
                     minblperant=minblperant,
                 )
             )  # fmt: skip
         scores.extend(new)
         return new
 
-    steps = list(ladder) or _own_ladder(sums)
+    steps = list(ladder) or _own_ladder(equations)
     plain = [Candidate(step, calmode=calmode) for step in steps]
-    if len(np.unique(sums.scan)) > 1:
-        plain.append(Candidate(np.inf, combine_scan=True, calmode=calmode))
+    if len(np.unique(equations.scan)) > 1:
+        plain.append(Candidate(PER_SCAN, combine_scan=True, calmode=calmode))
     if solution in ("tec", "tec+phase"):
         plain = [
             replace(one, solution=solution, combine_spw=False,
@@ -228,7 +229,7 @@ def choose_solve(
             for one in plain
         ]  # fmt: skip
     best = max(tried(plain), key=lambda score: score.fall)
-    for change in _freedoms(sums) if solution in ("auto", "gain") else ():
+    for change in _freedoms(equations) if solution in ("auto", "gain") else ():
         near = _neighbours(best.candidate, steps)
         freer = max(
             tried(replace(candidate, **change) for candidate in near),  # type: ignore[arg-type]
@@ -239,21 +240,25 @@ def choose_solve(
             best = freer
     if calmode == "p" and solution in ("auto", "gain"):
         solutions = ("tec", "tec+phase") if solution == "auto" else ()
-        best = _by_frequency(sums, best, scores, plain, channels_per_block, solutions, tried)
+        best = _by_frequency(equations, best, scores, plain, channels_per_block, solutions, tried)
     noise = min(score.noise for score in scores)
     sigma = best.significance(noise)
     if not sigma >= SIGNIFICANCE:
         reason = (
-            f"no gains predict held-out data: the best ({best.candidate}) reaches"
-            f" {sigma:.1f} sigma, {SIGNIFICANCE:.0f} are needed"
+            "nothing was solved for: gains do not predict the held-out baselines better than no"
+            f" gains do (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f} sigma; a"
+            f" fall of {SIGNIFICANCE:.0f} sigma is asked for)"
         )
         return HeldOutChoice(None, reason, tuple(scores), noise)
-    reason = f"{best.candidate}: predicts held-out data best ({sigma:.0f} sigma)"
+    reason = (
+        f"{best.candidate}: these predict the held-out baselines best (chi2 falls by"
+        f" {sigma:.0f} sigma)"
+    )
     return HeldOutChoice(best.candidate, reason, tuple(scores), noise)
 
 
 def _by_frequency(
-    sums: NormalEquations,
+    equations: NormalEquations,
     best: Score,
     scores: Sequence[Score],
     plain: Sequence[Candidate],
@@ -278,11 +283,11 @@ def _by_frequency(
     gaintype = best.candidate.gaintype
     wide = {"combine_spw": False, "channels_per_block": channels_per_block}
     near = best
-    if channels_per_block and len(sums.spw) > len(np.unique(sums.spw)):
+    if channels_per_block and len(equations.spw) > len(np.unique(equations.spw)):
         near = top(near, **wide)
         best = better(near, ADVANTAGE)
-    blocks = len(np.unique(sums.frequency_hz))
-    if blocks < 3 or not tec_distinguishable(sums.frequency_hz):
+    blocks = len(np.unique(equations.frequency_hz))
+    if blocks < 3 or not tec_distinguishable(equations.frequency_hz):
         return best
     for solution in solutions:
         plainer = best.candidate.solution == "gain" and not best.candidate.combine_spw
@@ -311,8 +316,8 @@ def _summit(
         return found[number]
 
     if sure(near):
-        intervals = [(one.solint_s, one.combine_scan) for one in forms]
-        here = intervals.index((near.candidate.solint_s, near.candidate.combine_scan))
+        intervals = [(one.interval, one.combine_scan) for one in forms]
+        here = intervals.index((near.candidate.interval, near.candidate.combine_scan))
         for step in (-1, 1):
             while 0 <= here + step < len(forms) and at(here + step).fall > at(here).fall:
                 here += step
@@ -328,31 +333,31 @@ def _summit(
     return max(found.values(), key=lambda score: score.fall)
 
 
-def _own_ladder(sums: NormalEquations) -> list[float]:
+def _own_ladder(equations: NormalEquations) -> list[SolutionInterval]:
     lengths = [
-        float(np.ptp(sums.time_s[sums.scan == scan]))
-        + float(np.median(sums.interval_s[sums.scan == scan]))
-        for scan in np.unique(sums.scan)
+        float(np.ptp(equations.time_s[equations.scan == scan]))
+        + float(np.median(equations.interval_s[equations.scan == scan]))
+        for scan in np.unique(equations.scan)
     ]
-    return interval_ladder(float(np.median(sums.interval_s)), max(lengths))
+    return interval_ladder(float(np.median(equations.interval_s)), max(lengths))
 
 
-def _freedoms(sums: NormalEquations) -> list[dict[str, object]]:
+def _freedoms(equations: NormalEquations) -> list[dict[str, object]]:
     """What may be set free, one after another: polarizations, then spectral windows."""
     changes: list[dict[str, object]] = []
-    if len(sums.polarization) > 1:
+    if len(equations.polarization) > 1:
         changes.append({"gaintype": "G"})
-    if len(np.unique(sums.spw)) > 1:
+    if len(np.unique(equations.spw)) > 1:
         changes.append({"combine_spw": False})
     return changes
 
 
-def _neighbours(best: Candidate, ladder: Sequence[float]) -> list[Candidate]:
+def _neighbours(best: Candidate, ladder: Sequence[SolutionInterval]) -> list[Candidate]:
     """The candidate, and those with the next longer intervals: more freedom costs samples."""
-    if best.combine_scan or best.solint_s not in ladder:
+    if best.combine_scan or best.interval not in ladder:
         return [best]
-    place = list(ladder).index(best.solint_s)
-    return [replace(best, solint_s=step) for step in ladder[place : place + 3]]
+    place = list(ladder).index(best.interval)
+    return [replace(best, interval=step) for step in ladder[place : place + 3]]
 
 
 @dataclass(frozen=True)
@@ -384,7 +389,7 @@ class HeldOutCoherence:
 
 
 def held_out_coherence(
-    sums: NormalEquations,
+    equations: NormalEquations,
     candidate: Candidate,
     *,
     refants: Sequence[int] = (),
@@ -402,16 +407,16 @@ def held_out_coherence(
     then follows from the false-alarm rate alone. Antennas are tested against those that are in
     phase (:func:`libs.heldout.phase_groups.phase_groups`).
     """
-    shape = (len(sums.antenna), len(sums.antenna))
+    shape = (len(equations.antenna), len(equations.antenna))
     inner, norm = np.zeros(shape), np.zeros(shape)
     chi2, freedom = 0.0, 0
-    for fits in solve_without(sums, candidate, refants, minblperant, folds):
-        for total, part in zip((inner, norm), fits.project(sums), strict=True):
-            np.add.at(total, (sums.antenna1, sums.antenna2), part)
+    for fits in solve_without(equations, candidate, refants, minblperant, folds):
+        for total, part in zip((inner, norm), fits.project(equations), strict=True):
+            np.add.at(total, (equations.antenna1, equations.antenna2), part)
         chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
     noise = FOLD_SCATTER**2 * chi2 / freedom if freedom > 0 else np.inf
     groups = phase_groups(inner + inner.T, norm + norm.T, noise, false_alarm)
-    apart = tuple(n for n, one in zip(sums.antenna, groups.apart, strict=True) if one)
+    apart = tuple(n for n, one in zip(equations.antenna, groups.apart, strict=True) if one)
     return HeldOutCoherence(
-        sums.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart
+        equations.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart
     )

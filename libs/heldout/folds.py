@@ -17,6 +17,7 @@ from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
 from libs.gains.native import MAX_ITERATIONS, refant_choices, reference_phases
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.tec import solve_tec
 from libs.heldout import kernels
 
@@ -26,6 +27,7 @@ FOLDS = 8
 # Gains are told by the noise of the data; solutions need not be much better than that.
 TOLERANCE = 1e-5
 MOST_GAIN_BYTES = 48 * 1024**2
+_SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
 _MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
 
@@ -35,8 +37,8 @@ class Candidate:
 
     Attributes
     ----------
-    solint_s : float
-        Interval; the length of an integration for each on its own, inf for one a scan.
+    interval : SolutionInterval
+        In seconds also where that is an integration's length, or one per scan.
     combine_scan, combine_spw : bool
         One solution for all scans, for all spectral windows.
     gaintype : str
@@ -46,10 +48,10 @@ class Candidate:
     solution : str
         ``gain``, ``tec`` or ``tec+phase``; the latter two are for the whole band.
     channels_per_block : int
-        Width of the frequency blocks of the sums; 0: one block each spectral window.
+        Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
 
-    solint_s: float
+    interval: SolutionInterval
     combine_scan: bool = False
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
@@ -58,14 +60,14 @@ class Candidate:
     channels_per_block: int = 0
 
     def __str__(self) -> str:
-        length = "scan" if np.isinf(self.solint_s) else f"{self.solint_s:.4g} s"
-        length = "all scans" if self.combine_scan else length
-        spw = "spws combined" if self.combine_spw else "each spw"
+        length = "one for all scans" if self.combine_scan else str(self.interval)
+        windows = "all spectral windows together" if self.combine_spw else "each spectral window"
         if self.channels_per_block:
-            spw = f"each {self.channels_per_block} channels"
+            windows = f"each block of {self.channels_per_block} channels"
         if self.solution != "gain":
-            spw = self.solution.upper().replace("+PHASE", " and phase")
-        return f"{self.calmode} {self.gaintype} {length}, {spw}"
+            windows = {"tec": "a TEC", "tec+phase": "a TEC and a phase"}[self.solution]
+        hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
+        return f"{_SOLVED_FOR[self.calmode]}, {length}, {hands}, {windows}"
 
 
 def folds_of(
@@ -79,11 +81,11 @@ def folds_of(
     return np.asarray((antenna1 + antenna2) % folds, dtype=np.int64)
 
 
-def _longer(sums: NormalEquations, candidate: Candidate) -> NormalEquations:
+def _longer(equations: NormalEquations, candidate: Candidate) -> NormalEquations:
     if candidate.combine_scan:
-        return sums.binned(np.inf, combine_scan=True)
+        return equations.binned(PER_SCAN, combine_scan=True)
     # a hair less than a whole number of integrations still holds that many
-    return sums.binned(candidate.solint_s * 0.999)
+    return equations.binned(SolutionInterval(candidate.interval.seconds * 0.999))
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class FoldFits:
     held_out : (nbl,) int64
         Which of the folds here holds a baseline out, -1 for none of them.
     place : (nblock,) int64
-        The frequency of the gains that belongs to each block of the sums.
+        The frequency of the gains that belongs to each block of the equations.
     gain : (nfold, nlong, nfreq, nant, ngain) complex128
     good : same shape, bool
     chi2 : float
@@ -125,29 +127,33 @@ class FoldFits:
         share = np.clip((wanted_s - self.time_s[left]) / np.where(span > 0, span, 1), 0, 1)
         return left, right, np.where(span > 0, share, 0.0)
 
-    def predict(self, sums: NormalEquations) -> tuple[float, float, int]:
+    def predict(self, equations: NormalEquations) -> tuple[float, float, int]:
         """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many there are."""
-        ntime = len(sums.time_s)
+        ntime = len(equations.time_s)
         fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
         kernels.predict_folds(
-            sums.vis, sums.weight, *self._between(sums.time_s), self.gain, self.good, self.place,
-            self.held_out, sums.antenna1, sums.antenna2, fall, power, count,
+            equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
+            self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
+            fall, power, count,
         )  # fmt: skip
         return float(fall.sum()), float(power.sum()), int(count.sum())
 
-    def project(self, sums: NormalEquations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def project(
+        self, equations: NormalEquations
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(nbl,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
-        shape = (len(sums.time_s), len(sums.antenna1))
+        shape = (len(equations.time_s), len(equations.antenna1))
         inner, norm = np.zeros(shape), np.zeros(shape)
         kernels.project_folds(
-            sums.vis, sums.weight, *self._between(sums.time_s), self.gain, self.good, self.place,
-            self.held_out, sums.antenna1, sums.antenna2, inner, norm,
+            equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
+            self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
+            inner, norm,
         )  # fmt: skip
         return inner.sum(axis=0), norm.sum(axis=0)
 
 
 def solve_without(
-    sums: NormalEquations,
+    equations: NormalEquations,
     candidate: Candidate,
     refants: Sequence[int],
     minblperant: int,
@@ -157,7 +163,7 @@ def solve_without(
 
     Parameters
     ----------
-    sums : NormalEquations
+    equations : NormalEquations
         At the shortest interval.
     candidate : Candidate
     refants : sequence of int
@@ -166,8 +172,8 @@ def solve_without(
         Fewest baselines of an antenna.
     folds : int
     """
-    longer = _longer(sums, candidate)
-    fold = folds_of(sums.antenna1, sums.antenna2, folds)
+    longer = _longer(equations, candidate)
+    fold = folds_of(equations.antenna1, equations.antenna2, folds)
     shape = _gain_shape(longer, candidate)
     step = max(1, int(MOST_GAIN_BYTES // (24 * np.prod(shape))))
     for low in range(0, folds, step):

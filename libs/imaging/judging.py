@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from libs.core.numbers import format_number
+
 __all__ = ["Limits", "Verdict", "judge", "judge_ladder", "ladder_uvmax_m"]
 
 
@@ -66,6 +68,11 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
+def _from_to(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
+    """A value before and after, with four digits."""
+    return f"{format_number(before[name], 4)} to {format_number(after[name], 4)}"
+
+
 def _change(new: float, old: float) -> float:
     return (new - old) / abs(old) if old else 0.0
 
@@ -122,12 +129,12 @@ def judge(
         return Verdict(False, f"the image has no {', '.join(unknown)}")
     change = {name: _change(new[name], best[name]) for name in _COMPARED}
     summary = (
-        f"SNR {best['snr']:.4g} -> {new['snr']:.4g}, rms {change['rms_jy_beam']:+.1%},"
+        f"SNR {_from_to(best, new, 'snr')}, rms {change['rms_jy_beam']:+.1%},"
         f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
     )
     faults, closer = [], False
     if closure_chi2 is not None:
-        said = "closure chi2 {1:.3g} -> {0:.3g}".format(*closure_chi2)
+        said = "closure chi2 from {1:.3g} to {0:.3g}".format(*closure_chi2)
         closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
         closer = closure < -limits.closure_fall
         if not closure <= limits.closure_rise:
@@ -145,7 +152,7 @@ def judge(
     if flux_known:
         warnings = ()
     if faults:
-        return Verdict(False, "; ".join(faults) + f" ({summary})", warnings)
+        return Verdict(False, f"{'; '.join(faults)} ({summary})", warnings)
     if outweighed:
         summary += "; outweighed by the SNR: " + ", ".join(outweighed)
     return Verdict(True, summary, warnings)
@@ -166,18 +173,18 @@ def _image_faults(
     """
     faults = []
     if change["snr"] < -limits.snr_loss:
-        faults.append(f"SNR fell {best['snr']:.4g} -> {new['snr']:.4g}")
+        faults.append(f"SNR fell from {_from_to(best, new, 'snr')}")
     losses = _losses(new, best, change, limits, flagged, closer=closer)
     kept = (1 + change["snr"]) * math.prod(left for _, left in losses)
     outweighed = [said for said, _ in losses] if kept >= limits.decisive else []
     if not outweighed:
         faults += [said for said, _ in losses]
     if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
-        faults.append(f"SNR gained {change['snr']:+.1%}, {limits.snr_gain:.1%} are asked")
-    if change["dynamic_range"] < -limits.snr_loss:
         faults.append(
-            f"dynamic range fell {best['dynamic_range']:.4g} -> {new['dynamic_range']:.4g}"
+            f"SNR changed by {change['snr']:+.1%}, and a rise of {limits.snr_gain:.1%} is asked for"
         )
+    if change["dynamic_range"] < -limits.snr_loss:
+        faults.append(f"dynamic range fell from {_from_to(best, new, 'dynamic_range')}")
     return faults, outweighed
 
 
@@ -197,14 +204,14 @@ def _losses(
     losses = []
     name = "near_field_snr"
     if change[name] < -limits.snr_loss and not closer:
-        said = f"near-field SNR fell {best[name]:.4g} -> {new[name]:.4g}"
+        said = f"SNR near the source fell from {_from_to(best, new, name)}"
         losses.append((said, 1 + change[name]))
     growth = change["beam_area_arcsec2"]
     if growth > limits.beam_growth:
-        losses.append((f"beam area grew {growth:+.1%}", 1 / (1 + growth)))
+        losses.append((f"beam area grew by {growth:.1%}", 1 / (1 + growth)))
     before, after = flagged
     if after - before > limits.new_flags:
-        said = f"flagged {before:.1%} -> {after:.1%} of the visibilities"
+        said = f"{after:.1%} of the visibilities are flagged, {before:.1%} were before"
         losses.append((said, (1 - after) / (1 - before)))
     return losses
 
@@ -212,7 +219,7 @@ def _losses(
 def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
     """Noise in Jy that rose by more than the SNR."""
     rms = change["rms_jy_beam"]
-    return [f"rms rose {rms:+.1%}"] if rms > limits.rms_rise and change["snr"] < rms else []
+    return [f"rms rose by {rms:.1%}"] if rms > limits.rms_rise and change["snr"] < rms else []
 
 
 def _flux_faults(
@@ -236,10 +243,12 @@ def _flux_faults(
         fell, label = _change(*flux_within), "flux within the source"
         fell_jy = flux_within[1] - flux_within[0]
     if fell < -limits.flux_loss and fell_jy > 3 * error_jy:
-        faults.append(f"{label} fell {fell:+.1%}")
+        faults.append(f"{label} fell by {-fell:.1%}")
     drift = _outside(flux, expected_flux - 1)
     if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
-        faults.append(f"total flux changed {flux:+.1%} for that little SNR")
+        faults.append(
+            f"total flux changed by {flux:+.1%}, which the little SNR gained does not warrant"
+        )
     if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings = (f"the amplitude round changed the total flux by {flux:+.1%}",)
     return faults, warnings
@@ -313,11 +322,12 @@ def judge_ladder(
     change = _change(new["total_flux_jy"], best["total_flux_jy"])
     faults = []
     if coherent < min_coherent:
-        faults.append(f"solutions are coherent on {coherent:.0%} of the stations only")
+        faults.append(f"solutions are coherent on only {coherent:.0%} of the stations")
     if change < -limits.flux_loss and lost_jy > 3 * error_jy:
-        faults.append(f"total flux fell {change:+.1%}")
+        faults.append(f"total flux fell by {-change:.1%}")
     summary = (
-        f"SNR {new['snr']:.4g}, flux {change:+.1%}, {coherent:.0%} of the stations coherent,"
+        f"SNR {format_number(new['snr'], 4)}, flux {change:+.1%},"
+        f" {coherent:.0%} of the stations coherent,"
         f" beam {math.sqrt(new['beam_area_arcsec2']):.3g} arcsec"
     )
     if faults:

@@ -192,7 +192,7 @@ def log_to(path: Path) -> Iterator[None]:
     """
     root = logging.getLogger()
     level = root.level
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -261,7 +261,10 @@ def pipeline_of(
     last_round = next((step.name for step in reversed(steps) if step.from_template), "")
 
     def setup(context: Context) -> tuple[str, str]:
-        return str(context.metric("instrument", "")), str(context.metric("band", ""))
+        from steps.facts import setup_facts
+
+        known = setup_facts(context)
+        return known.instrument, known.band
 
     def after(step: Step, result: StepResult) -> None:
         if drawer and "image" in result.products:

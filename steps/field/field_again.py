@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.ms.data_power import typical_power
-from selfcal.context import Context
 from selfcal.step import Skip, StepResult
+from steps.context import Context
 from steps.field.field_layer import LayerSources, confusion, make_task
 from steps.field.field_list import read_sources, result_file, write_sources_csv
 from steps.field.field_source import SourceTask, source_averaging

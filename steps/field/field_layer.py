@@ -20,8 +20,8 @@ from libs.h5parm.layer_merge import merge_layer
 from libs.h5parm.start import StartLimits
 from selfcal.child_runs import Board, run_side_by_side
 from selfcal.cluster import Outcome
-from selfcal.context import Context
 from selfcal.step import Skip, Step, StepResult
+from steps.context import Context
 from steps.field.field_list import read_sources, result_file, write_sources_csv
 from steps.field.field_settings import threads_of
 from steps.field.field_source import (

@@ -35,6 +35,7 @@ from selfcal.state import State
 from steps.field.field_data import give_to_members, make_data
 from steps.field.field_settings import source_settings, threads_of
 from steps.field.known_data import KnownData, know_data
+from steps.images import is_judged
 
 __all__ = ["SourceTask", "calibrate_source", "failed", "source_averaging"]
 
@@ -349,7 +350,7 @@ def _judged_products(run: Path, task: SourceTask) -> dict[str, str]:
     state = State(run)
     for name in reversed(config["steps"]):
         record = state.get(name)
-        if record and record.result.status == "done" and "judged" in record.result.metrics:
+        if record and is_judged(record.result):
             return dict(record.result.products)
     return {}
 

@@ -22,9 +22,9 @@ from libs.core.files import write_atomically
 from libs.directions.phase_shift import ShiftOptions, plan_shift
 from libs.inputs.working_copy import check_disk
 from libs.ms.summary import MsSummary, describe_ms, summarise
-from selfcal.context import Context
 from selfcal.settings import Settings
 from selfcal.step import Step, StepResult
+from steps.context import Context
 from steps.field.field_again import LayerAgain
 from steps.field.field_layer import LayerMerge, LayerSources, LayerSubtract, make_task
 from steps.field.field_list import source_row, write_sources_csv

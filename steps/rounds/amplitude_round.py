@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from libs.ms import split
-from selfcal.context import Context
 from selfcal.options import Option
 from selfcal.step import Skip, StepResult
+from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
+from steps.rounds.record import coherence_of_last_round
 from steps.rounds.round_options import ROUND_OPTIONS
 from steps.rounds.rounds import GainRound
 
@@ -33,17 +34,19 @@ class AmplitudeRound(GainRound):
                " phase round", minimum=0),
     )  # fmt: skip
 
-    @property
-    def calmode(self) -> str:
-        """As the options say."""
-        return self._calmode
+    def calmode(self, context: Context) -> str:
+        """Amplitude, or amplitude and phase."""
+        return str(context.options["calmode"])
 
     def run(self, context: Context) -> StepResult:
         """As a phase round, with amplitudes."""
-        self._calmode = str(context.options["calmode"])
-        coherent = context.metric("coherent_of_unflagged", 1.0)
+        coherent = coherence_of_last_round(context)
         if context.tables and coherent < context.options["require_coherent"]:
-            raise Skip(f"solutions were coherent on {coherent:.0%} of the stations only")
+            wanted = context.options["require_coherent"]
+            raise Skip(
+                f"the phases were coherent on {coherent:.0%} of the stations only; amplitudes are"
+                f" solved for when {wanted:.0%} are"
+            )
         return super().run(context)
 
     def prepare(self, context: Context) -> None:

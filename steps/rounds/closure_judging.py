@@ -13,8 +13,8 @@ from libs.closure.formation import BaselineVisibilities
 from libs.closure.read import hands_are_copies, read_visibilities
 from libs.imaging.interface import open_image
 from libs.ms.summary import describe_ms
-from selfcal.context import Context
 from selfcal.options import Option
+from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.images import imaging_options, model_files
 

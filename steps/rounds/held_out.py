@@ -11,6 +11,7 @@ import numpy as np
 
 from libs.gains.frequency_blocks import channels_for_blocks, tec_distinguishable
 from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.heldout.choose import (
     ADVANTAGE,
@@ -21,7 +22,7 @@ from libs.heldout.choose import (
     held_out_coherence,
 )
 from libs.ms.summary import MsSummary, summarise
-from selfcal.context import Context
+from steps.context import Context
 
 __all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]
 
@@ -29,16 +30,16 @@ MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
 
 
-def shortest_interval(summary: MsSummary, channels_per_block: int = 0) -> float | str:
-    """Return the interval of the sums: an integration, or more where memory asks for it."""
+def shortest_interval(summary: MsSummary, channels_per_block: int = 0) -> SolutionInterval:
+    """Return the normal equations' interval: an integration, or more where memory asks for it."""
     baselines = len(summary.antenna) * (len(summary.antenna) - 1) // 2
     integrations = max(1.0, summary.rows / max(1, baselines * len(summary.spws_used)))
     channels = [len(summary.frequency_hz[spw]) for spw in summary.spws_used]
     blocks = sum(-(-count // (channels_per_block or count)) for count in channels)
     size = integrations * baselines * blocks * 2 * BYTES_PER_SUM
     if size <= MOST_BYTES:
-        return "int"
-    return float(np.ceil(size / MOST_BYTES) * summary.integration_s)
+        return PER_INTEGRATION
+    return SolutionInterval(float(np.ceil(size / MOST_BYTES) * summary.integration_s))
 
 
 def block_channels(context: Context, summary: MsSummary, calmode: str) -> int:
@@ -90,8 +91,8 @@ def ask_held_out(
     """
     summary = summarise(ms)
     block = block_channels(context, summary, options.calmode)
-    interval: Any = shortest_interval(summary, block)
-    sums = accumulate(
+    interval = shortest_interval(summary, block)
+    equations = accumulate(
         ms,
         replace(options, solint=interval, combine=frozenset()),
         prior,
@@ -101,11 +102,13 @@ def ask_held_out(
     # gaincal knows no TEC
     native = context.tools.solver.name == "native"
     solution: Any = context.options.get("solution", "auto") if native else "gain"
-    refants = [sums.antenna.index(name) for name in options.refant if name in sums.antenna]
+    refants = [
+        equations.antenna.index(name) for name in options.refant if name in equations.antenna
+    ]
 
     def ask(calmode: str) -> HeldOutChoice:
         return choose_solve(
-            sums,
+            equations,
             calmode=calmode,  # type: ignore[arg-type]
             refants=refants,
             minblperant=options.minblperant,
@@ -120,11 +123,11 @@ def ask_held_out(
     if choice.best is None:
         return HeldOut(choice)
     used = {summary.antenna[i] for i in summary.antennas_used}
-    return _with_coherence(sums, choice, refants, options.minblperant, used)
+    return _with_coherence(equations, choice, refants, options.minblperant, used)
 
 
 def _with_coherence(
-    sums: NormalEquations,
+    equations: NormalEquations,
     choice: HeldOutChoice,
     refants: Sequence[int],
     minblperant: int,
@@ -137,7 +140,7 @@ def _with_coherence(
     """
     best = choice.best
     assert best is not None
-    coherence = held_out_coherence(sums, best, refants=refants, minblperant=minblperant)
+    coherence = held_out_coherence(equations, best, refants=refants, minblperant=minblperant)
     values = coherence.coherence.copy()
     lost = {
         name
@@ -145,10 +148,10 @@ def _with_coherence(
         if name in used and not good
     }
     fallback: dict[str, Candidate | None] = dict.fromkeys(sorted(lost))
-    longer = {s.candidate.solint_s for s in choice.scores if s.candidate.solint_s > best.solint_s}
+    longer = {s.candidate.interval for s in choice.scores if s.candidate.interval > best.interval}
     for interval in sorted(longer) if lost else ():
-        candidate = replace(best, solint_s=interval)
-        again = held_out_coherence(sums, candidate, refants=refants, minblperant=minblperant)
+        candidate = replace(best, interval=interval)
+        again = held_out_coherence(equations, candidate, refants=refants, minblperant=minblperant)
         for i, (name, good) in enumerate(zip(again.antenna, again.coherent, strict=True)):
             if good and name in lost:
                 fallback[name] = candidate
@@ -162,7 +165,7 @@ def _with_coherence(
             del fallback[name]
     coherence = replace(coherence, coherence=values)
     seen = np.flatnonzero(coherence.coherent)
-    apart = sums.position_m[seen][:, None] - sums.position_m[seen][None]
+    apart = equations.position_m[seen][:, None] - equations.position_m[seen][None]
     longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0
     return HeldOut(choice, coherence, fallback, longest)
 
@@ -176,7 +179,8 @@ def _amplitude_worth_it(amplitude: HeldOutChoice, phase: HeldOutChoice) -> HeldO
         return replace(amplitude, scores=(*phase.scores, *amplitude.scores))
     return HeldOutChoice(
         None,
-        "amplitude gains predict held-out data no better than phases alone",
+        "amplitudes were not solved for: they predict the held-out baselines no better than phases"
+        " alone do",
         (*phase.scores, *amplitude.scores),
         noise,
     )
@@ -189,7 +193,7 @@ def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str])
     }
     changes: dict[str, Any] = {}
     if "solint" not in fixed:
-        changes["solint"] = "inf" if np.isinf(best.solint_s) else best.solint_s
+        changes["solint"] = best.interval
     if "combine" not in fixed:
         changes["combine"] = frozenset(combine)
     if "gaintype" not in fixed:
@@ -210,7 +214,7 @@ def curve(choice: HeldOutChoice) -> list[dict[str, Any]]:
         rows.append({
             "calmode": candidate.calmode,
             "gaintype": candidate.gaintype,
-            "solint_s": candidate.solint_s if np.isfinite(candidate.solint_s) else "scan",
+            "solint_s": candidate.interval.recorded,
             "combine_scan": candidate.combine_scan,
             "combine_spw": candidate.combine_spw,
             "solution": candidate.solution,

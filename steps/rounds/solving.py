@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,26 @@ from libs.core.errors import ConfigError
 from libs.gains.caltable import read_solutions, write_caltable
 from libs.gains.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
 from libs.gains.patch_gains import keep_coherent
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
 from libs.ms.summary import describe_ms
-from selfcal.context import Context
 from selfcal.origin import DEFAULT
 from selfcal.step import Skip, TableRef
+from steps.context import Context
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
+from steps.facts import as_metrics, recorded, refant_facts, start_facts
 from steps.rounds.held_out import HeldOut, ask_held_out, chosen_options, curve
 
-__all__ = ["Solved", "adaptive", "renew_tables", "set_by_user", "solve_metrics", "solve_round"]
+__all__ = [
+    "CoherenceRecord",
+    "SolveRecord",
+    "Solved",
+    "adaptive",
+    "renew_tables",
+    "set_by_user",
+    "solve_round",
+]
 
 
 @dataclass(frozen=True)
@@ -76,11 +87,9 @@ def solve_round(
             # one execution may be too poor where another is not
             left_alone.append(skip)
             continue
-        solint = options.solint
-        interval = solint if isinstance(solint, str) else f"{solint:.4g} s"
         context.progress.activity(
             f"{context.tools.solver.name} solve {ms.name}: {options.calmode},"
-            f" {options.gaintype}, solint {interval}"
+            f" {options.gaintype}, solution interval {options.solint}"
         )
         table = context.workdir / "tables" / f"{name}{suffix}.{ms.stem}.gcal"
         with context.clock.time("solving"):
@@ -127,6 +136,31 @@ def _known_amplitudes(context: Context, ms: Path) -> NDArray[np.bool_] | None:
     )
 
 
+@dataclass(frozen=True)
+class SolvedBefore:
+    """How a recorded round was solved.
+
+    Attributes
+    ----------
+    solve_options : mapping of str to mapping
+        By working copy, as `SolveOptions.as_record` gives them.
+    model_from : str
+        What its model came from.
+    replaced_stations : tuple of str
+        Stations that have other solutions than those solved for.
+    """
+
+    solve_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model_from: str = ""
+    replaced_stations: tuple[str, ...] = ()
+
+
+def solved_before(context: Context, name: str) -> SolvedBefore:
+    """Return how a round of this run was solved; nothing for one of another run."""
+    metrics = context.results[name].metrics if name in context.results else {}
+    return recorded(SolvedBefore, metrics)
+
+
 def renew_tables(
     context: Context, prior: Sequence[TableRef], name: str, suffix: str, model_from: str
 ) -> tuple[TableRef, ...]:
@@ -154,20 +188,12 @@ def renew_tables(
     """
     renewed: list[TableRef] = []
     for ref in prior:
-        made = context.results[ref.round].metrics if ref.round in context.results else {}
-        stored = made.get("solve_options", {}).get(ref.ms)
-        same = made.get("model_from") == model_from
-        if stored is None or same or made.get("replaced_stations"):
+        made = solved_before(context, ref.round)
+        stored = made.solve_options.get(ref.ms)
+        if stored is None or made.model_from == model_from or made.replaced_stations:
             renewed.append(ref)
             continue
-        options = SolveOptions(
-            **{
-                **stored,
-                "combine": frozenset(stored["combine"]),
-                "refant": tuple(stored["refant"]),
-                "spare": tuple(stored.get("spare", ())),
-            }
-        )
+        options = SolveOptions.from_record(stored)
         ms = next(ms for ms in measurement_sets(context) if ms.name == ref.ms)
         restore_base_flags(context, ms)
         context.progress.activity(f"{context.tools.solver.name} solve {ms.name}: {ref.round} anew")
@@ -188,21 +214,22 @@ def _options(
     values = context.options
     if values["outliers"] and context.tools.solver.name != "native":
         raise ConfigError("gaincal has no weights against outliers", "set outliers = false")
+    auto = values["solint"] == "auto"
     options = SolveOptions(
-        solint=values["solint"] if values["solint"] != "auto" else "inf",
+        solint=PER_SCAN if auto else SolutionInterval.parse(values["solint"]),
         combine=frozenset(values["combine"]),
         calmode=calmode,  # type: ignore[arg-type]
         gaintype=values["gaintype"],
-        refant=tuple(context.metric("refant", ())),
+        refant=refant_facts(context).refant,
         minsnr=values["minsnr"],
         minblperant=values["minblperant"],
         uvmin_m=values["solve_uvmin"],
         uvmax_m=values["solve_uvmax"],
-        robust=values["outliers"],
+        outlier_weights=values["outliers"],
         solution=values["solution"] if calmode == "p" and values["solution"] != "auto" else "gain",
         channels_per_block=values["block"],
     )
-    if not adaptive(context) and values["solint"] != "auto":
+    if not adaptive(context) and not auto:
         return options, None
     context.progress.activity(f"held-out data of {ms.name}")
     with context.clock.time("solving"):
@@ -259,75 +286,171 @@ def _keep(
             if wanted == candidate:
                 longer[name], longer_tec[name] = solutions, tecs
     lost = list(held_out.fallback)
-    corrected = context.metric("start_stations", ())
+    corrected = start_facts(context.results["startup"]).start_stations
     write_caltable(table, keep_coherent(gains, lost, longer, corrected), ms)
     if tec is not None:
         store_tec(table, keep_tec(tec, gains.antenna, lost, longer_tec))
     return tuple(name for name in lost if name not in longer and name not in corrected)
 
 
-def solve_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
-    """Return what the record says of a round's solves."""
-    first = solved[0]
-    metrics: dict[str, Any] = {
-        "solint_s": first.options.solint,
-        "combine": sorted(first.options.combine),
-        "gaintype": first.options.gaintype,
-        "solution": first.options.solution,
-        "channels_per_block": first.options.channels_per_block,
-        "solutions_flagged_fraction": float(
-            np.mean([one.result.flagged_fraction for one in solved])
-        ),
-        "solution_snr_median": float(np.median([one.result.median_snr for one in solved])),
-        "flux_factor": float(np.mean([one.flux_factor for one in solved])),
-        "solve_options": {
-            one.ms: {
-                **asdict(one.options),
-                "combine": sorted(one.options.combine),
-                "refant": list(one.options.refant),
-                "spare": list(one.options.spare),
-            }
-            for one in solved
-        },
-    }
-    held_out = [one.held_out for one in solved if one.held_out is not None]
-    if held_out:
-        metrics["chosen"] = held_out[0].choice.reason
-        metrics["held_out"] = curve(held_out[0].choice)
-        metrics["longest_baseline_km"] = max(item.longest_m for item in held_out) / 1000
-        metrics |= _coherence_metrics(solved)
-    return metrics
+@dataclass(frozen=True)
+class CoherenceRecord:
+    """Which stations are coherent, and what became of the others' solutions.
 
+    Attributes
+    ----------
+    stations_apart : tuple of str
+        In phase with neighbours, but not with the array.
+    station_coherence : mapping of str to float
+        1 as the model says, 0 for noise.
+    incoherent_stations, replaced_stations, dropped_stations, kept_from_longer : tuple of str
+        Those that failed; with other solutions than those solved for; of these, without any;
+        with the solutions of a longer interval.
+    coherent_fraction, coherent_of_unflagged : float
+        Of all stations tested, and of those that still have data.
+    """
 
-def _coherence_metrics(solved: Sequence[Solved]) -> dict[str, Any]:
-    """Which stations are coherent, and what became of the others' solutions."""
-    held_out = [one.held_out for one in solved if one.held_out is not None]
-    tested = [(i.coherence, i.fallback) for i in held_out if i.coherence is not None]
-    good = {
-        name: bool(value)
-        for one, _ in tested
-        for name, value, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
-        if np.isfinite(sigma)
-    }
-    good.update((name, False) for item in held_out for name in item.fallback)
-    dropped = {name for one in solved for name in one.dropped}
-    left = [value for name, value in good.items() if name not in dropped]
-    return {
-        "stations_apart": sorted(
-            {name for one, fallback in tested for name in one.apart if name not in fallback}
-        ),
-        "station_coherence": {
-            name: round(float(value), 4)
+    stations_apart: tuple[str, ...]
+    station_coherence: Mapping[str, float]
+    incoherent_stations: tuple[str, ...]
+    coherent_fraction: float
+    coherent_of_unflagged: float
+    replaced_stations: tuple[str, ...]
+    dropped_stations: tuple[str, ...]
+    kept_from_longer: tuple[str, ...]
+
+    @classmethod
+    def of(cls, solved: Sequence[Solved]) -> CoherenceRecord:
+        """Sum up the solves of all working copies."""
+        held_out = [one.held_out for one in solved if one.held_out is not None]
+        tested = [(i.coherence, i.fallback) for i in held_out if i.coherence is not None]
+        good = {
+            name: bool(value)
             for one, _ in tested
-            for name, value in zip(one.antenna, one.coherence, strict=True)
-            if np.isfinite(value)
-        },
-        "incoherent_stations": sorted(name for name, value in good.items() if not value),
-        "coherent_fraction": float(np.mean(list(good.values()))) if good else 0.0,
-        "coherent_of_unflagged": float(np.mean(left)) if left else 0.0,
-        "replaced_stations": sorted({name for one in solved for name in one.replaced}),
-        "dropped_stations": sorted(dropped),
-        "kept_from_longer": sorted(
-            name for item in held_out for name, wanted in item.fallback.items() if wanted
-        ),
-    }
+            for name, value, sigma in zip(one.antenna, one.coherent, one.sigma, strict=True)
+            if np.isfinite(sigma)
+        }
+        good.update((name, False) for item in held_out for name in item.fallback)
+        dropped = {name for one in solved for name in one.dropped}
+        left = [value for name, value in good.items() if name not in dropped]
+        apart = {name for one, fallback in tested for name in one.apart if name not in fallback}
+        longer = [n for item in held_out for n, wanted in item.fallback.items() if wanted]
+        return cls(
+            stations_apart=tuple(sorted(apart)),
+            station_coherence={
+                name: round(float(value), 4)
+                for one, _ in tested
+                for name, value in zip(one.antenna, one.coherence, strict=True)
+                if np.isfinite(value)
+            },
+            incoherent_stations=tuple(sorted(n for n, value in good.items() if not value)),
+            coherent_fraction=float(np.mean(list(good.values()))) if good else 0.0,
+            coherent_of_unflagged=float(np.mean(left)) if left else 0.0,
+            replaced_stations=tuple(sorted({n for one in solved for n in one.replaced})),
+            dropped_stations=tuple(sorted(dropped)),
+            kept_from_longer=tuple(sorted(longer)),
+        )
+
+
+@dataclass(frozen=True)
+class HeldOutRecord:
+    """What held-out data said.
+
+    Attributes
+    ----------
+    chosen : str
+        The choice in words.
+    held_out : tuple of dict
+        All candidates and their scores, as `steps.rounds.held_out.curve` gives them.
+    longest_baseline_km : float
+        Longest baseline between two coherent stations.
+    coherence : CoherenceRecord
+    """
+
+    chosen: str
+    held_out: tuple[Mapping[str, Any], ...]
+    longest_baseline_km: float
+    coherence: CoherenceRecord
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return flat metrics."""
+        return {
+            "chosen": self.chosen,
+            "held_out": list(self.held_out),
+            "longest_baseline_km": self.longest_baseline_km,
+            **as_metrics(self.coherence),
+        }
+
+
+@dataclass(frozen=True)
+class SolveRecord:
+    """What the record says of a round's solves.
+
+    Attributes
+    ----------
+    options : SolveOptions
+        Of the first working copy.
+    solutions_flagged_fraction, solution_snr_median, flux_factor : float
+        Over all working copies.
+    solve_options : mapping of str to SolveOptions
+        By working copy.
+    held_out : HeldOutRecord or None
+        None where held-out data were not asked.
+    """
+
+    options: SolveOptions
+    solutions_flagged_fraction: float
+    solution_snr_median: float
+    flux_factor: float
+    solve_options: Mapping[str, SolveOptions]
+    held_out: HeldOutRecord | None = None
+
+    @classmethod
+    def of(cls, solved: Sequence[Solved]) -> SolveRecord:
+        """Sum up the solves of all working copies."""
+        asked = [one.held_out for one in solved if one.held_out is not None]
+        held_out = None
+        if asked:
+            choice = asked[0].choice
+            held_out = HeldOutRecord(
+                choice.reason,
+                tuple(curve(choice)),
+                max(item.longest_m for item in asked) / 1000,
+                CoherenceRecord.of(solved),
+            )
+        return cls(
+            options=solved[0].options,
+            solutions_flagged_fraction=float(
+                np.mean([one.result.flagged_fraction for one in solved])
+            ),
+            solution_snr_median=float(np.median([one.result.median_snr for one in solved])),
+            flux_factor=float(np.mean([one.flux_factor for one in solved])),
+            solve_options={one.ms: one.options for one in solved},
+            held_out=held_out,
+        )
+
+    @property
+    def coherent_fraction(self) -> float:
+        """Fraction of the stations that are coherent; 1 where none was tested."""
+        return self.held_out.coherence.coherent_fraction if self.held_out else 1.0
+
+    @property
+    def reach_m(self) -> float:
+        """Longest baseline between coherent stations, m; infinite where none was tested."""
+        return 1000 * self.held_out.longest_baseline_km if self.held_out else math.inf
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return flat metrics."""
+        options = self.options
+        return {
+            "solint_s": options.solint.recorded,
+            "combine": sorted(options.combine),
+            "gaintype": options.gaintype,
+            "solution": options.solution,
+            "channels_per_block": options.channels_per_block,
+            "solutions_flagged_fraction": self.solutions_flagged_fraction,
+            "solution_snr_median": self.solution_snr_median,
+            "flux_factor": self.flux_factor,
+            "solve_options": {ms: one.as_record() for ms, one in self.solve_options.items()},
+            **(self.held_out.as_metrics() if self.held_out else {}),
+        }

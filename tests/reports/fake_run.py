@@ -164,7 +164,7 @@ def make_run(workdir: Path, size: int = 128, *, finished: bool = True) -> Path:
         tables = []
         if step != "test_image":
             metrics |= {
-                "solint_s": 60.0 / (number + 1), "flagged_before": 0.02,
+                "kind": "round", "solint_s": 60.0 / (number + 1), "flagged_before": 0.02,
                 "flagged_after": 0.02 + 0.004 * number, "flux_change_percent": 0.4,
                 "solutions_flagged_fraction": 0.05, "solution_snr_median": 20.0,
             }  # fmt: skip

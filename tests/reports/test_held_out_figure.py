@@ -24,13 +24,18 @@ METRICS = {
 
 def test_trials_are_in_order_of_the_interval_and_one_is_chosen() -> None:
     trials = read_trials(METRICS)
-    assert list(dict.fromkeys(t.interval for t in trials)) == ["10 s", "40 s", "scan", "all scans"]
-    assert [(t.interval, t.gain) for t in trials if t.chosen] == [("40 s", 50.0)]
+    assert list(dict.fromkeys(t.interval for t in trials)) == [
+        "10 s",
+        "40 s",
+        "one per scan",
+        "one for all scans",
+    ]
+    assert [(t.interval, t.chi2_fall) for t in trials if t.chosen] == [("40 s", 50.0)]
 
 
 def test_a_choice_of_all_scans_is_found() -> None:
     chosen = {**METRICS, "solint_s": "scan", "combine": ["spw", "scan"]}
-    assert [t.interval for t in read_trials(chosen) if t.chosen] == ["all scans"]
+    assert [t.interval for t in read_trials(chosen) if t.chosen] == ["one for all scans"]
 
 
 def test_every_kind_is_a_line_and_the_choice_is_ringed() -> None:

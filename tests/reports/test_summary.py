@@ -16,7 +16,7 @@ INITIAL = {"peak_jy_beam": 1.0, "rms_jy_beam": 0.02, "snr": 50.0, "dynamic_range
 
 
 def image(snr: float, **more: Any) -> dict[str, Any]:
-    return {**INITIAL, "snr": snr, "solint_s": 30.0, **more}
+    return {**INITIAL, "snr": snr, "kind": "round", "solint_s": 30.0, **more}
 
 
 def startup(*names: str, **metrics: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from libs.closure.model import ComponentModel
+from libs.closure.model import ComponentModel, FluxOrigin
 from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.ms.tables import open_table
@@ -135,11 +135,11 @@ def test_a_flux_that_closures_do_not_tell_is_that_of_the_image() -> None:
         components=(one, replace(one, flux_jy=0.75)), chi2_phase=1.0, chi2_amplitude=1.0,
         reduced_chi2=1.0, n_phase=10.0, n_amplitude=10, n_parameters=1, detection_sigma=50.0,
         detection_limit=3.0, ladder=(), accepted=True, partial=False, reason="",
-        two_component=None, flux_origin="unknown: closures alone", seconds=0.1,
+        two_component=None, flux_origin=FluxOrigin.UNKNOWN, seconds=0.1,
     )  # fmt: skip
     scaled = _with_flux(model, 4.0)
     assert [c.flux_jy for c in scaled.components] == pytest.approx([1.0, 3.0])
     assert scaled.components[0].flux_err_jy == pytest.approx(0.04)
-    assert scaled.flux_origin == "total flux of the test image"
+    assert scaled.flux_origin is FluxOrigin.TEST_IMAGE
     assert _with_flux(model, 0.0) is model
     assert _with_flux(scaled, 8.0) is scaled, "a flux that is known stays"

@@ -23,7 +23,7 @@ from benchmarks.closure_cases import (
     simulate,
 )
 from libs.closure.fit import gradient_map, minimise, objective
-from libs.closure.model import ComponentModel, FitOptions, fit_components
+from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_components
 from libs.closure.problem import Components, FitProblem
 from libs.closure.statistics import closure_quantities
 from libs.core.gaussian import GaussianComponent
@@ -280,7 +280,7 @@ def test_noise_is_not_accepted() -> None:
 def test_nothing_is_invented_in_a_long_noise_track() -> None:
     model = fit_components(closure_quantities(noise_case(), 60))
     assert not model.accepted and "noise" in model.reason
-    assert model.flux_origin.startswith("unknown")
+    assert model.flux_origin is FluxOrigin.UNKNOWN
 
 
 def test_flux_scale_and_centre() -> None:
@@ -289,7 +289,7 @@ def test_flux_scale_and_centre() -> None:
     centre = (3 * ARCSEC, -2 * ARCSEC)
     model = fit_components(closure_quantities(data, 60), centre_rad=centre)
     assert model.total_flux_jy == pytest.approx(1.8, rel=0.02)
-    assert "shortest" in model.flux_origin
+    assert model.flux_origin is FluxOrigin.SHORTEST_BASELINES
     first, second = model.components
     assert (first.l_rad, first.m_rad) == centre
     assert (second.l_rad - first.l_rad) / ARCSEC == pytest.approx(1.6, abs=0.02)

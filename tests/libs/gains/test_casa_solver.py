@@ -18,6 +18,7 @@ from libs.gains.casa_solver import (
     gaincal_arguments,
     spwmap_for,
 )
+from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.ms.columns import ensure_data_column
 from libs.ms.summary import summarise
@@ -40,9 +41,9 @@ def test_default_options() -> None:
 @pytest.mark.parametrize(
     ("options", "changes"),
     [
-        ({"solint": 30.0}, {"solint": "30s"}),
-        ({"solint": 0.123456789}, {"solint": "0.123457s"}),
-        ({"solint": "int"}, {"solint": "int"}),
+        ({"solint": SolutionInterval(30.0)}, {"solint": "30s"}),
+        ({"solint": SolutionInterval(0.123456789)}, {"solint": "0.123457s"}),
+        ({"solint": PER_INTEGRATION}, {"solint": "int"}),
         ({"combine": frozenset({"spw", "scan"})}, {"combine": "scan,spw"}),
         ({"combine": frozenset({"spw"})}, {"combine": "spw"}),
         ({"calmode": "ap", "solnorm": True}, {"calmode": "ap", "solnorm": True}),

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.synthetic_ms import make_ms, ring_array
 from libs.gains.apply import apply_tables
 from libs.gains.normal_equations import accumulate_batches
+from libs.gains.solution_interval import PER_SCAN
 from libs.gains.solver import SolveOptions
 from libs.ms import rows as ms_rows
 
@@ -40,7 +41,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def sums(ms: Path) -> None:
-    options = SolveOptions(solint="inf", uvmin_m=10.0)
+    options = SolveOptions(solint=PER_SCAN, uvmin_m=10.0)
     assert sum(len(part.time_s) for part in accumulate_batches(ms, options, chunk_bytes=2**17)) == 2
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from libs.gains.native import GainFit, refant_choices, reference_phases, solve_gains
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 
 
 def known_gains(
@@ -102,7 +103,7 @@ def test_multiplying_data_by_gains_multiplies_the_solution(
 def test_sums_of_short_intervals_are_those_of_long_ones(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     sums = sums_of(known_gains(rng, (12, 2, 5, 2)), 0.5, rng)
-    longer = sums.binned(10.0 * count)
+    longer = sums.binned(SolutionInterval(10.0 * count))
     assert len(longer.time_s) == -(-12 // count)
     np.testing.assert_allclose(longer.vis[0], sums.vis[:count].sum(axis=0))
     np.testing.assert_allclose(longer.vis.sum(), sums.vis.sum())
@@ -113,8 +114,8 @@ def test_sums_of_short_intervals_are_those_of_long_ones(seed: int, count: int) -
 def test_binning_keeps_scans_apart_unless_combined(rng: np.random.Generator) -> None:
     sums = sums_of(known_gains(rng, (6, 1, 5, 1)))
     scans = NormalEquations(**{**vars(sums), "scan": np.array([1, 1, 1, 4, 4, 4])})
-    assert scans.binned(np.inf).scan.tolist() == [1, 4]
-    assert len(scans.binned(np.inf, combine_scan=True).time_s) == 1
+    assert scans.binned(PER_SCAN).scan.tolist() == [1, 4]
+    assert len(scans.binned(PER_SCAN, combine_scan=True).time_s) == 1
 
 
 def test_snr_is_that_of_the_noise(rng: np.random.Generator) -> None:
@@ -208,7 +209,7 @@ def test_robust_weights_bear_outliers(rng: np.random.Generator) -> None:
     bad = rng.random(sums.vis.shape) < 0.05
     sums.vis[bad] *= np.exp(2.5j) * 3
     plain = phase_error(solve(sums, calmode="ap", minsnr=0).gain, true)
-    robust = phase_error(solve(sums, calmode="ap", minsnr=0, robust=True).gain, true)
+    robust = phase_error(solve(sums, calmode="ap", minsnr=0, outlier_weights=True).gain, true)
     assert (plain > 0.2).mean() > 0.05
     assert (robust > 0.2).mean() < 0.01
 

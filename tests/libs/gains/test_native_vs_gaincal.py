@@ -16,6 +16,7 @@ from libs.gains.caltable import CalTable, read_caltable
 from libs.gains.casa_solver import applycal_arguments, gaincal_arguments
 from libs.gains.native import NativeSolver, fit_normal_equations, reference_phases
 from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 
 pytestmark = pytest.mark.tools
@@ -118,7 +119,8 @@ def test_quasar(
     solint: float | str, combine: tuple[str, ...],
 ) -> None:  # fmt: skip
     options = SolveOptions(
-        solint=solint, combine=frozenset(combine), calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
+        solint=SolutionInterval.parse(solint), combine=frozenset(combine),
+        calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
         refant=("1", "2"),
     )  # fmt: skip
     assert_agree(*solve_both(session, quasar, tmp_path, options), options)
@@ -128,7 +130,7 @@ def test_quasar(
 def test_quasar_with_any_flagged_correlation_left_out(
     session: CasaSession, quasar: Path, tmp_path: Path, calmode: str
 ) -> None:
-    options = SolveOptions(solint=25.0, calmode=calmode, refant=("1", "2"))  # type: ignore[arg-type]
+    options = SolveOptions(solint=SolutionInterval(25.0), calmode=calmode, refant=("1", "2"))  # type: ignore[arg-type]
     assert_agree(*solve_both(session, quasar, tmp_path, options, own_flags=False), options)
 
 
@@ -136,7 +138,7 @@ def test_quasar_with_any_flagged_correlation_left_out(
 def start(session: CasaSession, calibrator: Path, folder: Path) -> AppliedTable:
     """Phases by scan, which take out the difference of the two polarizations."""
     made = folder / "start.G"
-    options = SolveOptions(solint="inf", refant=("1",))
+    options = SolveOptions(solint=PER_SCAN, refant=("1",))
     session.run("gaincal", **gaincal_arguments(calibrator, made, options, (), ("1",)))
     return AppliedTable(made)
 
@@ -150,7 +152,8 @@ def test_calibrator_with_a_prior_table(
     if solint == 40.0:
         solint = 70.0  # integrations of 30 s
     options = SolveOptions(
-        solint=solint, combine=frozenset(combine), calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
+        solint=SolutionInterval.parse(solint), combine=frozenset(combine),
+        calmode=calmode, gaintype=gaintype,  # type: ignore[arg-type]
         refant=("1", "2"),
     )  # fmt: skip
     assert_agree(*solve_both(session, calibrator, tmp_path, options, (start,)), options)
@@ -167,19 +170,19 @@ def test_calibrator_with_a_prior_table(
 def test_calibrator_raw(
     session: CasaSession, calibrator: Path, tmp_path: Path, how: dict[str, object]
 ) -> None:
-    options = SolveOptions(**{"solint": "int", "refant": ("1", "2"), **how})  # type: ignore[arg-type]
+    options = SolveOptions(**{"solint": PER_INTEGRATION, "refant": ("1", "2"), **how})  # type: ignore[arg-type]
     assert_agree(*solve_both(session, calibrator, tmp_path, options), options)
 
 
 def test_two_priors_nearest_and_linear(session: CasaSession, quasar: Path, tmp_path: Path) -> None:
-    phases = SolveOptions(solint="inf", refant=("1",))
-    both = SolveOptions(solint=60.0, calmode="ap", refant=("3",))
+    phases = SolveOptions(solint=PER_SCAN, refant=("1",))
+    both = SolveOptions(solint=SolutionInterval(60.0), calmode="ap", refant=("3",))
     for name, how in (("p.G", phases), ("ap.G", both)):
         session.run("gaincal", **gaincal_arguments(quasar, tmp_path / name, how, (), how.refant))
     prior = (AppliedTable(tmp_path / "p.G"), AppliedTable(tmp_path / "ap.G", interp="nearest"))
     for options in (
-        SolveOptions(solint="int", refant=("1",)),
-        SolveOptions(solint=25.0, calmode="ap", refant=("1",)),
+        SolveOptions(solint=PER_INTEGRATION, refant=("1",)),
+        SolveOptions(solint=SolutionInterval(25.0), calmode="ap", refant=("1",)),
     ):
         assert_agree(*solve_both(session, quasar, tmp_path, options, prior), options)
 
@@ -190,7 +193,9 @@ def test_several_windows_with_hand_over(
     session: CasaSession, windows: Path, tmp_path: Path, calmode: str, solint: float | str
 ) -> None:
     """The preferred reference antenna, ea04, is absent at first, the second one later."""
-    options = SolveOptions(solint=solint, calmode=calmode, refant=("ea04", "ea01"))  # type: ignore[arg-type]
+    options = SolveOptions(
+        solint=SolutionInterval.parse(solint), calmode=calmode, refant=("ea04", "ea01")
+    )  # type: ignore[arg-type]
     assert_agree(*solve_both(session, windows, tmp_path, options), options)
 
 
@@ -199,10 +204,13 @@ def test_combined_windows(session: CasaSession, windows: Path, tmp_path: Path) -
     one = tmp_path / "one.ms"
     shutil.copytree(windows, one)
     start = NativeSolver().solve(
-        windows, tmp_path / "a.G", SolveOptions(solint="inf", refant=("ea02",))
+        windows, tmp_path / "a.G", SolveOptions(solint=PER_SCAN, refant=("ea02",))
     )
     options = SolveOptions(
-        solint=35.0, combine=frozenset({"spw", "scan"}), refant=("ea02",), gaintype="T"
+        solint=SolutionInterval(35.0),
+        combine=frozenset({"spw", "scan"}),
+        refant=("ea02",),
+        gaintype="T",
     )
     assert_agree(*solve_both(session, one, tmp_path, options, (start.applied,)), options)
 
@@ -256,7 +264,9 @@ def test_gaincal_stops_before_it_has_converged(
     session: CasaSession, calibrator: Path, tmp_path: Path
 ) -> None:
     """On short baselines gaincal is off by more than PHASE_SHARE: more of its steps lead here."""
-    options = SolveOptions(solint="inf", refant=("1",), uvmax_m=400.0, combine=frozenset({"scan"}))
+    options = SolveOptions(
+        solint=PER_SCAN, refant=("1",), uvmax_m=400.0, combine=frozenset({"scan"})
+    )
     theirs, ours = solve_both(session, calibrator, tmp_path, options)
     sums = accumulate(calibrator, options)
     fit = fit_normal_equations(sums, options, guess_from=[0])
@@ -315,9 +325,11 @@ def test_application(
     minsnr = {"quasar": 50.0, "calibrator": 200.0, "windows": 20.0}[data]
     spwmap = (0, 0, 0) if data == "windows" else ()
     solves = {
-        "first.G": SolveOptions(solint=40.0, calmode="ap", refant=refant, minsnr=minsnr),
+        "first.G": SolveOptions(
+            solint=SolutionInterval(40.0), calmode="ap", refant=refant, minsnr=minsnr
+        ),
         "second.T": SolveOptions(
-            solint="inf", gaintype="T", combine=frozenset({"spw"}), refant=refant, minsnr=0
+            solint=PER_SCAN, gaintype="T", combine=frozenset({"spw"}), refant=refant, minsnr=0
         ),
     }
     for name, options in solves.items():
@@ -334,7 +346,8 @@ def test_casa_applies_our_tables(
     session: CasaSession, windows: Path, tmp_path: Path, kind: str
 ) -> None:
     options = SolveOptions(
-        solint=35.0, calmode="ap", gaintype="T" if kind == "T" else "G", refant=("ea02",),
+        solint=SolutionInterval(35.0), calmode="ap", gaintype="T" if kind == "T" else "G",
+        refant=("ea02",),
         combine=frozenset({"spw"} if kind == "spw" else ()), minsnr=0 if kind != "G" else 20,
     )  # fmt: skip
     solver = NativeSolver(channels_per_block=2 if kind == "blocks" else None)
@@ -347,7 +360,9 @@ def test_casa_applies_our_tables(
 def test_single_correlation(session: CasaSession, tmp_path: Path) -> None:
     made = make_ms(tmp_path / "one.ms", corr=("LL",), noise_jy=0.05, integrations=6)
     for gaintype in ("G", "T"):
-        options = SolveOptions(solint=25.0, calmode="ap", gaintype=gaintype, refant=("ea01",))  # type: ignore[arg-type]
+        options = SolveOptions(
+            solint=SolutionInterval(25.0), calmode="ap", gaintype=gaintype, refant=("ea01",)
+        )  # type: ignore[arg-type]
         theirs, ours = solve_both(session, made.path, tmp_path, options)
         assert_agree(theirs, ours, options)
         assert_applied_alike(

@@ -18,9 +18,10 @@ from libs.gains.interpolation import interpolate_frequency, interpolate_time
 from libs.gains.intervals import find_intervals
 from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import accumulate, accumulate_batches
+from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 
-PHASES = SolveOptions(solint="int", calmode="p", refant=("ea01",))
+PHASES = SolveOptions(solint=PER_INTEGRATION, calmode="p", refant=("ea01",))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def change(ms: Path, name: str, values: NDArray[np.generic]) -> None:
 
 
 def test_sums_are_those_of_numpy(made: SyntheticMs) -> None:
-    sums = accumulate(made.path, SolveOptions(solint="inf"))
+    sums = accumulate(made.path, SolveOptions(solint=PER_SCAN))
     data, model = column(made.path, "DATA"), column(made.path, "MODEL_DATA")
     one = (column(made.path, "SCAN_NUMBER") == 2) & (column(made.path, "DATA_DESC_ID") == 1)
     one &= (column(made.path, "ANTENNA1") == 2) & (column(made.path, "ANTENNA2") == 5)
@@ -66,7 +67,7 @@ def test_small_batches_and_chunks_and_row_order_change_nothing(
         "TIME", "SCAN_NUMBER", "DATA_DESC_ID", "ANTENNA1", "ANTENNA2", "DATA", "MODEL_DATA", "UVW",
     ):  # fmt: skip
         change(copy, name, column(copy, name)[order])
-    options = SolveOptions(solint=25.0)
+    options = SolveOptions(solint=SolutionInterval(25.0))
     whole = accumulate(made.path, options)
     pieces = accumulate(copy, options, sum_bytes=6000, chunk_bytes=5000)
     assert len(list(accumulate_batches(copy, options, sum_bytes=6000))) > 2
@@ -105,7 +106,7 @@ def test_weights_stand_in_for_a_useless_sigma(copy: Path) -> None:
 
 
 def test_uv_limits(made: SyntheticMs) -> None:
-    limits = SolveOptions(solint="inf", uvmin_m=500, uvmax_m=1500)
+    limits = SolveOptions(solint=PER_SCAN, uvmin_m=500, uvmax_m=1500)
     sums = accumulate(made.path, limits)
     uvw = column(made.path, "UVW")[: len(sums.antenna1)]
     distance = np.hypot(uvw[:, 0], uvw[:, 1])
@@ -115,9 +116,9 @@ def test_uv_limits(made: SyntheticMs) -> None:
 
 def test_intervals_start_with_the_scan(made: SyntheticMs) -> None:
     with table(str(made.path), ack=False) as opened:
-        whole = find_intervals(opened, 20.0, False)
-        every = find_intervals(opened, "int", False)
-        one = find_intervals(opened, "inf", True)
+        whole = find_intervals(opened, SolutionInterval(20.0), False)
+        every = find_intervals(opened, PER_INTEGRATION, False)
+        one = find_intervals(opened, PER_SCAN, True)
     assert whole.scan.tolist() == [1, 1, 1, 2, 2, 2]
     np.testing.assert_allclose(whole.time_s[:3] - whole.time_s[0], [0, 20, 40])
     np.testing.assert_allclose(whole.interval_s, 20)
@@ -129,12 +130,12 @@ def test_intervals_start_with_the_scan(made: SyntheticMs) -> None:
 def test_interval_column_is_not_believed(copy: Path) -> None:
     change(copy, "INTERVAL", np.full(len(column(copy, "TIME")), 999.0))
     with table(str(copy), ack=False) as opened:
-        np.testing.assert_allclose(find_intervals(opened, "int", False).interval_s, 10)
+        np.testing.assert_allclose(find_intervals(opened, PER_INTEGRATION, False).interval_s, 10)
 
 
 def test_solve_and_apply_take_the_gains_out(copy: Path, tmp_path: Path) -> None:
     solver = NativeSolver()
-    options = SolveOptions(solint="int", calmode="ap", refant=("ea01",))
+    options = SolveOptions(solint=PER_INTEGRATION, calmode="ap", refant=("ea01",))
     result = solver.solve(copy, tmp_path / "a.G", options)
     assert result.flagged_fraction == 0
     applied = solver.apply(copy, [result.applied])
@@ -146,7 +147,7 @@ def test_solve_and_apply_take_the_gains_out(copy: Path, tmp_path: Path) -> None:
 
 def test_a_prior_table_is_taken_out_first(made: SyntheticMs, copy: Path, tmp_path: Path) -> None:
     solver = NativeSolver()
-    first = solver.solve(copy, tmp_path / "a.G", SolveOptions(solint="inf", refant=("ea01",)))
+    first = solver.solve(copy, tmp_path / "a.G", SolveOptions(solint=PER_SCAN, refant=("ea01",)))
     prior = AppliedTable(first.table, interp="nearest")
     second = solver.solve(copy, tmp_path / "b.G", PHASES, [prior])
     direct = solver.solve(copy, tmp_path / "c.G", PHASES)
@@ -160,7 +161,7 @@ def test_combined_spws_are_mapped_from_the_first_with_data(copy: Path, tmp_path:
     flag = column(copy, "FLAG")
     flag[column(copy, "DATA_DESC_ID") == 0] = True
     change(copy, "FLAG", flag)
-    options = SolveOptions(solint="int", combine=frozenset({"spw"}), refant=("ea01",))
+    options = SolveOptions(solint=PER_INTEGRATION, combine=frozenset({"spw"}), refant=("ea01",))
     result = NativeSolver().solve(copy, tmp_path / "a.G", options)
     assert result.applied.spwmap == (1, 1)
     assert list(read_caltable(result.table).spws) == [1]
@@ -182,7 +183,7 @@ def test_unsolved_visibilities_are_flagged_or_left(copy: Path, tmp_path: Path) -
 
 
 def test_weights_follow_the_gains(copy: Path, tmp_path: Path) -> None:
-    options = SolveOptions(solint="inf", calmode="ap", refant=("ea01",))
+    options = SolveOptions(solint=PER_SCAN, calmode="ap", refant=("ea01",))
     result = NativeSolver().solve(copy, tmp_path / "a.G", options)
     apply_tables(copy, [result.applied], calwt=True)
     size = np.abs(column(copy, "DATA") / column(copy, "CORRECTED_DATA"))[:, 0]
@@ -253,7 +254,7 @@ def test_tables_of_another_array_are_refused(
 ) -> None:
     other = make_ms(tmp_path / "other.ms", position_m=rng.normal(0, 100, (5, 3)), integrations=2)
     result = NativeSolver().solve(
-        other.path, tmp_path / "o.G", SolveOptions(solint="inf", minblperant=3)
+        other.path, tmp_path / "o.G", SolveOptions(solint=PER_SCAN, minblperant=3)
     )
     with pytest.raises(InputError, match="5 antennas"):
         apply_tables(copy, [AppliedTable(result.table)])

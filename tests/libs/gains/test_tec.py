@@ -24,6 +24,7 @@ from libs.gains.frequency_blocks import (
 )
 from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.solution_interval import PER_INTEGRATION
 from libs.gains.solver import SolveOptions
 from libs.gains.tec import TecFit, reference_tec, search_range_tecu, solve_tec
 from libs.gains.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks
@@ -299,7 +300,7 @@ def test_solved_and_applied_like_gains(
     gaintype: Literal["G", "T"],
 ) -> None:
     options = SolveOptions(
-        solint="int",
+        solint=PER_INTEGRATION,
         combine=frozenset({"spw"}),
         solution=solution,
         gaintype=gaintype,
@@ -323,7 +324,7 @@ def test_solved_and_applied_like_gains(
 
 
 def test_tec_of_a_table_goes_to_h5parm(simulated: Simulation, tmp_path: Path) -> None:
-    options = SolveOptions(solint="int", solution="tec", refant=("1",))
+    options = SolveOptions(solint=PER_INTEGRATION, solution="tec", refant=("1",))
     result = NativeSolver().solve(simulated.ms, tmp_path / "a.tec", options)
     tec = read_tec(result.table)
     assert tec is not None
@@ -348,7 +349,7 @@ def test_tec_of_a_table_goes_to_h5parm(simulated: Simulation, tmp_path: Path) ->
 def test_a_constant_phase_beside_the_tec_is_what_is_left(
     simulated: Simulation, tmp_path: Path
 ) -> None:
-    options = SolveOptions(solint="int", solution="tec+phase", refant=("1",))
+    options = SolveOptions(solint=PER_INTEGRATION, solution="tec+phase", refant=("1",))
     result = NativeSolver().solve(simulated.ms, tmp_path / "a.tec", options)
     tec, gains = read_tec(result.table), read_solutions(result.table, simulated.ms)
     assert tec is not None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from libs.core.angles import TEC_PHASE_HZ
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.heldout.choose import (
     ADVANTAGE,
     FOLDS,
@@ -53,16 +54,16 @@ def test_each_antenna_loses_its_share_in_every_fold(nant: int, folds: int) -> No
 @given(st.floats(0.1, 100), st.integers(1, 5000))
 def test_the_ladder_has_whole_numbers_of_integrations(integration_s: float, count: int) -> None:
     ladder = interval_ladder(integration_s, count * integration_s)
-    assert np.isinf(ladder[-1])
-    finite = np.array(ladder[:-1]) / integration_s
+    assert ladder[-1] == PER_SCAN
+    finite = np.array([each.seconds for each in ladder[:-1]]) / integration_s
     np.testing.assert_allclose(finite, 2.0 ** np.arange(len(finite)))
     assert (finite < max(count, 2)).all(), "no step as long as a scan, which is the last"
 
 
 def test_a_ladder_of_one_integration_or_of_unknown_length_is_the_scan() -> None:
-    assert interval_ladder(10.0, 10.0) == [np.inf]
-    assert interval_ladder(10.0, 5.0) == [np.inf]
-    assert interval_ladder(0.0, 100.0) == [np.inf]
+    assert interval_ladder(10.0, 10.0) == [PER_SCAN]
+    assert interval_ladder(10.0, 5.0) == [PER_SCAN]
+    assert interval_ladder(0.0, 100.0) == [PER_SCAN]
 
 
 # --- the interval ---------------------------------------------------------------------------
@@ -71,14 +72,14 @@ def test_a_ladder_of_one_integration_or_of_unknown_length_is_the_scan() -> None:
 def test_fast_phases_are_solved_at_the_shortest_interval(rng: np.random.Generator) -> None:
     gain = np.exp(1j * rng.uniform(-np.pi, np.pi, (32, 1, 10, 1)))
     choice = choose_solve(sums_of(gain, 0.3, rng))
-    assert chosen(choice).solint_s == INTEGRATION_S
+    assert chosen(choice).interval.seconds == INTEGRATION_S
     assert choice.scores[0].significance(choice.noise) > 50
 
 
 def test_phases_that_stand_still_are_solved_once_a_scan(rng: np.random.Generator) -> None:
     gain = repeated(walk(rng, 1, 10, 0.0), 1, 1)
     choice = choose_solve(sums_of(np.repeat(gain, 32, axis=0), 2.0, rng))
-    assert chosen(choice).solint_s >= 16 * INTEGRATION_S
+    assert chosen(choice).interval.seconds >= 16 * INTEGRATION_S
 
 
 def test_slow_phases_in_noise_have_an_interval_between(rng: np.random.Generator) -> None:
@@ -87,7 +88,7 @@ def test_slow_phases_in_noise_have_an_interval_between(rng: np.random.Generator)
     best = []
     for _ in range(5):
         gain = walk(rng, 96, nant, step_rad)
-        best.append(chosen(choose_solve(sums_of(gain, noise_jy, rng))).solint_s)
+        best.append(chosen(choose_solve(sums_of(gain, noise_jy, rng))).interval.seconds)
     # of n integrations: noise^2 / (n (nant - 1)); a walk known at knots n apart: step^2 n / 6
     right = INTEGRATION_S * np.sqrt(6 * noise_jy**2 / (nant - 1)) / step_rad
     assert right / 2 <= np.median(best) <= 2 * right, (best, right)
@@ -105,8 +106,9 @@ def test_intervals_of_all_scans(rng: np.random.Generator) -> None:
 
 def test_the_users_ladder_is_kept_to(rng: np.random.Generator) -> None:
     gain = np.exp(1j * rng.uniform(-np.pi, np.pi, (32, 1, 10, 1)))
-    choice = choose_solve(sums_of(gain, 0.3, rng), ladder=[40.0, 80.0])
-    assert {score.candidate.solint_s for score in choice.scores} == {40.0, 80.0}
+    ladder = [SolutionInterval(40.0), SolutionInterval(80.0)]
+    choice = choose_solve(sums_of(gain, 0.3, rng), ladder=ladder)
+    assert {score.candidate.interval.seconds for score in choice.scores} == {40.0, 80.0}
 
 
 # --- whether at all ---------------------------------------------------------------------------
@@ -121,15 +123,17 @@ def test_where_there_is_nothing_to_correct_no_gains_are_trusted(
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         sums = sums_of(ones(8, 8), 2.0, rng, source_jy=source_jy)
-        choice = choose_solve(sums, ladder=[20.0, np.inf])
+        choice = choose_solve(sums, ladder=[SolutionInterval(20.0), PER_SCAN])
         trusted += choice.best is not None
         if choice.best is None:
-            assert choice.reason.startswith("no gains predict held-out data")
+            assert choice.reason.startswith(
+                "nothing was solved for: gains do not predict the held-out"
+            )
     assert trusted <= most
 
 
 def test_the_significance_of_noise_scatters_about_0_as_folds_do() -> None:
-    candidates = [Candidate(INTEGRATION_S), Candidate(np.inf)]
+    candidates = [Candidate(SolutionInterval(INTEGRATION_S)), Candidate(PER_SCAN)]
     for candidate in candidates:
         values = []
         for seed in range(60):
@@ -144,7 +148,7 @@ def test_the_significance_of_noise_scatters_about_0_as_folds_do() -> None:
 def test_the_scale_of_the_weights_does_not_matter(scale: float, rng: np.random.Generator) -> None:
     sums = sums_of(walk(rng, 32, 8, 0.1), 0.5, rng)
     scaled = replace(sums, vis=scale * sums.vis, weight=scale * sums.weight)
-    one, two = (score_candidate(each, Candidate(20.0)) for each in (sums, scaled))
+    one, two = (score_candidate(each, Candidate(SolutionInterval(20.0))) for each in (sums, scaled))
     assert two.noise == pytest.approx(scale * one.noise, rel=1e-6)
     assert two.significance(two.noise) == pytest.approx(one.significance(one.noise), rel=1e-6)
 
@@ -155,16 +159,16 @@ def test_the_noise_is_that_of_the_data(rng: np.random.Generator) -> None:
     A phase solve sees the noise in phase only, half of it where the source is bright.
     """
     sums = sums_of(walk(rng, 64, 10, 0.01), 0.5, rng)
-    both = score_candidate(sums, Candidate(40.0, calmode="ap"))
+    both = score_candidate(sums, Candidate(SolutionInterval(40.0), calmode="ap"))
     assert both.noise == pytest.approx(1.0, abs=0.08)
-    assert 0.45 < score_candidate(sums, Candidate(40.0)).noise < 1.0
+    assert 0.45 < score_candidate(sums, Candidate(SolutionInterval(40.0))).noise < 1.0
 
 
 def test_a_faint_source_with_bad_phases_is_trusted(rng: np.random.Generator) -> None:
     """A signal of a third of the noise per visibility, which longer intervals bring out."""
     gain = np.repeat(walk(rng, 1, 12, 0.0), 64, axis=0)
     choice = choose_solve(sums_of(gain, 3.0, rng))
-    assert chosen(choice).solint_s > INTEGRATION_S
+    assert chosen(choice).interval.seconds > INTEGRATION_S
     assert max(s.significance(choice.noise) for s in choice.scores) > SIGNIFICANCE
 
 
@@ -257,7 +261,7 @@ def with_noise_stations(nant: int, lost: int, seed: int, **how: float) -> np.nda
     gain = repeated(walk(rng, 12, nant, 0.02), 1, 2)
     gain[:, :, nant - lost :] = 0
     sums = sums_of(gain, 1.0, rng)
-    result = held_out_coherence(sums, Candidate(40.0), **how)  # type: ignore[arg-type]
+    result = held_out_coherence(sums, Candidate(SolutionInterval(40.0)), **how)  # type: ignore[arg-type]
     assert result.coherent[: nant - lost].all(), "the others see the source"
     return result.coherent[nant - lost :]
 
@@ -275,11 +279,11 @@ def test_the_false_alarm_rate_is_as_asked(nant: int, lost: int) -> None:
 
 def test_stations_whose_solutions_follow_are_coherent(rng: np.random.Generator) -> None:
     gain = walk(rng, 48, 10, 0.3)
-    result = held_out_coherence(sums_of(gain, 0.3, rng), Candidate(INTEGRATION_S))
+    result = held_out_coherence(sums_of(gain, 0.3, rng), Candidate(SolutionInterval(INTEGRATION_S)))
     assert result.coherent.all()
     np.testing.assert_allclose(result.coherence, 1.0, atol=0.15)
     # once a scan they cannot follow
-    slow = held_out_coherence(sums_of(gain, 0.3, rng), Candidate(np.inf))
+    slow = held_out_coherence(sums_of(gain, 0.3, rng), Candidate(PER_SCAN))
     assert (slow.coherence < result.coherence).all()
 
 
@@ -287,14 +291,16 @@ def test_a_station_that_one_interval_loses_is_the_only_one(rng: np.random.Genera
     """Its phases turn within the interval while those of the others stand."""
     gain = np.repeat(walk(rng, 1, 10, 0.0), 48, axis=0)
     gain[:, :, 7] = np.exp(2j * np.pi * np.arange(48) / 48)[:, None, None]
-    result = held_out_coherence(sums_of(gain, 1.0, rng), Candidate(np.inf))
+    result = held_out_coherence(sums_of(gain, 1.0, rng), Candidate(PER_SCAN))
     assert np.flatnonzero(~result.coherent).tolist() == [7]
-    assert held_out_coherence(sums_of(gain, 0.3, rng), Candidate(INTEGRATION_S)).coherent.all()
+    assert held_out_coherence(
+        sums_of(gain, 0.3, rng), Candidate(SolutionInterval(INTEGRATION_S))
+    ).coherent.all()
 
 
 def test_gains_of_1_are_coherent_too(rng: np.random.Generator) -> None:
     """The statistic asks for the source, not for something to correct."""
-    result = held_out_coherence(sums_of(ones(24, 9), 1.0, rng), Candidate(60.0))
+    result = held_out_coherence(sums_of(ones(24, 9), 1.0, rng), Candidate(SolutionInterval(60.0)))
     assert result.coherent.all()
     np.testing.assert_allclose(result.coherence, 1.0, atol=0.2)
     assert result.false_alarm == 0.01
@@ -305,24 +311,33 @@ def test_a_station_without_data_is_neither(rng: np.random.Generator) -> None:
     gone = (sums.antenna1 == 4) | (sums.antenna2 == 4)
     weight = np.where(gone[:, None], 0, sums.weight)
     sums = replace(sums, vis=np.where(gone[:, None], 0, sums.vis), weight=weight)
-    result = held_out_coherence(sums, Candidate(20.0))
+    result = held_out_coherence(sums, Candidate(SolutionInterval(20.0)))
     assert np.isnan(result.sigma[4]) and np.isnan(result.coherence[4])
     assert np.flatnonzero(~result.coherent).tolist() == [4]
 
 
 def test_more_noise_means_less_sigma_not_less_coherence(rng: np.random.Generator) -> None:
     gain = np.repeat(walk(rng, 1, 12, 0.0), 32, axis=0)
-    loud = held_out_coherence(sums_of(gain, 0.1, rng), Candidate(np.inf))
-    faint = held_out_coherence(sums_of(gain, 1.0, rng), Candidate(np.inf))
+    loud = held_out_coherence(sums_of(gain, 0.1, rng), Candidate(PER_SCAN))
+    faint = held_out_coherence(sums_of(gain, 1.0, rng), Candidate(PER_SCAN))
     np.testing.assert_allclose(faint.coherence, loud.coherence, atol=0.15)
     assert np.median(loud.sigma / faint.sigma) == pytest.approx(10, rel=0.25)
 
 
 def test_how_candidates_are_named() -> None:
-    assert str(Candidate(12.0)) == "p T 12 s, spws combined"
-    scan = Candidate(np.inf, combine_scan=True, gaintype="G", calmode="ap", combine_spw=False)
-    assert str(scan) == "ap G all scans, each spw"
-    assert str(Candidate(8.0, solution="tec+phase", combine_spw=False)) == "p T 8 s, TEC and phase"
-    blocks = Candidate(np.inf, combine_spw=False, channels_per_block=4)
-    assert str(blocks) == "p T scan, each 4 channels"
+    assert str(Candidate(SolutionInterval(12.0))) == (
+        "phases, 12 s, both polarizations together, all spectral windows together"
+    )
+    scan = Candidate(PER_SCAN, combine_scan=True, gaintype="G", calmode="ap", combine_spw=False)
+    assert str(scan) == (
+        "amplitudes and phases, one for all scans, each polarization, each spectral window"
+    )
+    assert (
+        str(Candidate(SolutionInterval(8.0), solution="tec+phase", combine_spw=False))
+        == "phases, 8 s, both polarizations together, a TEC and a phase"
+    )
+    blocks = Candidate(PER_SCAN, combine_spw=False, channels_per_block=4)
+    assert str(blocks) == (
+        "phases, one per scan, both polarizations together, each block of 4 channels"
+    )
     assert FOLDS == 8

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from libs.gains.intervals import find_intervals
+from libs.gains.solution_interval import SolutionInterval
 from libs.ms import rows as ms_rows
 from libs.ms.rows import read_block, row_blocks, row_sets, stretches
 
@@ -89,7 +90,7 @@ def test_rows_share_an_interval_where_they_share_all_that_tells_intervals_apart(
 ) -> None:
     count = len(rows["TIME"])
     with main_table(rows) as opened:
-        found = find_intervals(opened, solint, combine)
+        found = find_intervals(opened, SolutionInterval.parse(solint), combine)
         number = np.concatenate([found.of_stretch(opened, *part) for part in stretches(count)])
         for low, size in stretches(count):
             some = np.arange(low, low + size, 2)

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.heldout.choose import Candidate, HeldOutChoice, HeldOutCoherence, Score
+from steps.facts import as_metrics
 from steps.rounds import held_out
 from steps.rounds.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
-from steps.rounds.solving import Solved, _coherence_metrics
+from steps.rounds.solving import CoherenceRecord, Solved
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
-    candidate = Candidate(30.0, calmode=calmode)  # type: ignore[arg-type]
+    candidate = Candidate(SolutionInterval(30.0), calmode=calmode)  # type: ignore[arg-type]
     return HeldOutChoice(candidate, "", (Score(candidate, fall, 100.0, noise, 50),), noise)
 
 
@@ -28,18 +30,26 @@ def test_amplitudes_must_predict_better_by_more_than_chance() -> None:
     assert kept.best is not None and kept.best.calmode == "ap"
     assert [score.candidate.calmode for score in kept.scores] == ["p", "ap"]
     refused = _amplitude_worth_it(choice("ap", 1039.0), phase)
-    assert refused.best is None and "no better than phases alone" in refused.reason
+    assert refused.best is None and "no better than phases alone do" in refused.reason
 
 
 def test_the_answer_becomes_options_but_for_what_the_user_fixed() -> None:
-    options = SolveOptions(solint=60.0, gaintype="G", minsnr=2.0, refant=("A1",))
-    best = Candidate(20.0, combine_scan=True, combine_spw=True, gaintype="T")
+    options = SolveOptions(solint=SolutionInterval(60.0), gaintype="G", minsnr=2.0, refant=("A1",))
+    best = Candidate(SolutionInterval(20.0), combine_scan=True, combine_spw=True, gaintype="T")
     found = chosen_options(options, best, ())
-    assert (found.solint, found.gaintype, found.combine) == (20.0, "T", {"spw", "scan"})
+    assert (found.solint, found.gaintype, found.combine) == (
+        SolutionInterval(20.0),
+        "T",
+        {"spw", "scan"},
+    )
     assert (found.minsnr, found.refant) == (2.0, ("A1",))
     fixed = chosen_options(options, best, ("solint", "gaintype", "combine"))
-    assert (fixed.solint, fixed.gaintype, fixed.combine) == (60.0, "G", frozenset())
-    assert chosen_options(options, Candidate(np.inf), ()).solint == "inf"
+    assert (fixed.solint, fixed.gaintype, fixed.combine) == (
+        SolutionInterval(60.0),
+        "G",
+        frozenset(),
+    )
+    assert chosen_options(options, Candidate(PER_SCAN), ()).solint == PER_SCAN
 
 
 def test_the_curve_is_in_units_of_the_noise() -> None:
@@ -65,7 +75,7 @@ def test_a_tec_is_tried_only_for_the_solver_that_has_it(
         spws_used=(0, 1, 2), frequency_hz=[np.array([hz]) for hz in (1.2e8, 1.4e8, 1.6e8)],
         antenna=("A0", "A1"), rows=10, integration_s=1.0,
     )  # fmt: skip
-    monkeypatch.setattr(held_out.tables, "summarise", lambda ms: band)
+    monkeypatch.setattr(held_out, "summarise", lambda ms: band)
     monkeypatch.setattr(held_out, "accumulate", lambda *args, **how: SimpleNamespace(antenna=()))
     monkeypatch.setattr(held_out, "choose_solve", chosen)
     context: Any = SimpleNamespace(options={}, tools=SimpleNamespace(solver=SimpleNamespace()))
@@ -80,11 +90,11 @@ def test_an_antenna_kept_from_a_longer_interval_has_the_coherence_of_that(
     found = {30.0: [0.9, 0.1, 0.0], 60.0: [0.9, 0.2, 0.1], 120.0: [0.9, 0.7, 0.1]}
 
     def tested(sums: Any, candidate: Candidate, **_: Any) -> HeldOutCoherence:
-        value = np.array(found[candidate.solint_s])
+        value = np.array(found[candidate.interval.seconds])
         return HeldOutCoherence(("A", "B", "C"), value, 10 * value, value > 0.5, 0.01)
 
     monkeypatch.setattr(held_out, "held_out_coherence", tested)
-    candidates = [Candidate(seconds) for seconds in found]
+    candidates = [Candidate(SolutionInterval(seconds)) for seconds in found]
     scores = tuple(Score(candidate, 10.0, 1.0, 1.0, 50) for candidate in candidates)
     choice = HeldOutChoice(candidates[0], "", scores, 1.0)
     sums = SimpleNamespace(position_m=np.zeros((3, 3)))
@@ -105,7 +115,12 @@ def test_an_antenna_with_data_that_cannot_be_tested_is_incoherent(
         return HeldOutCoherence(("A", "B", "C"), value, 10 * value, value > 0.5, 0.01)
 
     monkeypatch.setattr(held_out, "held_out_coherence", tested)
-    choice = HeldOutChoice(Candidate(30.0), "", (Score(Candidate(30.0), 10.0, 1.0, 1.0, 50),), 1.0)
+    choice = HeldOutChoice(
+        Candidate(SolutionInterval(30.0)),
+        "",
+        (Score(Candidate(SolutionInterval(30.0)), 10.0, 1.0, 1.0, 50),),
+        1.0,
+    )
     sums: Any = SimpleNamespace(position_m=np.zeros((3, 3)))
     asked = held_out._with_coherence(sums, choice, (), 4, "AB")
     assert asked.fallback == {"B": None}
@@ -122,7 +137,12 @@ def test_stations_in_phase_with_neighbours_only_keep_their_solutions(
         return HeldOutCoherence(tuple("ABCDE"), value, 10 * value, good, 0.01, ("B", "C"))
 
     monkeypatch.setattr(held_out, "held_out_coherence", tested)
-    choice = HeldOutChoice(Candidate(30.0), "", (Score(Candidate(30.0), 10.0, 1.0, 1.0, 50),), 1.0)
+    choice = HeldOutChoice(
+        Candidate(SolutionInterval(30.0)),
+        "",
+        (Score(Candidate(SolutionInterval(30.0)), 10.0, 1.0, 1.0, 50),),
+        1.0,
+    )
     sums: Any = SimpleNamespace(position_m=np.arange(15.0).reshape(5, 3) * 1e3)
     asked = held_out._with_coherence(sums, choice, (), 4, "ABCDE")
     assert asked.fallback == {"D": None}
@@ -136,13 +156,16 @@ def test_what_the_record_says_of_stations() -> None:
     value = np.array([0.9, 0.01, 0.0, 0.7, 0.9, np.nan])
     good = np.array([True, False, False, False, True, False])
     coherence = HeldOutCoherence(tuple("ABCDEF"), value, 10 * value, good, 0.01, ("B", "C"))
-    longer = Candidate(60.0)
+    longer = Candidate(SolutionInterval(60.0))
     asked = held_out.HeldOut(
-        HeldOutChoice(Candidate(30.0), "", (), 1.0), coherence, {"D": longer, "F": None}, 1e3
+        HeldOutChoice(Candidate(SolutionInterval(30.0)), "", (), 1.0),
+        coherence,
+        {"D": longer, "F": None},
+        1e3,
     )
     nothing: Any = None
     one = Solved("a.ms", nothing, nothing, asked, replaced=("D", "F"), dropped=("F",))
-    metrics = _coherence_metrics([one])
+    metrics = as_metrics(CoherenceRecord.of([one]))
     assert metrics["stations_apart"] == ["B", "C"]
     assert metrics["incoherent_stations"] == ["B", "C", "D", "F"]
     assert metrics["dropped_stations"] == ["F"] and metrics["kept_from_longer"] == ["D"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from libs.ms import tables
 from selfcal.context import Context
 from selfcal.pipeline import StepFailed
 from selfcal.step import StepResult
+from steps.rounds.record import Refusal
 from steps.rounds.solving import renew_tables
 from tests.steps import fake_tools
 from tests.steps.fake_tools import LIST, Looks, make_run
@@ -192,7 +194,7 @@ def test_outliers_are_weighed_down_if_asked(tmp_path: Path) -> None:
             tmp_path / str(wanted), IMPROVING, names=LIST[:4], assignments={"p0.outliers": wanted}
         )
         results = again.run()
-        assert results["p0"].metrics["solve_options"]["point.ms"]["robust"] is wanted
+        assert results["p0"].metrics["solve_options"]["point.ms"]["outlier_weights"] is wanted
         gain = read_solutions(tmp_path / str(wanted) / results["p0"].tables[0].path, ms).gain
         truth = np.exp(1j * np.linspace(0, 2, 7))
         error = gain[0, 0, :, 0] / truth
@@ -211,7 +213,11 @@ LADDER = ("startup", "test_image", "select_refant", "l1", "l2", "l3")
 
 
 def ladder_run(
-    workdir: Path, script: dict[str, Looks], monkeypatch: pytest.MonkeyPatch, **told: object
+    workdir: Path,
+    script: dict[str, Looks],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Mapping[str, str] | None = None,
+    **told: object,
 ) -> dict[str, StepResult]:
     """A run of the ladder in which closure statistics and model are told, not measured."""
 
@@ -225,7 +231,11 @@ def ladder_run(
     lengths = {"ladder_bottom": "100m", "ladder_top": "800m"}
     short = {f"{rung}.{name}": value for rung in LADDER[3:] for name, value in lengths.items()}
     pipeline, _ = make_run(
-        workdir, script, names=LADDER, config={"template": "ladder"}, assignments=short
+        workdir,
+        script,
+        names=LADDER,
+        config={"template": "ladder"},
+        assignments=short | dict(change or {}),
     )
     return dict(pipeline.run())
 
@@ -253,6 +263,44 @@ def test_the_ladder_ends_at_the_first_rung_that_does_not_hold(
     assert [results[name].status for name in LADDER[3:]] == ["done", "rejected", "skipped"]
     assert results["l3"].reason == "the ladder ended at l2"
     assert rounds_of(results["l3"]) == ["l1"]
+
+
+def test_a_rung_refused_on_the_same_baselines_does_not_end_the_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On short baselines phases may have been good before; that says nothing against longer ones.
+
+    The test image is limited as the first rung is, so that the two compare.
+    """
+    script = {**CLIMBING, "selfcal_l1": Looks(1.0, 0.1)}
+    results = ladder_run(
+        tmp_path, script, monkeypatch, change={"test_image.uvmax": "100m"}, max_coherent_km=0.1
+    )
+    assert [results[name].status for name in LADDER[3:]] == ["rejected", "done", "done"]
+    assert results["l1"].metrics["refusal"] == Refusal.NOT_BETTER
+
+
+def test_a_rung_that_only_repeats_a_refused_one_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the top all rungs have the same baselines: a refused one is not made again and again."""
+    script = {**CLIMBING, "selfcal_l1": Looks(1.0, 0.1)}
+    results = ladder_run(
+        tmp_path, script, monkeypatch, change={"test_image.uvmax": "2000m"}, max_coherent_km=2.0
+    )
+    assert [results[name].status for name in LADDER[3:]] == ["rejected", "skipped", "skipped"]
+    assert results["l3"].reason == "it has the same baselines as l1, which did not help"
+
+
+def test_a_rung_skipped_as_a_repetition_does_not_end_the_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """l2 is set to the first rung's limit; l3 goes on from l1."""
+    told = {"max_coherent_km": 0.1, "closure_model_complete": True}
+    change = {"l2.ladder_top": "100m"}
+    results = ladder_run(tmp_path, CLIMBING, monkeypatch, change=change, **told)
+    assert [results[name].status for name in LADDER[3:]] == ["done", "skipped", "done"]
+    assert results["l2"].reason.startswith("l1 had every baseline")
 
 
 def test_a_ladder_that_begins_at_its_top_has_one_rung(
@@ -285,6 +333,29 @@ def test_a_complete_closure_model_holds_up_the_whole_ladder(
         models = [results[name].metrics["model_from"] for name in LADDER[3:]]
         assert models[0] == "initial_model"
         assert (models[1:] == ["initial_model"] * 2) is complete
+
+
+def test_a_refused_later_cycle_is_on_record_and_does_not_count(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_p1_2": Looks(1.0, 0.1)}
+    change = {"p1.max_cycles": 3, "p1.min_cycle_gain": 0.0}
+    pipeline, imager = make_run(tmp_path, script, names=LIST[:5], assignments=change)
+    result = pipeline.run()["p1"]
+    assert "selfcal_p1_2" in [options.basename for options in imager.asked]
+    assert result.status == "done"
+    assert (result.metrics["cycles"], result.metrics["cycles_tried"]) == (1, 2)
+    assert result.metrics["last_cycle_refused"].startswith("SNR fell")
+    assert "; cycle 2 was not accepted: SNR fell" in result.reason
+    assert [row["name"] for row in result.images][-1] == "selfcal_p1_2"
+
+
+def test_cycles_that_all_helped_count_and_nothing_was_refused(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_p1_2": Looks(1.0, 0.007)}
+    change = {"p1.max_cycles": 2, "p1.min_cycle_gain": 0.0}
+    pipeline, _ = make_run(tmp_path, script, names=LIST[:5], assignments=change)
+    result = pipeline.run()["p1"]
+    assert (result.metrics["cycles"], result.metrics["cycles_tried"]) == (2, 2)
+    assert "last_cycle_refused" not in result.metrics
+    assert result.reason.startswith("2 cycles were accepted, in which the SNR went from")
 
 
 def test_a_round_taken_back_warns_of_nothing(tmp_path: Path) -> None:
