@@ -22,7 +22,7 @@ class TimeAxis:
     Attributes
     ----------
     time_s : (ntime,) float64
-        MJD seconds, ascending.
+        Times, MJD seconds, ascending.
     x : (ntime,) float64
         Position on the axis, seconds on source plus what remains of the gaps.
     cuts : tuple of float

@@ -45,7 +45,7 @@ _PARTIAL = 0.5  # a partial model must explain half of what a point leaves
 
 
 class FluxOrigin(StrEnum):
-    """Where the total flux of a model comes from; closure quantities alone do not tell it."""
+    """Origin of the total flux of a model, which closure quantities alone do not determine."""
 
     GIVEN = "given"
     SHORTEST_BASELINES = "amplitudes of the shortest baselines"
