@@ -64,7 +64,7 @@ class Observation:
     correlations : tuple of str
         Parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four; unpolarised sky.
     noise_jy : float
-        Standard deviation of each part of one unaveraged visibility.
+        Standard deviation of the real and of the imaginary part of one visibility.
     noise_scale : tuple of (pattern, factor)
         Relative system temperatures of stations: the noise of a baseline is ``noise_jy`` times
         the root of the product of its stations' factors.
