@@ -1,7 +1,7 @@
 """What to self-calibrate and how. Every key is optional but vis; README explains each.
 
 As shipped it demonstrates the program on real data: the quasar 3C 273 and its jet observed with
-the VLA, with known gain errors put on, so that there is something to recover.
+the VLA, with known gain errors applied, so that there is something to recover.
 """
 
 # Measurement set(s), a UVFITS file, or a demonstration (demo:3c273, demo:3c273-raw, demo:ngc5921).

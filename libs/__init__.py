@@ -1,1 +1,1 @@
-"""Tool adapters and science; nothing here imports selfcal, steps or reports."""
+"""Adapters of tools, and the science; nothing here imports selfcal, steps or reports."""

@@ -1,6 +1,6 @@
-"""Compiles the numerical kernels once, at installation, so that the first run need not wait.
+"""Compilation of the numerical kernels at installation, so that the first run need not wait.
 
-Numba keeps what it compiled beside the modules; a read-only installation compiles in each run.
+Numba keeps compiled code beside the modules; in a read-only installation each run compiles anew.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _solver() -> None:
 
 
 def _data() -> None:
-    """Kernels that see visibilities, with arrays of the types that measurement sets have."""
+    """Compile kernels of visibilities, with arrays of the types found in measurement sets."""
     nrow, nchan, ncorr, nant = 3, 2, 2, 3
     vis = np.ones((nrow, nchan, ncorr), np.complex64)
     flag, sigma = np.zeros(vis.shape, bool), np.ones((nrow, 1, ncorr), np.float32)
@@ -104,7 +104,7 @@ def _closure() -> None:
 
 
 def _imager() -> None:
-    """The kernels between a measurement set's columns and a CLEANed image."""
+    """Compile the kernels between a measurement set's columns and a CLEANed image."""
     nrow, nchan = 4, 2
     vis = np.ones((nrow, nchan, 2), np.complex64)
     one, two = np.zeros(nrow, np.int32), np.ones(nrow, np.int32)

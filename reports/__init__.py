@@ -1,1 +1,1 @@
-"""Figures, tables and the HTML report, made from what a run recorded."""
+"""Figures, tables and the HTML report, made from the records of a run."""

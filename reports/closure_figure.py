@@ -22,18 +22,18 @@ _MOST_NAMED = 90  # stations; more are drawn without their names
 
 @dataclass(frozen=True)
 class ClosureRecords:
-    """What the step wrote, rows of its CSV files.
+    """Contents of the step's CSV files, as rows.
 
     Attributes
     ----------
     stations : list of dict
-        station, coherence, threshold, coherent.
+        Rows with station, coherence, threshold, coherent.
     bins : list of dict
-        shortest_km, longest_km, coherence, threshold, coherent.
+        Rows with shortest_km, longest_km, coherence, threshold, coherent.
     baselines : list of dict
-        length_km, coherence; empty in records of earlier versions.
+        Rows with length_km, coherence; empty in records of earlier versions.
     longest_km : float
-        Maximum coherent baseline; 0: none.
+        Longest coherent baseline; 0: none.
     """
 
     stations: list[dict[str, str]]
@@ -43,7 +43,7 @@ class ClosureRecords:
 
 
 def read_closures(run: Run, row: StepRow) -> ClosureRecords | None:
-    """Return what a step recorded of closure phases; None where it recorded nothing."""
+    """Return a step's records of closure phases; None where it recorded nothing."""
     names = ("closure", "closure_baselines", "closure_pairs")
     paths = [run.file(row.products.get(name)) for name in names]
     if paths[0] is None or paths[1] is None:
@@ -66,7 +66,7 @@ def _numbers(rows: Sequence[dict[str, str]], name: str) -> np.ndarray:
 
 @styled
 def closure_figure(records: ClosureRecords) -> Figure:
-    """Draw coherence against baseline length, and beside it that of each station.
+    """Draw the coherence against baseline length, and that of each station beside it.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def closure_figure(records: ClosureRecords) -> Figure:
     Returns
     -------
     Figure
-        About 0 is noise, 1 a closure phase that does not change. A tick is what noise exceeds
-        at the false-alarm rate: blue is above it, orange is not.
+        Figure in which 0 is noise and 1 a closure phase that does not change. A tick is the value
+        that noise exceeds at the false-alarm rate; blue is above it, orange below.
     """
     count = len(records.stations)
     height = min(9.0, max(3.0, 0.9 + 0.155 * count))

@@ -1,7 +1,7 @@
-"""A program that draws a run's report beside it: most figures while the imager is at work.
+"""A program that draws a run's report beside it, most figures while the imager works.
 
-The run tells it over a pipe what there is to draw, in lines of JSON; it answers in the same way.
-Importing matplotlib and drawing the gains of every antenna then cost the run no time, nor memory.
+The run tells it over a pipe what to draw, in lines of JSON, and it answers in the same way. So
+importing matplotlib and drawing the gains of every antenna cost the run no time and no memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 class Drawer:
-    """The run's side. The program starts when there is something to draw.
+    """The run's side of the pipe. The program starts when there is something to draw.
 
     Parameters
     ----------
     workdir : Path
-        Of the run.
+        Work directory of the run.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -44,7 +44,7 @@ class Drawer:
         self._tell({"round": step})
 
     def rounds_over(self) -> None:
-        """Have the figures drawn that are likely to stay as they are now."""
+        """Have the figures drawn that will probably not change any more."""
         self._tell({"ahead": True})
 
     def prepare(self) -> None:
@@ -52,14 +52,14 @@ class Drawer:
         self._tell({})
 
     def write_report(self, progress: Callable[[str], None]) -> None:
-        """Have the report written, and wait for it; where the program fails, write it here."""
+        """Have the report written and wait for it; if the program fails, write it here."""
         try:
             if not self._tell({"report": True}) or not self._wait(progress):
                 from reports.html import write_report
 
                 write_report(self.workdir, progress)
             elif self.process is not None:
-                self.process.kill()  # it is done, and need not end in good order
+                self.process.kill()  # its work is done
         finally:
             self.close()
 
@@ -109,7 +109,7 @@ class Drawer:
         return True
 
     def _wait(self, progress: Callable[[str], None]) -> bool:
-        """Read answers until the report is written; False when the program ends before."""
+        """Read answers until the report is written; return False when the program ends before."""
         assert self.process is not None and self.process.stdout is not None
         for line in self.process.stdout:
             answer = json.loads(line)
@@ -124,8 +124,8 @@ class Drawer:
 
 
 def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
-    """Draw what the lines of ``orders`` ask for, until they end."""
-    # the run decides when this ends, also when the user interrupts it
+    """Draw the figures that the lines of ``orders`` name, until the lines end."""
+    # the run decides when this process ends, even when the user interrupts it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from reports.drawings import Drawing, draw_ahead, draw_round
     from reports.html import write_report
@@ -155,7 +155,7 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
 
 
 if __name__ == "__main__":
-    # what libraries print goes to the log, not among the answers
+    # output of libraries goes to the log, not among the answers
     with os.fdopen(os.dup(1), "w") as pipe:
         os.dup2(2, 1)
         main(Path(sys.argv[1]), sys.stdin, pipe)

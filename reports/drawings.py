@@ -43,19 +43,19 @@ _FAILURES = (SelfcalError, OSError, ValueError, RuntimeError)
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on the disk.
+    """A figure on disk.
 
     Attributes
     ----------
     path : Path
-        PNG in ``plots/``.
+        File (PNG) in ``plots/``.
     title, alt : str
-        Caption, and a description for those who do not see the figure.
+        Caption, and a description for readers who cannot see the figure.
     kind : str
-        comparison, residuals, history, statistics, visibilities, images, closure, held_out,
-        phase, amplitude, snr.
+        Kind of figure: comparison, residuals, history, statistics, visibilities, images, closure,
+        held_out, phase, amplitude, snr.
     step : str
-        The step it belongs to; empty when it is of the whole run.
+        Step to which it belongs; empty for a figure of the whole run.
     """
 
     path: Path
@@ -67,9 +67,9 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A figure that is to be drawn; ``draw`` may find that there is nothing to show.
+    """A figure to be drawn; ``draw`` may return nothing when there is nothing to show.
 
-    ``inputs`` is all that it shows, where what comes after the rounds seldom changes that.
+    ``inputs`` covers all its contents, for figures that steps after the rounds seldom change.
     """
 
     name: str
@@ -82,12 +82,12 @@ class _Plan:
 
     @cached_property
     def token(self) -> str:
-        """What tells this figure from others, and from itself with other contents."""
+        """Return a text that identifies this figure and its contents."""
         if self.inputs is None:
             return self.name
         try:
             return f"{self.name} {(self.title, self.alt, self.inputs())!r}"
-        except _FAILURES:  # drawing it will say why
+        except _FAILURES:  # drawing it reports the cause
             return f"{self.name} unknown"
 
 
@@ -103,18 +103,18 @@ def draw_all(
     ----------
     run : Run
     progress : callable or None
-        Told what is being drawn.
+        Function that receives what is being drawn.
     drawn : mapping of str to sequence of Drawing, optional
-        Figures that need not be drawn again, by token: see `draw_round` and `draw_ahead`.
+        Finished figures by token; see `draw_round` and `draw_ahead`.
     workers : int
-        Processes that draw side by side; more than one only where this one may be forked.
+        Number of processes; more than one is possible only where this process may be forked.
 
     Returns
     -------
     drawings : list of Drawing
     problems : list of str
-        Figures that could not be drawn, with the cause, a line each: a report with a gap is worth
-        more than none.
+        Figures that could not be drawn, with the cause, one line each. A report with a gap is
+        better than no report.
     """
     drawings: list[Drawing] = []
     problems: list[str] = []
@@ -133,7 +133,7 @@ def draw_all(
 def _drawn_by(
     plans: Sequence[_Plan], run: Run, progress: Callable[[str], None] | None, workers: int
 ) -> Iterator[list[Drawing] | str]:
-    """Yield the drawings of each plan, or why there are none."""
+    """Yield the drawings of each plan, or the reason why there are none."""
 
     def told(results: Iterator[list[Drawing] | str]) -> Iterator[list[Drawing] | str]:
         for plan in plans:
@@ -144,7 +144,7 @@ def _drawn_by(
     if workers < 2 or len(plans) < 2:
         yield from told(_tried(plan, run) for plan in plans)
         return
-    # plans hold functions that no pipe takes: workers inherit them, and are told numbers
+    # plans hold functions that cannot be pickled: workers inherit them and receive numbers
     _INHERITED[:] = [(plan, run) for plan in plans]
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         yield from told(pool.imap(_tried_number, range(len(plans))))
@@ -166,9 +166,9 @@ def _tried(plan: _Plan, run: Run) -> list[Drawing] | str:
 
 
 def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
-    """Draw the figures that nothing after a round can change, by token: those of its gains.
+    """Draw the figures of a round's gains, by token; nothing after the round changes them.
 
-    What cannot be drawn is left to `draw_all`, which says why.
+    Figures that fail are left to `draw_all`, which reports the cause.
     """
     drawn: dict[str, list[Drawing]] = {}
     for row in run.rounds:
@@ -181,9 +181,9 @@ def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
 
 
 def draw_ahead(run: Run) -> dict[str, list[Drawing]]:
-    """Draw the figures that what comes after the rounds seldom changes, by token.
+    """Draw the figures that steps after the rounds seldom change, by token.
 
-    `draw_all` draws them again where it does. What cannot be drawn is left to it as well.
+    `draw_all` draws them again if they do change, and figures that fail here.
     """
     drawn: dict[str, list[Drawing]] = {}
     for plan in _plans(run):
@@ -239,10 +239,10 @@ def _closure_plans(run: Run) -> Iterator[_Plan]:
 
 
 def _round_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
-    """Plan the figures that are of one round alone."""
+    """Plan the figures that belong to one round alone."""
     yield _Plan(
         f"held_out_{row.step}",
-        f"What gains of each interval and kind gain on held-out data in {row.step}; "
+        f"Prediction of held-out data by gains of each interval and kind in {row.step}; "
         "the choice is ringed.",
         "Line chart of the decrease of chi-squared of held-out visibilities against the "
         "solution interval.", "held_out", row.step,
@@ -253,12 +253,12 @@ def _round_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
 
 @dataclass(frozen=True)
 class _RunImages:
-    """The images of a run, and the scale and region that they share, worked out once.
+    """The images of a run, with the scale and region that they share, found once.
 
     Attributes
     ----------
     panels, compared : list of Panel
-        Of the steps that can be compared; of the initial, final and untouched state.
+        Images of the comparable steps; images of the initial, final and untouched state.
     """
 
     panels: list[Panel]
@@ -270,7 +270,7 @@ class _RunImages:
 
     @cached_property
     def scale(self) -> ColourScale:
-        """Of the run's own images: untouched data would drown theirs in colour."""
+        """Scale of the run's own images: untouched data would make theirs invisible."""
         return shared_scale([panel.image for panel in self.panels or self.compared])
 
     @cached_property
@@ -278,12 +278,12 @@ class _RunImages:
         return zoom_box(self.panels)
 
     def shown(self, panels: Sequence[Panel]) -> object:
-        """All that some panels in the common scale and region depend on."""
+        """Return everything on which some panels in the common scale and region depend."""
         return panels, self.scale, self.zoom, [_panel_stamps(panel) for panel in panels]
 
 
 def _stamps(paths: Iterable[Path | None]) -> list[tuple[int, int]]:
-    """Sizes and times of files."""
+    """Return sizes and times of files."""
     found = [path.stat() for path in paths if path is not None]
     return [(stat.st_size, stat.st_mtime_ns) for stat in found]
 
@@ -321,7 +321,7 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
         )  # fmt: skip
     if steps:
         yield _Plan(
-            "statistics", "How the statistics of the image went, step by step.",
+            "statistics", "Statistics of the image after each step.",
             "Line charts of peak, rms, dynamic range, signal-to-noise ratio, total flux density "
             "and flagged fraction against the steps; the numbers are in the table of decisions.",
             "statistics", "", lambda: summary_figure(run, steps),
@@ -382,7 +382,7 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
 
 @dataclass(frozen=True)
 class _Gains:
-    """A gain table that is read once for its figures."""
+    """A gain table that is read once for all its figures."""
 
     path: Path
     of: str
@@ -404,13 +404,13 @@ class _Gains:
 
 
 def _solved_ms(run: Run, table: Path) -> Path | None:
-    """Return the working copy that a table was solved on: it knows the feeds of the gains."""
+    """Return the working copy on which a table was solved, which names the feeds of the gains."""
     copies = _working_copies(run)
     return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
 
 
 def _working_copies(run: Run) -> list[Path]:
-    """Return the data sets that the run solved on: as recorded, else what lies in ``data``."""
+    """Return the data sets on which the run solved: as recorded, else those in ``data``."""
     for row in run.steps:
         names = [name for name in sorted(row.products) if name.startswith("working_copy")]
         paths = [path for name in names if (path := run.file(row.products[name])) is not None]
@@ -421,7 +421,7 @@ def _working_copies(run: Run) -> list[Path]:
 
 
 def _visibility_sources(run: Run) -> list[VisibilitySource]:
-    """Return DATA of the working copies, and what the run made of them."""
+    """Return DATA of the working copies, and the result of the run."""
     working = tuple(_working_copies(run))
     named = run.summary.get("calibrated_ms") or []
     names = [named] if isinstance(named, str) else list(named)

@@ -1,4 +1,4 @@
-"""The report of a field: a map of its sources and what came of each, as one HTML page."""
+"""The report of a field as one HTML page: a map of its sources and the result of each."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = ["field_map", "render_field", "write_field_report"]
 logger = logging.getLogger(__name__)
 
 _BADGES = {"calibrated": "done", "unchanged": "skipped", "failed": "failed", "waiting": "skipped"}
-_MARKERS = ("o", "s", "^", "D", "v", "P")  # by layer
+_MARKERS = ("o", "s", "^", "D", "v", "P")  # one for each layer
 _MOST_NAMES = 40
 Row = Mapping[str, Any]
 
 
 def write_field_report(workdir: Path) -> Path:
-    """Draw the map and write ``report.html`` into a field's work directory.
+    """Draw the map and write ``report.html`` in a field's work directory.
 
     Raises
     ------
@@ -80,8 +80,8 @@ def write_field_report(workdir: Path) -> Path:
 def field_map(sources: Sequence[Row], centre_deg: Sequence[float] | None = None) -> Figure:
     """Draw the sources about the centre, east to the left.
 
-    Size goes with flux, marker with layer, colour with the longest calibrated baseline;
-    sources without calibration are empty, failed ones crossed.
+    The size of a marker shows the flux, its shape the layer, its colour the longest calibrated
+    baseline; sources without calibration are open, failed ones crossed out.
     """
     places = np.array([(s["ra_rad"], s["dec_rad"]) for s in sources]).reshape(-1, 2)
     centre = np.deg2rad(centre_deg) if centre_deg else places.mean(axis=0)
@@ -136,7 +136,7 @@ def _finish(axes: Any, offset: np.ndarray, layers: Sequence[int]) -> None:
 
 
 def render_field(run: Run, summary: Mapping[str, Any], drawing: Drawing) -> str:
-    """Return the report as one HTML page with its map inlined."""
+    """Return the report as one HTML page that contains its map."""
     sources = summary["sources"]
     sections = [
         ("field", "Field", figure(drawing) + facts(_counts(summary))),
@@ -222,7 +222,7 @@ def _step_table(run: Run) -> Markup:
 
 
 def _origins(workdir: Path, summary: Mapping[str, Any]) -> Markup:
-    """For each direction and station the source its solutions were solved on."""
+    """Return for each direction and station the source on which its solutions were solved."""
     if not summary["h5parm"]:
         return tag("p", "There are no solutions yet.")
     entries = {entry.key: entry for entry in read_entries(workdir / summary["h5parm"])}

@@ -30,7 +30,7 @@ PHASE_LIMITS_DEG = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 18
 def phase_figures(solutions: GainSolutions, title: str = "") -> list[Figure]:
     """Draw gain phase against time, one panel for each antenna.
 
-    Every polarization and frequency block is drawn; flagged solutions are ticks at the foot of
+    Every polarization and frequency block is drawn; flagged solutions are ticks at the bottom of
     their panel. All panels share both axes, so that a bad antenna stands out.
 
     Parameters
@@ -69,7 +69,7 @@ def amplitude_figures(solutions: GainSolutions, title: str = "") -> list[Figure]
     good = amplitude[~solutions.flag]
     if not good.size or np.abs(good - 1.0).max() < 1e-4:
         return []
-    # a few wild solutions must not press all others into a line
+    # a few outliers must not compress all other solutions to a line
     low, high = np.percentile(good, [0.5, 99.5])
     low, high = min(float(low), 1.0), max(float(high), 1.0)
     margin = 0.15 * (high - low) + 0.005
@@ -106,7 +106,7 @@ def _page(
 ) -> Figure:
     columns = min(COLUMNS, max(1, len(antennas)))
     rows = max(1, math.ceil(len(antennas) / columns))
-    # placed by hand: fitting thirty panels takes longer than drawing them
+    # placed by hand, because fitting thirty panels takes longer than drawing them
     width, height = 0.75 + 1.92 * columns, 1.12 + 1.12 * rows
     figure = new_figure(width, height, placed=True)
     with matplotlib.rc_context({"xtick.labelsize": 7, "ytick.labelsize": 7}):
@@ -158,7 +158,7 @@ def _antenna_panel(
             )  # fmt: skip
     flagged = flag.any(axis=(1, 2))
     if flagged.any():
-        # share of the antenna's solutions at that time that is flagged, as the tick's opacity
+        # fraction of the antenna's solutions flagged at that time, as the tick's opacity
         alpha = 0.25 + 0.75 * flag.mean(axis=(1, 2))[flagged]
         axes.scatter(
             times.x[flagged], np.full(flagged.sum(), 0.035), marker="|", s=22, lw=0.9, c=REJECTED,
@@ -196,7 +196,7 @@ def _shared_axes(axes: Any, count: int, times: TimeAxis, limits: tuple[float, fl
     first.set_ylim(limits[0] - 0.06 * span, limits[1] + 0.06 * span)
     if limits[0] == -limits[1]:
         first.set_yticks([-limits[1], 0, limits[1]])
-    first.set_xticks(*times.ticks())  # panels share their ticks
+    first.set_xticks(*times.ticks())  # all panels share their ticks
     for panel in axes.flat[:count]:
         panel.axhline(0.0 if limits[0] < 0 else 1.0, color=MUTED, lw=0.5, zorder=1)
         for cut in times.cuts:
@@ -215,7 +215,7 @@ def _broken(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return unflagged points with NaN between those that no line should join.
 
-    A line ends where a gap was cut or is over 2.5 intervals long, and where a phase wraps.
+    A line ends at a gap that was cut or exceeds 2.5 intervals, and where a phase wraps.
     """
     index = np.flatnonzero(good)
     x, y = times.x[index], value[index]
@@ -231,7 +231,7 @@ def _broken(
 
 
 def _shown_blocks(solutions: GainSolutions) -> list[int]:
-    """Return the frequency blocks that are drawn: all of a few, an even choice of many."""
+    """Return the frequency blocks to draw: all of a few, an even selection of many."""
     count = len(solutions.frequency_hz)
     if count <= MOST_BLOCKS:
         return list(range(count))
@@ -239,7 +239,7 @@ def _shown_blocks(solutions: GainSolutions) -> list[int]:
 
 
 def _shade(colour: str, block: int, blocks: int) -> tuple[float, float, float]:
-    """Lighten a colour with the frequency block, so that spectral windows can be told apart."""
+    """Lighten a colour with the frequency block, so that spectral windows can be distinguished."""
     share = 0.55 * block / max(1, blocks - 1) if blocks > 1 else 0.0
     red, green, blue = to_rgb(colour)
     return (red + share * (1 - red), green + share * (1 - green), blue + share * (1 - blue))
@@ -268,21 +268,21 @@ def _legend(solutions: GainSolutions) -> list[Line2D]:
 
 @styled
 def snr_histogram(solutions: GainSolutions, minsnr: float | None = None, title: str = "") -> Figure:
-    """Draw how many solutions have which signal-to-noise ratio.
+    """Draw a histogram of the signal-to-noise ratios of solutions.
 
     Parameters
     ----------
     solutions : GainSolutions
     minsnr : float or None
-        Solutions below it were flagged; drawn as a line.
+        Limit below which solutions were flagged; drawn as a line.
     title : str
         Heading of the figure.
 
     Returns
     -------
     Figure
-        Bars stacked by polarization on a logarithmic axis, flagged solutions (whose SNR is not
-        kept) as a count beside it.
+        Bars stacked by polarization on a logarithmic axis, with the number of flagged solutions
+        (whose SNR is not kept) beside them.
     """
     figure = new_figure(7.2, 2.7, placed=True)
     axes = figure.add_axes((0.085, 0.18, 0.68, 0.72))

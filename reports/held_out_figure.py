@@ -1,4 +1,4 @@
-"""How well gains of each interval and kind predict data that were held out of the solve."""
+"""Prediction of held-out data by gains of each interval and kind."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ KINDS = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
 
 @dataclass(frozen=True)
 class HeldOutTrial:
-    """One kind of gains and by how much it lowered chi2.
+    """One kind of gains and its result on held-out data.
 
     Attributes
     ----------
     interval : str
-        For people: ``"10 s"``, ``"one per scan"`` or ``"one for all scans"``.
+        Solution interval as text: ``"10 s"``, ``"one per scan"`` or ``"one for all scans"``.
     order : (float, bool)
-        Place among intervals, shortest first, that of all scans together last.
+        Position among intervals, shortest first; that of all scans together is last.
     kind : str
-        Phase or amplitude, one gain or two, windows combined or not.
+        Kind of gains: phase or amplitude, one gain or two, windows combined or not.
     chi2_fall, error : float
-        Decrease of the chi-squared of the held-out visibilities against no gains.
+        Decrease of the chi-squared of held-out visibilities compared with no gains; its error.
     chosen : bool
-        Whether the round was solved so.
+        True for the choice with which the round was solved.
     """
 
     interval: str
@@ -47,12 +47,12 @@ class HeldOutTrial:
 
 
 def read_trials(metrics: Mapping[str, Any]) -> list[HeldOutTrial]:
-    """Return the trials that a round recorded under ``held_out``; none when it made none.
+    """Return the trials that a round recorded under ``held_out``; empty when there are none.
 
     Parameters
     ----------
     metrics : mapping
-        Of the step; ``solint_s``, ``calmode``, ``gaintype`` and ``combine`` say what was chosen.
+        Metrics of the step; ``solint_s``, ``calmode``, ``gaintype``, ``combine`` give the choice.
     """
     recorded = metrics.get("held_out")
     if not isinstance(recorded, Sequence) or isinstance(recorded, str):
@@ -84,7 +84,7 @@ def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) 
 
 
 def _frequency(entry: Mapping[str, Any]) -> str:
-    """What becomes of the frequency axis."""
+    """Return the treatment of the frequency axis."""
     solution = str(entry.get("solution", "gain"))
     if solution != "gain":
         return {"tec": "TEC", "tec+phase": "TEC and phase"}.get(solution, solution)
@@ -114,18 +114,18 @@ def _is_chosen(entry: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
 
 @styled
 def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
-    """Draw by how much each interval lowers chi2 of held-out data, a line for each kind of gains.
+    """Draw the decrease of held-out chi-squared by interval, one line for each kind of gains.
 
     Parameters
     ----------
     metrics : mapping
-        Of the round.
+        Metrics of the round.
 
     Returns
     -------
     Figure or None
-        None when the round recorded no trials. Above zero, gains predict data they were not
-        solved on; bars are one standard error; the choice is ringed.
+        Figure; None when the round recorded no trials. Above zero, gains predict data on which
+        they were not solved; bars are one standard error; the choice is ringed.
     """
     trials = read_trials(metrics)
     if not trials:
@@ -167,7 +167,7 @@ def held_out_figure(metrics: Mapping[str, Any]) -> Figure | None:
 
 
 def _exponent(falls: Sequence[float]) -> int:
-    """Return the power of ten that the axis is in: 0 for numbers that are short anyway."""
+    """Return the power of ten of the axis; 0 for numbers that are short anyway."""
     largest = max(abs(fall) for fall in falls)
     return math.floor(math.log10(largest)) if largest >= 1e4 else 0
 

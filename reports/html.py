@@ -1,4 +1,4 @@
-"""The HTML report: one file with everything in it, readable without a network."""
+"""The HTML report: one file that contains everything and needs no network."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def write_report(
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
 ) -> Path:
-    """Draw all figures of a run and write ``report.html`` into its work directory.
+    """Draw all figures of a run and write ``report.html`` in its work directory.
 
     Parameters
     ----------
     workdir : path
-        The run may be complete, under way or failed.
+        Work directory of a run, which may be complete, under way or failed.
     progress : callable or None
-        Told what is being drawn.
+        Function that receives what is being drawn.
     drawn : mapping of str to sequence of Drawing, optional
-        Figures drawn already, by name.
+        Finished figures, by token.
     workers : int
-        Processes that draw, see `reports.drawings.draw_all`.
+        Number of processes that draw; see `reports.drawings.draw_all`.
 
     Returns
     -------
     Path
-        The report.
+        Path of the report.
 
     Raises
     ------
@@ -80,14 +80,14 @@ def write_report(
 
 
 def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] = ()) -> str:
-    """Return the report as one HTML page with its figures inlined.
+    """Return the report as one HTML page that contains its figures.
 
     Parameters
     ----------
     run : Run
     drawings : sequence of Drawing
     problems : sequence of str
-        What could not be shown, a line each; those of the records are added.
+        Things that could not be shown, one line each; those of the records are added.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _header(run: Run) -> Markup:
 
 
 def _lead(run: Run) -> str:
-    """Say in a sentence or two how it went."""
+    """Return a summary of the run in one or two sentences."""
     failed = next((row for row in run.steps if row.status == "failed"), None)
     if failed is not None:
         return f"Step {failed.step} failed: {failed.reason}"
@@ -176,7 +176,7 @@ def _names(entries: object) -> list[str]:
 
 
 def _notes(run: Run, problems: Sequence[str]) -> Markup:
-    """Warnings of the run, and what this page could not show."""
+    """Return warnings of the run and of this page."""
     warnings = run.summary.get("warnings")
     stale = []
     if run.outdated:
@@ -205,7 +205,7 @@ def _result(run: Run, drawings: Sequence[Drawing]) -> Markup:
 
 
 def _result_table(summary: Mapping[str, Any]) -> Markup:
-    """Return initial against final, a statistic a line, with what changed."""
+    """Return the initial and final state, one statistic per line, with the changes."""
     states = [(label, summary.get(key) or {}) for key, label in STATES if summary.get(key)]
     if not states:
         return Markup("")
@@ -230,7 +230,7 @@ def _quantity(value: float, unit: str) -> str:
 
 
 def _change(name: str, before: float, after: float) -> Markup:
-    """Return a ratio for what should change, a percentage for what should not."""
+    """Return a ratio for statistics that should change, a percentage for those that should not."""
     if not (math.isfinite(before) and math.isfinite(after)) or before == 0:
         return cell(MISSING)
     ratio = after / before
@@ -258,7 +258,7 @@ def _of_kind(drawings: Sequence[Drawing], kind: str) -> Markup:
 
 
 def _settings(run: Run) -> Markup:
-    """List the settings somebody chose; defaults are folded away."""
+    """List the settings that somebody chose; defaults are folded away."""
     if not run.settings:
         return Markup("")
     chosen = [s for s in run.settings if s.origin != "default"]
@@ -282,7 +282,7 @@ def _settings(run: Run) -> Markup:
 
 
 def _files(run: Run) -> Markup:
-    """Where things are, versions, time spent, and the log's end when something failed."""
+    """Return paths, versions and times, and the end of the log when something failed."""
     known = {
         "calibrated data": run.summary.get("calibrated_ms"),
         "column to image": run.summary.get("column"),

@@ -32,7 +32,7 @@ STATUS_WORDS = {"incomplete": "not finished"}
 
 
 class Markup(str):
-    """HTML that is safe to insert as it is."""
+    """HTML that may be inserted as it is."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ def _escape(content: object) -> str:
 
 
 def join(parts: Iterable[object]) -> Markup:
-    """Return parts after each other; what is no :class:`Markup` is escaped."""
+    """Return parts one after the other; parts that are no :class:`Markup` are escaped."""
     return Markup("".join(_escape(part) for part in parts))
 
 
@@ -55,11 +55,11 @@ def tag(name: str, *content: object, **attributes: str) -> Markup:
     Parameters
     ----------
     name : str
-        For example ``"td"``.
+        Name of the element, such as ``"td"``.
     *content : object
         Inner parts; text is escaped.
     **attributes : str
-        ``class_`` is class, ``aria_label`` is aria-label; empty ones are left out.
+        Attributes; ``class_`` is class, ``aria_label`` is aria-label; empty ones are left out.
     """
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
@@ -87,12 +87,13 @@ def table(
     Parameters
     ----------
     heading : sequence of str
-        Of the columns; what follows a newline is a unit.
+        Headings of the columns; text after a newline is a unit.
     rows : iterable of sequences of Markup
-        Cells made by :func:`cell`; the first usually a row heading.
+        Cells made by :func:`cell`; the first is usually a row heading.
     class_, caption : str
+        Class of the element, and its caption; both may be empty.
     text : bool
-        All columns hold text, so headings are left-aligned.
+        True when all columns hold text, so that headings are aligned left.
     """
     cells = []
     for column, label in enumerate(heading):
@@ -107,7 +108,7 @@ def table(
 
 
 def figure(drawing: Drawing) -> Markup:
-    """Return a figure with its PNG inside, at the size it was drawn for."""
+    """Return a figure that contains its PNG, in the size for which it was drawn."""
     content = drawing.path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
@@ -144,7 +145,7 @@ def listing(items: Iterable[str]) -> Markup:
 
 
 def times(ratio: float) -> str:
-    """Return a ratio as people say it: times 15.8, divided by 20, or -12 % close to one."""
+    """Return a ratio in common form: times 15.8, divided by 20, or -12 % if close to one."""
     if not math.isfinite(ratio) or ratio <= 0:
         return MISSING
     if 2 / 3 < ratio < 1.5:

@@ -1,4 +1,4 @@
-"""The parts of the report that go step by step: the table of decisions and a section for each."""
+"""Parts of the report by step: the table of decisions and a section for each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.style import MINUS, MISSING, TIMES, common_unit, format_number
 
 __all__ = ["decisions_table", "round_section", "step_anchor"]
 
-# the settings of a round that people ask for first, with the words for them
+# settings of a round that are shown first, with their names in the report
 ROUND_FACTS = (
     ("solint", "solution interval"),
     ("calmode", "solved for"),
@@ -36,7 +36,7 @@ def step_anchor(step: str) -> str:
 
 
 def decisions_table(run: Run) -> Markup:
-    """Return the table of all steps: what came out, what was decided and why.
+    """Return the table of all steps with results, decisions and reasons.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def decisions_table(run: Run) -> Markup:
     Returns
     -------
     Markup
-        One row a step. The change is that of the dynamic range against the best state before.
+        One row for each step. The change is that of the dynamic range from the best state before.
     """
     columns = (("peak_jy_beam", "Peak", "Jy/beam"), ("rms_jy_beam", "Noise", "Jy/beam"),
                ("snr", "SNR", ""), ("dynamic_range", "DR", ""),
@@ -88,7 +88,7 @@ def decisions_table(run: Run) -> Markup:
 
 
 def _column_unit(run: Run, name: str, unit: str) -> tuple[float, str]:
-    """Return the factor and unit that a column shares."""
+    """Return the factor and unit of a column."""
     return common_unit([run.statistic(row, name) for row in run.steps], unit)
 
 
@@ -143,14 +143,14 @@ def _time_cell(row: StepRow, longest: float) -> Markup:
 
 
 def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup:
-    """Return the section of one step: what was decided, its figures, gains and numbers.
+    """Return the section of one step: decision, figures, gains and numbers.
 
     Parameters
     ----------
     run : Run
     row : StepRow
     drawings : sequence of Drawing
-        Those of the step.
+        Figures of the step.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
 
 
 def _choices(row: StepRow) -> Markup:
-    """Say in words what was chosen and what the model came from, where it was recorded."""
+    """Return the choices and the origin of the model in words, where they were recorded."""
     said = [
         f"{words}: {row.metrics[name]}."
         for name, words in (("chosen", "Gains"), ("mask", "Model"))
@@ -186,14 +186,14 @@ def _choices(row: StepRow) -> Markup:
 
 
 def status_badge(row: StepRow) -> Markup:
-    """Return the status of a step; a round that was done was accepted."""
+    """Return the status of a step; a round that is done was accepted."""
     if row.status == "done":
         return badge("done", "accepted") if row.is_round else badge("step", "done")
     return badge(row.status)
 
 
 def _settings_table(settings: Mapping[str, Any]) -> Markup:
-    """Return the options of a step with their origins, what was chosen first."""
+    """Return the options of a step with their origins; those that somebody chose come first."""
     known = settings.get("origin")
     origin = known if isinstance(known, Mapping) else {}
     names = [name for name in settings if name != "origin" or not origin]
@@ -255,7 +255,7 @@ def _short(value: object) -> str:
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return numbers and words; what is nested deeper stays in steps.csv."""
+    """Return numbers and words; nested values are only in steps.csv."""
     return {
         key: _short(value) or MISSING
         for key, value in values.items()

@@ -1,4 +1,4 @@
-"""Figures of images: before and after with one colour scale, residuals, the history of a run."""
+"""Figures of images: before and after in one colour scale, residuals, the history of a run."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Panel:
     Attributes
     ----------
     label : str
-        Its name, above it.
+        Name shown above it.
     image : Path
         FITS image of one plane, Jy/beam.
     residual, mask : Path or None
-        Of the same grid.
+        FITS images on the same grid.
     caption : str
-        Its statistics, one line.
+        Statistics in one line.
     status : str
-        Status of the step that made it: the colour of its frame in the history.
+        Status of the step that made it, which colours its frame in the history.
     """
 
     label: str
@@ -64,7 +64,7 @@ class Panel:
 
 
 def zoom_box(panels: Sequence[Panel]) -> Box | None:
-    """Return the pixels around the last mask there is, the deepest.
+    """Return the pixels around the last mask, which is the deepest.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def zoom_box(panels: Sequence[Panel]) -> Box | None:
     Returns
     -------
     tuple of int or None
-        None without a mask, when the mask fills the image, or when the images differ in grid.
+        Box; None without a mask, when the mask fills the image, or when the grids differ.
     """
     masked = [(panel.mask, panel.image) for panel in panels if panel.mask is not None]
     if not masked:
@@ -100,21 +100,21 @@ def _heading(figure: Figure, title: str, panel: Panel) -> None:
 def compare_images(
     panels: Sequence[Panel], title: str = "", scale: ColourScale | None = None
 ) -> Figure:
-    """Draw images beside each other with one colour scale: the masked region, then all of it.
+    """Draw images side by side in one colour scale: the masked region, then the whole image.
 
     Parameters
     ----------
     panels : sequence of Panel
-        For example the first image, the last and that of the untouched data.
+        Images, for example the first, the last and that of the untouched data.
     title : str
-        Heading.
+        Heading of the figure.
     scale : ColourScale or None
-        None: from these images.
+        Colour scale; None: chosen from these images.
 
     Returns
     -------
     Figure
-        One row zoomed on the last mask, with its outline, and one of the full images; only the
+        One row zoomed on the last mask with its outline, and one of the full images; only the
         latter when there is no mask or it fills the image.
     """
     zoom = zoom_box(panels)
@@ -143,19 +143,19 @@ def compare_images(
 
 @styled
 def compare_residuals(panels: Sequence[Panel], title: str = "") -> Figure | None:
-    """Draw residual images beside each other with one scale, symmetric about zero.
+    """Draw residual images side by side in one scale, symmetric about zero.
 
     Parameters
     ----------
     panels : sequence of Panel
-        Those without a residual are left out.
+        Images; those without a residual are left out.
     title : str
-        Heading.
+        Heading of the figure.
 
     Returns
     -------
     Figure or None
-        None when no panel has a residual.
+        Figure; None when no panel has a residual.
     """
     shown = [(panel, read_shown(panel.residual)) for panel in panels if panel.residual is not None]
     if not shown:
@@ -183,14 +183,14 @@ def image_history(panels: Sequence[Panel], scale: ColourScale | None = None) -> 
     Parameters
     ----------
     panels : sequence of Panel
-        In the order of the run; ``status`` colours the frame.
+        Images in the order of the run; ``status`` colours the frame.
     scale : ColourScale or None
-        None: from these images.
+        Colour scale; None: chosen from these images.
 
     Returns
     -------
     Figure
-        Up to six thumbnails a row.
+        Figure with up to six thumbnails in a row.
     """
     columns = min(HISTORY_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -221,7 +221,7 @@ def round_images(panel: Panel, scale: ColourScale, zoom: Box | None = None) -> F
     ----------
     panel : Panel
     scale : ColourScale
-        Of the whole run, so that steps can be compared.
+        Colour scale of the whole run, so that steps can be compared.
     zoom : tuple of int or None
         Box of the zoomed view; None takes it from the panel's mask.
 

@@ -1,4 +1,4 @@
-"""The parts of figures of images: panels on offset axes, beam, mask, colour scales and bars."""
+"""Parts of figures of images: panels on offset axes, beam, mask, colour scales and bars."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ __all__ = [
 
 BRIGHTNESS_MAP, RESIDUAL_MAP = "inferno", "RdBu_r"
 MASK_COLOUR, BEAM_COLOUR = "#5ee0ff", "#ffffff"
-# room around panels, inches: for tick labels, titles and colour bars
+# margins of panels, inches, for tick labels, titles and colour bars
 LEFT, BETWEEN, BOTTOM, TOP, ROW_GAP = 0.72, 0.52, 0.5, 0.72, 0.55
 BAR_GAP, BAR_WIDTH, BAR_ROOM = 0.12, 0.13, 0.8
 
 
 @dataclass(frozen=True)
 class ColourScale:
-    """One mapping from brightness to colour.
+    """A mapping from brightness to colour.
 
-    Linear within ``linear_width_jy`` around zero, where the noise is, and logarithmic beyond
-    (asinh), so that noise, artefacts and peak are seen at once.
+    It is linear within ``linear_width_jy`` around zero, where the noise is, and logarithmic beyond
+    (asinh), so that noise, artefacts and peak are visible together.
     """
 
     low_jy: float
@@ -54,7 +54,7 @@ class ColourScale:
         return AsinhNorm(self.linear_width_jy, self.low_jy, self.high_jy)
 
     def ticks(self) -> list[float]:
-        """Return zero, the decades from the noise up and the ends, none so close as to touch."""
+        """Return zero, the decades above the noise, and the ends, spaced so that none touch."""
         factor, _ = prefixed(self.high_jy, "")
         high, width = self.high_jy * factor, self.linear_width_jy * factor
         first, last = math.floor(math.log10(width)), math.floor(math.log10(high))
@@ -78,7 +78,7 @@ def shared_scale(images: Sequence[Path]) -> ColourScale:
     Returns
     -------
     ColourScale
-        From -4 times the lowest rms to the highest peak, linear within 3 times that rms.
+        Scale from -4 times the lowest rms to the highest peak, linear within 3 times that rms.
     """
     planes = [read_shown(path).plane for path in images]
     planes = [plane for plane in planes if np.isfinite(plane).any()]
@@ -116,13 +116,13 @@ def panel_grid(
     ----------
     rows, columns : int
     side_inch : float
-        Of a panel.
+        Side of a panel.
     bars_after : sequence of int
-        Columns that a colour bar follows.
+        Indices of columns after which a colour bar follows.
     ticks : bool
-        Whether room for tick labels is needed.
+        True leaves space for tick labels.
     top_inch : float
-        Room for headings.
+        Space for headings.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def panel_grid(
     panels : list of list of Axes
         ``panels[row][column]``.
     bars : list of Axes
-        As high as all rows.
+        Axes of the colour bars, as high as all rows.
     """
     left, between = (LEFT, BETWEEN) if ticks else (0.08, 0.1)
     bottom, gap = (BOTTOM, ROW_GAP) if ticks else (0.3, 0.52)
@@ -162,7 +162,7 @@ def panel_grid(
 
 
 def _offset_unit(view: View) -> tuple[float, str]:
-    """Return the factor from arcsec and the name of the unit that suits the size of a view."""
+    """Return the factor from arcsec, and the name of the unit that suits the size of a view."""
     span = abs(view.extent_arcsec[0] - view.extent_arcsec[1])
     if span > 900:
         return 1 / 60, "arcmin"
@@ -182,12 +182,12 @@ def draw_view(
     mask : Path or None
         FITS mask on the grid of the image, zero outside.
     box : tuple of int or None
-        The box that the view shows.
+        Box that the view shows.
 
     Returns
     -------
     AxesImage
-        For a colour bar.
+        Image, for a colour bar.
     """
     return _draw(axes, view, scale, mask, box, (BRIGHTNESS_MAP, MASK_COLOUR, BEAM_COLOUR))
 
@@ -195,7 +195,7 @@ def draw_view(
 def draw_residual(
     axes: Axes, view: View, scale: ColourScale, mask: Path | None = None
 ) -> AxesImage:
-    """Draw a whole residual image: a map that is white at zero, so outlines are dark."""
+    """Draw a whole residual image; the map is white at zero, so outlines are dark."""
     return _draw(axes, view, scale, mask, None, (RESIDUAL_MAP, INK, INK))
 
 
@@ -248,8 +248,8 @@ def _draw_beam(axes: Axes, view: View, factor: float, colour: str) -> None:
 
 
 def mark_zoom(axes: Axes, view: View) -> None:
-    """Outline in a full view what a zoomed one shows."""
-    # the full view may be in another unit than the zoomed one
+    """Outline in a full view the region of the zoomed one."""
+    # the full view may have another unit than the zoomed one
     factor = {"(arcmin)": 1 / 60, "(mas)": 1000.0}.get(axes.get_xlabel().split()[-1], 1.0)
     left, right, bottom, top = (edge * factor for edge in view.extent_arcsec)
     axes.add_patch(

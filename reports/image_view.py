@@ -1,4 +1,4 @@
-"""Reading what a figure shows of a FITS image: a box of it, reduced to the pixels of a screen."""
+"""Reading of the part of a FITS image that a figure shows, reduced to the pixels of a screen."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class View:
     Attributes
     ----------
     plane : (ny, nx) float64
-        Jy/beam; when it was reduced, of each block the value farthest from zero.
+        Brightness, Jy/beam; in a reduced image the value of each block farthest from zero.
     extent_arcsec : tuple of float
-        Left, right, bottom and top edge: offsets from the image's reference position, right
-        ascension growing to the left.
+        Left, right, bottom and top edge as offsets from the image's reference position; right
+        ascension increases to the left.
     beam_arcsec_deg : tuple of float or None
         Major and minor axis (FWHM, arcsec) and position angle (deg, north through east).
     centre : str
-        The reference position, for people.
+        Reference position as text.
     """
 
     plane: NDArray[np.float64]
@@ -51,7 +51,9 @@ def _open(path: Path) -> fits.HDUList:
 def _shape(hdu: fits.PrimaryHDU, path: Path) -> tuple[int, int]:
     shape = hdu.shape
     if len(shape) < 2 or math.prod(shape) != shape[-1] * shape[-2] or 0 in shape:
-        raise InputError(f"{path} is no single image plane, its shape is {shape}", "give one plane")
+        raise InputError(
+            f"{path} is not a single image plane: its shape is {shape}", "give one plane"
+        )
     return int(shape[-2]), int(shape[-1])
 
 
@@ -82,7 +84,7 @@ def read_shown(path: str | Path, box: Box | None = None, *, max_side: int = 900)
         ny, nx = _shape(hdu, path)
         x0, x1, y0, y1 = box or (0, nx, 0, ny)
         factor = max(1, math.ceil(max(x1 - x0, y1 - y0) / max_side))
-        # whole blocks only: the last, partial one is left out
+        # whole blocks only, without the last, partial one
         x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
         plane = np.empty(((y1 - y0) // factor, (x1 - x0) // factor))
         lead = (0,) * (len(hdu.shape) - 2)
@@ -97,14 +99,14 @@ def read_shown(path: str | Path, box: Box | None = None, *, max_side: int = 900)
 
 
 def read_frame(path: str | Path, box: Box | None = None) -> View:
-    """Read where a box of an image lies, without its pixels: the plane is empty.
+    """Read the position of a box of an image without its pixels: the plane is empty.
 
     Parameters
     ----------
     path : path
         FITS image of one plane.
     box : tuple of int or None
-        As for :func:`read_shown`.
+        Box as in :func:`read_shown`.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def read_frame(path: str | Path, box: Box | None = None) -> View:
     Raises
     ------
     InputError
-        As :func:`read_shown`.
+        The errors are those of :func:`read_shown`.
     """
     path = Path(path)
     with _open(path) as hdus:
@@ -124,19 +126,19 @@ def read_frame(path: str | Path, box: Box | None = None) -> View:
 
 
 def _reduce(part: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
-    """Keep of each block the value farthest from zero: sources and artefacts stay visible."""
+    """Keep each block's value farthest from zero, so that sources and artefacts stay visible."""
     if factor == 1:
         return part
     ny, nx = part.shape[0] // factor, part.shape[1] // factor
     blocks = part.reshape(ny, factor, nx, factor)
-    # fmax and fmin pass over NaN
+    # fmax and fmin ignore NaN
     highest = np.fmax.reduce(np.fmax.reduce(blocks, axis=3), axis=1)
     lowest = np.fmin.reduce(np.fmin.reduce(blocks, axis=3), axis=1)
     return np.asarray(np.where(highest >= -lowest, highest, lowest))
 
 
 def _extent(header: fits.Header, box: Box) -> tuple[float, float, float, float]:
-    """Edges of a box as offsets: direction cosines of the image plane, in arcsec."""
+    """Return the edges of a box as offsets: direction cosines of the image plane, in arcsec."""
     x0, x1, y0, y1 = box
     # FITS pixels count from 1 at their centres
     left = (x0 + 0.5 - float(header.get("CRPIX1", 1))) * float(header.get("CDELT1", -1 / 3600))
@@ -174,7 +176,7 @@ def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: floa
     reference : path or None
         Image whose beam sets the smallest box: 16 beams.
     pad : float
-        Space left on each side, as a fraction of the extent.
+        Margin on each side, as a fraction of the extent.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The frame of every report's page, and its way to the disk."""
+"""The frame of every report's page, and its writing to disk."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def document(title: str, parts: Iterable[object]) -> str:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write a page, such that a reader sees the old one or the whole new one.
+    """Write a page so that a reader sees either the old one or the complete new one.
 
     Raises
     ------
     InputError
-        It cannot be written.
+        The page cannot be written.
     """
     try:
         with replacing(path) as beside:

@@ -1,7 +1,7 @@
-"""What a run recorded, as typed rows: the only source of every figure, table and page.
+"""The records of a run as typed rows, the only source of every figure, table and page.
 
-A run may be under way, killed or failed: whatever is missing or cut off is left out and named in
-:attr:`Run.problems`; nothing is made up in its place.
+A run may be under way, killed or failed: anything missing or cut off is left out and named in
+:attr:`Run.problems`; nothing is invented in its place.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class StepRow:
     Attributes
     ----------
     step, status, fingerprint, template, reason, finished : str
-        ``status`` is done, skipped, rejected or failed.
+        Texts of the record; ``status`` is done, skipped, rejected or failed.
     seconds, seconds_imaging, seconds_solving : float
         Wall-clock time; 0 when not recorded.
     tables : tuple of AppliedRow
-        In order of application: the state after the step.
+        Gain tables in order of application: the state after the step.
     products : dict of str to str
-        Paths relative to the work directory.
+        Paths of files relative to the work directory.
     metrics, settings : dict
-        Keys carry their unit.
+        Numbers and options; keys carry their unit.
     """
 
     step: str
@@ -77,23 +77,23 @@ class StepRow:
 
     @property
     def accepted(self) -> bool:
-        """Whether its outcome is part of the state that the next step starts from."""
+        """True when its result is part of the state from which the next step starts."""
         return self.status == "done"
 
     @property
     def is_round(self) -> bool:
-        """Whether the record says that it is a round: it solved for gains, or tried to."""
+        """True when the record is of a round: it solved for gains, or tried to."""
         return self.metrics.get("kind") == "round"
 
     @property
     def interval(self) -> SolutionInterval | None:
-        """The solution interval it was solved with; None where nothing was solved."""
+        """Solution interval of its solve; None where nothing was solved."""
         recorded = self.metrics.get("solint_s")
         return None if recorded is None else SolutionInterval.parse(recorded)
 
     @property
     def gain_tables(self) -> tuple[str, ...]:
-        """The tables it solved itself, one for each data set, relative to the work directory."""
+        """Tables it solved itself, one for each data set, relative to the work directory."""
         return tuple(
             path
             for name, path in sorted(self.products.items())
@@ -101,17 +101,17 @@ class StepRow:
         )
 
     def named(self, kind: str) -> list[str]:
-        """Return the products of a kind, whose names begin with it, one for each data set."""
+        """Return the products whose names begin with a kind, one for each data set."""
         return [path for name, path in self.products.items() if name.startswith(kind)]
 
     def metric(self, name: str) -> float:
-        """Return a number it recorded; NaN when there is none of this name."""
+        """Return a number that it recorded; NaN when there is none of this name."""
         return as_number(self.metrics.get(name))
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """Statistics of one image: what was measured, by the names that carry the unit."""
+    """Statistics of one image, by names that carry the unit."""
 
     step: str
     name: str
@@ -143,7 +143,7 @@ class GainRow:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, its value and where it comes from (default, template, config, --set)."""
+    """A setting, its value and its origin (default, template, config, --set)."""
 
     name: str
     value: str
@@ -152,23 +152,23 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """All that was recorded in a work directory.
+    """All records in a work directory.
 
     Attributes
     ----------
     workdir : Path
     steps : tuple of StepRow
-        In the order of the run.
+        Steps in the order of the run.
     images : tuple of ImageRow
     gains : tuple of GainRow
     settings : tuple of Setting
     summary : dict
-        Content of ``summary.json``; empty before the end of a run.
+        Contents of ``summary.json``; empty before the end of a run.
     problems : tuple of str
-        What could not be read, a line each.
+        Records that could not be read, one line each.
     outdated : tuple of str
-        Steps on record from before one that they build on ran again; they are no part of the
-        run until they run again too.
+        Steps that were recorded before a step on which they build ran again; they are not part of
+        the run until they run again too.
     """
 
     workdir: Path
@@ -182,18 +182,18 @@ class Run:
 
     @property
     def status(self) -> str:
-        """improved, unchanged or failed as recorded; ``incomplete`` before the end of a run."""
+        """Status improved, unchanged or failed as recorded; incomplete before the end of a run."""
         if any(row.status == "failed" for row in self.steps):
             return "failed"
         return str(self.summary.get("status") or "incomplete")
 
     @property
     def rounds(self) -> tuple[StepRow, ...]:
-        """The steps that solved for gains."""
+        """Steps that solved for gains."""
         return tuple(row for row in self.steps if row.is_round)
 
     def imaged(self) -> tuple[StepRow, ...]:
-        """Return the steps with a judged image: those whose statistics make the run's history."""
+        """Return the steps with a judged image, whose statistics form the run's history."""
         return tuple(row for row in self.steps if math.isfinite(self.statistic(row, STATISTICS[0])))
 
     def statistic(self, row: StepRow, name: str) -> float:
@@ -212,7 +212,7 @@ class Run:
         return math.nan
 
     def file(self, relative: str | None) -> Path | None:
-        """Return the path of a recorded product, None when it is not there (any more)."""
+        """Return the path of a recorded product, None when it does not exist (any more)."""
         if not relative:
             return None
         path = self.workdir / relative
@@ -274,13 +274,13 @@ def _read_mapping(path: Path, parse: Any, problems: list[str]) -> dict[str, Any]
         problems.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
         return {}
     if not isinstance(content, dict):
-        problems.append(f"{path.name} holds no mapping")
+        problems.append(f"{path.name} does not hold a mapping")
         return {}
     return content
 
 
 def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file; one whose fields do not match the header is named, not used."""
+    """Yield rows of a CSV file; rows that do not match the header are reported, not used."""
     if not path.is_file():
         return
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -288,7 +288,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, str]]:
         reader = csv.DictReader(stream)
         for row in reader:
             if None in row or None in row.values():
-                problems.append(f"{path.name}: line {reader.line_num} is cut off, not used")
+                problems.append(f"{path.name}: line {reader.line_num} is cut off and not used")
                 continue
             yield row
 
@@ -304,14 +304,14 @@ def _read_steps(
         except (ValueError, KeyError, TypeError) as error:
             problems.append(f"steps.csv: row of step {row.get('step')} cannot be read: {error}")
             continue
-        last.pop(parsed.step, None)  # re-inserted at the end: rows are in order of execution
+        last.pop(parsed.step, None)  # inserted at the end, in order of execution
         last[parsed.step] = parsed
     names = [str(name) for name in order] if isinstance(order, list) else []
     written = {name: place for place, name in enumerate(last)}
     listed = [last.pop(name) for name in dict.fromkeys(names) if name in last]
     latest, current, outdated = -1, [], []
     for step in listed:
-        # a step that was recorded before one ahead of it describes what is gone
+        # a step recorded before one ahead of it describes a state that no longer exists
         if written[step.step] < latest:
             outdated.append(step.step)
         else:
@@ -380,7 +380,7 @@ def _plain(entry: object) -> object:
 
 
 def _flatten(resolved: Mapping[str, Any], prefix: str = "") -> Iterable[Setting]:
-    """Turn nested settings into dotted names; ``{value, origin}`` is a setting with its origin."""
+    """Convert nested settings to dotted names; ``{value, origin}`` is a setting with its origin."""
     for key, entry in resolved.items():
         name = f"{prefix}{key}"
         if isinstance(entry, dict) and "value" in entry and len(entry) <= 3:

@@ -1,4 +1,4 @@
-"""Images of a run as the panels of its figures: one of each step, and those compared."""
+"""Images of a run as panels of its figures: one of each step, and those compared."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def step_panel(run: Run, row: StepRow) -> Panel | None:
 def comparable_steps(run: Run) -> list[StepRow]:
     """Return the steps with statistics whose images share the grid of the last one.
 
-    A wide view of the field with pixels of its own is no part of the history of a source.
+    A wide view of the field with its own pixel size is not part of the history of a source.
     """
     steps = [row for row in run.imaged() if row.status in ("done", "rejected")]
     views: dict[str, View] = {}
@@ -74,7 +74,7 @@ def comparable_steps(run: Run) -> list[StepRow]:
 
 
 def compared_panels(run: Run, panels: Sequence[Panel]) -> list[Panel]:
-    """Return first, last and, where imaged, untouched image: as the summary says, else as found."""
+    """Return the first, last and any untouched image: as in the summary, else as found."""
     by_path = {panel.image.resolve(): panel for panel in panels}
     chosen: list[Panel] = []
     for key, label in (("initial", "Initial"), ("final", "Final"), ("untouched", UNTOUCHED)):
@@ -95,7 +95,7 @@ def compared_panels(run: Run, panels: Sequence[Panel]) -> list[Panel]:
 
 
 def _sibling(image: Path, word: str) -> Path | None:
-    """Return the residual or mask that an imager left beside an image of no step's record."""
+    """Return the residual or mask beside an image that no step recorded."""
     if "image" not in image.name:
         return None
     head, _, tail = image.name.rpartition("image")

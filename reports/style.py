@@ -1,4 +1,4 @@
-"""One look for every figure: colours, fonts, units, and saving without a display."""
+"""Common style of all figures: colours, fonts, units, and saving without a display."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 INK, MUTED, GRID, PAPER = "#1b2530", "#6b7681", "#dde2e7", "#ffffff"
-# Okabe & Ito (2008): told apart with every kind of colour vision
+# Okabe & Ito (2008): distinguishable with every kind of colour vision
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 ACCEPTED, REJECTED, SKIPPED = PALETTE[0], PALETTE[1], "#9aa5b1"
 DPI = 140
@@ -57,7 +57,7 @@ RC: Any = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "normal",
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # else its place is searched for, a fifth of the time of a figure
+    "axes.titley": 1.0,  # otherwise finding its place takes a fifth of a figure's time
     "axes.labelsize": 8.5,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#9aa5b1",
@@ -96,7 +96,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function with the report's style; the caller's own settings come back."""
+    """Run a drawing function with the report's style, then restore the caller's settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -109,7 +109,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 def new_figure(width_inch: float, height_inch: float, *, placed: bool = False) -> Figure:
     """Return an empty figure that draws with Agg, whatever the session's backend.
 
-    ``placed`` says that the caller places its axes; otherwise matplotlib fits them.
+    With ``placed`` the caller places the axes; otherwise matplotlib fits them.
     """
     figure = Figure(figsize=(width_inch, height_inch), layout=None if placed else "constrained")
     FigureCanvasAgg(figure)
@@ -118,7 +118,7 @@ def new_figure(width_inch: float, height_inch: float, *, placed: bool = False) -
 
 @styled
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, aside and renamed, so that no reader finds half a file.
+    """Write a figure as PNG, aside and renamed, so that no reader finds an incomplete file.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The look of the HTML report; no font or script is fetched from anywhere."""
+"""Style of the HTML report; no font or script is fetched from elsewhere."""
 
 STYLESHEET = """
 :root {

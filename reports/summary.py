@@ -1,4 +1,4 @@
-"""summary.json: the outcome of a run in a form other programs read."""
+"""The file summary.json: the outcome of a run in a form that other programs read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux
 
 
 def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
-    """Statistics of a step's judged image; empty when there is none."""
+    """Return the statistics of a step's judged image; empty when there is none."""
     if row is None or f"{prefix}peak_jy_beam" not in row.metrics:
         return {}
     values: dict[str, Any] = {"image": row.products.get("image", "")}
@@ -29,7 +29,7 @@ def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
 
 
 def _closure(row: StepRow | None) -> dict[str, Any]:
-    """Agreement of models with closure quantities; empty where it was not checked."""
+    """Return the agreement of models with closure quantities; empty where it was not checked."""
     if row is None or row.status != "done":
         return {}
     found: dict[str, Any] = {key: row.metrics[key] for key in CLOSURE_KEYS if key in row.metrics}
@@ -48,15 +48,15 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     ----------
     run : Run
     versions : mapping
-        Of the tools used.
+        Versions of the tools used.
     status : str
-        ``failed`` when the run ended with an error; else worked out: ``improved`` when a round
-        was accepted, ``unchanged`` otherwise.
+        Status ``failed`` when the run ended with an error; otherwise it is derived: ``improved``
+        when a round was accepted, ``unchanged`` if not.
 
     Returns
     -------
     dict
-        ``calibrated_ms`` and ``column`` say what to image.
+        Summary; ``calibrated_ms`` and ``column`` name the data to image.
     """
     rounds = run.rounds
     accepted = [row for row in rounds if row.status == "done"]
@@ -101,10 +101,10 @@ def _first(run: Run, wanted: Callable[[StepRow], bool]) -> StepRow | None:
 
 
 def _longest_calibrated_km(copied: StepRow | None, accepted: list[StepRow]) -> float:
-    """The longest baseline whose phases were calibrated: that of the last phase round.
+    """Return the longest baseline whose phases were calibrated: that of the last phase round.
 
-    Rounds that did not test their solutions are taken to reach the longest baseline of the
-    data; 0 where no round was accepted.
+    Rounds that did not test their solutions count as reaching the longest baseline of the data;
+    0 where no round was accepted.
     """
     if not accepted:
         return 0.0
@@ -117,7 +117,7 @@ def _longest_calibrated_km(copied: StepRow | None, accepted: list[StepRow]) -> f
 def _what_to_image(
     copied: StepRow | None, accepted: list[StepRow], split: StepRow | None
 ) -> tuple[list[str] | str, str]:
-    """The data set(s) that hold the result and their column."""
+    """Return the data set(s) that hold the result, and their column."""
     if split is not None and split.status == "done":
         paths = split.named("calibrated_ms")
         return (paths[0] if len(paths) == 1 else paths), "DATA"
@@ -126,7 +126,7 @@ def _what_to_image(
 
 
 def write_summary(workdir: Path, versions: Mapping[str, str], status: str = "") -> dict[str, Any]:
-    """Write ``summary.json`` and return its content."""
+    """Write ``summary.json`` and return its contents."""
     summary = build_summary(read_run(workdir), versions, status)
     with replacing(workdir / "summary.json") as beside:
         beside.write_text(json.dumps(summary, indent=2) + "\n")

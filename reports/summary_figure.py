@@ -1,4 +1,4 @@
-"""One figure of how the statistics went, step by step."""
+"""Figure of the image statistics after each step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["summary_figure"]
 
 @dataclass(frozen=True)
 class _Curve:
-    """A statistic: its name in the records, its label and unit, and which way is better."""
+    """A statistic: its name in the records, its label and unit, and the better direction."""
 
     name: str
     label: str
@@ -45,13 +45,13 @@ def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
     ----------
     run : Run
     steps : sequence of StepRow or None
-        Those to show; None is all that have an image.
+        Steps to show; None: all that have an image.
 
     Returns
     -------
     Figure
-        Six panels. Accepted steps are joined dots, rejected ones crosses beside the line; a
-        dotted line is the untouched data, where the run imaged it.
+        Six panels. Accepted steps are dots joined by a line, rejected ones crosses; a dotted line
+        is the untouched data, where the run imaged it.
     """
     steps = run.imaged() if steps is None else steps
     steps = [row for row in steps if row.status != "skipped"]
@@ -111,7 +111,7 @@ def _panel(axes: Axes, run: Run, steps: Sequence[StepRow], curve: _Curve) -> Non
 
 
 def _limits(axes: Axes, known: Sequence[float], curve: _Curve) -> None:
-    """Choose a logarithmic axis for large changes; else one whose noise does not look like news."""
+    """Set a logarithmic axis for large changes, else one that does not exaggerate noise."""
     if not known:
         return
     low, high = min(known), max(known)
@@ -131,7 +131,7 @@ def _limits(axes: Axes, known: Sequence[float], curve: _Curve) -> None:
 
 
 def _minor(value: float, ratio: float) -> str:
-    """Label 2 and 5 of a decade where few decades are shown."""
+    """Return labels for 2 and 5 of a decade where few decades are shown."""
     leading = value / 10 ** math.floor(math.log10(value) + 1e-9)
     return format_number(value, 1) if ratio < 100 and round(leading) in (2, 5) else ""
 

@@ -32,12 +32,12 @@ def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     Parameters
     ----------
     summary : mapping
-        Content of ``summary.json``, or one of its ``targets``.
+        Contents of ``summary.json``, or one of its ``targets``.
 
     Returns
     -------
     list of tuple of str
-        The first row is the heading; empty when no statistics are there.
+        Rows, of which the first is the heading; empty when there are no statistics.
     """
     states = [(label, summary[key]) for key, label in STATES if summary.get(key)]
     if not states:
@@ -45,7 +45,7 @@ def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     units: list[tuple[float, str]] = []
     for name, _, unit in FINAL_COLUMNS:
         known = [as_number(values.get(name)) for _, values in states]
-        # one unit a column, so that the rows can be compared at a glance
+        # one unit for each column, so that rows can be compared easily
         units.append(common_unit(known, unit))
     heading = [""]
     for (_, label, _), (_, unit) in zip(FINAL_COLUMNS, units, strict=True):
@@ -60,7 +60,7 @@ def final_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _ascii(cell: str) -> str:
-    """Return a cell for terminals that know ASCII only."""
+    """Return a cell for terminals that show ASCII only."""
     return cell.replace("\u202f", "").replace("µ", "u").replace(MISSING, "-")
 
 
@@ -70,12 +70,12 @@ def final_table(summary: Mapping[str, Any]) -> str:
     Parameters
     ----------
     summary : mapping
-        Content of ``summary.json``.
+        Contents of ``summary.json``.
 
     Returns
     -------
     str
-        Aligned columns without a trailing newline; several targets are headed by their names;
+        Aligned columns without a trailing newline; several targets have their names as headings;
         empty when no image was ever measured.
     """
     targets = summary.get("targets")
@@ -90,7 +90,7 @@ def final_table(summary: Mapping[str, Any]) -> str:
 
 
 def _closure_lines(closure: Mapping[str, Any]) -> list[str]:
-    """One line on the closure quantities of models; none where nothing was checked."""
+    """Return a line on the closure quantities of models; empty where nothing was checked."""
     parts = []
     for key, label in (("initial_model", "first model"), ("final_image", "final image")):
         if key in closure:
@@ -106,16 +106,16 @@ def _closure_lines(closure: Mapping[str, Any]) -> list[str]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a CSV file aside, bring it to the disk and rename it.
+    """Write a CSV file aside, sync it to disk and rename it.
 
     Parameters
     ----------
     path : Path
-        Replaced when it exists.
+        File to write; an existing one is replaced.
     columns : sequence of str
         Heading, in this order.
     rows : iterable of mapping
-        Keys that are no columns are an error; missing ones are empty.
+        Rows; keys outside the columns are an error, missing ones are empty.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     Raises
     ------
     ValueError
-        A row has a key that is no column.
+        A row has a key that is not a column.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")

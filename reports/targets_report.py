@@ -1,4 +1,4 @@
-"""What came of several targets: summary.json, targets.csv, a table, a page with links."""
+"""Results of several targets: summary.json, targets.csv, a table, a page with links."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
     Parameters
     ----------
     results : sequence of mapping
-        Each a run's ``summary.json`` with ``label``, ``field``, ``band`` and ``workdir``; of one
-        that failed at least these, ``status`` and ``reason``.
+        Contents of each run's ``summary.json`` with ``label``, ``field``, ``band`` and
+        ``workdir``; a failed run has at least these, ``status`` and ``reason``.
 
     Returns
     -------
     dict
-        ``status`` is failed when any target failed, improved when any was improved.
-        ``targets`` holds each entry under its label; its paths are relative to its ``workdir``.
+        Summary; ``status`` is failed when any target failed, else improved when any improved.
+        ``targets`` holds each entry by its label; its paths are relative to its ``workdir``.
     """
     counts = {
         status: sum(result["status"] == status for result in results)
@@ -199,13 +199,13 @@ def _warnings(summary: Entry) -> Markup:
 
 
 def _report_of(workdir: Path, entry: Entry) -> str:
-    """Link to a target's own report; empty where there is none."""
+    """Return a link to a target's own report; empty where there is none."""
     path = f"{entry['workdir']}/report.html"
     return path if (workdir / path).exists() else ""
 
 
 def _name(label: str, targets: Mapping[str, Entry]) -> str:
-    """What a target is called beside its band: its field, where that tells it from the others."""
+    """Return a target's name beside its band: its field, where that is unique."""
     mine = [targets[label][key] for key in ("field", "band")]
     alike = [entry for entry in targets.values() if [entry["field"], entry["band"]] == mine]
     return mine[0] if len(alike) == 1 else label
@@ -236,7 +236,7 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
 
 
 def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
-    """A target: what came of it and why, and its images."""
+    """Return a target's section: its result, the reason, and its images."""
     entry, name = targets[label], _name(label, targets)
     parts = [tag("h2", f"{name} {entry['band']}".strip())]
     if entry.get("reason"):
@@ -246,7 +246,7 @@ def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
         for step, why in (entry.get(key) or {}).items()
     ]  # fmt: skip
     if entry["status"] == "unchanged":
-        parts.append(tag("p", "No round was kept: its data are as they were."))
+        parts.append(tag("p", "No round was accepted: its data are unchanged."))
     lines = [*entry.get("notes", ()), *decisions]
     parts += [listing(lines)] if lines else []
     link = _report_of(workdir, entry)

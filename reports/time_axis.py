@@ -1,4 +1,4 @@
-"""A time axis for solutions: gaps between scans are cut short, so that the scans have the room."""
+"""A time axis for solutions on which gaps between scans are shortened to leave room for scans."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 __all__ = ["TimeAxis", "make_time_axis"]
 
 MJD_ZERO = datetime(1858, 11, 17)
-# a gap is cut when it is longer than this share of the time on source, to that share
+# a gap longer than this fraction of the time on source is shortened to that fraction
 GAP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Where each time is drawn.
+    """Position of each time on the axis.
 
     Attributes
     ----------
     time_s : (ntime,) float64
-        MJD seconds, ascending.
+        Times, MJD seconds, ascending.
     x : (ntime,) float64
-        Place on the axis, seconds on source plus what is left of the gaps.
+        Position on the axis, seconds on source plus what remains of the gaps.
     cuts : tuple of float
-        Places of the middles of gaps that were cut.
+        Positions of the middles of shortened gaps.
     label : str
-        Of the axis, with the date.
+        Label of the axis, with the date.
     """
 
     time_s: NDArray[np.float64]
@@ -37,7 +37,7 @@ class TimeAxis:
     label: str
 
     def ticks(self, most: int = 4) -> tuple[list[float], list[str]]:
-        """Return places and labels of at most ``most`` ticks: starts of scans, or round times."""
+        """Return positions and labels of at most ``most`` ticks, at scan starts or round times."""
         if not self.time_s.size:
             return [], []
         starts = [0, *(int(np.searchsorted(self.x, cut)) for cut in self.cuts)]
@@ -60,7 +60,7 @@ class TimeAxis:
 
 
 def _spread(places: NDArray[np.float64], most: int) -> list[int]:
-    """Return the first place and others at least a ``most``-th of the axis apart."""
+    """Return the first position and others at least a ``most``-th of the axis apart."""
     apart = float(np.ptp(places)) / most if len(places) > 1 else 0.0
     chosen = [0]
     for index in range(1, len(places)):
@@ -75,7 +75,7 @@ def _round_step(seconds: float) -> float:
 
 
 def make_time_axis(time_s: NDArray[np.float64], interval_s: NDArray[np.float64]) -> TimeAxis:
-    """Lay out times with long gaps cut short.
+    """Return the positions of times, with long gaps shortened.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def make_time_axis(time_s: NDArray[np.float64], interval_s: NDArray[np.float64])
     TimeAxis
     """
     steps = np.diff(time_s)
-    # a table without intervals has the distance to the neighbour, hours for one solution a scan
+    # without intervals, the distance to the neighbour is used: hours for one solution per scan
     typical = min(
         float(np.median(interval_s)) if interval_s.size else 0.0,
         float(np.median(steps)) if steps.size else np.inf,

@@ -1,6 +1,6 @@
 """Amplitude and phase against baseline length, before and after, as densities.
 
-The visibilities are read in chunks and only binned counts are kept, so that memory does not grow
+The visibilities are read in chunks and only binned counts are kept, so memory does not grow
 with the data set.
 """
 
@@ -28,10 +28,13 @@ __all__ = ["VisibilityDensity", "VisibilitySource", "visibility_density", "visib
 
 CHUNK_BYTES = 48 * 1024**2
 MAX_ROWS = 2_000_000
-BINS = (150, 111)  # along uv distance, along amplitude or phase (odd: 0 deg is a middle)
+BINS = (
+    150,
+    111,
+)  # along uv distance; along amplitude or phase (odd, so that 0 deg is the middle of a bin)
 MODEL_BINS = 60
 SAMPLE_PER_CHUNK = 4000
-# not from white: single points must not vanish into the paper
+# not from white, so that single points remain visible
 DENSITY_MAP = LinearSegmentedColormap.from_list(
     "density", ["#cfe1f2", "#93c4de", "#4a98c9", "#1764ab", "#08306b"]
 )
@@ -39,18 +42,18 @@ DENSITY_MAP = LinearSegmentedColormap.from_list(
 
 @dataclass(frozen=True)
 class VisibilitySource:
-    """A column of visibilities, and the model's where there is one.
+    """A column of visibilities, and that of the model where there is one.
 
     Attributes
     ----------
     label : str
-        For the heading, for example ``"Before: DATA"``.
+        Heading, for example ``"Before: DATA"``.
     ms : tuple of Path
-        Data sets of one target, taken together.
+        Data sets of one target, shown together.
     column : str
-        For example ``"CORRECTED_DATA"``.
+        Column, for example ``"CORRECTED_DATA"``.
     model_column : str
-        Empty for none.
+        Column of the model; empty for none.
     """
 
     label: str
@@ -67,20 +70,20 @@ class VisibilityDensity:
     ----------
     label : str
     uv_edges : (nuv + 1,) float64
-        Wavelengths.
+        Edges of the bins in uv distance, wavelengths.
     amplitude_edges : (nbin + 1,) float64
-        Jy.
+        Edges of the bins in amplitude, Jy.
     phase_edges_deg : (nbin + 1,) float64
     amplitude, phase : (nuv, nbin) float64
-        Counts.
+        Numbers of points in each bin.
     model_uv : (nmodel,) float64
-        Wavelengths; centres of the bins below.
+        Centres, in wavelengths, of the bins of the model.
     model_amplitude : (3, nmodel) float64
-        16th, 50th and 84th percentile of the model's amplitude, Jy; NaN where unknown.
+        Percentiles 16, 50 and 84 of the model's amplitude, Jy; NaN where unknown.
     model_phase_deg : (3, nmodel) float64
-        The same of its phase.
+        Percentiles 16, 50 and 84 of the model's phase.
     count : int
-        Points binned.
+        Number of points.
     """
 
     label: str
@@ -100,8 +103,8 @@ def _points(
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.complex128]]]:
     """Yield uv distance (wavelengths) and channel-averaged parallel-hand visibilities.
 
-    Unflagged channels of a row are averaged: a point of a 64-channel window would otherwise be
-    noise around the origin. Autocorrelations are left out.
+    Unflagged channels of a row are averaged, because single channels of a faint source are noise
+    around the origin. Autocorrelations are left out.
     """
     for ms in source.ms:
         yield from _points_of(ms, column, max_rows // len(source.ms))
@@ -135,9 +138,9 @@ def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
 
 
 def _sampling(ms: Path, max_rows: int) -> RowFilter | str:
-    """Return a condition that takes whole, evenly spread integrations of a large data set.
+    """Return a condition that selects whole, evenly spread integrations of a large data set.
 
-    Whole integrations keep every baseline represented and are read from few places on the disk.
+    Whole integrations represent every baseline and are read from few places on the disk.
     """
     with open_table(ms) as opened:
         total = opened.nrows()
@@ -158,9 +161,9 @@ def _sampling(ms: Path, max_rows: int) -> RowFilter | str:
 
 
 def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, float]:
-    """Return the longest uv distance (wavelengths) and the amplitude (Jy) under which 99.7 % lie.
+    """Return the longest uv distance (wavelengths) and the 99.7 % quantile of amplitude (Jy).
 
-    Quantiles come from an even sample of each chunk, so that memory is bounded.
+    The quantile is that of an even sample of each chunk, so that memory is bounded.
     """
     longest, sample = 0.0, []
     for source in sources:
@@ -184,12 +187,12 @@ def visibility_density(
     ----------
     sources : sequence of VisibilitySource
     max_rows : int
-        Of a larger data set, evenly spread integrations of about so many rows are taken.
+        Approximate number of rows read of a larger data set, as evenly spread integrations.
 
     Returns
     -------
     list of VisibilityDensity
-        One for each source; empty when nothing is unflagged.
+        Densities of each source; empty when nothing is unflagged.
 
     Raises
     ------
@@ -206,7 +209,7 @@ def visibility_density(
     modelled = next((d for d in densities if np.isfinite(d.model_amplitude).any()), None)
     if modelled is None:
         return densities
-    # a data set that was split off holds no model: it has the one it was calibrated with
+    # a data set that was split off holds no model; the model it was calibrated with is used
     return [
         density
         if np.isfinite(density.model_amplitude).any()
@@ -278,19 +281,19 @@ def _percentiles(counts: NDArray[np.float64], edges: NDArray[np.float64]) -> NDA
 
 @styled
 def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -> Figure | None:
-    """Draw amplitude (top) and phase (bottom) against uv distance, a column for each source.
+    """Draw amplitude (top) and phase (bottom) against uv distance, one column for each source.
 
     Parameters
     ----------
     densities : sequence of VisibilityDensity
-        From :func:`visibility_density`; all share axes and colour scale.
+        Densities from :func:`visibility_density`; all share axes and colour scale.
     title : str
-        Heading.
+        Heading of the figure.
 
     Returns
     -------
     Figure or None
-        None when there is nothing to draw.
+        Figure; None when there is nothing to draw.
     """
     if not densities:
         return None

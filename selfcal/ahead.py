@@ -78,7 +78,7 @@ class Ahead:
             with process.stdin:
                 pickle.dump((function, args), process.stdin)
         except OSError:
-            log.info("%s is not begun ahead", name, exc_info=True)
+            log.info("%s is not started early", name, exc_info=True)
             self._give_up(name)
 
     def take(self, name: str, key: Hashable) -> Any | None:
@@ -91,7 +91,7 @@ class Ahead:
         with process.stdout:
             answer = process.stdout.read()
         if process.wait():
-            log.info("%s: what was begun ahead failed; see logs/ahead.log", name)
+            log.info("%s: its early start failed; see logs/ahead.log", name)
             return None
         return pickle.loads(answer)
 
@@ -103,7 +103,7 @@ class Ahead:
     def _give_up(self, name: str) -> None:
         if name not in self._works:
             return
-        log.info("%s: what was begun ahead is not used", name)
+        log.info("%s: its early result is not used", name)
         _, process = self._works.pop(name)
         process.kill()
         process.wait()

@@ -235,9 +235,11 @@ def run_side_by_side(
     function : callable
         Function ``(task, on_wait=None)``, importable by name on every worker.
     tasks : sequence
+        Arguments of the calls, one for each child.
     where : str
         Place of execution as in `selfcal.cluster.run_all`.
     board : Board
+        Display of the children's progress.
     on_done : callable
         Function called in this process with each outcome as it arrives.
     """

@@ -49,6 +49,7 @@ class Outcome:
     index : int
         Index of its item.
     item : object
+        Item with which the function was called.
     value : object
         Return value of the function; None when it failed.
     error : str

@@ -186,7 +186,7 @@ def _rounds(option: Option, value: Any) -> tuple[tuple[str, ...], ...]:
 def _size(option: Option, value: Any) -> tuple[int, int]:
     pair = value if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2:
-        raise ValueError("it has not one or two numbers")
+        raise ValueError("it does not have one or two numbers")
     sides = tuple(_int(option, side) for side in pair)
     if min(sides) < 16:
         raise ValueError("an image has at least 16 pixels a side")

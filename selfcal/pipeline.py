@@ -247,7 +247,7 @@ class Pipeline:
             try:
                 following.begin_ahead(context)
             except (Skip, SelfcalError) as error:  # its own run will report it
-                log.info("%s not begun ahead: %s", following.name, error)
+                log.info("%s is not started early: %s", following.name, error)
 
     def _carried(self, status: Any, reason: str) -> StepResult:
         """Return a result that leaves the calibration and the template unchanged."""

@@ -79,6 +79,7 @@ def check_templates(
     measures : sequence of Option
         Measures that rules may use; differences use those named instrument and band.
     folder : Path
+        Folder of the templates.
 
     Raises
     ------

@@ -163,7 +163,7 @@ class CasaSession:
         child_in, self._requests = os.pipe()
         self._answers, child_out = os.pipe()
         console = (self.log_dir / "casa_console.log").open("ab")
-        # CASA litters its working directory; the log folder is where that does no harm.
+        # CASA writes files into its working directory; in the log folder they do no harm.
         self._process = subprocess.Popen(
             [
                 sys.executable,

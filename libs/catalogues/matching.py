@@ -34,6 +34,7 @@ def cross_match(
     Parameters
     ----------
     sources, calibrators : sequence of FieldSource
+        The survey's sources, and those of LBCS.
     radius_arcsec : float
         Largest separation at which the nearest source counts as the same one.
 

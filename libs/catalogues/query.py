@@ -34,6 +34,7 @@ def query_catalogue(
     ra_rad, dec_rad : float
         Position, J2000.
     radius_deg : float
+        Radius of the search.
     folder : Path
         Folder of the answers; an earlier answer to the same query is used without the network.
 

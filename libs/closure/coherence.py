@@ -273,6 +273,7 @@ class BaselineCoherence:
     coherence, threshold, p_value : (nbin,) float64
         As in `StationCoherence`; the threshold allows for the number of bins.
     coherent : (nbin,) bool
+        True where the coherence exceeds the threshold.
     baseline_length_m, baseline_coherence, baseline_p_value : (nbl,) float64
         Lengths, coherences and p-values of single baselines, in the order of the data; NaN where
         a baseline is not the longest one of any triangle.

@@ -45,7 +45,7 @@ _PARTIAL = 0.5  # a partial model must explain half of what a point leaves
 
 
 class FluxOrigin(StrEnum):
-    """Where the total flux of a model comes from; closure quantities alone do not tell it."""
+    """Origin of the total flux of a model, which closure quantities alone do not determine."""
 
     GIVEN = "given"
     SHORTEST_BASELINES = "amplitudes of the shortest baselines"
@@ -82,10 +82,12 @@ class ComponentModel:
     n_phase : float
         Effective number of closure phases; those of pure noise do not count.
     n_amplitude, n_parameters : int
+        Number of independent log closure amplitudes, and of fitted parameters.
     detection_sigma, detection_limit : float
         Agreement of the closure phases with the model in standard deviations of pure noise, and
         the value that noise exceeds with the probability ``false_alarm`` after the same fit.
     ladder : tuple of TriedModel
+        All models that were tried, in order.
     accepted : bool
         True when calibration may start from the model: it is not noise, and it either describes the
         data or beats every simpler model.

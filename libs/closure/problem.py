@@ -134,6 +134,7 @@ class FitProblem:
         0 where the amplitude is not used.
     ant1, ant2 : (ncell,) int64
     cell_start, triangle_start : (nblock + 1,) int64
+        First cell and first triangle of each block, and the totals.
     triangle : (ntri, 3) int64
         Cells of each closure phase; the third enters with negative sign.
     phase, private : (ntri,) float64
@@ -142,6 +143,7 @@ class FitProblem:
         Square root of the shared variance (with sign) and number in the block of the shared
         baseline, -1 where it belongs to this triangle only.
     nshared : (nblock,) int64
+        Number of shared baselines in each block.
     nant : int
         Number of stations.
     n_phase : float

@@ -327,7 +327,10 @@ def _finish(
     if noise_from_data and enough.any():
         scale[enough] = grid.noise[enough, 0] / grid.noise[enough, 1]
         scale[~enough] = np.median(scale[enough])
-        log.info("noise is %.3g times what the weights say", np.sqrt(np.median(scale[enough])))
+        log.info(
+            "the noise is %.3g times that expected from the weights",
+            np.sqrt(np.median(scale[enough])),
+        )
     good = (grid.weight > 0) & (scale > 0)[:, None, None]
     if not good.any():
         raise InputError(f"{summary.path} has no data with a weight", "check flags and weights")

@@ -359,7 +359,9 @@ class ClosureData:
         With the station gains of each block marginalised these hold exactly the information of all
         log closure amplitudes with their full covariance (Blackburn et al. 2020, ApJ 894, 31).
     phases : ClosurePhases
+        Independent closure phases of all blocks.
     amplitudes : ClosureAmplitudes
+        Independent log closure amplitudes of all blocks.
     """
 
     antenna: tuple[str, ...]

@@ -49,6 +49,7 @@ def tec_phase_rad(tec_tecu: Array, frequency_hz: Array) -> Array:
     Parameters
     ----------
     tec_tecu : (ntime, nant, ndir) float64
+        Total electron content, TECU.
     frequency_hz : (nfreq,) float64
 
     Returns
@@ -95,6 +96,7 @@ def direction_text(
     Parameters
     ----------
     ra_rad, dec_rad : float
+        Direction, rad.
     separators : (str, str)
         Separators between the parts of RA and of Dec: ``":"``, ``"."``, ``"hms"`` or ``"dms"``.
     digits : (int, int)

@@ -232,6 +232,7 @@ def smeared_field_arcsec(
     Parameters
     ----------
     longest_baseline_m, frequency_hz : float
+        Longest baseline (m) and its frequency (Hz).
     channel_hz, integration_s : float
         Widths of channels and integrations; 0 where one is unknown, which then is ignored.
     """

@@ -1,4 +1,4 @@
-"""Numbers and units as figures, tables and the report show them; needs no plotting library."""
+"""Numbers and units as figures, tables and the report show them, without a plotting library."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def prefixed(value: float, unit: str) -> tuple[float, str]:
     Parameters
     ----------
     value : float
-        In ``unit``.
+        Value in ``unit``.
     unit : str
-        For example ``"Jy/beam"``.
+        Unit, for example ``"Jy/beam"``.
 
     Returns
     -------
     factor : float
-        ``value * factor`` is in the second return value.
+        Factor such that ``value * factor`` is in the second return value.
     unit : str
-        Prefixed, for example ``"mJy/beam"``.
+        Unit with prefix, for example ``"mJy/beam"``.
     """
     size = abs(value)
     if not math.isfinite(size) or size == 0:
         return 1.0, unit
     for scale, prefix in _PREFIXES:
-        # not 0.999... of the next prefix through rounding
+        # avoids 0.999... of the next prefix after rounding
         if size >= scale * 0.99995:
             return 1.0 / scale, prefix + unit
     return 1e9, "n" + unit
 
 
 def common_unit(values: Sequence[float], unit: str) -> tuple[float, str]:
-    """Return factor and prefixed unit for a column of values: those of its geometric middle.
+    """Return factor and prefixed unit for a column of values, from their geometric mean.
 
-    Values that are 0 or not finite do not count; an empty ``unit`` is no unit.
+    Values that are 0 or not finite do not count; an empty ``unit`` has no prefix.
     """
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if not unit or not sizes:
@@ -75,7 +75,7 @@ def format_number(value: float, digits: int = 3) -> str:
     if size < -3 or size > 7:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - size)
-    # thin spaces part thousands only where they help: from five digits on
+    # thin spaces separate thousands only from five digits on, where they help
     text = f"{value:,.{decimals}f}" if abs(value) >= 9999.5 else f"{value:.{decimals}f}"
     return text.replace(",", "\u202f")
 

@@ -110,7 +110,7 @@ def unfit(ms: Path, survey: TimeSurvey | None = None) -> str:
             return f"several {words}"
     correlations = len(read_layout(ms).corr_types[int(survey.ddids[0])])
     if correlations != 4:
-        return f"{correlations} correlation(s) in place of 4"
+        return f"{correlations} correlation(s) instead of 4"
     if not survey.in_order:
         return "rows that are not in order of time"
     times, interval = survey.time_s, survey.median_interval_s
@@ -145,6 +145,7 @@ def shift_parset(
     gains : Path, optional
         File in h5parm format with phase000 and amplitude000 of one direction.
     added : PhaseUp, optional
+        Stations to combine.
     threads : int
     """
     ra, dec = (math.degrees(angle) for angle in options.direction_rad)
@@ -197,6 +198,7 @@ def prepare(
     gains : DirectionGains, optional
         Gains that are divided out first; data without gains are flagged.
     added : PhaseUp, optional
+        Stations to combine.
     survey : TimeSurvey, optional
         Time stamps of ``ms``, if known; otherwise they are read.
     threads : int

@@ -38,6 +38,7 @@ class DeadFeed:
     ----------
     antenna : int
     data_desc_id : int
+        Data description in which it is dead.
     feed : str
         ``"R"``, ``"L"``, ``"X"`` or ``"Y"``.
     amplitude, noise : float

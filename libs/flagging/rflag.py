@@ -219,6 +219,7 @@ def robust_outliers(
     Parameters
     ----------
     amplitude : (n,) float
+        Amplitudes of one baseline and correlation.
     good : (n,) bool
         Mask of unflagged values.
     sigma : float

@@ -39,6 +39,7 @@ class Finding:
     where : str
         Path inside the file.
     text : str
+        Fault in words.
     """
 
     level: Literal["error", "warning"]

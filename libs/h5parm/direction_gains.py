@@ -89,7 +89,10 @@ class DirectionGains:
         found = Subtables(ms)
         names, position = found.antenna_names, found.position_m
         if not set(names) & set(one.antenna):
-            raise InputError(f"{ms} and {h5parm} have no antenna in common", "name its own data")
+            raise InputError(
+                f"{ms} and {h5parm} have no antenna in common",
+                "give the data the solutions are for",
+            )
         own = on_axes(one.with_polarization(DIAGONAL), names, position)
         if missing == "unit":
             unknown = np.asarray(~own.valid.any(axis=(0, 1, 3, 4)))

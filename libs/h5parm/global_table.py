@@ -286,6 +286,7 @@ class Merging:
     ----------
     writer : TableWriter
     places : dict of str to (2,) float64
+        Positions of the directions (RA, Dec), rad.
     like : Solset
         Table without solutions, of one direction, on the grid of the result.
     entries : dict of (str, str) to Entry
@@ -383,14 +384,7 @@ def begin_merge(
 
 
 def finish_merge(merging: Merging, dropped: Iterable[str]) -> None:
-    """Add the provenance; rewrite the table if directions remain without solutions.
-
-    Parameters
-    ----------
-    merging : Merging
-    dropped : iterable of str
-        Names of directions to leave out.
-    """
+    """Add the provenance; rewrite the table without the directions ``dropped``, if any."""
     rows = as_rows([merging.entries[key] for key in sorted(merging.entries)])
     gone = set(dropped)
     if gone:
@@ -458,6 +452,7 @@ def combine_files(
     Parameters
     ----------
     first, second, out : Path
+        Initial and incremental h5parm, and the product to write.
     frequency_hz : (nfreq,) float64, optional
         Frequencies of the product instead of the union.
     soltabs : sequence of str, optional

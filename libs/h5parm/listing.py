@@ -23,6 +23,7 @@ class Listing:
     ----------
     entry : Entry
     ra_rad, dec_rad : float
+        Position of the direction (J2000), rad.
     good_fraction : float
         Fraction of the solutions that are not flagged, 0 to 1.
     """

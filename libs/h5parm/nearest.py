@@ -38,6 +38,7 @@ class StationChoice:
     separation_deg : float
         Distance of the direction; NaN when there is none.
     good_fraction, coherence : float
+        Fraction of unflagged solutions, and their coherence, 0 to 1.
     note : str
         Remark on a tie, or the reason why there is none.
     """

@@ -265,7 +265,9 @@ def _choose(solset: h5py.Group, path: Path, soltabs: Sequence[str] | None) -> di
         if kind in _TYPES and kind not in chosen:
             chosen[kind] = name
         elif soltabs is not None:
-            raise InputError(f"soltab {name} ({kind}) cannot be used", "one of each type")
+            raise InputError(
+                f"soltab {name} ({kind}) cannot be used", "name one soltab of each type"
+            )
         else:
             log.warning("%s: soltab %s (%s) is not used", path.name, name, kind)
     if not chosen:
@@ -288,7 +290,7 @@ def _read_soltab(group: h5py.Group, path: Path, direction: str | None = None) ->
     except KeyError as error:
         raise InputError(f"{name} is not a soltab ({error})", "run solutions check") from error
     if set(axes) - set(AXES) or val.ndim != len(axes) or val.shape != weight.shape:
-        raise InputError(f"{name} has axes {axes} and shape {val.shape}", "it cannot be used")
+        raise InputError(f"{name} has axes {axes} and shape {val.shape}", "give another soltab")
     # Move the axes to their places, and add those that are absent with a length of 1.
     order = [axes.index(axis) for axis in AXES if axis in axes]
     shape = [len(values[axis]) if axis in axes else 1 for axis in AXES]
@@ -313,7 +315,7 @@ def _cells(
         return ()
     names = [_bare(text) for text in _strings(values["dir"])]
     if direction not in names:
-        raise InputError(f"no direction {direction}", f"there are {', '.join(names)}")
+        raise InputError(f"there is no direction {direction}", f"there are {', '.join(names)}")
     j = names.index(direction)
     return tuple(slice(j, j + 1) if axis == "dir" else slice(None) for axis in axes)
 
@@ -325,7 +327,7 @@ def _standard_polarization(tab: _Soltab, name: str) -> _Soltab:
     names = [_CIRCULAR.get(p, _FEEDS.get(p, p)) for p in tab.polarization]
     wanted = DIAGONAL if len(names) == 2 else FULL_JONES
     if sorted(names) != sorted(wanted):
-        raise InputError(f"{name} has polarizations {tab.polarization}", "it cannot be used")
+        raise InputError(f"{name} has polarizations {tab.polarization}", "give another soltab")
     order = [names.index(p) for p in wanted]
     return replace(tab, val=tab.val[..., order], weight=tab.weight[..., order], polarization=wanted)
 
@@ -359,7 +361,7 @@ def _as_solset(
 ) -> Solset:
     """Convert the solutions of one soltab to a Solset; the other quantities are neutral."""
     if not tab.antenna:
-        raise ValueError("a soltab without antennas")
+        raise ValueError("the soltab has no antennas")
     names = tab.direction
     if not names:
         names = tuple(directions) if len(directions) == 1 else (_NOWHERE,)

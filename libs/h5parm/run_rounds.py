@@ -100,6 +100,7 @@ def accumulate_round(
     run_h5parm : Path
         File to change, created if necessary; it is replaced as a whole, under a lock.
     round_name : str
+        Name of the round.
     solutions : GainSolutions or Solset
         Solutions of this round alone (of one direction, if a Solset).
     on : sequence of str
@@ -151,6 +152,7 @@ def start_from(
     Parameters
     ----------
     run_h5parm : Path
+        File of the run, which is created.
     initial : Path
         File of one direction, such as `libs.h5parm.nearest.best` returns.
 

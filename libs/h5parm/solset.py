@@ -160,7 +160,9 @@ class Solset:
             There is no direction of this name.
         """
         if direction not in self.direction:
-            raise InputError(f"no direction {direction}", f"there are {', '.join(self.direction)}")
+            raise InputError(
+                f"there is no direction {direction}", f"there are {', '.join(self.direction)}"
+            )
         return self.select_directions([self.direction.index(direction)])
 
     def select_directions(self, index: Sequence[int]) -> Solset:

@@ -121,15 +121,15 @@ def measure_shift(
     ----------
     reference, plane : (ny, nx) array
         Images on one grid; NaN counts as 0.
-    Width of the box around the reference's peak in which the two are matched; default a
-    quarter of the image, from 32 to 256.
+    box_pixels : int, optional
+        Width of the box around the reference's peak in which the two are matched; default a
         quarter of the image, from 32 to 256.
 
     Returns
     -------
     x_pixel, y_pixel : float
-        Shift by which ``reference`` moved right and up becomes ``plane``; accurate to about 0.01
-        pixel for sources well above the noise.
+        Shift right and up that turns ``reference`` into ``plane``; accurate to about 0.01 pixel
+        for sources well above the noise.
 
     Raises
     ------

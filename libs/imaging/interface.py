@@ -159,7 +159,7 @@ class ImagingOptions:
             if not good:
                 raise ConfigError(f"{name} is {getattr(self, name)}", f"it must be {wanted}")
         if self.stokes != "I":
-            raise ConfigError(f"Stokes {self.stokes} is not imaged", "only I is")
+            raise ConfigError(f"Stokes {self.stokes} is not imaged", "use stokes I")
         if 0 < self.automask_nsigma < self.autothreshold_nsigma:
             raise ConfigError(
                 f"automask_nsigma {self.automask_nsigma} is below"

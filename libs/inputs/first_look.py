@@ -1,4 +1,4 @@
-"""One look at an input before it is copied: which of its rows can be used at all.
+"""A look at an input before it is copied, to find the rows that can be used at all.
 
 Rows that name what the subtables do not have, that have no values or no time, and those of
 windows without frequencies are left out of the working copy, and counted: tools would stop at
@@ -24,7 +24,7 @@ from libs.ms.tables import open_table
 
 __all__ = ["FirstLook", "first_look", "rows_without_values"]
 
-# No observation lasts so long: a time farther from the median is a broken number.
+# No observation lasts longer, so a time farther from the median is a wrong number.
 _LONGEST_S = 100 * 365.25 * 86400.0
 _LATEST_S = 1e11  # MJD seconds, the year 5000
 _LISTED = 4  # names in a message
@@ -32,14 +32,14 @@ _LISTED = 4  # names in a message
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What a look at an input found.
+    """Result of a look at an input.
 
     Attributes
     ----------
     left_out : (n,) int64
-        Rows that cannot be used, increasing.
+        Row numbers that cannot be used, increasing.
     notes : tuple of str
-        Why, one line for each reason, with the number of rows.
+        Reasons, one line each, with the number of rows.
     """
 
     left_out: NDArray[np.int64]
@@ -52,11 +52,11 @@ def first_look(view: Path, column: str, choice: RowChoice) -> FirstLook:
     Parameters
     ----------
     view : Path
-        The measurement set.
+        Measurement set.
     column : str
-        Its column of visibilities that is to be copied.
+        Column of visibilities to be copied.
     choice : RowChoice
-        The rows that are selected; others do not matter.
+        Selection of rows; other rows do not matter.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 class _Judge:
-    """Tells rows that can be used, stretch by stretch, and keeps those that cannot."""
+    """Test of the rows, stretch by stretch; it keeps those that cannot be used."""
 
     def __init__(
         self, found: Subtables, column: str, empty: NDArray[np.int64], usual_time_s: float
@@ -169,7 +169,7 @@ class _Judge:
         return good
 
     def reasons(self) -> list[tuple[NDArray[np.int64], str]]:
-        """Return the rows that cannot be used, (n,) each, and why."""
+        """Return the rows that cannot be used, (n,) each, and the reasons."""
         return [
             (np.concatenate(rows), why.format(_listed(sorted(self.named[why]))))
             for why, rows in self.rows.items()
@@ -177,7 +177,7 @@ class _Judge:
 
 
 def _check_shapes(opened: Any, column: str, found: Subtables, first_rows: dict[int, int]) -> None:
-    """Refuse visibilities of another shape than their window and correlations say."""
+    """Refuse visibilities whose shape differs from that of their window and correlations."""
     for ddid, row in first_rows.items():
         shape = np.shape(opened.getcell(column, row))
         each = found.descriptions[ddid]

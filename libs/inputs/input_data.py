@@ -54,6 +54,7 @@ class Demo:
     corruption_seed : int or None
         Seed of the known gain errors applied to the data; None leaves the data as they are.
     meaning : str
+        Description for users.
     """
 
     file: str
@@ -84,6 +85,7 @@ class InputData:
     kind : str
         Kind of data: ``"ms"``, ``"uvfits"`` or ``"uvh5"``.
     demo : Demo or None
+        Demonstration that it is, if any.
     parts : tuple of Path
         All files of a uvh5 observation, including the first.
     """

@@ -85,6 +85,7 @@ def mstransform_options(
     Parameters
     ----------
     vis, outputvis : Path
+        Input and output measurement set.
     field, spw : str
         Selections in CASA's syntax; empty means all.
     datacolumn : str

@@ -219,7 +219,7 @@ def _parameters(header: Any) -> tuple[tuple[str, float, float], ...]:
     names = [name for name, _, _ in made]
     for wanted in ("UU", "VV", "WW", "DATE"):
         if wanted not in names or (wanted != "DATE" and names.count(wanted) > 1):
-            raise NotUnderstoodError(f"it has not one parameter {wanted}")
+            raise NotUnderstoodError(f"it does not have exactly one parameter {wanted}")
     if "BASELINE" not in names and not {"ANTENNA1", "ANTENNA2"} <= set(names):
         raise NotUnderstoodError("it has no parameter BASELINE")
     return tuple(made)

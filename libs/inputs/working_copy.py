@@ -256,7 +256,7 @@ def _hands_with_data(ms: Path) -> str:
 
 
 def _choose_column(view: Path, datacolumn: str, choice: RowChoice) -> tuple[str, list[str]]:
-    """Return "data" or "corrected", and why when it is not plain."""
+    """Return "data" or "corrected", with a note where the choice is not obvious."""
     if datacolumn not in ("auto", "data", "corrected"):
         raise ConfigError(f"datacolumn = {datacolumn!r}", "use 'auto', 'data' or 'corrected'")
     with open_table(view) as opened:
@@ -282,7 +282,7 @@ def _choose_column(view: Path, datacolumn: str, choice: RowChoice) -> tuple[str,
 
 
 def _empty_rows(opened: Any, choice: RowChoice) -> int:
-    """How many of the selected cross-correlations have no CORRECTED_DATA."""
+    """Return how many of the selected cross-correlations have no CORRECTED_DATA."""
     rows, empty = rows_without_values(opened, "CORRECTED_DATA"), 0
     for low, count in stretches(opened.nrows()) if len(rows) else ():
         here = rows[(rows >= low) & (rows < low + count)] - low

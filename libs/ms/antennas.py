@@ -39,7 +39,7 @@ class AntennaArray:
     def __post_init__(self) -> None:
         count = len(self.name)
         if len(set(self.name)) != count:
-            raise ValueError("antenna names are not all different")
+            raise ValueError("antenna names must all be different")
         if self.position_m.shape != (count, 3) or self.diameter_m.shape != (count,):
             raise ValueError("positions or diameters do not match the names")
         if len(self.station) != count:

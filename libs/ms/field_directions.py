@@ -1,6 +1,6 @@
-"""Where the fields of a working copy are: one fixed position for each, in a frame of the sky.
+"""Positions of a working copy's fields: one fixed position each, in a frame of the sky.
 
-A field may follow an ephemeris, of which its PHASE_DIR is then an offset, or move as a
+A field may follow an ephemeris, from which its PHASE_DIR is then an offset, or move as a
 polynomial of time (MeasurementSet definition 2.0, FIELD). Images and tables of solutions have one
 position each, that at the middle of the data.
 """
@@ -21,7 +21,7 @@ from libs.ms.tables import open_table
 __all__ = ["settle_directions"]
 
 _COLUMNS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
-# Frames that the coordinates of visibilities may be in; others are converted to J2000.
+# Frames in which coordinates of visibilities may be; others are converted to J2000.
 _KEPT = ("J2000", "ICRS", "B1950", "B1950_VLA")
 _DAY_S = 86400.0
 
@@ -39,7 +39,7 @@ def settle_directions(ms: Path, origin: Path) -> list[str]:
     Returns
     -------
     list of str
-        What was settled, and how.
+        Changes, one line each.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _degrees(opened: Any, column: str) -> NDArray[np.float64]:
 
 
 def _to_j2000(ms: Path, numbers: list[int], fields: tuple[Field, ...], uvw_frame: str) -> list[str]:
-    """Convert the positions of fields in a frame that no tool keeps coordinates in."""
+    """Convert the positions of fields in frames that are not used for coordinates."""
     notes = []
     for number in numbers:
         field = fields[number]

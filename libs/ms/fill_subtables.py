@@ -49,9 +49,11 @@ class Antennas:
     number : (nant,) int64
         Numbers used in the file's baselines.
     name, station, mount : tuple of str
+        Names of antennas and pads, and types of mount.
     position_m, offset_m : (nant, 3) float64
         Positions (ITRF) and offsets of the axes, m.
     diameter_m : (nant,) float64
+        Dish diameters, m.
     angle_rad : (nant, 2) float64
         Position angles of the feeds.
     time_system : str

@@ -52,6 +52,7 @@ def read_integration_time_s(opened: Any, keys: Sequence[str], most_rows: int = 2
     keys : sequence of str
         Names of the key columns.
     most_rows : int
+        Largest number of rows that are read.
     """
     total = opened.nrows()
     pieces = 1 if total <= most_rows else 8

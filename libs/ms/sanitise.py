@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # Beyond this the square of a visibility overflows float32 in tools that form |V|^2.
 LARGEST_VISIBILITY = 1e15
-# No baseline is so long: antennas in orbit have been 4e8 m away at most.
+# No baseline is longer: antennas in orbit have been 4e8 m away at most.
 LARGEST_UVW_M = 1e9
 _LISTED = 3  # antennas in a message
 
@@ -86,7 +86,7 @@ class Repairs:
 
     @property
     def unusable_weights(self) -> bool:
-        """Whether every visibility unflagged in the input was lost to its weight."""
+        """True when every visibility unflagged in the input was lost because of its weight."""
         left = self.total - self.flagged_before
         left -= self.not_finite + self.exactly_zero + self.bad_uvw
         return left > 0 and self.bad_weight + self.zero_weight >= left
@@ -135,6 +135,7 @@ def spread_weight(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     spectrum : (nrow, nchan, ncorr) float32
+        Weights by channel.
 
     Returns
     -------
@@ -223,7 +224,7 @@ def _numbers(windows: Iterable[int]) -> str:
 
 
 class _Tally:
-    """Counts what was wrong, and what is left, by antenna, spectral window and hand."""
+    """Counter of faults and of the data left, by antenna, spectral window and hand."""
 
     def __init__(self, found: Subtables) -> None:
         self.antennas = found.antenna_names
@@ -236,7 +237,7 @@ class _Tally:
     def add(
         self, chunk: Chunk, wrong: dict[str, NDArray[np.bool_]], flag: NDArray[np.bool_]
     ) -> None:
-        """Take the visibilities of a chunk, (nrow, nchan, ncorr) each, into account."""
+        """Count the visibilities of a chunk, (nrow, nchan, ncorr) each."""
         self.present[chunk.spw] = True
         left = self.left.setdefault(chunk.data_desc_id, np.zeros(flag.shape[2], np.int64))
         left += np.count_nonzero(~flag, axis=(0, 1))
@@ -251,7 +252,7 @@ class _Tally:
             window[chunk.spw] += rows.sum()
 
     def without_data(self) -> tuple[str, ...]:
-        """Say which windows, and which hands of the others, have no unflagged visibility."""
+        """Return the windows, and the hands of other windows, without unflagged visibilities."""
         found: dict[str, list[int]] = {}
         for ddid, left in sorted(self.left.items()):
             setup = self.setup_of[ddid]
@@ -273,13 +274,13 @@ class _Tally:
         )
 
     def words(self) -> dict[str, str]:
-        """Say where each kind was found, ``" (ea05: 468, window 1)"``."""
+        """Return where each kind of fault was found, ``" (ea05: 468, window 1)"``."""
         said = {}
         for kind, each in self.by_antenna.items():
             total = int(self.by_window[kind].sum())
             order = np.argsort(-each, kind="stable")[:_LISTED]
             whole = [i for i in order if each[i] == total]
-            # every visibility has two antennas: those in all of them are the cause
+            # every visibility has two antennas; those in all faulty ones are the cause
             named = whole or [i for i in order if each[i]]
             text = ", ".join(f"{self.antennas[i]}: {each[i]}" for i in named)
             affected = int(np.count_nonzero(each))
@@ -304,7 +305,7 @@ def _without_uvw(columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
 def _sanitised(
     columns: dict[str, NDArray[Any]], quantised: bool
 ) -> tuple[dict[str, NDArray[Any]], Repairs, dict[str, NDArray[np.bool_]]]:
-    """Return the values of one chunk as they should be, what was wrong, and where."""
+    """Return the repaired values of one chunk, the faults found, and where they were."""
     data = columns["DATA"]
     before = columns["FLAG"] | columns["FLAG_ROW"][:, None, None]
     spectrum = columns.get("WEIGHT_SPECTRUM")

@@ -123,7 +123,9 @@ def parse_windows(spw: str, count: int) -> dict[int, str]:
         first, _, last = read[1].partition("~")
         low, high = (0, count - 1) if first == "*" else (int(first), int(last or first))
         if high >= count:
-            raise ConfigError(f"spw = {spw!r} names window {high}", f"there are 0 to {count - 1}")
+            raise ConfigError(
+                f"spw = {spw!r} names window {high}", f"the windows are 0 to {count - 1}"
+            )
         for number in range(low, high + 1):
             found.setdefault(number, []).append((read[2] or "").removeprefix(":"))
     return {

@@ -77,6 +77,7 @@ class SplitResult:
     unflagged : int
         Visibilities that are not flagged.
     flagged_fraction : float
+        Fraction of the visibilities that is flagged.
     size_bytes : int
     """
 
@@ -102,6 +103,7 @@ def averaging(
     time_s : float or str
         Longest integration, s; 0 for none. ``"auto"`` takes the longest that loses at most
         ``loss``.
+    channels : int or str
         Channels averaged into one; 1 for none. ``"auto"`` takes the most that lose at most
         ``loss`` and divide every spectral window.
     radius_rad : float

@@ -36,20 +36,20 @@ class Subset:
     ----------
     fields : tuple of int
         FIELD rows kept, increasing.
-    Spectral windows kept, in their new order.
-        SPECTRAL_WINDOW rows kept, in the order they get.
-    Channels kept of each window, increasing.
-        Channels kept of each of them, increasing.
-    DATA_DESCRIPTION row of each window.
-        The one DATA_DESCRIPTION row of each of them.
-    Indices of the correlations kept; None: all.
-        Places of the correlations kept; None: all.
-    Column that becomes DATA.
-        The column that becomes DATA.
-    True keeps rows of an antenna with itself.
-        Whether rows of an antenna with itself are kept.
+    windows : tuple of int
+        SPECTRAL_WINDOW rows kept, in their new order.
+    channels : tuple of (n,) int64
+        Channels kept of each window, increasing.
+    data_descriptions : tuple of int
+        DATA_DESCRIPTION row of each window.
+    correlations : tuple of int or None
+        Indices of the correlations kept; None: all.
+    column : str
+        Column that becomes DATA.
+    autocorrelations : bool
+        True keeps rows of an antenna with itself.
     all_fields, all_windows : bool
-        Whether nothing is left out.
+        True when nothing is left out.
     left_out : (n,) int64
         Rows that are not copied whatever they hold.
     """

@@ -1,4 +1,4 @@
-"""Summary of what a measurement set holds, from its subtables and one pass over its rows."""
+"""Summary of a measurement set, from its subtables and one pass over its rows."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ _SUBTABLES = (
 
 @dataclass(frozen=True)
 class MsDescription:
-    """What a measurement set holds, whatever is flagged.
+    """Properties of a measurement set that do not depend on flags.
 
     Attributes
     ----------
     path : Path
     rows, channels : int
-        Rows; channels summed over the spectral windows present.
+        Number of rows; number of channels summed over the spectral windows present.
     antenna : tuple of str
         Names by id; blank names become ``ANT<id>``.
     position_m : (nant, 3) float64
-        ITRF, m.
+        Positions, ITRF, m.
     field : tuple of str
         Names by id.
     fields_used, spws_used : tuple of int
         Ids that occur in the rows.
     direction_rad : (2,) float64
-        Phase centre of the first field used, RA and Dec, J2000.
+        Phase centre of the first field used, J2000 RA and Dec, rad.
     frequency_hz : tuple of (nchan,) arrays
-        Channel centres of each spw.
+        Channel centres of each spectral window, Hz.
     correlation : tuple of str
-        Of the first polarization setup used, e.g. ``("RR", "LL")``.
+        Names in the first polarization setup used, e.g. ``("RR", "LL")``.
     telescope : str
     time_range_s : tuple of float
         First and last TIME, MJD seconds.
     integration_s : float
-        Median spacing of TIME within scans (INTERVAL may lie).
+        Median spacing of TIME within scans, s (INTERVAL may be wrong).
     scans : int
         Number of scans.
     columns : tuple of str
@@ -80,38 +80,38 @@ class MsDescription:
 
     @property
     def max_frequency_hz(self) -> float:
-        """Highest channel centre of the spws used."""
+        """Highest channel centre of the spectral windows used, Hz."""
         return max(float(self.frequency_hz[spw].max()) for spw in self.spws_used)
 
     @property
     def min_frequency_hz(self) -> float:
-        """Lowest channel centre of the spws used."""
+        """Lowest channel centre of the spectral windows used, Hz."""
         return min(float(self.frequency_hz[spw].min()) for spw in self.spws_used)
 
     @property
     def mean_frequency_hz(self) -> float:
-        """Mean channel centre of the spws used."""
+        """Mean channel centre of the spectral windows used, Hz."""
         return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))
 
 
 @dataclass(frozen=True)
 class MsSummary(MsDescription):
-    """What a measurement set holds, its unflagged visibilities included.
+    """Properties of a measurement set and of its unflagged visibilities.
 
     Attributes
     ----------
     dish_diameter_m : float
-        Median over the antennas used; 0 when unknown.
+        Median dish diameter of the antennas used, m; 0 when unknown.
     longest_baseline_m, shortest_baseline_m : float
-        Over unflagged rows.
+        Longest and shortest unflagged baseline, m.
     antennas_used : tuple of int
-        Antennas on unflagged cross-correlations.
+        Antennas with unflagged cross-correlations.
     flagged_fraction : float
-        Of all visibilities.
+        Fraction of all visibilities.
     weights_positive : bool
-        Whether any unflagged visibility has a finite positive weight.
+        True when any unflagged visibility has a finite positive weight.
     size_bytes : int
-        On disk.
+        Size on disk, bytes.
     """
 
     dish_diameter_m: float
@@ -125,7 +125,7 @@ class MsSummary(MsDescription):
 
 @dataclass(frozen=True)
 class _Unflagged:
-    """What a pass over flags, weights and UVW finds; see `MsSummary`."""
+    """Results of a pass over flags, weights and UVW; see `MsSummary`."""
 
     longest_m: float
     shortest_m: float
@@ -139,14 +139,14 @@ _unflagged: ValueKeeper[_Unflagged] = ValueKeeper()
 
 
 def describe_ms(path: str | Path) -> MsDescription:
-    """Return what a measurement set holds, whatever is flagged.
+    """Return the properties of a measurement set that do not depend on flags.
 
     It is read again only after its files have changed.
 
     Raises
     ------
     InputError
-        The measurement set does not exist, is none or has no rows.
+        The path does not exist, is not a measurement set, or has no rows.
     """
     path = Path(path)
     if not path.exists():
@@ -199,14 +199,14 @@ def _describe(path: Path) -> MsDescription:
 
 
 def summarise(path: str | Path) -> MsSummary:
-    """Return what a measurement set holds, its unflagged visibilities included.
+    """Return the properties of a measurement set and of its unflagged visibilities.
 
     Flags, weights and UVW are read again only after their files have changed.
 
     Raises
     ------
     InputError
-        The measurement set does not exist, is none or has no rows.
+        The path does not exist, is not a measurement set, or has no rows.
     """
     path = Path(path)
     description = describe_ms(path)
@@ -230,7 +230,7 @@ def summarise(path: str | Path) -> MsSummary:
 
 
 def _survey_visibilities(path: Path) -> _Unflagged:
-    """One pass over flags, weights and UVW of all rows."""
+    """Read flags, weights and UVW of all rows in one pass."""
     flagged = total = 0
     longest, shortest = 0.0, np.inf
     antennas: set[int] = set()
@@ -260,7 +260,7 @@ def _survey_visibilities(path: Path) -> _Unflagged:
 def flagged_fraction(path: str | Path, *, without: Collection[int] = ()) -> float:
     """Return the fraction of the visibilities that is flagged, 0 to 1.
 
-    Baselines with an antenna of ``without`` are not counted.
+    Baselines with an antenna of ``without`` do not count.
     """
     flagged = total = 0
     names = ("FLAG", "FLAG_ROW", *(("ANTENNA1", "ANTENNA2") if without else ()))

@@ -49,6 +49,7 @@ class TimeSurvey:
     first, last : (ntime,) int64
         First and last of these rows.
     field_id : int
+        FIELD_ID of the first row.
     field_ids, ddids : (n,) int64
         Distinct FIELD_ID and DATA_DESC_ID of all rows.
     median_interval_s : float

@@ -1,4 +1,4 @@
-"""Values read from tables, kept while the files they came from stay as they are."""
+"""Values read from tables, kept until the files they came from change."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def columns_state(path: Path, names: Sequence[str]) -> FilesState | None:
     Parameters
     ----------
     path : Path
-        The folder of the table.
+        Folder of the table.
     names : sequence of str
-        Columns; columns that the table has not are passed over.
+        Columns; those that the table lacks are ignored.
 
     Returns
     -------
     tuple or None
-        None where the columns are in no files of this folder: the table refers to another, whose
-        changes are not seen here.
+        State; None where no file of this folder holds the columns, because the table refers to
+        another, whose changes are not seen here.
     """
     with open_table(path) as opened:
         managers = opened.getdminfo().values()
@@ -75,7 +75,7 @@ def subtables_state(path: Path, names: Sequence[str]) -> FilesState:
 
 
 class ValueKeeper(Generic[Value]):
-    """Keeps one value per table until a file changes that it was read from.
+    """Keeper of one value per table, until a file from which it was read changes.
 
     A change is seen by the inode, size or time of a file. Where a file changed so recently that
     another change could show the same time, the value is not kept. Values written through a
@@ -88,16 +88,17 @@ class ValueKeeper(Generic[Value]):
     def get(
         self, path: Path, state: Callable[[], FilesState | None], read: Callable[[], Value]
     ) -> Value:
-        """Return the value of a table, read where none is kept for its present files.
+        """Return the value of a table, read if none is kept for its present files.
 
         Parameters
         ----------
         path : Path
-            The folder of the table.
+            Folder of the table.
         state : callable
-            ``() -> FilesState``: the files that the value depends on; None: it cannot be kept.
+            Function ``() -> FilesState`` of the files on which the value depends; None: it cannot
+            be kept.
         read : callable
-            ``() -> value``.
+            Function ``() -> value``.
         """
         key = path.absolute()
         before = state()

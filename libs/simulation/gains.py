@@ -104,7 +104,7 @@ class StationErrors:
 
     @property
     def dispersive(self) -> bool:
-        """Whether the direction-independent phases depend on frequency."""
+        """True when the direction-independent phases depend on frequency."""
         return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0 or self.delay_ns > 0
 
 

@@ -59,16 +59,15 @@ class Observation:
     integration_s, scan_s, gap_s : float
         Integration time, length of a scan and time between scans, seconds.
     scans : int
+        Number of scans.
     spws : tuple of SpectralWindow
     correlations : tuple of str
-        Names: the parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four. The sky is
-        unpolarised.
+        Parallel hands, ``("RR", "LL")`` or ``("XX", "YY")``, or all four; unpolarised sky.
     noise_jy : float
-        Standard deviation of the real (and of the imaginary) part of one visibility: one
-        baseline, integration, channel and polarization.
+        Standard deviation of the real and of the imaginary part of one visibility.
     noise_scale : tuple of (pattern, factor)
-        System temperature of stations relative to the rest: the noise of a baseline is
-        ``noise_jy`` times the root of the product of its stations' factors.
+        Relative system temperatures of stations: the noise of a baseline is ``noise_jy`` times
+        the root of the product of its stations' factors.
     field : str
         Name of the field.
     """
@@ -126,8 +125,7 @@ class Observation:
     def uvw_sign(self) -> int:
         """Sign 1 where UVW is ANTENNA2 minus ANTENNA1 (LOFAR's software), -1 for the reverse.
 
-        CASA's fillers and tasks write ANTENNA1 minus ANTENNA2. Imagers treat both alike, because
-        the visibilities are each other's conjugates.
+        CASA writes ANTENNA1 minus ANTENNA2; imagers treat both alike, as conjugates.
         """
         return 1 if self.array.telescope == "LOFAR" else -1
 

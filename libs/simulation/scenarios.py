@@ -48,6 +48,7 @@ class Scenario:
     spws : tuple of SpectralWindow
     correlations : tuple of str
     integration_s, gap_s : float
+        Integration time, and time between scans.
     integrations, scans : int
         Number of integrations in a scan, and of scans.
     noise_jy : float
@@ -55,6 +56,7 @@ class Scenario:
     sky : tuple of Source
     errors : StationErrors
     noise_scale : tuple of (pattern, factor)
+        Relative noise of stations, as in `Observation`.
     cell_arcsec : float
         Pixel that samples the beam 4 to 5 times.
     imsize : int

@@ -90,6 +90,7 @@ class StatwtPlan:
     excess : float
         Ratio from :func:`bin_excess`; NaN when it was not measured.
     reason : str
+        Reason of the decision.
     """
 
     run: bool

@@ -139,7 +139,7 @@ def test_the_box_around_a_mask_stays_in_the_image(tmp_path: Path) -> None:
 def test_images_of_several_planes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     fits.PrimaryHDU(np.zeros((3, 8, 8), np.float32)).writeto(path)
-    with pytest.raises(InputError, match="no single image plane"):
+    with pytest.raises(InputError, match="not a single image plane"):
         read_shown(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_shown(tmp_path / "missing.fits")

@@ -110,7 +110,7 @@ def test_which_stations_are_added_up(made: Simulation) -> None:
 def test_what_dp3_does_not_take(made: Simulation, tmp_path: Path) -> None:
     assert unfit(made.ms) == ""
     two = simulate(tmp_path / "two.ms", observe(2, 2, correlations=("RR", "LL")), SKY)
-    assert unfit(two.ms) == "2 correlation(s) in place of 4"
+    assert unfit(two.ms) == "2 correlation(s) instead of 4"
     copy = tmp_path / "copy.ms"
     shutil.copytree(made.ms, copy)
     with open_table(copy, write=True) as opened:
