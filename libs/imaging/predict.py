@@ -139,12 +139,15 @@ def model_visibilities(
     total = np.zeros((len(uvw_m), len(frequency_hz)), dtype=np.complex128)
     reach = max(model.terms.shape[1:]) * model.cell_rad + float(np.hypot(*model.offset_rad))
     fraction = (frequency_hz - model.frequency_hz) / (model.frequency_hz or 1.0)
+    # the degridder needs frequencies that rise; those of a window may fall
+    rising = np.argsort(frequency_hz, kind="stable")
+    own_order = np.argsort(rising)
     for power, term in enumerate(model.terms):
         if not term.any():
             continue
         part = dirty2vis(
             uvw=uvw_m * _NORTH_FLIPPED,
-            freq=np.ascontiguousarray(frequency_hz),
+            freq=np.ascontiguousarray(frequency_hz[rising]),
             dirty=np.ascontiguousarray(term.T),
             pixsize_x=model.cell_rad,
             pixsize_y=model.cell_rad,
@@ -154,7 +157,7 @@ def model_visibilities(
             do_wgridding=reach * ARCSEC_PER_RAD > _TINY_FIELD_ARCSEC,
             divide_by_n=False,
             nthreads=threads,
-        )
+        )[:, own_order]
         total += part * fraction**power if power else part
     return total
 

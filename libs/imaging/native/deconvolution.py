@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.errors import ImageError
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.minor_cycle import clean_active
 from libs.imaging.statistics import mad_std
@@ -35,6 +36,9 @@ _LEFT_FACTOR = 1.25
 # others are taken off is seen.
 _ACTIVE = 0.7
 _MOST_ACTIVE = 20000
+
+# CLEAN has diverged when the largest residual is this many times that of the dirty image.
+_DIVERGED = 2.0
 
 # Larger scales hold the residuals of many pixels: without a bias toward small ones extended
 # components are laid over points.
@@ -156,6 +160,11 @@ def clean(
         Model (nterms, ny, nx) -> exact residual.
     report : callable
         Called after each cycle.
+
+    Raises
+    ------
+    ImageError
+        It diverges.
     """
     shape = (len(convolver.scales), *convolver.shape)
     state = _State(
@@ -170,6 +179,7 @@ def clean(
         if state.components > before or not state.exact:
             state.residual = residual_of(state.model) if state.components else dirty
             state.exact += 1
+            worker.check()
         noise = _noise(state.residual[0])
         agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
         worker.tell(exact=True)
@@ -194,6 +204,7 @@ class _Cleaner:
     ) -> None:
         self.convolver, self.settings = convolver, settings
         self.residual_of, self.report, self.state = residual_of, report, state
+        self.dirty_peak = float(np.abs(state.residual[0]).max())
         hessian = convolver.hessian()
         self.inverse = np.linalg.inv(hessian).astype(np.float32)
         response = hessian[:, 0, 0]
@@ -210,6 +221,16 @@ class _Cleaner:
             self._down_to(settings.autothreshold_nsigma, self.state.found)
         else:
             self._down_to(settings.autothreshold_nsigma, everywhere)
+
+    def check(self) -> None:
+        """Raise ImageError when more is left than there was at the beginning."""
+        highest = float(np.abs(self.state.residual[0]).max())
+        if not highest <= _DIVERGED * self.dirty_peak:
+            raise ImageError(
+                f"CLEAN diverged: the largest residual went from {self.dirty_peak:.3g} to"
+                f" {highest:.3g} Jy/beam",
+                "CLEAN less deeply, or within a smaller radius (clean_radius)",
+            )
 
     def is_spent(self) -> bool:
         """Whether no more components or cycles are allowed."""
@@ -266,7 +287,8 @@ class _Cleaner:
             self.tell(
                 exact=not self.settings.image_domain, peak=peak, left=self._left(peak, floor[0])
             )
-            if peak > 2.0 * last:  # it diverges
+            self.check()
+            if peak > _DIVERGED * last:  # the exact residual tells whether that is so
                 return
             last = min(last, peak)
 

@@ -62,7 +62,8 @@ def fit_beam(psf: NDArray[np.floating]) -> Beam:
     Notes
     -----
     Least squares over a box ten times as wide as the main lobe, in which the sidelobes weigh
-    as they are: the way of WSClean, so that both restore with the same beam.
+    as they are: what WSClean minimises as well. WSClean 3.1 stops a little before the minimum:
+    on its own PSFs of nearly round beams its axes are up to 2 % off it.
     """
     first = _moments(psf)
     half = max(3, math.ceil(_BOX_BEAMS / 2 * max(first.major_pixel, first.minor_pixel)))

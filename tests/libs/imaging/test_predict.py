@@ -42,6 +42,19 @@ def test_a_pixel_gives_the_visibilities_of_its_direction(x, y, east, north):
     assert np.abs(found - _direct(uvw, FREQUENCY, l, m, 1.5)).max() < 1e-5
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(7e9, 9e9), min_size=1, max_size=6, unique=True), st.booleans())
+def test_channels_of_any_order_have_their_own_visibilities(channels, falling):
+    frequency = np.array(sorted(channels, reverse=falling))
+    terms = np.zeros((2, 32, 32))
+    terms[0, 20, 5], terms[1, 20, 5] = 1.0, -0.7
+    model = ModelImage(terms, 8e9, CELL_RAD)
+    east, north = 11 * CELL_RAD, 4 * CELL_RAD
+    spectrum = 1.0 - 0.7 * (frequency / 8e9 - 1.0)
+    direct = _direct(_uvw(), frequency, east, north, 1.0) * spectrum
+    assert np.abs(model_visibilities(model, _uvw(), frequency) - direct).max() < 1e-5
+
+
 @pytest.mark.parametrize("cell_arcsec", [1.5e-6, 1e-5, 1e-4, 1e-3])
 def test_pixels_of_microarcseconds(cell_arcsec):
     """Fields on either side of the limit below which the w term is left out."""

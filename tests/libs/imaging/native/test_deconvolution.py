@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.core.errors import ImageError
+from libs.imaging.native.convolution import Convolver
+from libs.imaging.native.deconvolution import CleanSettings, clean
+from libs.imaging.native.restore import Beam, fit_beam
+
+SETTINGS = CleanSettings(
+    niter=2000, gain=0.1, mgain=0.8, nmajor=30, automask_nsigma=4.0, autothreshold_nsigma=0.5
+)
+
+
+def gaussian(shape: tuple[int, int], beam: Beam) -> np.ndarray:
+    y, x = np.mgrid[: shape[0], : shape[1]] - np.array(shape)[:, None, None] // 2
+    a, b, c = beam.exponent()
+    return np.exp(-(a * x * x + 2 * b * x * y + c * y * y))
+
+
+def noisy_point(pixels: int = 64, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """PSFs of twice the size, and the dirty image of 1 Jy with noise of the PSF's shape."""
+    psf = gaussian((2 * pixels, 2 * pixels), Beam(5.0, 4.0, 30.0)).astype(np.float32)[None]
+    white = np.random.default_rng(seed).normal(size=(pixels, pixels))
+    convolver = Convolver(psf, (0.0,))
+    noise = convolver.with_psf(0.005 * white.astype(np.float32)[None])
+    model = np.zeros_like(noise)
+    model[0, 30, 36] = 1.0
+    return psf, noise + convolver.with_psf(model)
+
+
+def test_clean_that_diverges_is_an_error() -> None:
+    psf, dirty = noisy_point()
+    convolver = Convolver(psf, (0.0,))
+
+    def wrong_sign(model: np.ndarray) -> np.ndarray:
+        return dirty + 3.0 * convolver.with_psf(model)
+
+    with pytest.raises(ImageError, match="diverged"):
+        clean(dirty, convolver, SETTINGS, wrong_sign)
+
+
+def test_clean_that_works_is_none() -> None:
+    psf, dirty = noisy_point()
+    convolver = Convolver(psf, (0.0, 8.0))
+    found = clean(dirty, convolver, SETTINGS, lambda model: dirty - convolver.with_psf(model))
+    assert found.model.sum() == pytest.approx(1.0, abs=0.05)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(3.0, 9.0), st.floats(0.4, 1.0), st.floats(0.0, 179.0), st.integers(0, 5))
+def test_no_beam_near_the_fitted_one_fits_better(
+    major: float, ratio: float, angle: float, seed: int
+) -> None:
+    """With sidelobes as well the fit is the least-squares minimum."""
+    y, x = np.mgrid[-64:64, -64:64]
+    wave = np.random.default_rng(seed).uniform(0.3, 0.9, 2)
+    lobes = 0.05 * (np.cos(wave[0] * x) * np.cos(wave[1] * y) - 1.0)
+    psf = gaussian((128, 128), Beam(major, ratio * major, angle)) + lobes
+    best = fit_beam(psf)
+
+    def misfit(beam: Beam) -> float:
+        return float(((gaussian((128, 128), beam) - psf)[20:-20, 20:-20] ** 2).sum())
+
+    for factor in (0.99, 1.01):
+        wider = Beam(best.major_pixel * factor, best.minor_pixel, best.pa_deg)
+        higher = Beam(best.major_pixel, best.minor_pixel * factor, best.pa_deg)
+        assert misfit(best) < min(misfit(wider), misfit(higher))
