@@ -19,7 +19,7 @@ __all__ = ["CleanResult", "CleanSettings", "Cycle", "clean"]
 
 Residual = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
-# Exact residuals are computed at most so often where the image domain serves for the cycles.
+# Cleaning is gone through at most so often, an exact residual at the end of each time.
 _MOST_EXACT = 8
 
 # The residual of the image domain is taken for exact when it differs by less than this fraction
@@ -172,7 +172,7 @@ def clean(
     )
     worker = _Cleaner(convolver, settings, residual_of, report, state)
     agreement = math.nan
-    for _ in range(_MOST_EXACT if settings.image_domain else 1):
+    for _ in range(_MOST_EXACT):
         before = state.components
         worker.clean_down()
         convolved = state.residual

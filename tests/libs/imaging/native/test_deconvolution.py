@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,3 +71,19 @@ def test_no_beam_near_the_fitted_one_fits_better(
         wider = Beam(best.major_pixel * factor, best.minor_pixel, best.pa_deg)
         higher = Beam(best.major_pixel, best.minor_pixel * factor, best.pa_deg)
         assert misfit(best) < min(misfit(wider), misfit(higher))
+
+
+def test_what_shows_while_the_mask_is_cleaned_deeper_is_cleaned_as_well() -> None:
+    """With w the PSF is not the same everywhere: cycles from visibilities show what it hid."""
+    psf, dirty = noisy_point()
+    convolver = Convolver(psf, (0.0,))
+    hidden = np.zeros_like(dirty)
+    hidden[0, 12, 15] = 0.3
+    hidden = convolver.with_psf(hidden)
+
+    def exact(model: np.ndarray) -> np.ndarray:
+        shown = hidden if model.sum() > 0.95 else 0.0
+        return dirty + shown - convolver.with_psf(model)
+
+    found = clean(dirty, convolver, dataclasses.replace(SETTINGS, image_domain=False), exact)
+    assert found.model[0, 8:17, 11:20].sum() == pytest.approx(0.3, abs=0.08)

@@ -12,7 +12,7 @@ from libs.core.errors import ConfigError, ImageError, InputError
 from libs.imaging.interface import ImagingOptions, open_image, sky_position, write_image
 from libs.imaging.native import native
 from libs.imaging.native.native import NativeImager
-from libs.imaging.statistics import measure_products
+from libs.imaging.statistics import mad_std, measure_products
 from libs.ms.tables import open_table
 from tests.libs.imaging.native.sky_sums import fourier_sum, make_sky_ms
 
@@ -214,6 +214,36 @@ def test_beam_of_three_to_one(tmp_path: Path) -> None:
     products = NativeImager().image(options(ms, automask_nsigma=0, autothreshold_nsigma=3))
     assert products.beam_major_arcsec > 2.5 * products.beam_minor_arcsec
     assert open_image(products.model)[0].sum() == pytest.approx(1.0, abs=0.005)
+
+
+def test_a_field_of_four_degrees(tmp_path: Path) -> None:
+    """More than a turn of w at the corner, a strong source far off the centre, two threads."""
+    pixels, noise = 320, 0.2
+    cell = np.deg2rad(4.0) / pixels
+    flux = np.array([10.0, 1.0, 0.5])
+    east, north = cell * np.array([60.0, 0.0, -140.0]), cell * np.array([-97.0, 0.0, 130.0])
+
+    def sky(uvw: np.ndarray, hertz: np.ndarray) -> np.ndarray:
+        return fourier_sum(flux, east, north, uvw, hertz)
+
+    ms = make_sky_ms(
+        tmp_path / "field.ms", sky, antennas=20, longest_m=0.3 / cell, noise_jy=noise,
+        frequency_hz=150e6 + 1e5 * np.arange(4),
+    )  # fmt: skip
+    chosen = options(
+        ms, imsize=(pixels, pixels), cell_arcsec=cell / ARCSEC, automask_nsigma=5.0,
+        autothreshold_nsigma=1.0, threads=2,
+    )  # fmt: skip
+    products = NativeImager().image(chosen)
+    assert "residual from image domain" not in chosen.log.read_text()
+    model, residual = open_image(products.model)[0], open_image(products.residual)[0]
+    sigma = mad_std(residual)
+    for true, l, m in zip(flux, east, north, strict=True):  # noqa: E741
+        x, y = round(pixels / 2 - l / cell), round(pixels / 2 + m / cell)
+        found = model[y - 3 : y + 4, x - 3 : x + 4].sum()
+        assert found == pytest.approx(true, abs=5 * sigma + 5e-4 * true)
+    # nothing that CLEAN would begin with is left
+    assert np.abs(residual).max() < 1.3 * 5.0 * sigma
 
 
 def test_a_mask_is_obeyed(two_points: Path) -> None:
