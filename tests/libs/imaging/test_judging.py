@@ -34,7 +34,7 @@ def test_an_image_as_good_is_accepted() -> None:
         ("near_field_snr", 0.991, 0.989, "SNR near the source fell from 500.0 to 494.5"),
         ("dynamic_range", 0.991, 0.989, "dynamic range fell from 800.0 to 791.2"),
         ("rms_jy_beam", 1.049, 1.051, "rms rose by 5.1%"),
-        ("beam_area_arcsec2", 1.049, 1.051, "beam area grew +5.1%"),
+        ("beam_area_arcsec2", 1.049, 1.051, "beam area grew by 5.1%"),
         ("total_flux_jy", 0.901, 0.899, "total flux fell by 10.1%"),
     ],
 )
@@ -78,7 +78,7 @@ def test_an_amplitude_round_may_not_trade_flux_for_little_snr(flux: float) -> No
 def test_the_drift_of_an_amplitude_round_at_its_limit() -> None:
     assert judge(changed(total_flux_jy=0.9975), BEST, amplitude=True).accepted
     verdict = judge(changed(total_flux_jy=0.9965), BEST, amplitude=True)
-    assert not verdict.accepted and "for that little SNR" in verdict.reason
+    assert not verdict.accepted and "which the little SNR gained does not warrant" in verdict.reason
 
 
 def test_a_change_of_flux_by_amplitudes_is_a_warning_even_when_accepted() -> None:
@@ -249,7 +249,7 @@ def test_a_residual_above_that_of_the_better_image_is_in_the_error() -> None:
     ("loss", "said"),
     [
         ({"near_field_snr": 0.9}, "SNR near the source fell"),
-        ({"beam_area_arcsec2": 1.1}, "beam area grew +10.0%"),
+        ({"beam_area_arcsec2": 1.1}, "beam area grew by 10.0%"),
         ({}, "12.4% of the visibilities are flagged, 1.0% were before"),
     ],
 )

@@ -236,7 +236,9 @@ def _both(ms: Path, folder: Path, session: CasaSession, **selection: str) -> tup
     (source,) = resolve_inputs(str(ms))
     with read_view(ms, folder / "view") as view:
         options = mstransform_options(view.path, own, **words)
-        notes = selected_copy.copy_selected(source, view.path, options, session, None, print)
+        notes = selected_copy.copy_selected(
+            source, view.path, options, session, None, print, np.empty(0, np.int64)
+        )
         assert notes == []
         session.run("mstransform", **mstransform_options(view.path, casa, **words))
     return own, casa
