@@ -19,6 +19,7 @@ from libs.gains.caltable import normalise_amplitude
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.normal_equations import NormalEquations, accumulate_batches
+from libs.gains.reference_kernels import reference_kernel
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecSolutions, store_tec, tec_blocks
@@ -299,7 +300,7 @@ def reference_phases(
     order = np.insert(choices, 1, choices[0]).astype(np.int64)
     used = np.empty((ntime, nfreq), np.int64)
     everything = np.ones((ntime, nfreq), bool)
-    kernels.reference_kernel(gain, flag, everything if kept is None else kept, order, used)
+    reference_kernel(gain, flag, everything if kept is None else kept, order, used)
     size = np.abs(gain)
     if calmode == "p":
         gain = np.where(size > 0, gain / np.where(size > 0, size, 1), 1)

@@ -114,7 +114,7 @@ def copy_selected(
     session: CasaSession,
     log: Path | None,
     tell: Callable[[str], None],
-    left_out: NDArray[np.int64],
+    left_out: NDArray[np.int64] | None = None,
 ) -> list[str]:
     """Copy the selected part of a measurement set.
 
@@ -131,8 +131,8 @@ def copy_selected(
     log : Path, optional
     tell : callable
         Function that receives the progress in a few words.
-    left_out : (n,) int64
-        Rows that are not copied.
+    left_out : (n,) int64, optional
+        Rows that are not copied, increasing.
 
     Returns
     -------
@@ -156,7 +156,9 @@ def copy_selected(
             correlation=options["correlation"],
             column="CORRECTED_DATA" if options["datacolumn"] == "corrected" else "DATA",
         )
-        rows = copy_subset(view, part, replace(subset, left_out=left_out), progress=tell)
+        if left_out is not None:
+            subset = replace(subset, left_out=left_out)
+        rows = copy_subset(view, part, subset, progress=tell)
     except NotUnderstoodError as why:
         shutil.rmtree(part, ignore_errors=True)
         _transform(source, view, options, session, log)
