@@ -235,6 +235,7 @@ def scaling(folder: Path, rows: Sequence[float], sizes: Sequence[int]) -> str:
                 f"| {axis} | {made.observation.rows} | {pixels}² | {threads} | {cpu:.2f} |"
                 f" {wall:.1f} |"
             )
+            print(lines[-1], file=sys.stderr, flush=True)
             shutil.rmtree(made.ms, ignore_errors=True)
         for axis, values in taken.items():
             if len(values) > 1:

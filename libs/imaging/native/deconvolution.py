@@ -27,8 +27,9 @@ _MOST_EXACT = 8
 _AGREEMENT = 0.5
 
 # No unmasked peak may be left above this many sigma, or above this factor times the threshold
-# at which components begin. At the threshold itself each look would find another peak of the
-# noise, whose components make the model worse.
+# at which components begin. At the threshold itself each look finds another peak of the noise,
+# whose components make the model worse: simulated skies that were not used to choose the factor
+# have a larger error at 1.0 on five of six (2 % smaller on one), and at 1.6 a fifth more on one.
 _LEFT_NSIGMA = 4.0
 _LEFT_FACTOR = 1.25
 
