@@ -53,8 +53,8 @@ class Score:
     flux_ratio, flux_error : float
         Flux over that of the perfect image, and its error (1 sigma) from the perfect image.
     error_start, error_final, error_sigma : float
-        rms of the difference from the perfect image before and after, Jy/beam, and the error
-        of the change of it.
+        rms error against the true sky before and after, Jy/beam: the noise of the perfect image
+        and the difference from it; and the error of its change.
     cpu_seconds : float
         Of the run.
     rejected : dict of str to str
@@ -149,17 +149,18 @@ def score(case: Case, place: Path) -> Score:
 def _errors(
     perfect: ImageProducts, ideal: ImageStatistics, start: ImageProducts, final: Path
 ) -> tuple[float, float, float]:
-    """Return the differences from the perfect image before and after, and the change's error.
+    """Return the errors against the true sky before and after, and the error of their change.
 
-    The data have the same noise, so the difference holds what the gains do to it only. An rms
-    over N beams is known to 1 / sqrt(2 N) of itself; the noise itself is that of the images.
+    The perfect image differs from the sky by its noise, the others by that and by what the gains
+    do to them. An rms over N beams is known to 1 / sqrt(2 N) of itself.
     """
-    peak = abs(ideal.peak_jy_beam)
-    before = compare_with_truth(perfect, start.image).rms_difference_over_peak * peak
-    after = compare_with_truth(perfect, final).rms_difference_over_peak * peak
+    peak, noise = abs(ideal.peak_jy_beam), ideal.rms_jy_beam
+    before = math.hypot(
+        noise, compare_with_truth(perfect, start.image).rms_difference_over_peak * peak
+    )
+    after = math.hypot(noise, compare_with_truth(perfect, final).rms_difference_over_peak * peak)
     beams = max(1.0, _beams(perfect, ideal))
-    own = ideal.rms_jy_beam / math.sqrt(2.0 * beams)
-    return before, after, math.hypot(own, math.hypot(before, after) / math.sqrt(2.0 * beams))
+    return before, after, math.hypot(before, after) / math.sqrt(2.0 * beams)
 
 
 def _beams(perfect: ImageProducts, ideal: ImageStatistics) -> float:

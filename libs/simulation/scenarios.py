@@ -314,7 +314,7 @@ _VLA_OFF_AXIS = dataclasses.replace(
         Source(0.035, 1.6, -0.8, 1.2, 0.6, 35.0, spectral_index=-0.7),
         Source(0.015, -6.0, 6.7, spectral_index=-0.5),
     ),
-    # phases go on through the gap: the first image shows 0.19 Jy, half of it artefacts
+    # phases go on through the gap: CLEANed to 0.3 sigma, the first image can show 0.19 Jy
     errors=StationErrors(phase_walk_deg=60.0, phase_walk_s=600.0, amp_offset=0.05),
     cell_arcsec=0.08,
     imsize=512,
