@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,10 @@ from libs.simulation.observation import Observation, Source, SpectralWindow, Sta
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
 from steps.closure_model import fill_component_model
+from steps.facts import as_metrics
 from steps.source_catalogue import closure_chi2, map_grid
 from tests.steps.fake_tools import Looks, make_run
+from tests.steps.test_facts import STARTUP
 
 ARCSEC = math.pi / 180 / 3600
 NAMES = ("startup", "closure_stats", "test_image", "initial_model")
@@ -230,7 +233,8 @@ def test_a_survey_is_asked_about_the_phase_centre(
 @pytest.mark.parametrize(("coherent_m", "pixels"), [(2e6, 128), (200e3, 864), (0.0, 2160)])
 def test_the_map_has_many_beams_of_the_coherent_baselines(coherent_m: float, pixels: int) -> None:
     """At 120 MHz a beam of 200 km is 2.58 arcsec; less than 80 km are not imaged."""
-    metrics = {"cell_arcsec": 0.05, "min_frequency_hz": 119.9169832e6}
+    startup = replace(STARTUP, min_frequency_hz=119.9169832e6)
+    metrics = {**as_metrics(startup), "cell_arcsec": 0.05}
     context: Any = SimpleNamespace(
         options={"map_size": 5.0}, settings={"imsize": "auto", "cell": "auto"}, metric=metrics.get
     )

@@ -24,7 +24,7 @@ from libs.gains.frequency_blocks import (
 )
 from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import NormalEquations
-from libs.gains.solution_interval import PER_INTEGRATION
+from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.gains.tec import TecFit, reference_tec, search_range_tecu, solve_tec
 from libs.gains.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks
@@ -215,7 +215,8 @@ def test_widths_of_blocks() -> None:
 # -- the choice --------------------------------------------------------------------------------
 
 
-LADDER = (10.0, 20.0, 40.0)
+TEN, TWENTY, FORTY = map(SolutionInterval, (10.0, 20.0, 40.0))
+LADDER = (TEN, TWENTY, FORTY)
 TEC_ERRORS = StationErrors(tec_walk_tecu=0.05, tec_walk_s=60, tec_offset_tecu=0.3)
 PHASE_ERRORS = StationErrors(phase_walk_deg=60, phase_walk_s=60, phase_offset_deg=60)
 
@@ -242,7 +243,7 @@ def test_held_out_data_choose_both_where_both_are() -> None:
     assert choice.best is not None
     assert choice.best.solution == "tec+phase"
     again = choose_solve(
-        drawn(both, 5), refants=[0], channels_per_block=4, solution="gain", ladder=[10.0]
+        drawn(both, 5), refants=[0], channels_per_block=4, solution="gain", ladder=[TEN]
     )
     assert again.best is not None
     assert (again.best.solution, again.best.channels_per_block) == ("gain", 4)
@@ -261,7 +262,7 @@ def test_coherence_of_tec_solutions() -> None:
     rng = np.random.default_rng(1)
     noise = rng.normal(size=sums.vis.shape) + 1j * rng.normal(size=sums.vis.shape)
     sums = replace(sums, vis=np.where(noisy[:, None], noise * np.sqrt(sums.weight), sums.vis))
-    choice = choose_solve(sums, channels_per_block=4, solution="tec", ladder=[10.0, 20.0])
+    choice = choose_solve(sums, channels_per_block=4, solution="tec", ladder=[TEN, TWENTY])
     assert choice.best is not None
     found = held_out_coherence(sums, choice.best, false_alarm=0.001)
     assert found.coherent.tolist() == [ant != 4 for ant in range(9)]
