@@ -24,6 +24,7 @@ from libs.closure.read import hands_are_copies, read_visibilities
 from libs.closure.statistics import closure_quantities
 from libs.core.errors import SelfcalError
 from libs.gains.native import NativeSolver
+from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.imaging.native.samples import Selection
 from libs.imaging.native.visibility_store import open_store
@@ -60,7 +61,7 @@ def numbers(ms: Path) -> dict[str, float]:
     """What the parts of a run make of a working copy: closures, a solve, what is imaged."""
     closures = closure_quantities(read_visibilities(ms), 60.0)
     solved = NativeSolver(corr_dep_flags=True).solve(
-        ms, ms.with_suffix(".p"), SolveOptions(solint=10.0, minblperant=3)
+        ms, ms.with_suffix(".p"), SolveOptions(solint=SolutionInterval(10.0), minblperant=3)
     )
     store = open_store([ms], Selection("DATA"), memory_bytes=1e9)
     summed = sum(float((b.visibility * b.weight).real.sum()) for b in store.blocks())
@@ -142,7 +143,7 @@ def test_numbers_of_scans_are_names(tmp_path: Path, numbers_of_scans: tuple[int,
     assert numbers(copy.ms)["snr"] > 3
     from libs.gains.normal_equations import accumulate
 
-    sums = accumulate(copy.ms, SolveOptions(solint="int"))
+    sums = accumulate(copy.ms, SolveOptions(solint=PER_INTEGRATION))
     for length in (20.0, np.inf):
         whole = sums.binned(length)
         assert whole.weight.sum() == pytest.approx(sums.weight.sum())

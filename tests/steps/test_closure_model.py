@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from libs.closure.model import ComponentModel, FluxOrigin
 from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.imaging.statistics import ImageStatistics
 from libs.ms.tables import open_table
 from steps.closure_model import (
     ARCSEC,
@@ -96,12 +97,14 @@ def test_model_data_are_those_of_the_components_about_the_centre(
 
 def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]:
     """Where the brightest component goes; the image's peak is 20 pixels east, 10 north."""
-    test = {"imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108, "peak_y_pixel": 138,
-            "snr": snr}  # fmt: skip
+    statistics = {field.name: 1.0 for field in fields(ImageStatistics)}
+    test = {**statistics, "imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108,
+            "peak_y_pixel": 138, "snr": snr, "judged": "test_image", "judged_with": {}}  # fmt: skip
     numbers = {"min_frequency_hz": 1e9, "max_frequency_hz": 1e9 + band_hz,
                "longest_baseline_m": 10e3}  # fmt: skip
     context = SimpleNamespace(
-        results={"test_image": SimpleNamespace(metrics=test)}, options={"centre": wanted},
+        results={"test_image": SimpleNamespace(metrics=test, products={})},
+        options={"centre": wanted},
         metric=numbers.__getitem__,
     )  # fmt: skip
     return InitialModel("initial_model")._start(context)  # type: ignore[arg-type]

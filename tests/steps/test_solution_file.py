@@ -52,8 +52,6 @@ def test_a_table_for_every_window_is_read_without_looking_through_the_flags(
 ) -> None:
     found = object()
     monkeypatch.setattr("steps.solution_file.read_solutions", lambda table, ms: found)
-    monkeypatch.setattr(
-        "steps.solution_file.tables.summarise", lambda ms: pytest.fail("summarised")
-    )
+    monkeypatch.setattr("steps.solution_file.describe_ms", lambda ms: pytest.fail("read"))
     context = SimpleNamespace(workdir=tmp_path)
     assert solutions_of(context, TableRef("a.ms", "tables/p0.cal")) is found  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_a_survey_is_kept(ms: Path, tmp_path: Path) -> None:
         assert np.array_equal(getattr(found, name), getattr(survey, name)), name
     assert survey.in_order
     (tmp_path / "s.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no survey"):
+    with pytest.raises(InputError, match="is not a survey"):
         read_survey(tmp_path / "s.npz")
 
 
