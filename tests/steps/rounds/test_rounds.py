@@ -73,6 +73,18 @@ def test_what_does_not_help_is_taken_back(tmp_path: Path) -> None:
     assert rounds_of(results["ap1"]) == ["p0", "p2", "ap1"]
 
 
+def test_a_round_goes_on_while_its_cycles_gain(tmp_path: Path) -> None:
+    """A poor start needs ten cycles and more; one that gains nothing ends the round."""
+    rising = {f"selfcal_p1_{cycle}": Looks(1.0, 0.008 / 1.3**cycle) for cycle in range(2, 10)}
+    later = {"selfcal_p2": Looks(1.0, 0.0004), "selfcal_ap1": Looks(1.0, 0.0003)}
+    script = {**IMPROVING, **later, **rising, "selfcal_p1_10": Looks(1.0, 0.008 / 1.3**9)}
+    pipeline, imager = make_run(tmp_path, script, names=LIST[:5])
+    results = pipeline.run()
+    assert results["p1"].status == "done"
+    assert "in 10 cycles" in results["p1"].reason
+    assert not any(options.basename == "selfcal_p1_11" for options in imager.asked)
+
+
 def test_when_nothing_helps_the_initial_data_stay(tmp_path: Path) -> None:
     worse = {key: Looks(1.0, 0.1) for key in IMPROVING if key != "test_image"}
     pipeline, _ = make_run(tmp_path, {**worse, "test_image": Looks(1.0, 0.02)})
