@@ -23,7 +23,9 @@ from steps.closure_model import (
     _with_flux,
     fill_component_model,
 )
+from steps.facts import as_metrics
 from tests.steps.fake_tools import Looks, make_run
+from tests.steps.test_facts import STARTUP
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +102,14 @@ def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]
     statistics = {field.name: 1.0 for field in fields(ImageStatistics)}
     test = {**statistics, "imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108,
             "peak_y_pixel": 138, "snr": snr, "judged": "test_image", "judged_with": {}}  # fmt: skip
-    numbers = {"min_frequency_hz": 1e9, "max_frequency_hz": 1e9 + band_hz,
-               "longest_baseline_m": 10e3}  # fmt: skip
+    startup = replace(
+        STARTUP, min_frequency_hz=1e9, max_frequency_hz=1e9 + band_hz, longest_baseline_m=10e3
+    )
+    numbers = as_metrics(startup)
     context = SimpleNamespace(
         results={"test_image": SimpleNamespace(metrics=test, products={})},
         options={"centre": wanted},
-        metric=numbers.__getitem__,
+        metric=numbers.get,
     )  # fmt: skip
     return InitialModel("initial_model")._start(context)  # type: ignore[arg-type]
 
