@@ -24,7 +24,7 @@ from libs.closure.read import hands_are_copies, read_visibilities
 from libs.closure.statistics import closure_quantities
 from libs.core.errors import SelfcalError
 from libs.gains.native import NativeSolver
-from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
+from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.imaging.native.samples import Selection
 from libs.imaging.native.visibility_store import open_store
@@ -144,10 +144,10 @@ def test_numbers_of_scans_are_names(tmp_path: Path, numbers_of_scans: tuple[int,
     from libs.gains.normal_equations import accumulate
 
     sums = accumulate(copy.ms, SolveOptions(solint=PER_INTEGRATION))
-    for length in (20.0, np.inf):
+    for length in (SolutionInterval(20.0), PER_SCAN):
         whole = sums.binned(length)
         assert whole.weight.sum() == pytest.approx(sums.weight.sum())
-    assert len(sums.binned(np.inf).time_s) == len(set(numbers_of_scans))
+    assert len(sums.binned(PER_SCAN).time_s) == len(set(numbers_of_scans))
 
 
 @FEW
