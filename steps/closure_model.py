@@ -14,6 +14,7 @@ import numpy as np
 from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.coherence_time import averaged, coherence_time
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
 from libs.closure.read import read_visibilities
@@ -42,7 +43,7 @@ from steps.source_catalogue import (
     map_grid,
 )
 
-__all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
+__all__ = ["ClosureStats", "InitialModel", "fill_component_model", "fill_components"]
 
 ARCSEC = np.pi / 180 / 3600
 SURE_SNR = 20.0
@@ -52,7 +53,9 @@ COMPLETE_CHI2 = 1.5
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
 CLOSURE_READ_OPTIONS = (
-    Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
+    Option("average", "time", "auto", "averaging before closures are formed; 0: none; auto: while"
+           " the visibilities stay coherent, as far as their SNR needs it", minimum=0,
+           words=("auto",)),
     Option("interval", "time", "60s", "averaging of the bispectra, short for the source's changes",
            minimum=0),
     Option("false_alarm", "float", 0.01, "probability that noise passes for a source", minimum=0),
@@ -65,9 +68,11 @@ def _read(context: Context) -> BaselineVisibilities:
     largest = max(copies, key=lambda ms: describe_ms(ms).rows)
     context.progress.activity(f"closure quantities of {largest.name}")
     try:
-        return read_visibilities(largest, average_s=context.options["average"])
+        data = read_visibilities(largest)
     except InputError as error:
         raise Skip(f"no closure quantities: {error}") from error
+    average = context.options["average"]
+    return averaged(data, coherence_time(data).average_s if average == "auto" else average)
 
 
 class ClosureStats(Step):
@@ -405,7 +410,22 @@ def fill_component_model(context: Context, path: Path) -> None:
     """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``."""
     found: Mapping[str, Any] = json.loads(path.read_text())
     components = tuple(GaussianComponent(**values) for values in found["components"])
-    l0, m0 = found["centre_rad"]
+    fill_components(context, components, tuple(found["centre_rad"]))
+
+
+def fill_components(
+    context: Context, components: Sequence[GaussianComponent], centre_rad: tuple[float, float]
+) -> None:
+    """Fill MODEL_DATA of every working copy with components about a place of the image.
+
+    Parameters
+    ----------
+    context : Context
+    components : sequence of GaussianComponent
+    centre_rad : (float, float)
+        Offset (l, m) of their origin from the phase centre, rad.
+    """
+    l0, m0 = centre_rad
     n0 = np.sqrt(1 - l0**2 - m0**2) - 1
 
     def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:

@@ -27,7 +27,7 @@ from steps.imaging import measured_for_rules
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
-from steps.rounds.round_model import RoundCycle, fill_round_model
+from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
 from steps.rounds.solving import adaptive, renew_tables, solve_round
 from steps.solution_file import solutions_of, write_solutions
@@ -109,7 +109,7 @@ class GainRound(Step):
         cycles = _Cycles()
         for number in range(1, context.options["max_cycles"] + 1):
             try:
-                outcome = self._cycle(context, best, RoundCycle(self.name, number, folder))
+                outcome = self._best_cycle(context, best, RoundCycle(self.name, number, folder))
             except Skip as skip:
                 # nothing to do in a later cycle takes nothing from those before it
                 if not cycles.accepted:
@@ -127,9 +127,33 @@ class GainRound(Step):
                 break
         return cycles
 
-    def _cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
-        """Solve against the best state's model and judge what comes of it."""
-        model = fill_round_model(context, best, cycle, self.amplitude)
+    def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
+        """Solve against the models of the best state in turn, until one makes a better image.
+
+        CLEAN's components were found in the very data that its model predicts, so that what a
+        model explains is no more than a reason to try it first.
+        """
+        models = round_models(context, best, cycle, self.amplitude)
+        outcome = self._cycle(context, best, cycle, models[0])
+        images = list(outcome.result.images)
+        for number, other in enumerate(models[1:], start=2):
+            if outcome.accepted or outcome.record.refusal is not Refusal.NOT_BETTER:
+                break
+            try:
+                again = self._cycle(context, best, cycle.of_model(number), other)
+            except Skip:
+                continue  # held-out data trust no gains of this model
+            images += again.result.images
+            if again.accepted:
+                outcome = again
+        return replace(outcome, result=replace(outcome.result, images=tuple(images)))
+
+    def _cycle(
+        self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
+    ) -> _Outcome:
+        """Solve against a model and judge what comes of it."""
+        candidate.fill()
+        model = candidate.model
         prior = self._prior(context)
         calmode = self.calmode(context)
         try:
