@@ -22,10 +22,10 @@ Float = NDArray[np.float64]
 
 # Of the product of visibilities at both ends of an average. Phases that drift or walk lose in the
 # average a sixth of what this is below 1, less than the floor under closure errors.
-LEAST_COHERENCE = 0.95
+LEAST_COHERENCE = 0.97
 DETECTED = 5.0  # sigma, of the products of neighbours, for anything to be said
 SURE = 3.5  # sigma by which a station's coherence must lie below the least: many are looked at
-ENOUGH_SNR = 10.0  # of a visibility: closures of better ones gain nothing by averaging
+ENOUGH_SNR = 5.0  # of a visibility: closures of better ones gain nothing by averaging
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CoherenceTime:
         Longest time over which no station was seen to lose coherence, s.
     average_s : float
         Averaging time to use, s; 0: none. It is no longer than a typical visibility needs for an
-        SNR of 10.
+        SNR of 5.
     snr : float
         SNR of a typical visibility of one integration; 0 where nothing was detected.
     """
