@@ -25,7 +25,7 @@ from libs.gains.normal_equations import NormalEquations
 from libs.heldout.choose import FOLD_SCATTER
 from libs.heldout.folds import FOLDS, Candidate, solve_without
 
-__all__ = ["Comparison", "Evidence", "joined", "model_evidence"]
+__all__ = ["Evidence", "ModelComparison", "joined", "model_evidence"]
 
 _MOST_PARTS = 32  # of the time, over which a difference is seen to scatter
 
@@ -72,17 +72,17 @@ class Evidence:
         error = FOLD_SCATTER * np.sqrt(self.noise * float(self.norm.sum()))
         return float(self.inner.sum()) / error if error > 0 else 0.0
 
-    def against(self, other: Evidence) -> Comparison:
+    def against(self, other: Evidence) -> ModelComparison:
         """Compare with another model's evidence from the same data."""
         parts = self._parts() - other._parts()
         noise = min(self.noise, other.noise)
         # what the difference scatters by, and never less than what noise makes of it
         scatter = float(np.sqrt(np.sum((parts - parts.mean()) ** 2)))
-        return Comparison(float(parts.sum()), FOLD_SCATTER * scatter, noise)
+        return ModelComparison(float(parts.sum()), FOLD_SCATTER * scatter, noise)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """By how much more one model explains than another.
 
     Attributes

@@ -43,22 +43,23 @@ class RoundCycle:
         Where its images go.
     model : int
         Which of its models is tried, from 1.
+    keeps_all : bool
+        Antennas whose phases cannot be told keep the data they came with, in place of being
+        flagged.
     """
 
     step: str
     number: int
     folder: Path
     model: int = 1
+    keeps_all: bool = False
 
     @property
     def suffix(self) -> str:
         """What tells its files from those of the first cycle."""
         own = "" if self.number == 1 else f"_{self.number}"
-        return own if self.model == 1 else f"{own}_model_{self.model}"
-
-    def of_model(self, model: int) -> RoundCycle:
-        """Return the same cycle with another of its models."""
-        return replace(self, model=model)
+        own += "" if self.model == 1 else f"_model_{self.model}"
+        return f"{own}_all_kept" if self.keeps_all else own
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,19 @@ def round_models(
     """Return the models that a cycle may solve against, that which explains the most first.
 
     They are what the best state's image holds within a mask, and all that CLEAN found in it;
-    before any round was accepted, components fitted to closure quantities, which stand alone
-    where they describe the data wholly, and, where nothing stands out of the image, a point. With
-    a number for ``robust`` that image is made anew with the round's own parameters. Where the
-    user or a template without held-out data sets the mask, it decides.
+    before any round was accepted, components fitted to closure quantities, and, where nothing
+    stands out of the image, a point. Components that describe the data wholly also start the
+    amplitudes off, and stand alone on the ladder. With a number for ``robust`` the image is made
+    anew with the round's own parameters. Where the user or a template without held-out data sets
+    the mask, it decides.
 
     Raises
     ------
     Skip
         There is nothing to calibrate against.
     """
-    closure, alone = _closure_model(context, best, cycle, amplitude)
-    if closure is not None and (alone or not adaptive(context)):
+    closure = _closure_model(context, best, cycle, amplitude)
+    if closure is not None and (on_ladder(context) or not adaptive(context)):
         return [closure]
     candidates = [closure] if closure is not None else []
     try:
@@ -124,7 +126,10 @@ def round_models(
     forms = _known_forms(context)
     if not candidates:
         return [_certain(context, _point(context, best), forms)]
-    return candidates if len(candidates) == 1 else _ranked(context, candidates, forms)
+    if len(candidates) == 1 or (closure is not None and best.tables):
+        # CLEAN's components have absorbed errors of the amplitudes, and explain them
+        return candidates
+    return _ranked(context, candidates, forms)
 
 
 def _certain(
@@ -259,8 +264,8 @@ def _point(context: Context, best: BestState) -> ModelCandidate:
 
 def _closure_model(
     context: Context, best: BestState, cycle: RoundCycle, amplitude: bool
-) -> tuple[ModelCandidate | None, bool]:
-    """The model fitted to closure quantities, where it may serve, and whether nothing else may."""
+) -> ModelCandidate | None:
+    """The model fitted to closure quantities, where it may serve."""
     model = model_facts(context)
     # A complete model also starts the amplitudes off: CLEAN's has absorbed their errors.
     fresh = amplitude and cycle.number == 1 and model.closure_model_complete
@@ -268,14 +273,13 @@ def _closure_model(
     # beam, from where a model that describes all of them holds it.
     climbing = on_ladder(context) and model.closure_model_complete
     if not model.closure_model or not (fresh or climbing or not best.tables):
-        return None, False
+        return None
     path = context.workdir / model.closure_model
-    found = ModelCandidate(
+    return ModelCandidate(
         "the components",
         lambda: fill_component_model(context, path),
         RoundModel(None, f"model of {model.model_origin}", None, "initial_model"),
     )
-    return found, model.closure_model_complete or on_ladder(context)
 
 
 def _model_images(

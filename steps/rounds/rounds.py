@@ -29,7 +29,7 @@ from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.solving import adaptive, renew_tables, solve_round
+from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 
 __all__ = ["GainRound", "PhaseRound"]
@@ -134,19 +134,34 @@ class GainRound(Step):
         model explains is no more than a reason to try it first.
         """
         models = round_models(context, best, cycle, self.amplitude)
-        outcome = self._cycle(context, best, cycle, models[0])
+        tries = [(replace(cycle, model=number), one) for number, one in enumerate(models, start=1)]
+        outcome = self._cycle(context, best, *tries[0])
         images = list(outcome.result.images)
-        for number, other in enumerate(models[1:], start=2):
-            if outcome.accepted or outcome.record.refusal is not Refusal.NOT_BETTER:
+        if self._lost_antennas(context, outcome):
+            tries.insert(1, (replace(cycle, keeps_all=True), models[0]))
+        for other, model in tries[1:]:
+            if outcome.accepted or not _may_try_again(outcome):
                 break
             try:
-                again = self._cycle(context, best, cycle.of_model(number), other)
+                again = self._cycle(context, best, other, model)
             except Skip:
                 continue  # held-out data trust no gains of this model
             images += again.result.images
             if again.accepted:
                 outcome = again
         return replace(outcome, result=replace(outcome.result, images=tuple(images)))
+
+    def _lost_antennas(self, context: Context, outcome: _Outcome) -> bool:
+        """Whether a cycle was refused that flagged antennas, which the user did not ask for.
+
+        A source that long baselines resolve says nothing of their antennas' phases. That is no
+        reason to leave the others as they came, nor to give up the resolution.
+        """
+        trial = outcome.record.trial
+        if outcome.accepted or trial is None or not adaptive(context):
+            return False
+        by_user = set_by_user(context, "minsnr") or set_by_user(context, "incoherent")
+        return trial.flagged_after > trial.flagged_before and not by_user
 
     def _cycle(
         self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
@@ -159,7 +174,9 @@ class GainRound(Step):
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
-            refs, solved = solve_round(context, self.name, calmode, prior, cycle.suffix)
+            refs, solved = solve_round(
+                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
+            )
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
@@ -326,6 +343,11 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _may_try_again(outcome: _Outcome) -> bool:
+    """Whether another model or other flags might do better than a cycle that was refused."""
+    return outcome.record.refusal in (Refusal.NOT_BETTER, Refusal.FLAGGED)
 
 
 def _progress(before: BestState, after: BestState, record: RoundRecord) -> float:
