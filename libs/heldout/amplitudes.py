@@ -50,9 +50,9 @@ def amplitudes_worth_it(
             f" phases alone do (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f}"
             f" sigma; a fall of {SIGNIFICANCE:.3g} sigma is asked for)"
         )
-        return HeldOutChoice(None, reason, scores, noise)
+        return HeldOutChoice(None, reason, scores, noise, sigma)
     reason = (
         f"{best.candidate}: amplitudes predict the held-out baselines better than such phases"
         f" alone (chi2 falls by {sigma:.0f} sigma)"
     )
-    return HeldOutChoice(best.candidate, reason, scores, noise)
+    return HeldOutChoice(best.candidate, reason, scores, noise, sigma)

@@ -92,12 +92,15 @@ class HeldOutChoice:
         All that was tried, in order: the curve to draw.
     noise : float
         The lowest of their noises: that of the data, as far as any of them can tell.
+    sigma : float
+        Significance of the best candidate, whether it is trusted or not.
     """
 
     best: Candidate | None
     reason: str
     scores: tuple[Score, ...]
     noise: float
+    sigma: float = np.nan
 
 
 def interval_ladder(
@@ -243,12 +246,12 @@ def choose_solve(
             f" gains do (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f} sigma; a"
             f" fall of {SIGNIFICANCE:.0f} sigma is asked for)"
         )
-        return HeldOutChoice(None, reason, tuple(scores), noise)
+        return HeldOutChoice(None, reason, tuple(scores), noise, sigma)
     reason = (
         f"{best.candidate}: these predict the held-out baselines best (chi2 falls by"
         f" {sigma:.0f} sigma)"
     )
-    return HeldOutChoice(best.candidate, reason, tuple(scores), noise)
+    return HeldOutChoice(best.candidate, reason, tuple(scores), noise, sigma)
 
 
 def _by_frequency(
