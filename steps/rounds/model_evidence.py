@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solver import SolveOptions
@@ -48,7 +48,9 @@ def phase_form(options: SolveOptions) -> Candidate:
 
 
 def evidence_of_model(
-    context: Context, forms: Mapping[str, Candidate] | None = None
+    context: Context,
+    options: SolveOptions,
+    forms: Mapping[str, Candidate] | None = None,
 ) -> ModelEvidence:
     """Return what the model in MODEL_DATA explains, with phases solved on the data as they came.
 
@@ -58,6 +60,8 @@ def evidence_of_model(
     Parameters
     ----------
     context : Context
+    options : SolveOptions
+        Of these the limits of baselines and of their number count.
     forms : mapping of str to Candidate, optional
         By working copy, how to solve; default: the best of a ladder of intervals, with
         polarizations together and apart.
@@ -69,20 +73,14 @@ def evidence_of_model(
             restore_base_flags(context, ms)
             own = forms.get(ms.name) if forms else None
             block = own.channels_per_block if own else 0
-            options = SolveOptions(
-                solint=shortest_interval(summarise(ms), block),
-                uvmin_m=context.options["solve_uvmin"],
-                uvmax_m=context.options["solve_uvmax"],
-            )
-            equations = accumulate(
-                ms, options, channels_per_block=block or None, corr_dep_flags=True
-            )
-            found[ms.name], used[ms.name] = _best(context, equations, own)
+            each = replace(options, solint=shortest_interval(summarise(ms), block))
+            equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
+            found[ms.name], used[ms.name] = _best(context, equations, options, own)
     return ModelEvidence(joined(list(found.values())), used)
 
 
 def _best(
-    context: Context, equations: NormalEquations, own: Candidate | None
+    context: Context, equations: NormalEquations, options: SolveOptions, own: Candidate | None
 ) -> tuple[Evidence, Candidate]:
     refants = [
         equations.antenna.index(name)
@@ -91,7 +89,7 @@ def _best(
     ]
     tried = [
         (model_evidence(equations, form, refants=refants,
-                        minblperant=context.options["minblperant"]), form)
+                        minblperant=options.minblperant), form)
         for form in ([own] if own else _ladder(equations))
     ]  # fmt: skip
     return max(tried, key=lambda item: item[0].explained)

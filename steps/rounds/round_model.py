@@ -16,11 +16,11 @@ from libs.heldout.folds import Candidate
 from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
 from selfcal.step import Skip
-from steps.closure_model import fill_component_model, fill_components
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model
 from steps.facts import grid_facts, model_facts, recorded
 from steps.images import Imaged, imaging_options, make_image, model_files
+from steps.model_components import fill_component_model, fill_components
 from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.model_evidence import ModelEvidence, evidence_of_model, phase_form
 from steps.rounds.record import BestState
@@ -180,7 +180,12 @@ def _asked(
 ) -> ModelEvidence:
     candidate.fill()
     context.progress.activity(f"held-out data: {candidate.name}")
-    return evidence_of_model(context, forms)
+    options = SolveOptions(
+        uvmin_m=context.options["solve_uvmin"],
+        uvmax_m=context.options["solve_uvmax"],
+        minblperant=context.options["minblperant"],
+    )
+    return evidence_of_model(context, options, forms)
 
 
 def _noted(candidate: ModelCandidate, why: str) -> ModelCandidate:

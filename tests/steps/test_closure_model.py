@@ -21,9 +21,9 @@ from steps.closure_model import (
     ARCSEC,
     InitialModel,
     _with_flux,
-    fill_component_model,
 )
 from steps.facts import as_metrics
+from steps.model_components import fill_component_model
 from tests.steps.fake_tools import Looks, make_run
 from tests.steps.test_facts import STARTUP
 
