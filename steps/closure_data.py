@@ -17,7 +17,7 @@ from selfcal.step import Skip
 from steps.context import Context
 from steps.data_state import measurement_sets
 
-__all__ = ["CLOSURE_READ_OPTIONS", "ClosureInput", "read_closures"]
+__all__ = ["CLOSURE_READ_OPTIONS", "ClosureInput", "closure_input"]
 
 CLOSURE_READ_OPTIONS = (
     Option("average", "time", "auto", "averaging before closures are formed; 0: none; auto: while"
@@ -63,7 +63,7 @@ class ClosureInput:
         return [self.average_s, *others]
 
 
-def read_closures(context: Context, least_blocks: int = 1, uvmin_m: float = 0.0) -> ClosureInput:
+def closure_input(context: Context, least_blocks: int = 1, uvmin_m: float = 0.0) -> ClosureInput:
     """Read the working copy with the most data.
 
     Parameters

@@ -24,7 +24,7 @@ from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
-from steps.closure_data import CLOSURE_READ_OPTIONS, ClosureInput, read_closures
+from steps.closure_data import CLOSURE_READ_OPTIONS, ClosureInput, closure_input
 from steps.closure_starts import most_evident
 from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
@@ -71,7 +71,7 @@ class ClosureStats(Step):
         if entry is not None:
             products["catalogue"] = "catalogue.json"
             write_atomically(context.workdir / products["catalogue"], entry.as_json())
-        data = read_closures(context).averaged()
+        data = closure_input(context).averaged()
         interval = context.options["interval"]
         alarm = context.options["false_alarm"]
         stations = station_coherence(data, interval, false_alarm=alarm)
@@ -160,7 +160,7 @@ class InitialModel(Step):
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
-        source = read_closures(context, uvmin_m=options["uvmin"])
+        source = closure_input(context, uvmin_m=options["uvmin"])
         if components:
             data = source.averaged()
             own, point = closure_chi2(data, components, options)
@@ -198,7 +198,7 @@ class InitialModel(Step):
         if context.settings["threads"] or context.options["model"] == "catalogue":
             return
         ensure_tables(context, ())
-        source = read_closures(context, uvmin_m=context.options["uvmin"])
+        source = closure_input(context, uvmin_m=context.options["uvmin"])
         context.ahead.begin(self.name, *self._fit(context, source.averaged()))
 
     def _best_fit(self, context: Context, source: ClosureInput) -> tuple[ComponentModel, str]:
@@ -324,7 +324,7 @@ class InitialModel(Step):
         if context.options["centre"] != "auto" or not model.accepted:
             return start, ""
         found = place_by_band(
-            read_closures(context, PLACING_BLOCKS, context.options["uvmin"]).averaged(),
+            closure_input(context, PLACING_BLOCKS, context.options["uvmin"]).averaged(),
             lambda uvw_m, frequency_hz: component_visibilities(
                 model.components, uvw_m, frequency_hz
             ),

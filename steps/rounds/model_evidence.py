@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solver import SolveOptions
 from libs.heldout.choose import own_ladder
@@ -96,11 +98,11 @@ def _best(
 
 
 def _ladder(equations: NormalEquations) -> Sequence[Candidate]:
-    """Every other interval of the ladder, each with polarizations together and apart."""
-    hands = ("T", "G") if len(equations.polarization) > 1 else ("T",)
+    """Every other interval of the ladder; polarizations and windows together and apart."""
     steps = own_ladder(equations)
-    return [
-        Candidate(step, gaintype=hand)  # type: ignore[arg-type]
-        for hand in hands
-        for step in [*steps[::2], *steps[-1:]][: len(steps)]
-    ]
+    forms = [Candidate(step) for step in [*steps[::2], *steps[-1:]][: len(steps)]]
+    if len(equations.polarization) > 1:
+        forms += [replace(form, gaintype="G") for form in forms]
+    if len(np.unique(equations.spw)) > 1:
+        forms += [replace(form, combine_spw=False) for form in forms]
+    return forms

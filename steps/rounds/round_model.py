@@ -11,7 +11,8 @@ import numpy as np
 
 from libs.core.gaussian import GaussianComponent
 from libs.gains.solver import SolveOptions
-from libs.heldout.choose import ADVANTAGE, SIGNIFICANCE
+from libs.heldout.choose import ADVANTAGE
+from libs.heldout.evidence import CERTAIN
 from libs.heldout.folds import Candidate
 from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
@@ -144,10 +145,10 @@ def _certain(
     """
     found = _asked(context, candidate, forms)
     sigma = found.evidence.significance
-    if not sigma >= SIGNIFICANCE:
+    if not sigma >= CERTAIN:
         raise Skip(
             f"nothing stands out of the image, and {candidate.name} predicts held-out baselines"
-            f" by {sigma:.1f} sigma only; {SIGNIFICANCE:.0f} are asked for"
+            f" by {sigma:.1f} sigma only; {CERTAIN:.0f} are asked for"
         )
     return _noted(candidate, f"{candidate.name}, which predicts held-out baselines by {sigma:.0f}"
                              " sigma")  # fmt: skip
