@@ -43,6 +43,10 @@ MEASURES = (
 VERY_FAINT_JY = 0.005
 COHERENT_LEAST_M = 80e3
 
+# Images of whole beams are large and each major cycle costs as much as the first image; theirs
+# are to show where sources are, so few and deep ones serve.
+_COARSE_MGAIN = 0.9
+
 
 def default_cell_arcsec(context: Context) -> float:
     """Return the pixel size the longest unflagged baseline asks for, arcsec."""
@@ -91,6 +95,7 @@ class FovImage(Step):
             autothreshold_nsigma=context.options["nsigma_autothreshold"],
             uvmax_m=field.uvmax_m,
             threads=context.settings["threads"],
+            mgain=_COARSE_MGAIN,
         )
         image = make_image(context, options)
         found = find_sources(image.products.image, nsigma=context.options["sigma_source"])

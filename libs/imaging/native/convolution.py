@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,33 +24,51 @@ _MOST_LAG = 512
 
 
 class Convolver:
-    """PSFs and scales in the Fourier domain, on a grid twice as large as the image.
+    """PSFs and scales, and convolutions with them on a grid twice as large as the image.
 
     Parameters
     ----------
-    psf : (2 nterms - 1, 2 ny, 2 nx) float32
-        PSFs of the Taylor terms, the peak at (ny, nx).
+    psf : (2 nterms - 1, height, width) float32
+        PSFs of the Taylor terms, the peak at (height // 2, width // 2); twice as high and wide
+        as the image where anything is convolved: by `with_psf`, or with scales that are no points.
     scales_pixel : sequence of float
         Sizes of components; 0 is a point.
     threads : int
+    shape : (int, int), optional
+        Height and width of the image; default: half of the PSFs'.
     """
 
     def __init__(
-        self, psf: NDArray[np.float32], scales_pixel: Sequence[float], threads: int = 1
+        self,
+        psf: NDArray[np.float32],
+        scales_pixel: Sequence[float],
+        threads: int = 1,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         self.threads = threads
-        self.shape = psf.shape[1] // 2, psf.shape[2] // 2
+        self.shape = shape or (psf.shape[1] // 2, psf.shape[2] // 2)
         self.nterms = (psf.shape[0] + 1) // 2
         self.scales = tuple(scales_pixel)
         self._grid = psf.shape[1:]
-        self._psf_hat = [self._forward(np.fft.ifftshift(plane)) for plane in psf]
+        self._psf = psf
+        self.pair, self.lag_psf = self._pairs(psf)
+
+    # Transforms are made when they are first asked for: an image whose residuals come from the
+    # visibilities needs none of the PSF, and one of points alone none of the scales.
+
+    @cached_property
+    def _psf_hat(self) -> list[NDArray[np.complex64]]:
+        return [self._forward(np.fft.ifftshift(plane)) for plane in self._psf]
+
+    @cached_property
+    def _scale_hat(self) -> list[NDArray[np.float32]]:
         v = np.fft.fftfreq(self._grid[0])[:, None]
         u = np.fft.rfftfreq(self._grid[1])[None, :]
-        self._scale_hat = [
-            np.exp(-2.0 * (math.pi * _SIGMA_OF_SCALE * s) ** 2 * (u**2 + v**2)).astype(np.float32)
+        square = u**2 + v**2
+        return [
+            np.exp(-2.0 * (math.pi * _SIGMA_OF_SCALE * s) ** 2 * square).astype(np.float32)
             for s in self.scales
         ]
-        self.pair, self.lag_psf = self._pairs(psf)
 
     def _forward(self, plane: NDArray[np.floating]) -> NDArray[np.complex64]:
         from ducc0.fft import r2c
@@ -84,11 +103,12 @@ class Convolver:
         for first in range(count):
             for second in range(first, count):
                 pair[first, second] = pair[second, first] = number
-                both = self._scale_hat[first] * self._scale_hat[second]
-                for term, hat in enumerate(self._psf_hat):
-                    plain = self.scales[first] == self.scales[second] == 0
-                    plane = psf[term] if plain else np.fft.fftshift(self._back(hat * both))
-                    planes[number, term] = plane[near]
+                if self.scales[first] == self.scales[second] == 0:
+                    planes[number] = psf[:, near[0], near[1]]
+                else:
+                    both = self._scale_hat[first] * self._scale_hat[second]
+                    for term, hat in enumerate(self._psf_hat):
+                        planes[number, term] = np.fft.fftshift(self._back(hat * both))[near]
                 number += 1
         return pair, planes
 
@@ -97,7 +117,7 @@ class Convolver:
         """Largest |PSF| beyond what the minor cycle looks at; 0 where it sees all."""
         if all(size // 2 <= _MOST_LAG for size in self._grid):
             return 0.0
-        plane = np.abs(np.fft.fftshift(self._back(self._psf_hat[0])))
+        plane = np.abs(self._psf[0])
         middle = [size // 2 for size in self._grid]
         plane[tuple(slice(max(0, m - _MOST_LAG), m + _MOST_LAG) for m in middle)] = 0.0
         return float(plane.max())

@@ -146,14 +146,17 @@ class _Run:
         mask = _read_mask(options)
         store = self._read()
         measurement = self._measurement(store)
-        psf, dirty = measurement.first_images((2 * options.imsize[0], 2 * options.imsize[1]))
+        image_domain = self._in_image_domain(measurement)
+        # the transforms of convolutions need room; cycles with points alone have none of them
+        room = 2 if options.niter and (image_domain or options.multiscale) else 1
+        psf, dirty = measurement.first_images((room * options.imsize[0], room * options.imsize[1]))
         near = psf[0][_middle(psf.shape[1:], options.imsize)]
         beam = fit_beam(near)
         self.log.line(
             f"beam {beam.major_pixel * options.cell_arcsec:.6g} x"
             f" {beam.minor_pixel * options.cell_arcsec:.6g} arcsec, {beam.pa_deg:.1f} deg"
         )
-        result = self._clean(measurement, psf, dirty, beam, mask)
+        result = self._clean(measurement, psf, dirty, beam, mask, image_domain=image_domain)
         image = restored(result.model[0], result.residual[0], beam, self.threads)
         planes = Planes(image, result.residual[0], near, dirty[0], tuple(result.model), beam)
         band = store.facts.lowest_hz, store.facts.highest_hz
@@ -203,6 +206,11 @@ class _Run:
             average=options.niter > 0,
         )  # fmt: skip
 
+    def _in_image_domain(self, measurement: Measurement) -> bool:
+        """Whether residuals between cycles are convolutions with the PSF."""
+        turns = measurement.gridder.w_turns(measurement.store.facts.longest_w)
+        return max(self.options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
+
     def _clean(
         self,
         measurement: Measurement,
@@ -210,11 +218,12 @@ class _Run:
         dirty: NDArray[np.float64],
         beam: Beam,
         mask: NDArray[np.bool_] | None,
+        *,
+        image_domain: bool,
     ) -> CleanResult:
         options = self.options
         if not options.niter:
             return CleanResult(np.zeros(dirty.shape, np.float32), dirty, 0, 0, 0, math.nan)
-        turns = measurement.gridder.w_turns(measurement.store.facts.longest_w)
         settings = CleanSettings(
             niter=options.niter,
             gain=options.gain,
@@ -223,11 +232,9 @@ class _Run:
             automask_nsigma=options.automask_nsigma,
             autothreshold_nsigma=options.autothreshold_nsigma,
             mask=mask,
-            image_domain=(
-                max(options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
-            ),
+            image_domain=image_domain,
         )
-        convolver = Convolver(psf, _scales(options, beam), self.threads)
+        convolver = Convolver(psf, _scales(options, beam), self.threads, shape=dirty.shape[1:])
         result = clean(dirty, convolver, settings, measurement.residual, self.log.cycle)
         self.log.line(
             f"{result.components} components in {result.cycles} cycles, {result.exact_cycles}"
