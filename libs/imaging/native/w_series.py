@@ -53,7 +53,10 @@ class WSeries:
 
     def image_factor(self, term: int) -> NDArray[np.float64]:
         """Return d^k / k!, (ny, nx), by which term k of the image is multiplied."""
-        return self.offset**term / math.factorial(term)
+        factor = self.offset
+        for power in range(2, term + 1):
+            factor = factor * (self.offset / power)
+        return factor if term else np.ones_like(factor)
 
     def weighed(
         self,
