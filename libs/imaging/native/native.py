@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.core.errors import ConfigError, InputError
+from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanResult, CleanSettings, Cycle, clean
 from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.measurement import Measurement
+from libs.imaging.native.memory import MOST_SCALES, memory_for_visibilities
 from libs.imaging.native.model_column import model_of, write_model_column
 from libs.imaging.native.products import Planes, image_header, write_products
 from libs.imaging.native.restore import Beam, fit_beam, restored
@@ -39,14 +40,6 @@ _IMAGE_DOMAIN_TURNS = 0.25
 # Below this many pixels one thread is nearly as fast as several, and its images are the same to
 # the last bit from run to run; with more the sums are rounded in another order.
 _SINGLE_THREAD_PIXELS = 1024**2
-
-# Scales where none are given: the point, twice the beam, then each twice the last, as far as a
-# quarter of the image.
-_MOST_SCALES = 5
-
-# Bytes of memory by pixel of the image, each plane of 4 bytes and those twice as large 16.
-_PLANE_BYTES = 4
-_PSF_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -171,14 +164,9 @@ class _Run:
     def _read(self) -> VisibilityStore:
         options = self.options
         selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
-        memory = _memory_bytes(options) - _image_bytes(options, self.nterms)
-        if memory <= 0:
-            needed = _image_bytes(options, self.nterms) / 1e9
-            raise ConfigError(
-                f"an image of {options.imsize[0]} x {options.imsize[1]} pixels takes"
-                f" {needed:.1f} GB, more than the imager may use",
-                "make the image smaller or memory_fraction larger",
-            )
+        memory = memory_for_visibilities(
+            options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes
+        )
         store = open_store(options.vis, selection, memory_bytes=memory)
         facts = store.facts
         self.log.line(
@@ -258,28 +246,17 @@ def _scales(options: ImagingOptions, beam: Beam) -> tuple[float, ...]:
         return tuple(sorted({0.0, *options.scales_pixel}))
     scales = [0.0]
     size = 2.0 * math.sqrt(beam.major_pixel * beam.minor_pixel)
-    while size <= min(options.imsize) / 4 and len(scales) < _MOST_SCALES:
+    while size <= min(options.imsize) / 4 and len(scales) < MOST_SCALES:
         scales.append(size)
         size *= 2.0
     return tuple(scales)
 
 
-def _memory_bytes(options: ImagingOptions) -> float:
-    import psutil
-
-    return options.memory_fraction * float(psutil.virtual_memory().total)
-
-
-def _image_bytes(options: ImagingOptions, nterms: int) -> float:
-    """Return the memory that images take, without the visibilities."""
-    pixels = options.imsize[0] * options.imsize[1]
-    scales = 1 if not options.multiscale else max(_MOST_SCALES, len(options.scales_pixel) + 1)
-    psfs = 2 * nterms - 1
-    # PSFs, their transforms and a copy at work; the gridder's padded grid of complex numbers
-    twice = _PSF_BYTES * (2 * psfs + 2 * scales + 10)
-    own = _PLANE_BYTES * (8 * nterms + 3 * scales * nterms + 4)
-    pairs = scales * (scales + 1) / 2 * psfs * min(4 * pixels, 1024**2) * 4
-    return float(pixels * (twice + own) + pairs)
+def _scale_count(options: ImagingOptions) -> int:
+    """Return the number of scales, at most: how many the beam allows is not known yet."""
+    if not options.multiscale:
+        return 1
+    return len({0.0, *options.scales_pixel}) if options.scales_pixel else MOST_SCALES
 
 
 def _middle(shape: Sequence[int], imsize: tuple[int, int]) -> tuple[slice, slice]:
