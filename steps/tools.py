@@ -116,7 +116,9 @@ def check_memory(settings: Settings) -> None:
     if settings["imager"] not in ("auto", "native") or settings["imsize"] == "auto":
         return
     limit = 0.0 if settings["memory"] == "auto" else float(settings["memory"])
-    memory_for_visibilities(settings["imsize"], 1, 1, limit or default_memory_bytes())
+    memory_for_visibilities(
+        settings["imsize"], 1, 1, limit or default_memory_bytes(), convolved=False
+    )
 
 
 def _cycle_teller(tell: Callable[[str], None] | None) -> Callable[[Cycle], None] | None:

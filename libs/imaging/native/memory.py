@@ -11,15 +11,20 @@ __all__ = ["MOST_SCALES", "image_bytes", "memory_for_visibilities"]
 # quarter of the image.
 MOST_SCALES = 5
 
-# Bytes of memory by pixel of the image, each plane of 4 bytes and those twice as large 16.
-_PLANE_BYTES = 4
-_PSF_BYTES = 16
+# Bytes of memory by pixel of the image: planes of single and of double precision, and those of
+# single precision that are twice as high and wide.
+_SINGLE, _DOUBLE, _TWICE = 4, 8, 16
+
+# The gridder's padded grid of complex numbers, and its image before that is turned round.
+_GRIDDER_BYTES = 44
 
 # Streamed visibilities are read in blocks; what is made of one takes about twice as much again.
 _LEAST_FOR_VISIBILITIES = 3 * CHUNK_BYTES
 
 
-def image_bytes(imsize: tuple[int, int], nterms: int, scales: int) -> float:
+def image_bytes(
+    imsize: tuple[int, int], nterms: int, scales: int, *, convolved: bool = True
+) -> float:
     """Return the memory that images take, without the visibilities, bytes.
 
     Parameters
@@ -28,27 +33,37 @@ def image_bytes(imsize: tuple[int, int], nterms: int, scales: int) -> float:
         Width and height, pixels.
     nterms, scales : int
         Numbers of Taylor terms and of scales.
+    convolved : bool
+        Whether anything is convolved with PSFs or scales, which takes planes of twice the size.
     """
     pixels = imsize[0] * imsize[1]
     psfs = 2 * nterms - 1
-    # PSFs, their transforms and a copy at work; the gridder's padded grid of complex numbers
-    twice = _PSF_BYTES * (2 * psfs + 2 * scales + 10)
-    own = _PLANE_BYTES * (8 * nterms + 3 * scales * nterms + 4)
-    pairs = scales * (scales + 1) / 2 * psfs * min(4 * pixels, 1024**2) * 4
-    return float(pixels * (twice + own) + pairs)
+    planes = nterms * (3 * _DOUBLE + 5 * _SINGLE) + scales * nterms * 3 * _SINGLE
+    if convolved:
+        # PSFs, their transforms and a copy at work, in twice the precision while they are summed
+        planes += _TWICE * (3 * psfs + 2 * scales + 4) + 4 * _GRIDDER_BYTES
+    else:
+        planes += psfs * (_SINGLE + _DOUBLE) + _GRIDDER_BYTES
+    pairs = scales * (scales + 1) / 2 * psfs * min(4 * pixels, 1024**2) * _SINGLE
+    return float(pixels * planes + pairs)
 
 
 def memory_for_visibilities(
-    imsize: tuple[int, int], nterms: int, scales: int, limit_bytes: float
+    imsize: tuple[int, int],
+    nterms: int,
+    scales: int,
+    limit_bytes: float,
+    *,
+    convolved: bool = True,
 ) -> float:
-    """Return what a limit leaves for visibilities, bytes.
+    """Return what a limit leaves for visibilities, bytes; see `image_bytes`.
 
     Raises
     ------
     ConfigError
         The image and one block of visibilities do not fit.
     """
-    images = image_bytes(imsize, nterms, scales)
+    images = image_bytes(imsize, nterms, scales, convolved=convolved)
     left = limit_bytes - images
     if left < _LEAST_FOR_VISIBILITIES:
         raise ConfigError(

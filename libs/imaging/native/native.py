@@ -165,8 +165,9 @@ class _Run:
         options = self.options
         selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
         memory = memory_for_visibilities(
-            options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes
-        )
+            options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
+            convolved=_may_convolve(options),
+        )  # fmt: skip
         store = open_store(options.vis, selection, memory_bytes=memory)
         facts = store.facts
         self.log.line(
@@ -250,6 +251,13 @@ def _scales(options: ImagingOptions, beam: Beam) -> tuple[float, ...]:
         scales.append(size)
         size *= 2.0
     return tuple(scales)
+
+
+def _may_convolve(options: ImagingOptions) -> bool:
+    """Return whether CLEAN may convolve; whether w allows that the data say later."""
+    return bool(options.niter) and (
+        options.multiscale or max(options.imsize) <= _IMAGE_DOMAIN_PIXELS
+    )
 
 
 def _scale_count(options: ImagingOptions) -> int:

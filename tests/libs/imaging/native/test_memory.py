@@ -32,6 +32,11 @@ def test_memory_grows_with_pixels_terms_and_scales() -> None:
     assert image_bytes((4096, 4096), 2, 1) > one and image_bytes((4096, 4096), 1, 5) > one
 
 
+def test_without_convolutions_less_is_needed() -> None:
+    whole = image_bytes((4096, 4096), 1, 1)
+    assert image_bytes((4096, 4096), 1, 1, convolved=False) < 0.5 * whole
+
+
 def test_the_error_names_size_need_and_limit() -> None:
     with pytest.raises(ConfigError, match=r"16384 x 16384 pixels takes .* GB .* 2 GB") as caught:
         memory_for_visibilities((16384, 16384), 1, 1, 2e9)
