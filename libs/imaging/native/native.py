@@ -140,8 +140,7 @@ class _Run:
         store = self._read()
         measurement = self._measurement(store)
         image_domain = self._in_image_domain(measurement)
-        # the transforms of convolutions need room; cycles with points alone have none of them
-        room = 2 if options.niter and (image_domain or options.multiscale) else 1
+        room = 2 if _needs_room(options) else 1
         psf, dirty = measurement.first_images((room * options.imsize[0], room * options.imsize[1]))
         near = psf[0][_middle(psf.shape[1:], options.imsize)]
         beam = fit_beam(near)
@@ -166,7 +165,7 @@ class _Run:
         selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
         memory = memory_for_visibilities(
             options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
-            convolved=_may_convolve(options),
+            convolved=_needs_room(options),
         )  # fmt: skip
         store = open_store(options.vis, selection, memory_bytes=memory)
         facts = store.facts
@@ -253,10 +252,14 @@ def _scales(options: ImagingOptions, beam: Beam) -> tuple[float, ...]:
     return tuple(scales)
 
 
-def _may_convolve(options: ImagingOptions) -> bool:
-    """Return whether CLEAN may convolve; whether w allows that the data say later."""
+def _needs_room(options: ImagingOptions) -> bool:
+    """Return whether PSFs have to be twice as large as the image.
+
+    Convolutions need that, and images so small that pixels far apart matter to each other in one
+    cycle. The rest are cleaned of points by residuals from the visibilities.
+    """
     return bool(options.niter) and (
-        options.multiscale or max(options.imsize) <= _IMAGE_DOMAIN_PIXELS
+        options.multiscale or min(options.imsize) <= _IMAGE_DOMAIN_PIXELS
     )
 
 
