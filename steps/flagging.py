@@ -132,7 +132,7 @@ class RflagInit(Step):
 class RflagFinal(Step):
     """Flag what stands out of the residuals after self-calibration; split and image the rest."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     options = (
         Option("max_new_flags", "float", 0.1, "undone when more than this fraction is flagged"),
     )  # fmt: skip

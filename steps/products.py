@@ -30,7 +30,7 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     needs = ("test_image",)
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     needs = ("test_image",)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
@@ -117,7 +117,7 @@ def _said(products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
 class ReportResults(Step):
     """Image untouched data where there are any; the report is drawn when the run ends."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
 
     def run(self, context: Context) -> StepResult:
         """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""

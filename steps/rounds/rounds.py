@@ -77,7 +77,7 @@ class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
     needs = ("test_image",)
-    uses = ("imager", "solver", "template", "rounds", "threads")
+    uses = ("imager", "solver", "template", "rounds", "threads", "memory")
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
     amplitude = False
