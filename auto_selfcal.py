@@ -16,7 +16,7 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("init", "apply", "solutions", "field", "report", "doctor")
+COMMANDS = ("init", "apply", "solutions", "calibrate", "field", "report", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,12 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given = {"init": (_program(),), "field": (REPORTS,), "report": (REPORTS,)}
+        given = {
+            "init": (_program(),),
+            "calibrate": (REPORTS,),
+            "field": (REPORTS,),
+            "report": (REPORTS,),
+        }
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
     if name and not name.startswith("-") and not _is_config(name):

@@ -24,6 +24,7 @@ from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecSolutions, store_tec, tec_blocks
+from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
 
 __all__ = [
@@ -415,6 +416,8 @@ class NativeSolver:
         *,
         calwt: bool = False,
         flag_unsolved: bool = True,
+        fields: Sequence[int] = (),
     ) -> ApplyResult:
         """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
-        return apply_tables(ms, tables, calwt=calwt, flag_unsolved=flag_unsolved)
+        rows = RowChoice(frozenset(fields)) if fields else None
+        return apply_tables(ms, tables, calwt=calwt, flag_unsolved=flag_unsolved, rows=rows)

@@ -192,5 +192,9 @@ class Solver(Protocol):
         *,
         calwt: bool = False,
         flag_unsolved: bool = True,
+        fields: Sequence[int] = (),
     ) -> ApplyResult:
-        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
+        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged.
+
+        Of some fields by id only, where they are given.
+        """
