@@ -112,6 +112,12 @@ def _field(workdir: Path) -> Path:
     return write_field_report(workdir)
 
 
+def _session(workdir: Path) -> Path:
+    from reports.session_page import write_session_page
+
+    return write_session_page(workdir)
+
+
 def _any_run(workdir: Path) -> Path:
     from reports.html import write_report
     from reports.targets_report import write_targets_report
@@ -119,10 +125,12 @@ def _any_run(workdir: Path) -> Path:
 
     if (workdir / "sources.json").exists():
         return _field(workdir)
+    if (workdir / "roles.json").exists():
+        return _session(workdir)
     return (write_targets_report if has_targets(workdir) else write_report)(workdir)
 
 
-REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _any_run)
+REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _any_run)
 
 
 if __name__ == "__main__":

@@ -108,18 +108,22 @@ def flag_some_fields(
         What came of it.
     """
     flag_versions.restore_version(ms, version)
+
+    def others(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
+        return ~np.isin(opened.getcol("FIELD_ID", low, count), list(fields))
+
+    # neither flagged nor counted meanwhile
+    with open_table(ms, write=True) as opened:
+        for _, rows in row_pieces(opened, ("FLAG",), where=others):
+            flag = np.ones_like(read_rows(opened, ("FLAG",), rows)["FLAG"])
+            write_rows(opened, rows, {"FLAG": flag})
     # an older version of this name is of other flags
     flag_versions.save_version(ms, "before_automatic", "flags before automatic flagging")
     result = run_rflag(
         ms, context.tools.session, options=options, version="before_automatic",
         log=context.workdir / "logs" / "flagging.log", progress=context.progress.activity,
     )  # fmt: skip
-
-    def others(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
-        return ~np.isin(opened.getcol("FIELD_ID", low, count), list(fields))
-
-    if result.applied:
-        flag_versions.restore_version(ms, version, where=others)
+    flag_versions.restore_version(ms, version, where=others)
     return result.reason
 
 

@@ -19,6 +19,10 @@ _PLACES = {
     "set_model": "steps.calibrate.set_model:SetModel",
     "calibrate": "steps.calibrate.solve:SolveSession",
     "apply_calibration": "steps.calibrate.apply_calibration:ApplyCalibration",
+    "calibrator_images": "steps.calibrate.session_images:CalibratorImages",
+    "target_images": "steps.calibrate.target_images:TargetImages",
+    "catalogue": "steps.calibrate.source_lists:SourceLists",
+    "session_report": "steps.calibrate.session_report:SessionReport",
 }
 
 SESSION_STEPS = tuple(_PLACES)

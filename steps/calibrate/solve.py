@@ -77,7 +77,7 @@ class SolveSession(Step):
 
 
 @dataclass(frozen=True)
-class Solved:
+class TuningSolution:
     """The calibration of a tuning.
 
     Attributes
@@ -126,7 +126,7 @@ class _Solver:
             )
         return bool(wanted == "yes" or (wanted == "auto" and min(channels) >= _LEAST_CHANNELS))
 
-    def run(self) -> Solved:
+    def run(self) -> TuningSolution:
         """Solve in passes; each flags what stands out of the residuals for the next."""
         restore_flags(self.context, self.tuning, CALIBRATORS_FLAGGED)
         refant = self._refant()
@@ -264,7 +264,7 @@ class _Solver:
 
     def _record(
         self, refant: list[str], tables: dict[str, AppliedTable], fluxes: list[TransferredFlux]
-    ) -> Solved:
+    ) -> TuningSolution:
         context = self.context
         paths = {kind: context.relative(item.path) for kind, item in tables.items()}
         scaled = table_path(context, self.tuning, self.roles.flux_calibrator, "G1flux")
@@ -276,7 +276,7 @@ class _Solver:
             row["tuning"] = self.tuning.name
         means = [row for row in rows if row["spw"] == -1]
         said = [f"{r['field']} {r['flux_jy']:.4g} +- {r['error_jy']:.2g} Jy" for r in means]
-        return Solved(
+        return TuningSolution(
             self.tuning.name, refant[:5], paths,
             {kind: list(item.spwmap) for kind, item in tables.items()}, rows,
             "; ".join([*said, f"refant {refant[0]}", *filter(None, [self.interval])]),

@@ -85,7 +85,21 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
         try:
             pipeline.run(**arguments.steps)
         except StepFailed:
+            _finish(workdir, "failed", reports, progress)
             raise
         finally:
             pipeline.context.ahead.close()
             tools.close()
+        _finish(workdir, "", reports, progress)
+
+
+def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progress) -> None:
+    """Write summary.json and the report; print a table of the fields."""
+    from steps.calibrate.session_summary import session_table, write_session_summary
+
+    if not (workdir / "roles.json").exists():
+        return
+    summary = write_session_summary(workdir, status)
+    print(session_table(summary), flush=True)
+    if reports:
+        progress.note(f"report: {reports.session(workdir)}")
