@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from libs.ms.tables import open_table
 
 __all__ = ["Compactness", "measure_compactness"]
 
-_INNER = 0.25, 0.75  # part of a window that is averaged: its edges are often bad
+_INNER = 0.25, 0.75  # part of a window that is used: its edges are often bad
+_BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Compactness:
 def measure_compactness(ms: Path, fields: tuple[int, ...], column: str = "DATA") -> Compactness:
     """Measure the closure phases of a field.
 
-    Each baseline is averaged over the inner channels of a window and over a scan, with noise from
-    the scatter of integrations. That needs phases that are steady within a scan on each triangle,
-    which antenna errors do not spoil, and a source without structure on the scale of its uv track.
+    Each baseline is averaged over a scan and over blocks of a few of the inner channels of a
+    window, with noise from the scatter of integrations; bispectra of blocks are added, in which
+    neither phases nor delays of antennas count. That needs phases that are steady within a scan,
+    and a source without structure on the scale of its uv track.
 
     Parameters
     ----------
@@ -55,42 +59,47 @@ def measure_compactness(ms: Path, fields: tuple[int, ...], column: str = "DATA")
     """
     phases, signal = [], []
     nant = len(Subtables(ms).antennas)
-    for vis, spread in _integrations(ms, fields, column, nant):
-        noise = np.sqrt(spread)
+    first, second = np.triu_indices(nant, 1)
+    for vis, variance in _averages(ms, fields, column, nant):
         with np.errstate(divide="ignore", invalid="ignore"):
-            snr = np.abs(vis) / noise
-        good = np.isfinite(snr) & (snr > 0)
+            power = np.abs(vis) ** 2 / variance
+        known = np.isfinite(power)
+        good = known.any(axis=0)
         if good.sum() < 3:
             continue
+        # of noise alone |vis|^2 is its variance
+        snr = np.sqrt(np.maximum(np.where(known, power - 1, 0).sum(axis=0), 0))
         signal.append(np.median(snr[good]))
-        first, second = np.triu_indices(nant, 1)
         present = np.zeros((nant, nant), bool)
         present[first[good], second[good]] = present[second[good], first[good]] = True
         order = np.argsort(-present.sum(axis=1), kind="stable").tolist()
-        table, weight = np.zeros((nant, nant), complex), np.zeros((nant, nant))
-        table[first, second], table[second, first] = vis, vis.conj()
+        table = np.zeros((len(vis), nant, nant), complex)
+        weight = np.zeros((nant, nant))
+        table[:, first, second] = np.where(known, vis, 0)
+        table[:, second, first] = table[:, first, second].conj()
         with np.errstate(divide="ignore"):
-            weight[first, second] = weight[second, first] = np.where(good, snr**-2, np.inf)
+            weight[first, second] = weight[second, first] = np.where(snr > 0, snr**-2.0, np.inf)
         for a, b, c in independent_triangles(present, order):
-            phase = np.angle(table[a, b] * table[b, c] * table[a, c].conj())
-            phases.append((phase, weight[a, b] + weight[b, c] + weight[a, c]))
+            product = (table[:, a, b] * table[:, b, c] * table[:, a, c].conj()).sum()
+            phases.append((np.angle(product), weight[a, b] + weight[b, c] + weight[a, c]))
     if not phases:
         return Compactness(math.nan, float(np.median(signal)) if signal else 0.0)
     phase, variance = np.array(phases).T
-    # of a point half of the closure phases are within 0.67 of their errors: medians stand RFI
+    # 90 % of a normal distribution are within 1.645 of its width; some triangles may hold RFI, and
+    # most of a double's are too short to see it
     usable = variance < 0.25
     if usable.sum() < 1:
         return Compactness(math.nan, float(np.median(signal)))
-    rms = 1.4826 * float(np.median(np.abs(phase[usable])))
-    noise_rad = float(np.sqrt(np.median(variance[usable])))
+    rms = float(np.percentile(np.abs(phase[usable]), 90)) / 1.645
+    noise_rad = float(np.sqrt(variance[usable].mean()))
     own = math.sqrt(max(rms**2 - noise_rad**2, 0.0))
     return Compactness(math.degrees(own), float(np.median(signal)))
 
 
-def _integrations(  # type: ignore[no-untyped-def]
+def _averages(
     ms: Path, fields: tuple[int, ...], column: str, nant: int
-):
-    """Yield mean visibility and variance of the mean of each scan, window and hand, (nbl,)."""
+) -> Iterator[tuple[NDArray[np.complex128], NDArray[np.float64]]]:
+    """Yield mean and variance of the mean of each scan, window and hand, both (nblock, nbl)."""
     found = Subtables(ms)
     nbl = nant * (nant - 1) // 2
     sums: dict[tuple[int, int, int], NDArray[np.complex128]] = {}
@@ -99,29 +108,37 @@ def _integrations(  # type: ignore[no-untyped-def]
     with open_table(ms) as opened:
         for ddid, rows in row_pieces(opened, (column,), where=where):
             read = read_rows(opened, names, rows)
-            channels = found.windows[int(found.spw_of[ddid])].channels
-            low, high = int(_INNER[0] * channels), max(int(_INNER[1] * channels), 1)
-            high = max(high, low + 1)
+            edges = _block_edges(found.windows[int(found.spw_of[ddid])].channels)
             p, q = read["ANTENNA1"].astype(np.int64), read["ANTENNA2"].astype(np.int64)
             swap = p > q
             one, two = np.where(swap, q, p), np.where(swap, p, q)
             place = one * (2 * nant - one - 1) // 2 + two - one - 1
             for hand in found.setup_of[ddid].parallel:
-                data = read[column][:, low:high, hand]
-                flag = read["FLAG"][:, low:high, hand] | read["FLAG_ROW"][:, None]
-                count = (~flag).sum(axis=1)
-                mean = np.where(flag, 0, data).sum(axis=1) / np.maximum(count, 1)
-                mean = np.where(swap, mean.conj(), mean)
-                for scan in np.unique(read["SCAN_NUMBER"]):
-                    mine = (read["SCAN_NUMBER"] == scan) & (count > 0) & np.isfinite(mean)
-                    key = (int(scan), ddid, hand)
-                    total = sums.setdefault(key, np.zeros((3, nbl), complex))
-                    np.add.at(total[0], place[mine], mean[mine])
-                    np.add.at(total[1], place[mine], np.abs(mean[mine]) ** 2)
-                    np.add.at(total[2], place[mine], 1)
-    for total in sums.values():
-        count = np.maximum(total[2].real, 1)
-        mean = total[0] / count
-        spread = np.maximum(total[1].real / count - np.abs(mean) ** 2, 0)
-        enough = total[2].real > 1
+                data = np.nan_to_num(read[column][:, :, hand], posinf=0, neginf=0)
+                flag = read["FLAG"][:, :, hand] | read["FLAG_ROW"][:, None]
+                for block, (low, high) in enumerate(pairwise(edges)):
+                    count = (~flag[:, low:high]).sum(axis=1)
+                    total = np.where(flag, 0, data)[:, low:high].sum(axis=1)
+                    mean = total / np.maximum(count, 1)
+                    mean = np.where(swap, mean.conj(), mean)
+                    for scan in np.unique(read["SCAN_NUMBER"]):
+                        mine = (read["SCAN_NUMBER"] == scan) & (count > 0)
+                        key = (int(scan), ddid, hand)
+                        kept = sums.setdefault(key, np.zeros((3, len(edges) - 1, nbl), complex))
+                        np.add.at(kept[0, block], place[mine], mean[mine])
+                        np.add.at(kept[1, block], place[mine], np.abs(mean[mine]) ** 2)
+                        np.add.at(kept[2, block], place[mine], 1)
+    for kept in sums.values():
+        count = np.maximum(kept[2].real, 1)
+        mean = kept[0] / count
+        spread = np.maximum(kept[1].real / count - np.abs(mean) ** 2, 0)
+        enough = (kept[2].real > 1) & (spread > 0)
         yield mean, np.where(enough, spread / np.maximum(count - 1, 1), np.inf)
+
+
+def _block_edges(channels: int) -> list[int]:
+    """First channels of blocks of the inner part of a window, and one past the last."""
+    low = int(_INNER[0] * channels)
+    high = max(int(_INNER[1] * channels), low + 1)
+    blocks = min(_BLOCKS, high - low)
+    return [low + (high - low) * number // blocks for number in range(blocks + 1)]

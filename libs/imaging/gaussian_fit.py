@@ -125,13 +125,23 @@ def fit_gaussian(
     beam = grid.beam_major_arcsec * grid.beam_minor_arcsec
     peak *= scale
     flux = peak * major * minor / beam
-    # Condon's equations 21 and 41, for a source about as large as the beam
-    rho = peak / noise * math.sqrt(max(major * minor, beam) / beam) / 2 if noise > 0 else math.inf
-    relative = math.sqrt(2) / rho if rho > 0 else math.inf
+    of_peak, of_major, of_minor = (
+        _relative_error(abs(peak) / noise if noise > 0 else math.inf, major, minor, beam, powers)
+        for powers in ((1.5, 1.5), (2.5, 0.5), (0.5, 2.5))
+    )
+    of_flux = math.sqrt(of_peak**2 + beam / (major * minor) * (of_major**2 + of_minor**2))
     ra, dec = sky_position(header, x0 + left, y0 + low)
     return FittedGaussian(
-        x0 + left, y0 + low, ra, dec, peak, abs(peak) * relative, flux,
-        abs(flux) * relative * math.sqrt(1 + 2 * beam / (major * minor)) / math.sqrt(2),
+        x0 + left, y0 + low, ra, dec, peak, abs(peak) * of_peak, flux, abs(flux) * of_flux,
         major, minor, (math.degrees(angle) - 90.0) % 180.0,
-        relative * major / math.sqrt(8 * math.log(2)), noise,
+        of_major * major / math.sqrt(8 * math.log(2)), noise,
     )  # fmt: skip
+
+
+def _relative_error(
+    snr: float, major: float, minor: float, beam: float, powers: tuple[float, float]
+) -> float:
+    """Condon's equations 21 and 41: noise that is as wide as the beam, of a parameter's powers."""
+    rho = 0.25 * major * minor / beam * snr**2
+    rho *= (1 + beam / major**2) ** powers[0] * (1 + beam / minor**2) ** powers[1]
+    return math.sqrt(2 / rho) if rho > 0 else math.inf
