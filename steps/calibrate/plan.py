@@ -9,7 +9,7 @@ from libs.core.errors import ConfigError
 from selfcal.options import unknown_name
 from selfcal.step import Step
 
-__all__ = ["SESSION_STEPS", "session_steps"]
+__all__ = ["PROJECT_STEPS", "SESSION_STEPS", "project_steps", "session_steps"]
 
 # module:class of each step; a module is imported when its step is asked for
 _PLACES = {
@@ -27,6 +27,24 @@ _PLACES = {
 
 SESSION_STEPS = tuple(_PLACES)
 
+_PROJECT_PLACES = {
+    "find_sessions": "steps.calibrate.ingest:FindSessions",
+    "ingest_scans": "steps.calibrate.ingest:IngestScans",
+}
+
+PROJECT_STEPS = tuple(_PROJECT_PLACES)
+
+
+def _made(name: str, place: str) -> Step:
+    module, _, kind = place.partition(":")
+    made: Step = getattr(importlib.import_module(module), kind)(name)
+    return made
+
+
+def project_steps() -> list[Step]:
+    """Return the steps that make measurement sets of a project's files."""
+    return [_made(name, place) for name, place in _PROJECT_PLACES.items()]
+
 
 def session_steps(names: Sequence[str] = ()) -> list[Step]:
     """Return the steps of a session; all of them where none is named.
@@ -40,8 +58,7 @@ def session_steps(names: Sequence[str] = ()) -> list[Step]:
     for name in names or SESSION_STEPS:
         if name not in _PLACES:
             raise unknown_name("step", name, SESSION_STEPS)
-        module, _, kind = _PLACES[name].partition(":")
-        steps.append(getattr(importlib.import_module(module), kind)(name))
+        steps.append(_made(name, _PLACES[name]))
     seen: set[str] = set()
     for step in steps:
         missing = sorted(set(step.needs) - seen)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from libs.core.errors import InputError, SelfcalError
 from selfcal.progress import Progress
+from selfcal.settings import Settings
 from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
 from steps.commands.command_line import (
     Reports,
@@ -19,7 +24,10 @@ from steps.commands.command_line import (
     show_plan,
 )
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from selfcal.step import Step
+
+__all__ = ["SessionsFailed", "command"]
 
 _EXAMPLE = """\
   vis: [session.ms]              # flux calibrator, phase calibrator and targets
@@ -58,16 +66,75 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error
+    """Some sessions failed, the others are done (exit code 1)."""
+
+
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
-    from selfcal.pipeline import StepFailed
-    from selfcal.state import hold_workdir
     from steps.calibrate.calibrate_settings import load_calibrate_settings
+
+    settings = load_calibrate_settings(path, arguments.assignments)
+    if not settings["project"]:
+        _run_session(settings, arguments, reports)
+        return
+    _run_project(settings, arguments, reports)
+
+
+def _run_project(settings: Settings, arguments: RunArguments, reports: Reports | None) -> None:
+    """Ingest what is new of a project, then calibrate each of its sessions."""
+    from steps.calibrate.ingest import ingested_sets
+    from steps.calibrate.plan import PROJECT_STEPS, project_steps
+
+    named = [arguments.steps[key] for key in ("start", "until", "only") if arguments.steps[key]]
+    own = any(name in PROJECT_STEPS for name in named)
+    first = arguments if own or not named else replace(arguments, steps={"restart": False})
+    _run_steps(settings, project_steps(), first)
+    ends_here = own and (arguments.steps["until"] or arguments.steps["only"])
+    if ends_here:
+        return
+    failed = []
+    later = replace(arguments, steps={**arguments.steps, "start": ""}) if own else arguments
+    for name, sets in ingested_sets(settings.workdir).items():
+        values = {
+            **settings.values, "vis": tuple(map(str, sets)), "project": "",
+            "workdir": str(settings.workdir / name),
+        }  # fmt: skip
+        one = Settings(values, settings.origin, settings.config, {})
+        print(f"== {name}", flush=True)
+        try:
+            if not sets:
+                raise InputError("none of its scans could be read", "copy them again")
+            _run_session(one, later, reports)
+        except SelfcalError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed.append(name)
+    if failed:
+        raise SessionsFailed(
+            f"{len(failed)} sessions failed: {', '.join(failed)}",
+            "the others are done; the same command tries again",
+        )
+
+
+def _run_session(settings: Settings, arguments: RunArguments, reports: Reports | None) -> None:
     from steps.calibrate.plan import session_steps
+
+    steps = session_steps(settings["steps"])
+    progress = Progress(quiet=settings["quiet"])
+    try:
+        _run_steps(settings, steps, arguments)
+    except SelfcalError:
+        _finish(settings.workdir, "failed", reports, progress)
+        raise
+    if not (arguments.listed or arguments.planned):
+        _finish(settings.workdir, "", reports, progress)
+
+
+def _run_steps(settings: Settings, steps: Sequence[Step], arguments: RunArguments) -> None:
+    """Run, list or plan steps in the work directory of the settings."""
+    from selfcal.state import hold_workdir
     from steps.data_state import mend_working_copies
     from steps.tools import make_tools
 
-    settings = load_calibrate_settings(path, arguments.assignments)
-    steps = session_steps(settings["steps"])
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
@@ -84,13 +151,9 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
         pipeline = make_pipeline(settings, steps, progress, tools=tools)
         try:
             pipeline.run(**arguments.steps)
-        except StepFailed:
-            _finish(workdir, "failed", reports, progress)
-            raise
         finally:
             pipeline.context.ahead.close()
             tools.close()
-        _finish(workdir, "", reports, progress)
 
 
 def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progress) -> None:

@@ -105,7 +105,7 @@ def test_without_a_standard_nothing_is_calibrated() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    with pytest.raises(InputError, match="no field):
+    with pytest.raises(InputError, match="no field"):
         choose_roles(session(), targets=("TT",))
 
 
