@@ -63,7 +63,7 @@ def measure_compactness(ms: Path, fields: tuple[int, ...], column: str = "DATA")
     for vis, variance in _averages(ms, fields, column, nant):
         with np.errstate(divide="ignore", invalid="ignore"):
             power = np.abs(vis) ** 2 / variance
-        known = np.isfinite(power)
+        known = np.isfinite(power) & np.isfinite(variance)
         good = known.any(axis=0)
         if good.sum() < 3:
             continue

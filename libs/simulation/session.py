@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.create import create_ms
-from libs.ms.rows import read_rows
-from libs.ms.subtables import add_fields
+from libs.ms.rows import read_rows, row_pieces, write_rows
+from libs.ms.subtables import Subtables, add_fields
 from libs.ms.tables import open_table
 from libs.simulation.corrupt import multiply_ms
 from libs.simulation.observation import Observation, simulate
 from libs.simulation.sky import Source
 
 __all__ = ["SessionErrors", "SessionField", "SimulatedSession", "simulate_session"]
+
+Visibilities = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]]
 
 _COPIED = (
     "ANTENNA1", "ANTENNA2", "ARRAY_ID", "DATA", "DATA_DESC_ID", "EXPOSURE", "FEED1", "FEED2",
@@ -104,6 +106,7 @@ def simulate_session(
     *,
     seed: int = 0,
     scan_numbers: bool = True,
+    models: Mapping[str, Visibilities] | None = None,
 ) -> SimulatedSession:
     """Make a measurement set of several fields in order of time.
 
@@ -118,6 +121,9 @@ def simulate_session(
     seed : int
     scan_numbers : bool
         False: SCAN_NUMBER is 1 everywhere, as after joining converted files.
+    models : mapping of str to callable, optional
+        By name of a field: function (uvw_m (nrow, 3), frequency_hz (nchan,)) -> (nrow, nchan), Jy,
+        whose visibilities are added to those of its sky.
     """
     scratch = path.with_name(f".{path.name}.fields")
     scratch.mkdir(parents=True, exist_ok=True)
@@ -144,6 +150,9 @@ def simulate_session(
     for scan, (_, number, made) in enumerate(pieces, 1):
         _append(path, made, number, scan if scan_numbers else 1)
     shutil.rmtree(scratch)
+    for number, field in enumerate(fields):
+        if models and field.name in models:
+            _add_model(path, number, models[field.name])
     gains, delay, bandpass = _draw(path, template, errors, seed)
     multiply_ms(path, gains)
     return SimulatedSession(path, tuple(fields), gains, delay, bandpass)
@@ -163,6 +172,17 @@ def _append(path: Path, made: Path, field: int, scan: int) -> None:
             columns["SCAN_NUMBER"] = np.full(len(rows), scan, np.int32)
             for name, values in columns.items():
                 target.putcol(name, values, start + int(low), len(rows))
+
+
+def _add_model(path: Path, field: int, visibilities: Visibilities) -> None:
+    found = Subtables(path)
+    with open_table(path, write=True) as opened:
+        for ddid, rows in row_pieces(opened, ("DATA",), where=f"FIELD_ID == {field}"):
+            read = read_rows(opened, ("DATA", "UVW"), rows)
+            seen = visibilities(read["UVW"], found.channel_hz[int(found.spw_of[ddid])])
+            parallel = list(found.setup_of[ddid].parallel)
+            read["DATA"][:, :, parallel] += seen[:, :, None].astype(np.complex64)
+            write_rows(opened, rows, {"DATA": read["DATA"]})
 
 
 def _draw(

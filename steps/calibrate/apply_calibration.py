@@ -26,6 +26,8 @@ from steps.context import Context
 
 __all__ = ["ApplyCalibration", "tables_for"]
 
+_MOST_FLAGGED = 0.9999
+
 
 class ApplyCalibration(Step):
     """Apply the tables to every field; split ``FIELD_noauto_1GC.ms``."""
@@ -53,6 +55,12 @@ class ApplyCalibration(Step):
                 context.tools.solver.apply(ms, tables, fields=roles.ids[name])
             shares = flagged_fields(ms)
             for name in roles.fields:
+                flagged = max(shares.get(i, 1.0) for i in roles.ids[name])
+                if flagged > _MOST_FLAGGED:
+                    raise InputError(
+                        f"nothing of {name} is left: its data or its solutions are all flagged",
+                        "look at the flags of the calibrators, or leave it out of targets",
+                    )
                 target = split_path(context, tuning, name)
                 part = target.with_name(f".{target.name}.part")
                 ids = ",".join(map(str, roles.ids[name]))
@@ -62,7 +70,6 @@ class ApplyCalibration(Step):
                 shutil.rmtree(target, ignore_errors=True)
                 part.rename(target)
                 products[f"split_{target.stem}"] = context.relative(target)
-                flagged = max(shares.get(i, 1.0) for i in roles.ids[name])
                 said.append(f"{name}{tuning.suffix} {100 * flagged:.0f} % flagged")
         return StepResult(reason="; ".join(said), products=products)
 

@@ -201,7 +201,7 @@ def _ingest(
         error = str(why)
     finally:
         # only what was averaged and recorded may lose its full resolution
-        for leftover in (full, Path(f"{full}.flagversions")):
+        for leftover in (full, Path(f"{full}.flagversions"), Path(f"{full}.headers")):
             shutil.rmtree(leftover, ignore_errors=True)
     result = Ingested(
         "" if error else context.relative(target), _fingerprint(context, files), notes, error

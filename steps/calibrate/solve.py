@@ -192,7 +192,8 @@ class _Solver:
             sums, refants=refants, minblperant=self.plain.minblperant, solution="gain"
         )
         best = choice.best.interval if choice.best else PER_SCAN
-        self.interval = f"G0 every {best.recorded} ({choice.reason})"
+        length = f"{best.seconds:.4g} s" if np.isfinite(best.seconds) else "scan"
+        self.interval = f"G0 every {length} ({choice.reason})"
         return best
 
     def _scale(self, table: AppliedTable) -> list[TransferredFlux]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from libs.closure.compactness import measure_compactness
+from libs.ms.tables import open_table
 from libs.simulation.array_configurations import load_configuration
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import SessionErrors, SessionField, simulate_session
@@ -29,6 +30,17 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     errors = SessionErrors(delay_ns=(1.0, 40.0), amplitude=0.2)
     path = tmp_path_factory.mktemp("compact") / "a.ms"
     return simulate_session(path, observation, fields, errors, seed=3).ms
+
+
+def test_a_flagged_antenna_does_not_matter(session: Path) -> None:
+    with open_table(session, write=True) as opened:
+        kept = opened.getcol("FLAG")
+        lost = (opened.getcol("ANTENNA1") == 0) | (opened.getcol("ANTENNA2") == 0)
+        opened.putcol("FLAG", kept | lost[:, None, None])
+    point = measure_compactness(session, (0,))
+    with open_table(session, write=True) as opened:
+        opened.putcol("FLAG", kept)
+    assert point.snr > 20 and point.closure_deg < 2
 
 
 def test_points_close_and_doubles_do_not(session: Path) -> None:

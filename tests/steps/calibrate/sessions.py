@@ -10,6 +10,7 @@ import yaml
 
 from auto_selfcal import main
 from libs.catalogues.flux_standards import named_standard
+from libs.imaging.standard_models import find_model_image, read_model_image, resolved_model
 from libs.simulation.array_configurations import load_configuration
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import (
@@ -25,14 +26,18 @@ LOW_HZ, WIDTH_HZ = 1.4e9, 64e6
 
 def make_session(
     path: Path, *, seed: int, second_hz: float = 2.2e9, errors: SessionErrors | None = None,
-    standard: str = "3C147", **more: Any,
+    standard: str = "3C147", array: str = "vla.d", resolved: bool = False,
+    channels: int = 32, **more: Any,
 ) -> SimulatedSession:  # fmt: skip
-    """A flux calibrator, a phase calibrator and a target in two windows; scan numbers all 1."""
+    """A flux calibrator, a phase calibrator and a target in two windows; scan numbers all 1.
+
+    Where it is resolved the flux calibrator is the image of it, not a point.
+    """
     known = named_standard(standard)
     assert known is not None
-    windows = (SpectralWindow(LOW_HZ, WIDTH_HZ, 32), SpectralWindow(second_hz, WIDTH_HZ, 32))
+    windows = tuple(SpectralWindow(hz, WIDTH_HZ, channels) for hz in (LOW_HZ, second_hz))
     observation = Observation(
-        load_configuration("vla.d"), (0, 0), 5.0e9, 10.0, 60.0, windows, noise_jy=0.2
+        load_configuration(array), (0, 0), 5.0e9, 10.0, 60.0, windows, noise_jy=0.2
     )
     flux = known.flux_jy(np.array([LOW_HZ, second_hz]))
     # the simulator has power laws: through the standard's flux in both windows
@@ -40,8 +45,14 @@ def make_session(
     middle = 0.5 * (LOW_HZ + second_hz)
     there = Source(float(flux[0] * (middle / LOW_HZ) ** index), spectral_index=index)
     place = (known.right_ascension_deg, known.declination_deg)
+    if resolved:
+        image = find_model_image(known, LOW_HZ)
+        assert image is not None
+        at = np.radians(place)
+        model = read_model_image(image, (float(at[0]), float(at[1])))
+        more["models"] = {"flux cal": resolved_model(model, known)}
     fields = [
-        SessionField("flux cal", place, (there,), (0.0,), 180.0),
+        SessionField("flux cal", place, () if resolved else (there,), (0.0,), 180.0),
         SessionField("J0555+39", (88.9, 39.8), (Source(PHASE_JY),), (300.0, 700.0, 1100.0), 60.0),
         SessionField(
             "field 1", (90.0, 45.0), (Source(TARGET_JY, l_arcsec=80, m_arcsec=40),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ import pytest
 from libs.casa.session import demo_data
 from libs.gains.caltable import read_caltable
 from libs.imaging.gaussian_fit import fit_gaussian
+from libs.inputs.uvfits_to_ms import import_uvfits
 from libs.ms.scans import read_visits
+from libs.ms.subset import choose_subset
+from libs.ms.subset_copy import copy_subset
 from libs.ms.tables import open_table
-from libs.simulation.session import SimulatedSession
+from libs.simulation.session import SessionErrors, SimulatedSession
 from selfcal.child_runs import running_step
 from tests.conftest import ROOT
 from tests.steps.calibrate.sessions import (
@@ -114,6 +118,24 @@ def test_the_target_has_its_flux(tmp_path: Path) -> None:
     assert fit_gaussian(image.image).peak_jy_beam == pytest.approx(TARGET_JY, rel=0.01)
 
 
+def test_the_shape_of_the_flux_calibrator_is_known(
+    tmp_path: Path,
+) -> None:
+    """Beams below 10 arcsec see the shape of 3C286: its image is the model."""
+    made = make_session(
+        tmp_path / "seen.ms", seed=41, second_hz=1.5e9, standard="3C286", array="vla.a",
+        resolved=True,
+    )  # fmt: skip
+    steps = FEW.split(",")[:-1]
+    config = write_config(tmp_path, made.ms, steps=steps, flag_methods=[], passes=1)
+    assert calibrate(config) == 0
+    record = json.loads((tmp_path / "work" / "tables" / "calibration.json").read_text())[0]
+    for row in record["fluxes"]:
+        assert row["flux_jy"] == pytest.approx(PHASE_JY, rel=0.01)
+    steps_csv = (tmp_path / "work" / "steps.csv").read_text()
+    assert "with its image 3C286_L.im" in steps_csv
+
+
 def test_a_fully_flagged_calibrator_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +165,88 @@ def kill_in(config: Path, step: str, after_s: float) -> None:
     time.sleep(after_s)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_delays_of_a_single_channel_are_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_session(tmp_path / "seen.ms", seed=51, channels=1, errors=SessionErrors())
+    config = write_config(
+        tmp_path, made.ms, flag_methods=[], delays="yes", steps=FEW.split(",")[:5],
+        phase_calibrators=["J0555+39"],
+    )  # fmt: skip
+    assert calibrate(config) == 1
+    assert "delays are asked for, and a spectral window has a single" in capsys.readouterr().err
+    assert calibrate(config, "--set", "delays=auto", "--set", "passes=1") == 0
+
+
+def test_an_unknown_reference_antenna_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_session(tmp_path / "seen.ms", seed=61, second_hz=1.5e9)
+    steps = FEW.split(",")[:5]
+    config = write_config(tmp_path, made.ms, flag_methods=[], steps=steps, passes=1)
+    with open_table(made.ms, write=True) as opened:
+        flag = opened.getcol("FLAG")
+        flag[(opened.getcol("ANTENNA1") == 0) | (opened.getcol("ANTENNA2") == 0)] = True
+        opened.putcol("FLAG", flag)
+    assert calibrate(config, "--set", "refant=W99") == 2
+    assert "unknown antenna in refant 'W99'" in capsys.readouterr().err
+    lost = made.gains.antenna[0]
+    assert calibrate(config, "--set", f"refant={lost}") == 1
+    assert f"the reference antenna {lost} has no data" in capsys.readouterr().err
+
+
+@pytest.mark.tools
+def test_sets_of_fields_and_windows_are_joined(tmp_path: Path) -> None:
+    """In any order, with scan number 1 throughout: the same fluxes as in one set."""
+    made = make_session(tmp_path / "seen.ms", seed=71, second_hz=1.5e9)
+    sets = []
+    for field in (2, 0, 1):
+        for spw in (1, 0):
+            part = tmp_path / f"field{field}_{spw}.ms"
+            copy_subset(made.ms, part, choose_subset(made.ms, field=str(field), spw=str(spw)))
+            sets.append(str(part))
+    config = write_config(
+        tmp_path, made.ms, steps=FEW.split(",")[:-1], flag_methods=[], passes=1,
+    )  # fmt: skip
+    assert calibrate(config, "--set", "vis=" + json.dumps(sets)) == 0
+    record = json.loads((tmp_path / "work" / "tables" / "calibration.json").read_text())[0]
+    assert len(record["fluxes"]) == 3
+    for row in record["fluxes"]:
+        assert row["flux_jy"] == pytest.approx(PHASE_JY, rel=0.01)
+    data = tmp_path / "work" / "data" / "session.ms"
+    with open_table(data) as opened:
+        assert (np.diff(opened.getcol("TIME")) >= 0).all()
+    assert [visit.scan for visit in read_visits(data)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.tools
+def test_antenna_tables_that_contradict_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_session(tmp_path / "seen.ms", seed=71, second_hz=1.5e9)
+    other = tmp_path / "other.ms"
+    shutil.copytree(made.ms, other)
+    with open_table(f"{other}::ANTENNA", write=True) as opened:
+        opened.putcell("POSITION", 3, opened.getcell("POSITION", 3) + 50.0)
+    config = write_config(tmp_path, made.ms, steps=["combine"])
+    assert calibrate(config, "--set", "vis=" + json.dumps([str(made.ms), str(other)])) == 1
+    assert "is 87 m from that of" in capsys.readouterr().err
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("solver", ["native", "casa"])
+def test_ngc_5921_with_one_scan_number(tmp_path: Path, solver: str) -> None:
+    imported = tmp_path / "n5921.ms"
+    import_uvfits(demo_data("NGC5921.fits"), imported)
+    with open_table(imported, write=True) as opened:
+        opened.putcol("SCAN_NUMBER", np.ones(opened.nrows(), np.int32))
+    config = write_config(tmp_path, imported, steps=FEW.split(",")[:-1], solver=solver, passes=1)
+    assert calibrate(config) == 0
+    record = json.loads((tmp_path / "work" / "tables" / "calibration.json").read_text())[0]
+    assert record["fluxes"][-1]["flux_jy"] == pytest.approx(2.524, abs=0.02)
+    assert record["fluxes"][-1]["error_jy"] < 0.01
 
 
 @pytest.mark.tools
