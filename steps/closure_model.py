@@ -14,9 +14,10 @@ import numpy as np
 from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.coherence_time import averaged, coherence_time
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
-from libs.closure.read import read_visibilities
+from libs.closure.read import BLOCK_FRACTION, read_visibilities
 from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
@@ -24,7 +25,7 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.predict import fill_model_column
 from libs.imaging.statistics import ImageStatistics
-from libs.ms.summary import describe_ms
+from libs.ms.summary import MsSummary, describe_ms, summarise
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
@@ -42,32 +43,51 @@ from steps.source_catalogue import (
     map_grid,
 )
 
-__all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
+__all__ = ["ClosureStats", "InitialModel", "fill_component_model", "fill_components"]
 
 ARCSEC = np.pi / 180 / 3600
 SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
 ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
+PLACING_BLOCKS = 8  # of the band: phases between them tell a position
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
 CLOSURE_READ_OPTIONS = (
-    Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
+    Option("average", "time", "auto", "averaging before closures are formed; 0: none; auto: while"
+           " the visibilities stay coherent, as far as their SNR needs it", minimum=0,
+           words=("auto",)),
     Option("interval", "time", "60s", "averaging of the bispectra, short for the source's changes",
            minimum=0),
     Option("false_alarm", "float", 0.01, "probability that noise passes for a source", minimum=0),
 )  # fmt: skip
 
 
-def _read(context: Context) -> BaselineVisibilities:
-    """Averaged visibilities of the working copy with the most data."""
+def _read(context: Context, least_blocks: int = 1) -> BaselineVisibilities:
+    """Averaged visibilities of the working copy with the most data.
+
+    The band is cut into ``least_blocks`` parts at least, as far as there are channels.
+    """
     copies = measurement_sets(context)
     largest = max(copies, key=lambda ms: describe_ms(ms).rows)
     context.progress.activity(f"closure quantities of {largest.name}")
     try:
-        return read_visibilities(largest, average_s=context.options["average"])
+        data = read_visibilities(largest, block_hz=_block_hz(summarise(largest), least_blocks))
     except InputError as error:
         raise Skip(f"no closure quantities: {error}") from error
+    average = context.options["average"]
+    return averaged(data, coherence_time(data).average_s if average == "auto" else average)
+
+
+def _block_hz(summary: MsSummary, least_blocks: int) -> float:
+    """Return the width of blocks of which the band holds so many; 0: blocks of the usual width."""
+    windows = [np.asarray(summary.frequency_hz[spw]) for spw in summary.spws_used]
+    if len(windows) >= least_blocks:
+        return 0.0
+    parts = -(-least_blocks // len(windows))
+    width = min(float(np.ptp(f)) * (1 + 1 / max(len(f) - 1, 1)) for f in windows) / parts
+    usual = BLOCK_FRACTION * float(np.mean([f.mean() for f in windows]))
+    return width if 0 < width < usual else 0.0
 
 
 class ClosureStats(Step):
@@ -198,7 +218,7 @@ class InitialModel(Step):
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre, placed = self._centre(context, data, model)
+        centre, placed = self._centre(context, model)
         words = f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}"
         return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
 
@@ -217,9 +237,9 @@ class InitialModel(Step):
         ensure_tables(context, ())
         context.ahead.begin(self.name, *self._fit(context, self._data(context)))
 
-    def _data(self, context: Context) -> BaselineVisibilities:
-        """What the model is fitted to."""
-        data = _read(context)
+    def _data(self, context: Context, least_blocks: int = 1) -> BaselineVisibilities:
+        """What the model is fitted to, and with more blocks what it is placed by."""
+        data = _read(context, least_blocks)
         if not context.options["uvmin"]:
             return data
         try:
@@ -314,9 +334,7 @@ class InitialModel(Step):
             wanted = "peak" if sure else "phase_centre"
         return peak if wanted == "peak" else (0.0, 0.0)
 
-    def _centre(
-        self, context: Context, data: BaselineVisibilities, model: ComponentModel
-    ) -> tuple[tuple[float, float], str]:
+    def _centre(self, context: Context, model: ComponentModel) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
         if context.options["centre"] == "centroid":
             flux, l_rad, m_rad = (
@@ -329,7 +347,7 @@ class InitialModel(Step):
         if context.options["centre"] != "auto" or not model.accepted:
             return start, ""
         found = place_by_band(
-            data,
+            self._data(context, PLACING_BLOCKS),
             lambda uvw_m, frequency_hz: component_visibilities(
                 model.components, uvw_m, frequency_hz
             ),
@@ -405,7 +423,22 @@ def fill_component_model(context: Context, path: Path) -> None:
     """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``."""
     found: Mapping[str, Any] = json.loads(path.read_text())
     components = tuple(GaussianComponent(**values) for values in found["components"])
-    l0, m0 = found["centre_rad"]
+    fill_components(context, components, tuple(found["centre_rad"]))
+
+
+def fill_components(
+    context: Context, components: Sequence[GaussianComponent], centre_rad: tuple[float, float]
+) -> None:
+    """Fill MODEL_DATA of every working copy with components about a place of the image.
+
+    Parameters
+    ----------
+    context : Context
+    components : sequence of GaussianComponent
+    centre_rad : (float, float)
+        Offset (l, m) of their origin from the phase centre, rad.
+    """
+    l0, m0 = centre_rad
     n0 = np.sqrt(1 - l0**2 - m0**2) - 1
 
     def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:

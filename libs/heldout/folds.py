@@ -142,7 +142,7 @@ class FoldFits:
     def project(
         self, equations: NormalEquations
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(nbl,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
         shape = (len(equations.time_s), len(equations.antenna1))
         inner, norm = np.zeros(shape), np.zeros(shape)
         kernels.project_folds(
@@ -150,7 +150,7 @@ class FoldFits:
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
             inner, norm,
         )  # fmt: skip
-        return inner.sum(axis=0), norm.sum(axis=0)
+        return inner, norm
 
 
 def solve_without(
