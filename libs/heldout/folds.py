@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
-from libs.gains.native import MAX_ITERATIONS, refant_choices, reference_phases
+from libs.gains.native import MAX_ITERATIONS
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.tec import solve_tec
 from libs.heldout import kernels

@@ -72,6 +72,8 @@ class ImagingOptions:
         Depth, in sigma, of the components from which a mask is built; 0: no mask.
     autothreshold_nsigma : float
         Depth at which CLEAN stops, in sigma of the residual's robust noise; 0: no such limit.
+    threshold_jy_beam : float
+        Depth at which CLEAN stops, Jy/beam; the higher of both limits counts. 0: no such limit.
     multiscale : bool
         True uses extended components as well as points.
     scales_pixel : tuple of float
@@ -116,6 +118,7 @@ class ImagingOptions:
     mask: Path | None = None
     automask_nsigma: float = 0.0
     autothreshold_nsigma: float = 0.0
+    threshold_jy_beam: float = 0.0
     multiscale: bool = False
     scales_pixel: tuple[float, ...] = ()
     uvtaper_arcsec: float = 0.0
@@ -154,6 +157,7 @@ class ImagingOptions:
             "niter": (self.niter >= 0, "0 or more"),
             "automask_nsigma": (self.automask_nsigma >= 0, "0 or more"),
             "autothreshold_nsigma": (self.autothreshold_nsigma >= 0, "0 or more"),
+            "threshold_jy_beam": (0 <= self.threshold_jy_beam < np.inf, "0 or more"),
             "uvtaper_arcsec": (self.uvtaper_arcsec >= 0, "0 or more"),
             "uvmin_m": (self.uvmin_m >= 0, "0 or more"),
             "uvmax_m": (

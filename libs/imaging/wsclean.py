@@ -170,6 +170,8 @@ def _deconvolution(options: ImagingOptions) -> list[str]:
     words += ["-nmiter", str(options.nmajor)]
     if options.autothreshold_nsigma:
         words += ["-auto-threshold", _number(options.autothreshold_nsigma)]
+    if options.threshold_jy_beam:
+        words += ["-threshold", _number(options.threshold_jy_beam)]
     if options.automask_nsigma:
         words += ["-auto-mask", _number(options.automask_nsigma)]
     if options.mask is not None:

@@ -219,6 +219,7 @@ class _Run:
             nmajor=options.nmajor,
             automask_nsigma=options.automask_nsigma,
             autothreshold_nsigma=options.autothreshold_nsigma,
+            threshold_jy_beam=options.threshold_jy_beam,
             mask=mask,
             image_domain=image_domain,
         )
