@@ -90,7 +90,8 @@ class RflagInit(Step):
 
     uses = ("band",)
     options = (
-        Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA"], "bands in which it is done"),
+        Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA", "VHF", "UHF", "B2", "B3", "B4",
+                                  "B5", "low", "mid", "high", "16cm"], "bands in which it is done"),
         Option("force", "bool", False, "whatever the band"),
         Option("max_new_flags", "float", 0.2, "undone when more than this fraction is flagged"),
     )  # fmt: skip

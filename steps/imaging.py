@@ -68,6 +68,8 @@ class FovImage(Step):
         Option("imsize", "size", "auto", "pixels; auto: the primary beam", words=("auto",)),
         Option("cell", "angle", "auto", "pixel size; auto: two pixels over the final one",
                words=("auto",)),
+        Option("fwhms", "float", 1.5, "width of the coarse image in FWHM of the primary beam",
+               minimum=0.1),
         Option("sigma_source", "float", 8.0, "sources are islands above this many sigma"),
         Option("max_pixels", "int", 3000, "largest image of the field", minimum=128),
         Option("min_imsize", "int", 256, "smallest image chosen, pixels", minimum=32),
@@ -145,6 +147,7 @@ class FovImage(Step):
             data.longest_baseline_m,
             (data.min_frequency_hz, data.max_frequency_hz),
             diameter,
+            fwhms=context.options["fwhms"],
             max_pixels=context.options["max_pixels"],
             **self._reach(context),
         )

@@ -42,7 +42,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
     Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
-    Option("instrument", "str", "auto", "vla, emerlin, alma, vlba, lofar, ata or other"),
+    Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
+           " auto: by the telescope's name"),
     Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
