@@ -1,4 +1,4 @@
-"""Self-calibration of WSRT and Apertif data. Every key but vis is optional; README explains each."""
+"""Self-calibration of WSRT (Apertif) data. Every key but vis is optional; README explains each."""
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/data.ms"
