@@ -30,6 +30,7 @@ from steps.images import (
     judged_image,
     model_files,
 )
+from steps.user_mask import MASK_SETTING
 
 __all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
 
@@ -134,6 +135,7 @@ class RflagFinal(Step):
     """Flag what stands out of the residuals after self-calibration; split and image the rest."""
 
     uses = ("imager", "threads")
+    uses_files = (MASK_SETTING,)
     options = (
         Option("max_new_flags", "float", 0.1, "undone when more than this fraction is flagged"),
     )  # fmt: skip

@@ -26,8 +26,10 @@ from steps.images import (
     image_row,
     imaging_options,
     make_image,
+    run_grid,
 )
 from steps.instruments import SETUP, dish_diameter_m
+from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
 
@@ -216,6 +218,7 @@ class TestImage(Step):
     __test__ = False  # for pytest: not a test
 
     uses = ("imager", "imsize", "cell", "template", "threads")
+    uses_files = (MASK_SETTING,)
     options = (
         *IMAGING_OPTIONS[:-1],
         Option("uvmax", "length", "0m", "longest baseline used; 0: all; coherent: the maximum"
@@ -258,7 +261,9 @@ class TestImage(Step):
         choice = choose_template(
             measured_for_rules(context, image.statistics), wanted=context.settings["template"]
         )
-        reason = f"{_said(image.statistics)}; {choice.reason}"
+        within, masked = describe_mask(context, run_grid(context, made.imsize, cell))
+        metrics |= masked
+        reason = f"{_said(image.statistics)}; {choice.reason}{within}"
         if image.fault:
             metrics["warning"] = image.fault
             reason += f"; WARNING: {image.fault}"

@@ -22,6 +22,7 @@ from steps.images import (
     make_image,
 )
 from steps.solution_file import write_solutions
+from steps.user_mask import MASK_SETTING
 
 __all__ = ["ReportResults", "SplitTrial"]
 
@@ -31,7 +32,7 @@ class SplitTrial(Step):
 
     needs = ("test_image",)
     uses = ("imager", "threads")
-    needs = ("test_image",)
+    uses_files = (MASK_SETTING,)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
         Option("keep_flagged", "bool", True, "keep rows that are flagged throughout"),
@@ -118,6 +119,7 @@ class ReportResults(Step):
     """Image untouched data where there are any; the report is drawn when the run ends."""
 
     uses = ("imager", "threads")
+    uses_files = (MASK_SETTING,)
 
     def run(self, context: Context) -> StepResult:
         """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""

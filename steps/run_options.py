@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
 from steps import STEPS
 
-__all__ = ["RUN_OPTIONS", "load_run_config", "run_settings"]
+__all__ = ["RUN_OPTIONS", "check_files", "load_run_config", "run_settings"]
 
 AUTO = ("auto",)
 
@@ -41,6 +42,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
            choices=("adaptive", "template")),
     Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
+    Option("mask", "path", "", "your own mask, within which CLEAN works and models are: a FITS"
+           " image, or regions of ds9 or CASA (CRTF); empty: the program's"),
     Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
     Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
            " auto: by the telescope's name"),
@@ -53,6 +56,22 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
+
+
+_FILES = ("mask",)
+
+
+def check_files(settings: Settings) -> None:
+    """Check that the files of the user that later steps read are there.
+
+    Raises
+    ------
+    ConfigError
+        One is not.
+    """
+    for name in _FILES:
+        if settings[name] and not Path(settings[name]).expanduser().is_file():
+            raise ConfigError(f"{name} = {settings[name]} is no file", f"correct {name}")
 
 
 def load_run_config(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 from casacore.tables import makecoldesc, maketabdesc
 
-import auto_selfcal
 from libs.ms.tables import open_table
 from libs.simulation.observation import StationErrors
-from steps.commands import run
 from tests import odd_data
 from tests.conftest import tree_hash
+from tests.quiet_run import quiet_run
 
 pytestmark = pytest.mark.tools
 
@@ -37,41 +35,15 @@ class Outcome:
     startup: str
 
 
-@dataclasses.dataclass(frozen=True)
-class NoDrawer:
-    """Draws nothing: figures take as long as the runs do."""
-
-    workdir: Path
-
-    def prepare(self) -> None: ...
-
-    def round_done(self, step: str) -> None: ...
-
-    def rounds_over(self) -> None: ...
-
-    def write_report(self, on_wait: Callable[[str], None]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def selfcal(folder: Path, *sets: Path, imager: str = "native") -> Outcome:
+def selfcal(folder: Path, *sets: Path) -> Outcome:
     """Run the command on data; the input stays as it is."""
-    folder.mkdir(exist_ok=True)
-    config, work = folder / "odd.py", folder / "run"
-    config.write_text(
-        f"vis = {[str(ms) for ms in sets]!r}\nworkdir = {str(work)!r}\nsteps = {list(STEPS)}\n"
-        f"imager = {imager!r}\nimsize = 128\ncell = '1arcsec'\nquiet = True\n"
-        "overrides = {'initial_model': {'max_components': 3}}\n"
-    )
     before = [tree_hash(ms) for ms in sets]
-    reports = dataclasses.replace(auto_selfcal.REPORTS, drawer=NoDrawer)
-    assert run.command([str(config)], reports, lambda: config, ()) == 0
+    found = quiet_run(folder, sets, steps=STEPS, overrides={"initial_model": {"max_components": 3}})
     assert [tree_hash(ms) for ms in sets] == before
-    found = json.loads((work / "summary.json").read_text())
-    final = found["final"]
+    final = found.summary["final"]
     return Outcome(
-        found["status"], final["total_flux_jy"], final["peak_jy_beam"], final["dynamic_range"],
-        (work / "steps.csv").read_text(),
+        found.summary["status"], final["total_flux_jy"], final["peak_jy_beam"],
+        final["dynamic_range"], found.result("startup").reason,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from steps.images import Imaged, imaging_options, make_image, model_files
 from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.record import BestState
 from steps.rounds.solving import adaptive, set_by_user
+from steps.user_mask import write_user_mask
 
 __all__ = ["RoundCycle", "RoundModel", "fill_round_model"]
 
@@ -90,9 +91,34 @@ def fill_round_model(
     found = _closure_model(context, best, cycle, amplitude)
     if found is not None:
         return found
+    mask, reason = _mask(context, best, cycle)
+    start, models, options = _model_images(context, best, cycle, mask)
+    masked = [
+        write_masked_model(model, mask, cycle.folder / f"model{cycle.suffix}_{number}_masked.fits")
+        for number, model in enumerate(models)
+    ]
+    if not any(np.any(open_image(path)[0]) for path in masked):
+        raise Skip("CLEAN found nothing within the mask, so there is no model to calibrate against")
+    fill_model(context, masked, options)
+    return RoundModel(mask, reason, start, best.image.products["image"])
+
+
+def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, str]:
+    """Write the mask of the model: the user's own, else where the best image has its sources.
+
+    Raises
+    ------
+    Skip
+        There is no source.
+    """
+    image = context.workdir / best.image.products["image"]
+    path = cycle.folder / f"mask{cycle.suffix}.fits"
+    own = write_user_mask(context, open_image(image)[1], path)
+    if own is not None:
+        return own
     made = masks.make_mask(
-        context.workdir / best.image.products["image"],
-        cycle.folder / f"mask{cycle.suffix}.fits",
+        image,
+        path,
         masks.MaskOptions(
             sigma=_sigma_mask(context),
             floor=context.options["sigma_mask_floor"],
@@ -101,17 +127,7 @@ def fill_round_model(
     )
     if made.path is None:
         raise Skip(made.reason)
-    start, models, options = _model_images(context, best, cycle, made.path)
-    masked = [
-        write_masked_model(
-            model, made.path, cycle.folder / f"model{cycle.suffix}_{number}_masked.fits"
-        )
-        for number, model in enumerate(models)
-    ]
-    if not any(np.any(open_image(path)[0]) for path in masked):
-        raise Skip("CLEAN found nothing within the mask, so there is no model to calibrate against")
-    fill_model(context, masked, options)
-    return RoundModel(made.path, made.reason, start, best.image.products["image"])
+    return made.path, made.reason
 
 
 def _closure_model(
