@@ -29,7 +29,14 @@ from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets, set_note
-from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
+from steps.facts import (
+    GridFacts,
+    ModelFacts,
+    as_metrics,
+    model_facts,
+    recorded,
+    startup_facts,
+)
 from steps.images import ImageRecord
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
@@ -41,6 +48,7 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
+from steps.start_model import MODEL_SETTING, ORIGIN, fill_start_model, record_start_model
 
 __all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
 
@@ -140,14 +148,14 @@ def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
 
 
 class InitialModel(Step):
-    """The first model: the catalogue's of a resolved source, else one fitted to closures.
+    """The first model: the user's, the catalogue's of a resolved source, or one of closures.
 
-    Station phases spoil neither.
+    Station phases spoil none of them.
     """
 
     needs = ("test_image",)
-    uses = ("threads",)
-    needs = ("test_image",)
+    uses = ("threads", "model_flux_unit")
+    uses_files = (MODEL_SETTING,)
     options = (
         *CLOSURE_READ_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"
@@ -175,6 +183,8 @@ class InitialModel(Step):
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
         ensure_tables(context, ())
         options = context.options
+        if context.settings[MODEL_SETTING]:
+            return record_start_model(context, self._data_or_none(context))
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
@@ -211,6 +221,8 @@ class InitialModel(Step):
         samples = data.rows * data.channels
         if self.name in context.ahead or samples > MOST_AHEAD:
             return
+        if context.settings[MODEL_SETTING]:
+            return
         # with threads set other runs have the rest of the machine
         if context.settings["threads"] or context.options["model"] == "catalogue":
             return
@@ -226,6 +238,13 @@ class InitialModel(Step):
             return within_baselines(data, context.options["uvmin"])
         except InputError as error:
             raise Skip(f"no closure quantities: {error}") from error
+
+    def _data_or_none(self, context: Context) -> BaselineVisibilities | None:
+        """The same; None without closure quantities, which a given model can do without."""
+        try:
+            return self._data(context)
+        except Skip:
+            return None
 
     def _fit(
         self, context: Context, data: BaselineVisibilities
@@ -402,7 +421,13 @@ def _as_json(model: ComponentModel, centre: tuple[float, float]) -> dict[str, An
 
 
 def fill_component_model(context: Context, path: Path) -> None:
-    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``."""
+    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``.
+
+    Or with the user's own model, where that is the first one.
+    """
+    if model_facts(context).model_origin == ORIGIN:
+        fill_start_model(context, path)
+        return
     found: Mapping[str, Any] = json.loads(path.read_text())
     components = tuple(GaussianComponent(**values) for values in found["components"])
     l0, m0 = found["centre_rad"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
     Option("mask", "path", "", "your own mask, within which CLEAN works and models are: a FITS"
            " image, or regions of ds9 or CASA (CRTF); empty: the program's"),
+    Option("start_model", "path", "", "your own model to start from: a FITS image in Jy/pixel, a"
+           " list of components (WSClean, DP3) or a catalogue (VOTable, CSV, FITS); empty: the"
+           " program's"),
+    Option("model_flux_unit", "choice", "", "Jy or mJy, for a catalogue that gives none",
+           choices=("", "Jy", "mJy")),
     Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
     Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
            " auto: by the telescope's name"),
@@ -58,17 +63,23 @@ RUN_OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 
 
-_FILES = ("mask",)
+_FILES = ("mask", "start_model")
 
 
-def check_files(settings: Settings) -> None:
-    """Check that the files of the user that later steps read are there.
+def check_files(settings: Settings, steps: Collection[str]) -> None:
+    """Check that the files of the user that later steps read are there, and that one reads them.
 
     Raises
     ------
     ConfigError
         One is not.
     """
+    if settings["start_model"] and "initial_model" not in steps:
+        raise ConfigError(
+            "start_model has no effect without the step initial_model", "add it before p0"
+        )
+    if settings["model_flux_unit"] and not settings["start_model"]:
+        raise ConfigError("model_flux_unit without start_model", "name the catalogue")
     for name in _FILES:
         if settings[name] and not Path(settings[name]).expanduser().is_file():
             raise ConfigError(f"{name} = {settings[name]} is no file", f"correct {name}")

@@ -81,9 +81,9 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     from steps.imaging import MEASURES
 
     settings = run_settings(config, path, arguments.assignments)
-    check_files(settings)
     steps = build_steps(settings["steps"] or STANDARD)
     names = {step.name for step in steps}
+    check_files(settings, names)
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
     if settings["targets"]:
