@@ -53,6 +53,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
            " auto: by the telescope's name"),
     Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("primary_beam", "choice", "auto", "auto: the final images are also made corrected for"
+           " the primary beam, where one is known (vla, alma, meerkat, gmrt)",
+           choices=("auto", "none")),
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
