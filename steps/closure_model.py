@@ -40,6 +40,7 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
+from steps.start_model import MODEL_SETTING, record_start_model
 
 __all__ = ["ClosureStats", "InitialModel"]
 
@@ -122,14 +123,14 @@ def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
 
 
 class InitialModel(Step):
-    """The first model: the catalogue's of a resolved source, else one fitted to closures.
+    """The first model: the user's, the catalogue's of a resolved source, or one of closures.
 
-    Station phases spoil neither.
+    Station phases spoil none of them.
     """
 
     needs = ("test_image",)
-    uses = ("threads",)
-    needs = ("test_image",)
+    uses = ("threads", "model_flux_unit")
+    uses_files = (MODEL_SETTING,)
     options = (
         *CLOSURE_READ_OPTIONS,
         Option("model", "choice", "auto", "the catalogue's Gaussians or ones fitted to closures;"
@@ -157,6 +158,8 @@ class InitialModel(Step):
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
         ensure_tables(context, ())
         options = context.options
+        if context.settings[MODEL_SETTING]:
+            return record_start_model(context, self._data_or_none(context))
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
@@ -194,6 +197,8 @@ class InitialModel(Step):
         samples = data.rows * data.channels
         if self.name in context.ahead or samples > MOST_AHEAD:
             return
+        if context.settings[MODEL_SETTING]:
+            return
         # with threads set other runs have the rest of the machine
         if context.settings["threads"] or context.options["model"] == "catalogue":
             return
@@ -223,6 +228,13 @@ class InitialModel(Step):
             f"; of {len(accepted)} fits it explains the most of held-out baselines, with averages"
             f" of {best_s:.3g} s"
         )
+
+    def _data_or_none(self, context: Context) -> BaselineVisibilities | None:
+        """Averaged visibilities; None without any, which a given model can do without."""
+        try:
+            return closure_input(context, uvmin_m=context.options["uvmin"]).averaged()
+        except Skip:
+            return None
 
     def _fit(
         self, context: Context, data: BaselineVisibilities

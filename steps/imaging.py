@@ -28,8 +28,10 @@ from steps.images import (
     imaging_options,
     make_image,
     memory_bytes,
+    run_grid,
 )
 from steps.instruments import SETUP, dish_diameter_m
+from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
 
@@ -74,6 +76,8 @@ class FovImage(Step):
         Option("imsize", "size", "auto", "pixels; auto: the primary beam", words=("auto",)),
         Option("cell", "angle", "auto", "pixel size; auto: two pixels over the final one",
                words=("auto",)),
+        Option("fwhms", "float", 1.5, "width of the coarse image in FWHM of the primary beam",
+               minimum=0.1),
         Option("sigma_source", "float", 8.0, "sources are islands above this many sigma"),
         Option("max_pixels", "int", 3000, "largest image of the field", minimum=128),
         Option("min_imsize", "int", 256, "smallest image chosen, pixels", minimum=32),
@@ -138,6 +142,7 @@ class FovImage(Step):
             data.longest_baseline_m,
             (data.min_frequency_hz, data.max_frequency_hz),
             diameter,
+            fwhms=context.options["fwhms"],
             max_pixels=context.options["max_pixels"],
             **self._reach(context),
         )
@@ -225,6 +230,7 @@ class TestImage(Step):
     __test__ = False  # for pytest: not a test
 
     uses = ("imager", "imsize", "cell", "template", "threads", "memory")
+    uses_files = (MASK_SETTING,)
     options = (
         *IMAGING_OPTIONS[:-1],
         Option("uvmax", "length", "0m", "longest baseline used; 0: all; coherent: the maximum"
@@ -267,7 +273,9 @@ class TestImage(Step):
         choice = choose_template(
             measured_for_rules(context, image.statistics), wanted=context.settings["template"]
         )
-        reason = f"{_said(image.statistics)}; {choice.reason}"
+        within, masked = describe_mask(context, run_grid(context, made.imsize, cell))
+        metrics |= masked
+        reason = f"{_said(image.statistics)}; {choice.reason}{within}"
         if image.fault:
             metrics["warning"] = image.fault
             reason += f"; WARNING: {image.fault}"

@@ -14,12 +14,20 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.predict import fill_model_column
 from steps.context import Context
 from steps.data_state import measurement_sets, set_note
+from steps.facts import model_facts
+from steps.start_model import ORIGIN, fill_start_model
 
 __all__ = ["fill_component_model", "fill_components"]
 
 
 def fill_component_model(context: Context, path: Path) -> None:
-    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``."""
+    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``.
+
+    Or with the user's own model, where that is the first one.
+    """
+    if model_facts(context).model_origin == ORIGIN:
+        fill_start_model(context, path)
+        return
     found: Mapping[str, Any] = json.loads(path.read_text())
     components = tuple(GaussianComponent(**values) for values in found["components"])
     fill_components(context, components, tuple(found["centre_rad"]))

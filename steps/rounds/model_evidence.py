@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -39,12 +40,15 @@ class ModelEvidence:
 
 def phase_form(options: SolveOptions) -> Candidate:
     """Return the phase solve with the interval and the axes of other options."""
+    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    if options.calmode == "p" and options.solution != "delay":
+        solution = options.solution
     return Candidate(
         options.solint,
         combine_scan="scan" in options.combine,
         combine_spw="spw" in options.combine,
         gaintype=options.gaintype,
-        solution=options.solution if options.calmode == "p" else "gain",
+        solution=solution,
         channels_per_block=options.channels_per_block,
     )
 
