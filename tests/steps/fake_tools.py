@@ -34,11 +34,15 @@ SIZE = (256, 256)
 
 @dataclass(frozen=True)
 class Looks:
-    """What an image looks like: peak and noise of a point source in the middle."""
+    """What an image looks like: peak and noise of a point source in the middle.
+
+    ``hidden_jy`` is a component of the model that no mask holds.
+    """
 
     peak_jy: float = 1.0
     noise_jy: float = 0.01
     flux_scale: float = 1.0
+    hidden_jy: float = 0.0
 
 
 @dataclass
@@ -61,7 +65,7 @@ class ScriptedImager:
         looks = self.script[max(matches, key=len)] if matches else Looks()
         noise = np.random.default_rng(3).normal(0, looks.noise_jy, SIZE)
         point = np.zeros(SIZE)
-        point[128, 128] = looks.peak_jy
+        point[128, 128], point[40, 40] = looks.peak_jy, looks.hidden_jy
         planes = {
             "image": gaussian(SIZE, 128, 128, looks.peak_jy * looks.flux_scale) + noise,
             "residual": noise,

@@ -115,6 +115,34 @@ def test_a_round_that_flags_too_much_is_rejected(tmp_path: Path) -> None:
         assert not opened.getcol("FLAG").any()
 
 
+def test_a_round_that_made_things_worse_tries_the_next_model(tmp_path: Path) -> None:
+    script = {
+        **IMPROVING,
+        "selfcal_p0": Looks(1.0, 0.005, hidden_jy=0.01),
+        "selfcal_p1": Looks(1.0, 0.02),
+        "selfcal_p1_model_2": Looks(1.0, 0.004),
+    }
+    adaptive = {"rounds": "adaptive"}
+    once = {"p1.max_cycles": 1}
+    pipeline, imager = make_run(tmp_path, script, names=LIST[:5], config=adaptive, assignments=once)
+    result = pipeline.run()["p1"]
+    assert result.status == "done", result.reason
+    assert "it was solved against all of CLEAN's model, since otherwise SNR fell" in result.reason
+    made = [options.basename for options in imager.asked]
+    assert made[-2:] == ["selfcal_p1", "selfcal_p1_model_2"]
+    assert [row["name"] for row in result.images] == made[-2:], "both are on record"
+    assert "against CLEAN's model within the mask: chi2 of held-out" in result.metrics["mask"]
+
+
+def test_a_mask_of_the_user_leaves_one_model(tmp_path: Path) -> None:
+    script = {**IMPROVING, "selfcal_p0": Looks(1.0, 0.005, hidden_jy=0.01),
+              "selfcal_p1": Looks(1.0, 0.02)}  # fmt: skip
+    pipeline, imager = make_run(tmp_path, script, names=LIST[:5], config={"rounds": "adaptive"},
+                                assignments={"p1.sigma_mask": 8.0})  # fmt: skip
+    assert pipeline.run()["p1"].status == "rejected"
+    assert not any("model_2" in options.basename for options in imager.asked)
+
+
 def test_an_empty_image_has_nothing_to_calibrate_on(tmp_path: Path) -> None:
     pipeline, _ = make_run(tmp_path, {"": Looks(0.02, 0.01)})
     results = pipeline.run()
