@@ -16,7 +16,7 @@ MOST_SCALES = 5
 _SINGLE, _DOUBLE, _TWICE = 4, 8, 16
 
 # The gridder's padded grid of complex numbers, and its image before that is turned round.
-_GRIDDER_BYTES = 44
+_GRIDDER_BYTES = 48
 
 # Streamed visibilities are read in blocks; what is made of one takes about twice as much again.
 _LEAST_FOR_VISIBILITIES = 3 * CHUNK_BYTES

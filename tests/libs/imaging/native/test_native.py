@@ -93,7 +93,7 @@ def test_streamed_data_give_the_same_image(
     two_points: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = NativeImager().image(options(two_points))
-    monkeypatch.setattr(native, "memory_for_visibilities", lambda *_: 50_000.0)
+    monkeypatch.setattr(native, "memory_for_visibilities", lambda *_, **__: 50_000.0)
     streamed = NativeImager().image(options(two_points, basename="j"))
     assert "read anew" in options(two_points, basename="j").log.read_text()
     one, two = (open_image(products.image)[0] for products in (held, streamed))
