@@ -37,13 +37,12 @@ from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.choose import (
-    SIGNIFICANCE,
     choose_solve,
     held_out_coherence,
     own_ladder,
     score_candidate,
 )
-from libs.heldout.evidence import model_evidence
+from libs.heldout.evidence import CERTAIN, model_evidence
 from libs.heldout.folds import Candidate
 
 __all__ = ["TESTS", "Draw", "Outcome", "main", "noise_equations"]
@@ -152,7 +151,7 @@ def _point(rng: np.random.Generator) -> Outcome:
     forms = [Candidate(step) for step in own_ladder(equations)]
     forms += [replace(form, gaintype="G") for form in forms]
     found = max((model_evidence(equations, form) for form in forms), key=lambda e: e.explained)
-    return Outcome(draw, found.significance >= SIGNIFICANCE, found.significance)
+    return Outcome(draw, found.significance >= CERTAIN, found.significance)
 
 
 def _station(rng: np.random.Generator) -> Outcome:

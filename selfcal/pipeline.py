@@ -150,15 +150,17 @@ class Pipeline:
 
     def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
         """Return a hash of the resolved options, the code and everything that came before."""
+        settings = self.context.settings
+        named = [Path(settings[name]).expanduser() for name in step.uses_files if settings[name]]
         content = {
             "step": step.name,
             "class": type(step).__name__,
             "options": dict(resolved.values),
             "by_user": sorted(name for name, o in resolved.origin.items() if o.by_user),
             "absent": resolved.absent,
-            "settings": {name: self.context.settings[name] for name in step.uses},
+            "settings": {name: settings[name] for name in (*step.uses, *step.uses_files)},
             "identity": dict(step.identity(self.context)) if previous is None else {},
-            "files": {str(path): _stamp(path) for path in step.files(resolved.values)},
+            "files": {str(path): _stamp(path) for path in [*step.files(resolved.values), *named]},
             "code": step_version(type(step).__module__, self.tool_modules),
             "before": previous.fingerprint if previous else "",
         }

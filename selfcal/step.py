@@ -106,6 +106,8 @@ class Step(ABC):
         Parameters of the step; templates, config and command line may set only these.
     uses : tuple of str
         Settings of the whole run that affect the step.
+    uses_files : tuple of str
+        Such settings that name a file, whose content affects it.
     from_template : bool
         True when the step needs a section in the template in force.
     needs : tuple of str
@@ -114,6 +116,7 @@ class Step(ABC):
 
     options: ClassVar[tuple[Option, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
+    uses_files: ClassVar[tuple[str, ...]] = ()
     from_template: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
 

@@ -88,22 +88,26 @@ def check_templates(
     """
     by_name = {step.name: step for step in steps}
     base = read_template("base", folder)
-    _keys(base, "templates/base.yaml", ("steps",))
-    _sections(base["steps"], "templates/base.yaml", by_name)
-    in_templates = {name: step for name, step in by_name.items() if step.from_template}
     words = {option.name: option for option in measures if option.name in _DIFFER_BY}
+    _check_file(base, "templates/base.yaml", by_name, words)
+    in_templates = {name: step for name, step in by_name.items() if step.from_template}
     for name in names:
-        place = f"templates/{name}.yaml"
-        raw = read_template(name, folder)
-        _keys(raw, place, ("steps",), ("differences",))
-        _sections(raw["steps"], place, in_templates)
-        for number, difference in enumerate(_list(raw.get("differences", []), place), start=1):
-            here = f"{place}, difference {number}"
-            _keys(difference, here, ("when", "steps"))
-            _conditions(difference["when"], here, words)
-            _sections(difference["steps"], here, in_templates)
+        _check_file(read_template(name, folder), f"templates/{name}.yaml", in_templates, words)
     if len(names) > 1:
         _check_rules(names, {option.name: option for option in measures}, folder)
+
+
+def _check_file(
+    raw: Mapping[str, Any], place: str, steps: Mapping[str, Step], words: Mapping[str, Option]
+) -> None:
+    """Check the sections of a template and its differences."""
+    _keys(raw, place, ("steps",), ("differences",))
+    _sections(raw["steps"], place, steps)
+    for number, difference in enumerate(_list(raw.get("differences", []), place), start=1):
+        here = f"{place}, difference {number}"
+        _keys(difference, here, ("when", "steps"))
+        _conditions(difference["when"], here, words)
+        _sections(difference["steps"], here, steps)
 
 
 def _check_rules(names: Sequence[str], measures: Mapping[str, Option], folder: Path) -> None:

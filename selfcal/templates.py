@@ -20,7 +20,7 @@ __all__ = ["Resolved", "load_template", "resolve_options"]
 def load_template(
     name: str, instrument: str = "", band: str = "", folder: Path = TEMPLATE_DIR
 ) -> dict[str, dict[str, Any]]:
-    """Return a template's sections: step name -> parameter -> value as written.
+    """Return the sections of a template, or of ``base``: step -> parameter -> value as written.
 
     A difference applies when its ``when`` names the present instrument and band; later ones win.
 
@@ -29,7 +29,7 @@ def load_template(
     ConfigError
         There is no such template.
     """
-    if name not in template_names(folder):
+    if name not in ("base", *template_names(folder)):
         raise unknown_name("template", name, template_names(folder))
     raw = read_template(name, folder)
     sections = {step: dict(values) for step, values in raw.get("steps", {}).items()}
@@ -77,7 +77,7 @@ def resolve_options(
     """
     known = {option.name: option for option in step.options}
     layers: list[tuple[Origin, Mapping[str, Any]]] = []
-    base = read_template("base", folder).get("steps", {})
+    base = load_template("base", instrument, band, folder)
     layers.append((Origin(Layer.TEMPLATE, "templates/base.yaml"), base.get(step.name, {})))
     absent = False
     if step.from_template and template:

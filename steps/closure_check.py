@@ -21,6 +21,7 @@ from steps.rounds.closure_judging import (
     image_visibilities,
     read_closing,
 )
+from steps.start_model import ORIGIN, start_visibilities
 
 __all__ = ["ClosureCheck"]
 
@@ -33,7 +34,7 @@ class ClosureCheck(Step):
     """
 
     needs = ("test_image",)
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     options = CLOSURE_OPTIONS
     needs = ("test_image",)
 
@@ -96,6 +97,8 @@ def _components(context: Context, data: BaselineVisibilities) -> Any:
     name = model_facts(context).closure_model
     if not name:
         return None
+    if model_facts(context).model_origin == ORIGIN:
+        return start_visibilities(context, context.workdir / name, data)
     found = json.loads((context.workdir / name).read_text())
     components = tuple(GaussianComponent(**values) for values in found["components"])
     by_time = component_visibilities(components, data.uvw_m, data.frequency_hz)

@@ -226,7 +226,7 @@ class ModelFacts:
     closure_model_complete : bool
         Whether it describes all baselines.
     model_origin : str
-        ``closures`` or ``catalogue``.
+        ``closures``, ``catalogue`` or ``start_model``, the user's.
     """
 
     closure_model: str = ""

@@ -30,6 +30,7 @@ from steps.images import (
     judged_image,
     model_files,
 )
+from steps.user_mask import MASK_SETTING
 
 __all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
 
@@ -90,7 +91,8 @@ class RflagInit(Step):
 
     uses = ("band",)
     options = (
-        Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA"], "bands in which it is done"),
+        Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA", "VHF", "UHF", "B2", "B3", "B4",
+                                  "B5", "low", "mid", "high", "16cm"], "bands in which it is done"),
         Option("force", "bool", False, "whatever the band"),
         Option("max_new_flags", "float", 0.2, "undone when more than this fraction is flagged"),
     )  # fmt: skip
@@ -132,7 +134,8 @@ class RflagInit(Step):
 class RflagFinal(Step):
     """Flag what stands out of the residuals after self-calibration; split and image the rest."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
+    uses_files = (MASK_SETTING,)
     options = (
         Option("max_new_flags", "float", 0.1, "undone when more than this fraction is flagged"),
     )  # fmt: skip

@@ -6,20 +6,25 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from libs.core.errors import ImageError
 from libs.core.geometry import frequency_slices
-from libs.imaging.interface import ImageProducts, ImagingOptions
-from libs.imaging.masks import write_disc
+from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
+from libs.imaging.masks import disc, grid_header, mask_header
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
 from selfcal.options import Option
+from selfcal.settings import Settings
 from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
 from steps.facts import grid_facts, startup_facts
+from steps.user_mask import MASK_SETTING, user_mask
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = [
     "IMAGING_OPTIONS",
@@ -34,7 +39,9 @@ __all__ = [
     "is_judged",
     "judged_image",
     "make_image",
+    "memory_bytes",
     "model_files",
+    "run_grid",
 ]
 
 IMAGING_OPTIONS = (
@@ -50,6 +57,9 @@ IMAGING_OPTIONS = (
     Option("uvmin", "length", "0m", "shortest baseline used", minimum=0),
     Option("uvmax", "length", "0m", "longest baseline used; 0: all", minimum=0),
 )  # fmt: skip
+
+# Within a user's mask CLEAN goes down to this many sigma at most: deeper, it fits noise.
+_LEAST_NSIGMA = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,11 @@ class ImageRecord:
         return float(self.judged_with["uvmax"])
 
 
+def memory_bytes(settings: Settings) -> float:
+    """Return the memory that the imager may use as an option of imaging; 0: worked out."""
+    return 0.0 if settings["memory"] == "auto" else float(settings["memory"])
+
+
 def clean_folder(context: Context, step: str) -> Path:
     """Return the step's image folder, emptied of what an earlier start left."""
     folder = context.workdir / "images" / step
@@ -132,6 +147,10 @@ def imaging_options(
     taper = options["uvtaper"]
     # a taper of about the resolution, which is some five pixels across
     taper_arcsec = {"none": 0.0, "auto": 5 * cell}.get(taper, taper)
+    automask, threshold = options["nsigma_automask"], options["nsigma_autothreshold"]
+    if context.settings[MASK_SETTING]:
+        # the user's mask takes the place of an automatic one, and may hold noise as well
+        automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
     channels_out, nterms = frequency_slices(
         data.min_frequency_hz, data.max_frequency_hz, data.channels
     )
@@ -145,13 +164,14 @@ def imaging_options(
         column=column_in_use(refs),  # type: ignore[arg-type]
         robust=options["robust"],
         niter=options["niter"],
-        automask_nsigma=options["nsigma_automask"],
-        autothreshold_nsigma=options["nsigma_autothreshold"],
+        automask_nsigma=automask,
+        autothreshold_nsigma=threshold,
         multiscale=options["with_multiscale"],
         uvtaper_arcsec=taper_arcsec,
         uvmin_m=options["uvmin"],
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
+        memory_bytes=memory_bytes(context.settings),
         channels_out=channels_out,
         nterms=nterms,
     ).but(**changes)
@@ -160,13 +180,23 @@ def imaging_options(
 def _window(
     context: Context, options: Mapping[str, Any], path: Path, imsize: tuple[int, int], cell: float
 ) -> Path | None:
-    """Return the mask of ``clean_radius``; None where CLEAN may work everywhere."""
+    """Return the user's mask, and that of ``clean_radius``; None: CLEAN may work everywhere."""
     radius = float(options.get("clean_radius", 0.0))
-    if not radius:
+    header = run_grid(context, imsize, cell)
+    drawn = user_mask(context, header)
+    if not radius and drawn is None:
         return None
+    inside = disc(imsize, cell, radius) if radius else np.ones(imsize[::-1], bool)
+    if drawn is not None:
+        inside &= drawn.inside
+    return write_image(inside, mask_header(header), path)
+
+
+def run_grid(context: Context, imsize: tuple[int, int], cell: float) -> fits.Header:
+    """Return the header of an image about the phase centre."""
     data = startup_facts(context)
     centre = np.rad2deg([data.right_ascension_rad, data.declination_rad])
-    return write_disc(path, imsize, cell, (float(centre[0]), float(centre[1])), radius)
+    return grid_header(imsize, cell, (float(centre[0]), float(centre[1])))
 
 
 def make_image(context: Context, options: ImagingOptions, mask: Path | None = None) -> Imaged:

@@ -21,7 +21,9 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.primary_beam import BEAM_SETTING, beam_correction
 from steps.solution_file import write_solutions
+from steps.user_mask import MASK_SETTING
 
 __all__ = ["ReportResults", "SplitTrial"]
 
@@ -30,12 +32,14 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     needs = ("test_image",)
-    uses = ("imager", "threads")
-    needs = ("test_image",)
+    uses = ("imager", "threads", "memory", BEAM_SETTING)
+    uses_files = (MASK_SETTING,)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
         Option("keep_flagged", "bool", True, "keep rows that are flagged throughout"),
         Option("with_multiscale", "bool", True, "extended CLEAN components as well as points"),
+        Option("pb_limit", "float", 0.2, "images are not corrected for the primary beam where its"
+               " power is lower", minimum=0.02),
         Option("average_time", "time", "0s", "integration of the calibrated data; 0: as they are;"
                " auto: as long as the map allows", words=("auto",), minimum=0),
         Option("average_channels", "int", 1, "channels averaged into one; auto: as many as the map"
@@ -51,6 +55,7 @@ class SplitTrial(Step):
         products, metrics = self._split(context)
         images = []
         judged_with = ImageRecord.of(context.results["test_image"]).judged_with
+        correction = beam_correction(context)
         for value in context.options["robust_values"]:
             options = imaging_options(
                 context, judged_with, folder, f"robust_{float(value):+.1f}", context.tables,
@@ -58,9 +63,11 @@ class SplitTrial(Step):
             )  # fmt: skip
             image = make_image(context, options)
             images.append(image)
-            products[f"image_{float(value):+.1f}"] = context.relative(image.products.image)
+            name = f"{float(value):+.1f}"
+            products[f"image_{name}"] = context.relative(image.products.image)
+            products |= correction.products(image, options, name)
         return StepResult(
-            reason=_said(products, metrics),
+            reason="; ".join(filter(None, (_said(products, metrics), correction.said))),
             tables=context.tables,
             template=context.template,
             products=products,
@@ -117,7 +124,8 @@ def _said(products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
 class ReportResults(Step):
     """Image untouched data where there are any; the report is drawn when the run ends."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
+    uses_files = (MASK_SETTING,)
 
     def run(self, context: Context) -> StepResult:
         """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
 from steps import STEPS
 
-__all__ = ["RUN_OPTIONS", "load_run_config", "run_settings"]
+__all__ = ["RUN_OPTIONS", "check_files", "load_run_config", "run_settings"]
 
 AUTO = ("auto",)
 
@@ -41,17 +42,52 @@ RUN_OPTIONS: tuple[Option, ...] = (
            choices=("adaptive", "template")),
     Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
+    Option("mask", "path", "", "your own mask, within which CLEAN works and models are: a FITS"
+           " image, or regions of ds9 or CASA (CRTF); empty: the program's"),
+    Option("start_model", "path", "", "your own model to start from: a FITS image in Jy/pixel, a"
+           " list of components (WSClean, DP3) or a catalogue (VOTable, CSV, FITS); empty: the"
+           " program's"),
+    Option("model_flux_unit", "choice", "", "Jy or mJy, for a catalogue that gives none",
+           choices=("", "Jy", "mJy")),
     Option("refant", "names", "auto", "reference antennas in order of preference", words=AUTO),
-    Option("instrument", "str", "auto", "vla, emerlin, alma, vlba, lofar, ata or other"),
+    Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
+           " auto: by the telescope's name"),
     Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("primary_beam", "choice", "auto", "auto: the final images are also made corrected for"
+           " the primary beam, where one is known (vla, alma, meerkat, gmrt)",
+           choices=("auto", "none")),
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
     Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
            " makes them repeat bit by bit, else every core", minimum=0),
+    Option("memory", "memory", "auto", "memory the imager may use, not for tclean; auto: 60 %"
+           " of the machine's", words=AUTO, minimum=1),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
+
+
+_FILES = ("mask", "start_model")
+
+
+def check_files(settings: Settings, steps: Collection[str]) -> None:
+    """Check that the files of the user that later steps read are there, and that one reads them.
+
+    Raises
+    ------
+    ConfigError
+        One is not.
+    """
+    if settings["start_model"] and "initial_model" not in steps:
+        raise ConfigError(
+            "start_model has no effect without the step initial_model", "add it before p0"
+        )
+    if settings["model_flux_unit"] and not settings["start_model"]:
+        raise ConfigError("model_flux_unit without start_model", "name the catalogue")
+    for name in _FILES:
+        if settings[name] and not Path(settings[name]).expanduser().is_file():
+            raise ConfigError(f"{name} = {settings[name]} is no file", f"correct {name}")
 
 
 def load_run_config(path: Path) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from casacore.tables import makecoldesc, makescacoldesc, maketabdesc, table
 
 from libs.ms.antennas import AntennaArray
 from libs.ms.tables import open_table
@@ -90,3 +92,71 @@ def order_hands(ms: Path, order: Sequence[int]) -> None:
             for row in range(opened.nrows()):
                 cell = np.asarray(opened.getcell(name, row))[..., list(order)]
                 opened.putcell(name, row, np.ascontiguousarray(cell))
+
+
+def take_out(ms: Path, rows: np.ndarray) -> None:
+    """Remove rows."""
+    aside = ms.with_name(f"{ms.name}.aside")
+    with open_table(ms) as opened:
+        opened.selectrows(np.flatnonzero(~rows)).copy(str(aside), deep=True).close()
+    shutil.rmtree(ms)
+    aside.rename(ms)
+
+
+def fall(ms: Path, window: int) -> None:
+    """Put a window's channels into falling order; its visibilities stay the same."""
+    with open_table(f"{ms}::SPECTRAL_WINDOW", write=True) as opened:
+        for name in ("CHAN_FREQ", "CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
+            values = np.array(opened.getcell(name, window))[::-1]
+            sign = -1 if name == "CHAN_WIDTH" else 1
+            opened.putcell(name, window, np.ascontiguousarray(sign * values))
+    mine = np.flatnonzero(rows_of(ms, window=window)).tolist()
+    with open_table(ms, write=True) as opened:
+        for row in mine:
+            for name in ("DATA", "FLAG"):
+                opened.putcell(name, row, np.ascontiguousarray(opened.getcell(name, row)[::-1]))
+
+
+def keep_hand(ms: Path, hand: int) -> None:
+    """Leave one correlation only."""
+    with open_table(f"{ms}::POLARIZATION", write=True) as opened:
+        for row in range(opened.nrows()):
+            opened.putcell("NUM_CORR", row, 1)
+            for name in ("CORR_TYPE", "CORR_PRODUCT"):
+                value = np.array(opened.getcell(name, row))[hand : hand + 1]
+                opened.putcell(name, row, np.ascontiguousarray(value))
+    with open_table(ms, write=True) as opened:
+        for name in ("DATA", "FLAG", "WEIGHT", "SIGMA"):
+            values = np.ascontiguousarray(opened.getcol(name)[..., hand : hand + 1])
+            described = {**opened.getcoldesc(name), "ndim": values.ndim - 1, "option": 0}
+            described.pop("shape", None)
+            described["dataManagerType"] = "StandardStMan"
+            described["dataManagerGroup"] = f"odd_{name}"
+            opened.removecols(name)
+            opened.addcols(maketabdesc(makecoldesc(name, described)))
+            opened.putcol(name, values)
+
+
+def two_subarrays(ms: Path, second: int, scan: int) -> None:
+    """Leave antennas below ``second`` in scans before ``scan``, the others from it on."""
+    with open_table(ms) as opened:
+        late = opened.getcol("SCAN_NUMBER") >= scan
+        one, two = (opened.getcol(f"ANTENNA{n}") >= second for n in (1, 2))
+    take_out(ms, (one != late) | (two != late))
+
+
+def follow_ephemeris(ms: Path) -> None:
+    """Give the field's place by an ephemeris that stands still, with an offset of nothing."""
+    with open_table(f"{ms}::FIELD", write=True) as opened:
+        place = np.rad2deg(np.asarray(opened.getcell("PHASE_DIR", 0)).reshape(2))
+        opened.addcols(makescacoldesc("EPHEMERIS_ID", 0))
+        for name in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
+            opened.putcell(name, 0, np.zeros((1, 2)))
+    with open_table(ms) as opened:
+        day = opened.getcol("TIME")[0] / 86400.0
+    described = maketabdesc([makescacoldesc(name, 0.0) for name in ("MJD", "RA", "DEC")])
+    made = table(str(ms / "FIELD" / "EPHEM0_still.tab"), described, 3, ack=False)
+    made.putcol("MJD", day + np.array([-1.0, 0.0, 1.0]))
+    made.putcol("RA", np.full(3, place[0] % 360.0))
+    made.putcol("DEC", np.full(3, place[1]))
+    made.close()

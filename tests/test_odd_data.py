@@ -6,11 +6,7 @@ same data without it, or there is one line that says why not.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +30,6 @@ from libs.ms.summary import summarise
 from libs.ms.tables import open_table
 from libs.simulation.observation import StationErrors
 from tests import odd_data
-from tests.conftest import ROOT
-from tests.demo import environment
 
 FEW = settings(
     max_examples=8, deadline=None,
@@ -248,69 +242,3 @@ def test_a_window_with_one_hand_is_imaged_with_the_others(tmp_path: Path, hand: 
         store = open_store([copy.ms], Selection("DATA"), memory_bytes=memory)
         assert store.facts.visibilities == summarise(copy.ms).rows * 8
         assert sum(np.count_nonzero(b.weight) for b in store.blocks()) == store.facts.visibilities
-
-
-# -- the whole command ----------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """A run that ended."""
-
-    summary: dict[str, Any]
-    output: str
-
-
-def selfcal(tmp_path: Path, ms: Path) -> Finished:
-    """Run the command on data, two rounds of phases, at a small image."""
-    config = tmp_path / "odd.py"
-    steps = ["startup", "save_init_flags", "test_image", "select_refant", "closure_stats",
-             "initial_model", "p0", "p1", "split_trial_1"]  # fmt: skip
-    config.write_text(
-        f"vis = {str(ms)!r}\nworkdir = {str(tmp_path / 'run')!r}\nsteps = {steps}\n"
-        "imager = 'native'\nimsize = 128\ncell = '1arcsec'\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "auto_selfcal.py"), str(config)],
-        env=environment(), capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    return Finished(summary, done.stdout)
-
-
-ERRORS = StationErrors(phase_walk_deg=60, phase_walk_s=600, pol_offset_deg=10)
-
-
-def _window_missing(ms: Path) -> None:
-    odd_data.flag(ms, odd_data.rows_of(ms, window=0, scan=2))
-
-
-def _scan_numbers(ms: Path) -> None:
-    odd_data.put(ms, "SCAN_NUMBER", odd_data.rows_of(ms), -1)
-
-
-def _no_uvw(ms: Path) -> None:
-    gone = odd_data.rows_of(ms, antenna=4)
-    odd_data.put(ms, "UVW", gone, 0.0)
-    rng = np.random.default_rng(5)
-    noise = rng.normal(size=(2, int(gone.sum()), 8, 2))
-    odd_data.put(ms, "DATA", gone, noise[0] + 1j * noise[1])
-
-
-def _first_hand_dead(ms: Path) -> None:
-    odd_data.flag(ms, odd_data.rows_of(ms), 0)
-
-
-@pytest.mark.tools
-@pytest.mark.parametrize(
-    "spoil", [_window_missing, _scan_numbers, _no_uvw, _first_hand_dead], ids=lambda f: f.__name__
-)
-def test_a_run_on_odd_data_is_as_good_as_on_others(tmp_path: Path, spoil: Any) -> None:
-    ms = odd_data.plain(tmp_path / "odd.ms", antennas=10, integrations=8, errors=ERRORS)
-    spoil(ms)
-    done = selfcal(tmp_path, ms)
-    final = done.summary["final"]
-    assert done.summary["status"] == "improved"
-    assert final["peak_jy_beam"] == pytest.approx(1.0, rel=0.05)
-    assert final["dynamic_range"] > 20 * done.summary["initial"]["dynamic_range"]

@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".yaml")
+        if path.suffix in (".py", ".yaml", ".csv")
     }
     assert found == wanted
     assert demonstration == (ROOT / "config.py").read_bytes()

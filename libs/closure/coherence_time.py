@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 LEAST_COHERENCE = 0.97
 DETECTED = 5.0  # sigma, of the products of neighbours, for anything to be said
 SURE = 3.5  # sigma by which a station's coherence must lie below the least: many are looked at
-ENOUGH_SNR = 5.0  # of a visibility: closures of better ones gain nothing by averaging
+ENOUGH_SNR = 7.0  # of a visibility: closures of better ones gain nothing by averaging
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CoherenceTime:
         Longest time over which no station was seen to lose coherence, s.
     average_s : float
         Averaging time to use, s; 0: none. It is no longer than a typical visibility needs for an
-        SNR of 5.
+        SNR of 7.
     snr : float
         SNR of a typical visibility of one integration; 0 where nothing was detected.
     """
@@ -73,7 +73,7 @@ def coherence_time(data: BaselineVisibilities, longest_s: float = 600.0) -> Cohe
     total, error = first.sum_all()
     if not total > DETECTED * error:
         return CoherenceTime(0.0, 0.0, 0.0)
-    snr = float(np.sqrt(total / first.products.sum()))
+    snr = float(np.sqrt(2 * total / first.products.sum()))
     coherent, lag = step_s, 2
     while lag * step_s <= longest_s and lag < len(data.time_s):
         found = _lagged(data, v, lag, step_s)

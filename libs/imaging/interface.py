@@ -21,11 +21,23 @@ __all__ = [
     "ImageProducts",
     "Imager",
     "ImagingOptions",
+    "default_memory_bytes",
     "open_image",
     "sky_position",
     "write_image",
     "write_masked_model",
 ]
+
+# The part of the machine's memory that is used where no limit is given: the system keeps files
+# in the rest.
+_MEMORY_SHARE = 0.6
+
+
+def default_memory_bytes() -> float:
+    """Return the memory that an imager may use where no limit is given, bytes."""
+    import psutil
+
+    return _MEMORY_SHARE * float(psutil.virtual_memory().total)
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,8 @@ class ImagingOptions:
         Largest number of major iterations; 0: no limit.
     threads : int
         Number of threads; 0: every core this process may use.
-    memory_fraction : float
-        Fraction of the machine's memory that the imager may use.
+    memory_bytes : float
+        Memory that the imager may use, bytes; 0: 60 % of the machine's.
     """
 
     vis: tuple[Path, ...]
@@ -122,7 +134,7 @@ class ImagingOptions:
     mgain: float = 0.6
     nmajor: int = 30
     threads: int = 0
-    memory_fraction: float = 0.6
+    memory_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.vis:
@@ -157,7 +169,7 @@ class ImagingOptions:
             "gain": (0 < self.gain <= 1, "above 0, up to 1"),
             "mgain": (0 < self.mgain <= 1, "above 0, up to 1"),
             "threads": (self.threads >= 0, "0 (all cores) or more"),
-            "memory_fraction": (0 < self.memory_fraction <= 1, "above 0, up to 1"),
+            "memory_bytes": (0.0 <= self.memory_bytes < np.inf, "0 (60 % of the memory) or more"),
         }
         for name, (good, wanted) in ranges.items():
             if not good:
@@ -193,6 +205,11 @@ class ImagingOptions:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
+
+    @property
+    def memory_limit_bytes(self) -> float:
+        """Memory that the imager may use, bytes, resolved."""
+        return self.memory_bytes or default_memory_bytes()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from libs.imaging.statistics import dilate, grid_of, mad_std
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["MaskOptions", "MaskResult", "make_mask", "mask_plane", "write_disc"]
+__all__ = [
+    "MaskOptions", "MaskResult", "disc", "grid_header", "make_mask", "mask_header", "mask_plane",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -196,41 +198,44 @@ def mask_header(header: fits.Header) -> fits.Header:
     return plain
 
 
-def write_disc(
-    path: Path,
-    imsize: tuple[int, int],
-    cell_arcsec: float,
-    centre_deg: tuple[float, float],
-    radius_arcsec: float,
-) -> Path:
-    """Write a mask of a disc around the image's centre.
+def disc(imsize: tuple[int, int], cell_arcsec: float, radius_arcsec: float) -> Mask:
+    """Return a disc around an image's centre, (ny, nx) bool, with its edge.
 
     Parameters
     ----------
-    path : Path
-        File to write.
+    imsize : (int, int)
+        Width and height, pixels; the centre is pixel (width // 2, height // 2) counted from 0.
+    cell_arcsec : float
+        Pixel size.
+    radius_arcsec : float
+        Radius.
+    """
+    width, height = imsize
+    y, x = np.ogrid[:height, :width]
+    return np.asarray(np.hypot(x - width // 2, y - height // 2) * cell_arcsec <= radius_arcsec)
+
+
+def grid_header(
+    imsize: tuple[int, int], cell_arcsec: float, centre_deg: tuple[float, float]
+) -> fits.Header:
+    """Return the header of an image with four axes, in the orthographic projection (SIN).
+
+    Parameters
+    ----------
     imsize : (int, int)
         Width and height, pixels.
     cell_arcsec : float
         Pixel size.
     centre_deg : (float, float)
-        Right ascension and declination (J2000) of the image's centre, which is pixel
-        (width // 2, height // 2) counted from 0.
-    radius_arcsec : float
-        Radius of the disc, including its edge.
-
-    Returns
-    -------
-    Path
-        ``path``.
+        Right ascension and declination (J2000) of pixel (width // 2, height // 2) from 0.
     """
     from astropy.io import fits
 
     width, height = imsize
-    y, x = np.ogrid[:height, :width]
-    inside = np.hypot(x - width // 2, y - height // 2) * cell_arcsec <= radius_arcsec
     header = fits.Header()
     header["NAXIS"] = 4
+    for number, length in enumerate((width, height, 1, 1), start=1):
+        header[f"NAXIS{number}"] = length
     for axis, (kind, value, step, pixel) in enumerate(
         (
             ("RA---SIN", centre_deg[0], -cell_arcsec / 3600, width // 2 + 1),
@@ -243,4 +248,4 @@ def write_disc(
         header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
         header[f"CDELT{axis}"], header[f"CRPIX{axis}"] = step, pixel
     header["EQUINOX"], header["RADESYS"], header["SPECSYS"] = 2000.0, "FK5", "LSRK"
-    return write_image(inside, mask_header(header), path)
+    return header

@@ -13,7 +13,7 @@ from libs.catalogues.flux_standards import FluxStandard
 from libs.core.coordinates import radec_to_lm
 from libs.imaging.predict import ModelImage, model_visibilities
 
-__all__ = ["find_model_image", "point_model", "read_model_image", "resolved_model"]
+__all__ = ["find_model_image", "point_model", "read_standard_image", "resolved_model"]
 
 Visibilities = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]]
 
@@ -36,7 +36,7 @@ def find_model_image(standard: FluxStandard, frequency_hz: float) -> Path | None
     return None
 
 
-def read_model_image(path: Path, centre_rad: tuple[float, float]) -> ModelImage:
+def read_standard_image(path: Path, centre_rad: tuple[float, float]) -> ModelImage:
     """Read a CASA image of clean components, scaled to 1 Jy in all.
 
     Parameters

@@ -201,7 +201,7 @@ class Tclean:
 
     Notes
     -----
-    tclean has no limits on memory or threads: ``memory_fraction`` and ``threads`` apply to the
+    tclean has no limits on memory or threads: ``memory_bytes`` and ``threads`` apply to the
     prediction only.
     """
 

@@ -83,11 +83,14 @@ class Field:
         Phase centre, RA and Dec, rad.
     frame : str
         Reference frame of the phase centre, e.g. ``"J2000"``.
+    pointing_rad : (float, float)
+        Reference direction, at which the antennas point; phase shifts leave it where it was.
     """
 
     name: str
     direction_rad: tuple[float, float]
     frame: str
+    pointing_rad: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,8 @@ class Subtables:
             for row, name in enumerate(opened.getcol("NAME")):
                 ra, dec = np.asarray(opened.getcell("PHASE_DIR", row))[0]
                 frame = _frame(opened, row, measure)
-                found.append(Field(str(name), (float(ra), float(dec)), frame))
+                place = (float(ra), float(dec))
+                found.append(Field(str(name), place, frame, _pointing(opened, row, place)))
         return tuple(found)
 
     @cached_property
@@ -311,6 +315,21 @@ def antenna_labels(names: Iterable[str], stations: Iterable[str]) -> tuple[str, 
         name.strip() or station.strip() or f"ANT{i}"
         for i, (name, station) in enumerate(zip(names, stations, strict=True))
     )
+
+
+def _pointing(opened: Any, row: int, phase_centre: tuple[float, float]) -> tuple[float, float]:
+    """Return a field's reference direction; its phase centre where that one is not filled.
+
+    Writers that do not fill it leave zeros or another frame than that of the phase centre.
+    """
+    frames = [
+        opened.getcolkeywords(name).get("MEASINFO", {}).get("Ref")
+        for name in ("PHASE_DIR", "REFERENCE_DIR")
+    ]
+    ra, dec = (float(angle) for angle in np.atleast_2d(opened.getcell("REFERENCE_DIR", row))[0])
+    if frames[0] != frames[1] or not np.isfinite([ra, dec]).all() or (ra, dec) == (0.0, 0.0):
+        return phase_centre
+    return ra, dec
 
 
 def _frame(opened: Any, row: int, measure: Mapping[str, Any]) -> str:

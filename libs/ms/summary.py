@@ -81,25 +81,35 @@ class MsDescription:
     @property
     def max_frequency_hz(self) -> float:
         """Highest channel centre of the spectral windows used, Hz."""
-        return max(float(self.frequency_hz[spw].max()) for spw in self.spws_used)
+        return max(float(self._channels_hz(spw).max()) for spw in self.spws_used)
 
     @property
     def min_frequency_hz(self) -> float:
         """Lowest channel centre of the spectral windows used, Hz."""
-        return min(float(self.frequency_hz[spw].min()) for spw in self.spws_used)
+        return min(float(self._channels_hz(spw).min()) for spw in self.spws_used)
 
     @property
     def mean_frequency_hz(self) -> float:
         """Mean channel centre of the spectral windows used, Hz."""
-        return float(np.mean(np.concatenate([self.frequency_hz[spw] for spw in self.spws_used])))
+        return float(np.mean(np.concatenate([self._channels_hz(spw) for spw in self.spws_used])))
+
+    def _channels_hz(self, spw: int) -> NDArray[np.float64]:
+        """Return the centres of a window's channels that count, Hz."""
+        return self.frequency_hz[spw]
 
 
 @dataclass(frozen=True)
 class MsSummary(MsDescription):
     """Properties of a measurement set and of its unflagged visibilities.
 
+    Where any visibility is unflagged, ``channels``, ``spws_used`` and the frequencies are those
+    of channels with unflagged visibilities, so that what is flagged throughout counts as little
+    as what is not there.
+
     Attributes
     ----------
+    channels_used : tuple of (nchan,) bool arrays
+        Channels with unflagged visibilities, for each spectral window; all, where none has any.
     dish_diameter_m : float
         Median dish diameter of the antennas used, m; 0 when unknown.
     longest_baseline_m, shortest_baseline_m : float
@@ -114,6 +124,7 @@ class MsSummary(MsDescription):
         Size on disk, bytes.
     """
 
+    channels_used: tuple[NDArray[np.bool_], ...]
     dish_diameter_m: float
     longest_baseline_m: float
     shortest_baseline_m: float
@@ -121,6 +132,9 @@ class MsSummary(MsDescription):
     flagged_fraction: float
     weights_positive: bool
     size_bytes: int
+
+    def _channels_hz(self, spw: int) -> NDArray[np.float64]:
+        return np.asarray(self.frequency_hz[spw][self.channels_used[spw]])
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ class _Unflagged:
     antennas: tuple[int, ...]
     flagged: float
     weights: bool
+    channels: dict[int, NDArray[np.bool_]]
 
 
 _descriptions: ValueKeeper[MsDescription] = ValueKeeper()
@@ -217,8 +232,16 @@ def summarise(path: str | Path) -> MsSummary:
     used = [antennas[number] for number in survey.antennas] or antennas
     diameters = [antenna.diameter_m for antenna in used if antenna.diameter_m > 0]
     own = {each.name: getattr(description, each.name) for each in fields(description)}
+    seen = survey.channels
+    if seen:
+        own["spws_used"] = tuple(sorted(seen))
+        own["channels"] = sum(int(good.sum()) for good in seen.values())
     return MsSummary(
         **own,
+        channels_used=tuple(
+            seen.get(spw, np.full(len(hz), not seen))
+            for spw, hz in enumerate(description.frequency_hz)
+        ),
         dish_diameter_m=float(np.median(diameters)) if diameters else 0.0,
         longest_baseline_m=survey.longest_m,
         shortest_baseline_m=survey.shortest_m,
@@ -235,6 +258,7 @@ def _survey_visibilities(path: Path) -> _Unflagged:
     longest, shortest = 0.0, np.inf
     antennas: set[int] = set()
     weights = False
+    channels: dict[int, NDArray[np.bool_]] = {}
     for chunk in chunks(path, _FLAG_COLUMNS):
         flag = chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None]
         flagged += int(flag.sum())
@@ -243,6 +267,8 @@ def _survey_visibilities(path: Path) -> _Unflagged:
         weights |= bool(good_corr.any())
         good = ~flag.all(axis=(1, 2)) & (chunk["ANTENNA1"] != chunk["ANTENNA2"])
         if good.any():
+            seen = ~flag[good].all(axis=(0, 2))
+            channels[chunk.spw] = seen | channels.get(chunk.spw, np.zeros(len(seen), bool))
             length = np.hypot(chunk["UVW"][good, 0], chunk["UVW"][good, 1])
             longest = max(longest, float(length.max()))
             shortest = min(shortest, float(length[length > 0].min(initial=np.inf)))
@@ -254,6 +280,7 @@ def _survey_visibilities(path: Path) -> _Unflagged:
         antennas=tuple(sorted(antennas)),
         flagged=flagged / total if total else 1.0,
         weights=weights,
+        channels=channels,
     )
 
 

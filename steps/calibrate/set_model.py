@@ -13,7 +13,7 @@ from libs.imaging.predict import fill_model_column
 from libs.imaging.standard_models import (
     find_model_image,
     point_model,
-    read_model_image,
+    read_standard_image,
     resolved_model,
 )
 from libs.ms.field_directions import j2000_directions
@@ -75,7 +75,7 @@ def _set_standard(
     image = find_model_image(standard, centre_hz) if beam < _IMAGE_BELOW_ARCSEC else None
     for field in fields:
         if image is not None:
-            model = read_model_image(image, places[field])
+            model = read_standard_image(image, places[field])
             visibilities = resolved_model(model, standard, threads=context.settings["threads"] or 1)
         else:
             # the named place: fields are pointed there to some arcsec

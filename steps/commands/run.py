@@ -24,7 +24,7 @@ from steps.commands.command_line import (
     pipeline_of,
     show_plan,
 )
-from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
+from steps.run_options import RUN_OPTIONS, check_files, load_run_config, run_settings
 
 if TYPE_CHECKING:
     from selfcal.step import Step
@@ -79,12 +79,15 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     from selfcal.state import hold_workdir
     from selfcal.template_check import check_settings
     from steps.imaging import MEASURES
+    from steps.tools import check_memory
 
     settings = run_settings(config, path, arguments.assignments)
     steps = build_steps(settings["steps"] or STANDARD)
     names = {step.name for step in steps}
+    check_files(settings, names)
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
+    check_memory(settings)
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 

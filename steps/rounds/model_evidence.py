@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
 
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solver import SolveOptions
@@ -37,18 +40,23 @@ class ModelEvidence:
 
 def phase_form(options: SolveOptions) -> Candidate:
     """Return the phase solve with the interval and the axes of other options."""
+    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    if options.calmode == "p" and options.solution != "delay":
+        solution = options.solution
     return Candidate(
         options.solint,
         combine_scan="scan" in options.combine,
         combine_spw="spw" in options.combine,
         gaintype=options.gaintype,
-        solution=options.solution if options.calmode == "p" else "gain",
+        solution=solution,
         channels_per_block=options.channels_per_block,
     )
 
 
 def evidence_of_model(
-    context: Context, forms: Mapping[str, Candidate] | None = None
+    context: Context,
+    options: SolveOptions,
+    forms: Mapping[str, Candidate] | None = None,
 ) -> ModelEvidence:
     """Return what the model in MODEL_DATA explains, with phases solved on the data as they came.
 
@@ -58,6 +66,8 @@ def evidence_of_model(
     Parameters
     ----------
     context : Context
+    options : SolveOptions
+        Of these the limits of baselines and of their number count.
     forms : mapping of str to Candidate, optional
         By working copy, how to solve; default: the best of a ladder of intervals, with
         polarizations together and apart.
@@ -69,20 +79,14 @@ def evidence_of_model(
             restore_base_flags(context, ms)
             own = forms.get(ms.name) if forms else None
             block = own.channels_per_block if own else 0
-            options = SolveOptions(
-                solint=shortest_interval(summarise(ms), block),
-                uvmin_m=context.options["solve_uvmin"],
-                uvmax_m=context.options["solve_uvmax"],
-            )
-            equations = accumulate(
-                ms, options, channels_per_block=block or None, corr_dep_flags=True
-            )
-            found[ms.name], used[ms.name] = _best(context, equations, own)
+            each = replace(options, solint=shortest_interval(summarise(ms), block))
+            equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
+            found[ms.name], used[ms.name] = _best(context, equations, options, own)
     return ModelEvidence(joined(list(found.values())), used)
 
 
 def _best(
-    context: Context, equations: NormalEquations, own: Candidate | None
+    context: Context, equations: NormalEquations, options: SolveOptions, own: Candidate | None
 ) -> tuple[Evidence, Candidate]:
     refants = [
         equations.antenna.index(name)
@@ -91,18 +95,18 @@ def _best(
     ]
     tried = [
         (model_evidence(equations, form, refants=refants,
-                        minblperant=context.options["minblperant"]), form)
+                        minblperant=options.minblperant), form)
         for form in ([own] if own else _ladder(equations))
     ]  # fmt: skip
     return max(tried, key=lambda item: item[0].explained)
 
 
 def _ladder(equations: NormalEquations) -> Sequence[Candidate]:
-    """Every other interval of the ladder, each with polarizations together and apart."""
-    hands = ("T", "G") if len(equations.polarization) > 1 else ("T",)
+    """Every other interval of the ladder; polarizations and windows together and apart."""
     steps = own_ladder(equations)
-    return [
-        Candidate(step, gaintype=hand)  # type: ignore[arg-type]
-        for hand in hands
-        for step in [*steps[::2], *steps[-1:]][: len(steps)]
-    ]
+    forms = [Candidate(step) for step in [*steps[::2], *steps[-1:]][: len(steps)]]
+    if len(equations.polarization) > 1:
+        forms += [replace(form, gaintype="G") for form in forms]
+    if len(np.unique(equations.spw)) > 1:
+        forms += [replace(form, combine_spw=False) for form in forms]
+    return forms

@@ -11,20 +11,23 @@ import numpy as np
 
 from libs.core.gaussian import GaussianComponent
 from libs.gains.solver import SolveOptions
-from libs.heldout.choose import ADVANTAGE, SIGNIFICANCE
+from libs.heldout.choose import ADVANTAGE
+from libs.heldout.evidence import CERTAIN
 from libs.heldout.folds import Candidate
 from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
 from selfcal.step import Skip
-from steps.closure_model import fill_component_model, fill_components
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model
 from steps.facts import grid_facts, model_facts, recorded
 from steps.images import Imaged, imaging_options, make_image, model_files
+from steps.model_components import fill_component_model, fill_components
 from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.model_evidence import ModelEvidence, evidence_of_model, phase_form
 from steps.rounds.record import BestState
 from steps.rounds.solving import SolvedBefore, adaptive, set_by_user
+from steps.start_model import ORIGIN
+from steps.user_mask import MASK_SETTING, write_user_mask
 
 __all__ = ["ModelCandidate", "RoundCycle", "RoundModel", "round_models"]
 
@@ -106,8 +109,8 @@ def round_models(
     before any round was accepted, components fitted to closure quantities, and, where nothing
     stands out of the image, a point. Components that describe the data wholly also start the
     amplitudes off, and stand alone on the ladder. With a number for ``robust`` the image is made
-    anew with the round's own parameters. Where the user or a template without held-out data sets
-    the mask, it decides.
+    anew with the round's own parameters. Where the user gives the model, or the user or a template
+    without held-out data sets the mask, that decides.
 
     Raises
     ------
@@ -115,7 +118,8 @@ def round_models(
         There is nothing to calibrate against.
     """
     closure = _closure_model(context, best, cycle, amplitude)
-    if closure is not None and (on_ladder(context) or not adaptive(context)):
+    given = model_facts(context).model_origin == ORIGIN
+    if closure is not None and (given or on_ladder(context) or not adaptive(context)):
         return [closure]
     candidates = [closure] if closure is not None else []
     try:
@@ -144,10 +148,10 @@ def _certain(
     """
     found = _asked(context, candidate, forms)
     sigma = found.evidence.significance
-    if not sigma >= SIGNIFICANCE:
+    if not sigma >= CERTAIN:
         raise Skip(
             f"nothing stands out of the image, and {candidate.name} predicts held-out baselines"
-            f" by {sigma:.1f} sigma only; {SIGNIFICANCE:.0f} are asked for"
+            f" by {sigma:.1f} sigma only; {CERTAIN:.0f} are asked for"
         )
     return _noted(candidate, f"{candidate.name}, which predicts held-out baselines by {sigma:.0f}"
                              " sigma")  # fmt: skip
@@ -180,7 +184,12 @@ def _asked(
 ) -> ModelEvidence:
     candidate.fill()
     context.progress.activity(f"held-out data: {candidate.name}")
-    return evidence_of_model(context, forms)
+    options = SolveOptions(
+        uvmin_m=context.options["solve_uvmin"],
+        uvmax_m=context.options["solve_uvmax"],
+        minblperant=context.options["minblperant"],
+    )
+    return evidence_of_model(context, options, forms)
 
 
 def _noted(candidate: ModelCandidate, why: str) -> ModelCandidate:
@@ -207,9 +216,50 @@ def _image_models(context: Context, best: BestState, cycle: RoundCycle) -> list[
     Skip
         There is nothing in the image to calibrate against.
     """
+    mask, reason = _mask(context, best, cycle)
+    start, models, options = _model_images(context, best, cycle, mask)
+    masked = [
+        write_masked_model(model, mask, cycle.folder / f"model{cycle.suffix}_{number}_masked.fits")
+        for number, model in enumerate(models)
+    ]
+    if not any(np.any(open_image(path)[0]) for path in masked):
+        raise Skip("CLEAN found nothing within the mask, so there is no model to calibrate against")
+    origin = best.image.products["image"]
+    found = [
+        ModelCandidate("CLEAN's model within the mask",
+                       lambda: fill_model(context, masked, options),
+                       RoundModel(mask, reason, start, origin))
+    ]  # fmt: skip
+    more = any(
+        not np.array_equal(open_image(a)[0], open_image(b)[0])
+        for a, b in zip(models, masked, strict=True)
+    )
+    by_user = set_by_user(context, "sigma_mask") or bool(context.settings[MASK_SETTING])
+    if more and adaptive(context) and not by_user:
+        found.append(
+            ModelCandidate("all of CLEAN's model",
+                           lambda: fill_model(context, models, options),
+                           RoundModel(None, "", start, origin))
+        )  # fmt: skip
+    return found
+
+
+def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, str]:
+    """Write the mask of the model: the user's own, else where the best image has its sources.
+
+    Raises
+    ------
+    Skip
+        There is no source.
+    """
+    image = context.workdir / best.image.products["image"]
+    path = cycle.folder / f"mask{cycle.suffix}.fits"
+    own = write_user_mask(context, open_image(image)[1], path)
+    if own is not None:
+        return own
     made = masks.make_mask(
-        context.workdir / best.image.products["image"],
-        cycle.folder / f"mask{cycle.suffix}.fits",
+        image,
+        path,
         masks.MaskOptions(
             sigma=_sigma_mask(context),
             floor=context.options["sigma_mask_floor"],
@@ -218,32 +268,7 @@ def _image_models(context: Context, best: BestState, cycle: RoundCycle) -> list[
     )
     if made.path is None:
         raise Skip(made.reason)
-    start, models, options = _model_images(context, best, cycle, made.path)
-    masked = [
-        write_masked_model(
-            model, made.path, cycle.folder / f"model{cycle.suffix}_{number}_masked.fits"
-        )
-        for number, model in enumerate(models)
-    ]
-    if not any(np.any(open_image(path)[0]) for path in masked):
-        raise Skip("CLEAN found nothing within the mask, so there is no model to calibrate against")
-    origin = best.image.products["image"]
-    found = [
-        ModelCandidate("CLEAN's model within the mask",
-                   lambda: fill_model(context, masked, options),
-                   RoundModel(made.path, made.reason, start, origin))
-    ]  # fmt: skip
-    more = any(
-        not np.array_equal(open_image(a)[0], open_image(b)[0])
-        for a, b in zip(models, masked, strict=True)
-    )
-    if more and adaptive(context) and not set_by_user(context, "sigma_mask"):
-        found.append(
-            ModelCandidate("all of CLEAN's model",
-                       lambda: fill_model(context, models, options),
-                       RoundModel(None, "", start, origin))
-        )  # fmt: skip
-    return found
+    return made.path, made.reason
 
 
 def _point(context: Context, best: BestState) -> ModelCandidate:

@@ -31,6 +31,7 @@ from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
 from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
+from steps.user_mask import MASK_SETTING
 
 __all__ = ["GainRound", "PhaseRound"]
 
@@ -77,7 +78,8 @@ class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
     needs = ("test_image",)
-    uses = ("imager", "solver", "template", "rounds", "threads")
+    uses = ("imager", "solver", "template", "rounds", "threads", "memory")
+    uses_files = (MASK_SETTING,)
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
     amplitude = False

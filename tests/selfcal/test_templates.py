@@ -326,7 +326,8 @@ def test_a_wrong_assignment_is_found_before_a_run() -> None:
         ("EVLA", 1.5, "vla", "L"), ("VLA", 8.4, "vla", "X"), ("JVLA", 36.0, "vla", "Ka"),
         ("e-MERLIN", 5.1, "emerlin", "C"), ("ALMA", 230.0, "alma", "6"),
         ("VLBA", 15.3, "vlba", "Ku"),
-        ("LOFAR", 0.144, "lofar", "HBA"), ("ATA", 3.0, "ata", "S"), ("MeerKAT", 1.3, "other", ""),
+        ("LOFAR", 0.144, "lofar", "HBA"), ("ATA", 3.0, "ata", "S"),
+        ("MeerKAT", 1.3, "meerkat", "L"),
         ("VLA", 2.0, "vla", "S"), ("VLA", 600.0, "vla", ""),
     ],
 )  # fmt: skip

@@ -178,7 +178,8 @@ def clean(
         before = state.components
         worker.clean_down()
         convolved = state.residual
-        if state.components > before or not state.exact:
+        checked = settings.image_domain and state.components > before
+        if checked or not state.exact:
             state.residual = residual_of(state.model) if state.components else dirty
             state.exact += 1
             worker.check()

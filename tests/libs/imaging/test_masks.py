@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.core.errors import ConfigError, InputError
-from libs.imaging.interface import open_image, sky_position, write_masked_model
-from libs.imaging.masks import MaskOptions, make_mask, mask_plane, write_disc
+from libs.imaging.interface import open_image, sky_position, write_image, write_masked_model
+from libs.imaging.masks import MaskOptions, disc, grid_header, make_mask, mask_header, mask_plane
 from tests.libs.fake_images import gaussian, write
 
 SHAPE = (256, 256)
@@ -109,7 +109,8 @@ def test_masked_model_keeps_only_what_is_inside(tmp_path):
 
 
 def test_a_disc_of_microarcseconds_around_the_centre(tmp_path):
-    path = write_disc(tmp_path / "d.fits", (128, 64), 1.5e-6, (187.7, 12.4), 15e-6)
+    header = mask_header(grid_header((128, 64), 1.5e-6, (187.7, 12.4)))
+    path = write_image(disc((128, 64), 1.5e-6, 15e-6), header, tmp_path / "d.fits")
     mask, header = open_image(path)
     assert mask.shape == (64, 128)
     rows, columns = np.indices(mask.shape)

@@ -251,3 +251,25 @@ def test_rows_are_read_as_written(ms: Path, rows: list[int]) -> None:
         expected[numbers] = np.arange(len(rows))[:, None, None]
         write_rows(opened, numbers, {"DATA": expected[numbers]})
         np.testing.assert_array_equal(opened.getcol("DATA"), expected)
+
+
+def test_what_is_flagged_throughout_counts_as_little_as_what_is_not_there(
+    two_windows: Path,
+) -> None:
+    whole = summarise(two_windows)
+    assert (whole.spws_used, whole.channels) == ((0, 1), 16)
+    with open_table(two_windows, write=True) as opened:
+        flag = opened.getcol("FLAG")
+        window = opened.getcol("DATA_DESC_ID")  # description 0 is window 1
+        flag[window == 0] = True
+        flag[:, :3] = True
+        opened.putcol("FLAG", flag)
+    left = summarise(two_windows)
+    hz = whole.frequency_hz[0]
+    assert (left.spws_used, left.channels) == ((0,), 5)
+    assert (left.min_frequency_hz, left.max_frequency_hz) == (hz[3:].min(), hz[3:].max())
+    assert left.mean_frequency_hz == pytest.approx(hz[3:].mean())
+    with open_table(two_windows, write=True) as opened:
+        opened.putcol("FLAG", np.ones_like(flag))
+    nothing = summarise(two_windows)
+    assert (nothing.spws_used, nothing.max_frequency_hz) == ((0, 1), whole.max_frequency_hz)

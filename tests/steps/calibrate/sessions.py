@@ -10,7 +10,7 @@ import yaml
 
 from auto_selfcal import main
 from libs.catalogues.flux_standards import named_standard
-from libs.imaging.standard_models import find_model_image, read_model_image, resolved_model
+from libs.imaging.standard_models import find_model_image, read_standard_image, resolved_model
 from libs.simulation.array_configurations import load_configuration
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import (
@@ -49,7 +49,7 @@ def make_session(
         image = find_model_image(known, LOW_HZ)
         assert image is not None
         at = np.radians(place)
-        model = read_model_image(image, (float(at[0]), float(at[1])))
+        model = read_standard_image(image, (float(at[0]), float(at[1])))
         more["models"] = {"flux cal": resolved_model(model, known)}
     fields = [
         SessionField("flux cal", place, () if resolved else (there,), (0.0,), 180.0),

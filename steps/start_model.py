@@ -1,0 +1,172 @@
+"""The user's own starting model (config key ``start_model``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.closure.agreement import agreement
+from libs.closure.formation import BaselineVisibilities
+from libs.core.angles import separation_rad
+from libs.core.errors import InputError
+from libs.core.files import write_atomically
+from libs.core.geometry import ARCSEC_PER_RAD, primary_beam_fwhm_arcsec
+from libs.core.numbers import format_quantity
+from libs.imaging.phase_centre import field_centre
+from libs.imaging.predict import fill_model_column
+from libs.imaging.start_model import (
+    ComponentSky,
+    ImageSky,
+    SkyComponent,
+    StartModel,
+    read_model_image,
+)
+from libs.imaging.start_model_files import read_start_model
+from selfcal.step import StepResult
+from steps.context import Context
+from steps.data_state import measurement_sets, set_note
+from steps.facts import ModelFacts, as_metrics, startup_facts
+from steps.instruments import dish_diameter_m
+
+__all__ = [
+    "MODEL_SETTING",
+    "ORIGIN",
+    "fill_start_model",
+    "record_start_model",
+    "start_visibilities",
+]
+
+MODEL_SETTING = "start_model"
+ORIGIN = "start_model"
+"""What `ModelFacts.model_origin` says of it."""
+
+_LIST, _IMAGE = "start_model.json", "start_model.fits"
+
+
+def record_start_model(context: Context, data: BaselineVisibilities | None) -> StepResult:
+    """Read the user's model, keep a copy in the work directory and say how it fits.
+
+    Sources of a catalogue that lie beyond the primary beam are left out: its fluxes say nothing
+    of how they are seen.
+
+    Parameters
+    ----------
+    context : Context
+    data : BaselineVisibilities or None
+        What its closure quantities are compared with; None where there are none.
+    """
+    path = Path(context.settings[MODEL_SETTING]).expanduser()
+    model, kind = read_start_model(path, flux_unit=context.settings["model_flux_unit"])
+    said = f"{path.name} ({kind})"
+    if isinstance(model, ComponentSky):
+        model, left_out = _near(context, model)
+        said += f": {len(model.components)} components"
+        said += f", {left_out} more are outside the primary beam" if left_out else ""
+    said += f", {format_quantity(model.flux_jy, 'Jy', 4)}"
+    name = _keep(context, path, model)
+    fitted: dict[str, float] = {}
+    if data is not None:
+        chi2 = _closure_chi2(context, model, data)
+        if np.isfinite(chi2):
+            fitted["closure_reduced_chi2"] = chi2
+            said += f"; reduced chi2 of closures {chi2:.3g}"
+    facts = ModelFacts(closure_model=name, closure_model_complete=False, model_origin=ORIGIN)
+    return StepResult(
+        reason=f"the user's model: {said}",
+        tables=context.tables,
+        template=context.template,
+        products={"start_model": name},
+        metrics={
+            "accepted": True, "model_flux_jy": model.flux_jy, **fitted, **as_metrics(facts)
+        },
+    )  # fmt: skip
+
+
+def _near(context: Context, model: ComponentSky) -> tuple[ComponentSky, int]:
+    """Return the components within a beam's width of the phase centre; how many are not."""
+    data = startup_facts(context)
+    diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
+    radius = primary_beam_fwhm_arcsec(data.min_frequency_hz, diameter) / ARCSEC_PER_RAD
+    centre = (data.right_ascension_rad, data.declination_rad)
+    kept = model.within(centre, min(radius, np.pi / 3))
+    if not kept.components:
+        nearest = min(
+            float(separation_rad(np.array([one.ra_rad, one.dec_rad]), np.array(centre)))
+            for one in model.components
+        )
+        raise InputError(
+            f"{context.settings[MODEL_SETTING]} has nothing within the primary beam: the nearest"
+            f" of its components is {np.rad2deg(nearest):.3g} deg from the phase centre",
+            "name a model of this field",
+        )
+    return kept, len(model.components) - len(kept.components)
+
+
+def _keep(context: Context, path: Path, model: ComponentSky | ImageSky) -> str:
+    """Copy the model into the work directory, so that a run goes on with what it began with."""
+    if isinstance(model, ImageSky):
+        beside = context.workdir / f".{_IMAGE}.part"
+        shutil.copyfile(path, beside)
+        beside.replace(context.workdir / _IMAGE)
+        return _IMAGE
+    text = json.dumps({"components": [asdict(one) for one in model.components]}, indent=1)
+    write_atomically(context.workdir / _LIST, text)
+    return _LIST
+
+
+def _read_kept(path: Path) -> StartModel:
+    if path.suffix == ".fits":
+        return read_model_image([path])
+    found = json.loads(path.read_text())["components"]
+    return ComponentSky(
+        tuple(SkyComponent(**{**one, "spectrum": tuple(one["spectrum"])}) for one in found)
+    )
+
+
+def fill_start_model(context: Context, path: Path) -> None:
+    """Fill MODEL_DATA of every working copy from the user's model, kept in the work directory."""
+    model = _read_kept(path)
+    for ms in measurement_sets(context):
+        centre = field_centre(ms, 0)
+        place = (np.radians(centre.ra_deg), np.radians(centre.dec_deg))
+
+        def visibilities(uvw_m: Any, frequency_hz: Any, at: Any = place) -> Any:
+            return model.visibilities(uvw_m, frequency_hz, at)
+
+        set_note(ms, model="")
+        with context.clock.time("solving"):
+            fill_model_column([ms], visibilities)
+
+
+def start_visibilities(
+    context: Context, path: Path, data: BaselineVisibilities
+) -> NDArray[np.complex128]:
+    """Return the model's visibilities in the shape of averaged data, (nbl, nfreq, ntime)."""
+    return _as_averaged(context, _read_kept(path), data)
+
+
+def _as_averaged(
+    context: Context, model: StartModel, data: BaselineVisibilities
+) -> NDArray[np.complex128]:
+    facts = startup_facts(context)
+    centre = (facts.right_ascension_rad, facts.declination_rad)
+    by_time = model.visibilities(data.uvw_m, data.frequency_hz, centre)
+    return np.ascontiguousarray(by_time.transpose(0, 2, 1), dtype=np.complex128)
+
+
+def _closure_chi2(context: Context, model: StartModel, data: BaselineVisibilities) -> float:
+    options = context.options
+    try:
+        found = agreement(
+            data, _as_averaged(context, model, data), options["interval"],
+            phase_floor_rad=options["phase_floor"], amplitude_floor=options["amplitude_floor"],
+        )  # fmt: skip
+    except InputError:  # no closure quantities: it is taken without a word of them
+        return float("nan")
+    return found.chi2
