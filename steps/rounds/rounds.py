@@ -150,7 +150,7 @@ class GainRound(Step):
                 continue  # held-out data trust no gains of this model
             images += again.result.images
             if again.accepted:
-                outcome = again
+                outcome = _second_try(again, outcome, other, model)
         return replace(outcome, result=replace(outcome.result, images=tuple(images)))
 
     def _lost_antennas(self, context: Context, outcome: _Outcome) -> bool:
@@ -345,6 +345,19 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _second_try(
+    again: _Outcome, refused: _Outcome, cycle: RoundCycle, model: ModelCandidate
+) -> _Outcome:
+    """Say of a cycle that was accepted what it did otherwise than the one that was refused."""
+    how = (
+        "antennas whose phases cannot be told were left as they came"
+        if cycle.keeps_all
+        else f"it was solved against {model.name}"
+    )
+    reason = f"{again.result.reason}; {how}, since otherwise {refused.result.reason}"
+    return replace(again, result=replace(again.result, reason=reason))
 
 
 def _may_try_again(outcome: _Outcome) -> bool:
