@@ -34,9 +34,16 @@ def _plain(length_m: float) -> str:
     return f"{length_m:.3f}".rstrip("0").rstrip(".")
 
 
-def _ids(fields: Sequence[int]) -> str:
-    """Fields by id as CASA selects them; empty: all."""
-    return ",".join(map(str, fields))
+def _field_arguments(fields: Sequence[int], tables: Sequence[AppliedTable]) -> dict[str, Any]:
+    """Selections of fields by id, in the data and in each table, where there are any."""
+
+    def ids(numbers: Sequence[int]) -> str:
+        return ",".join(map(str, numbers))
+
+    found: dict[str, Any] = {"field": ids(fields)} if fields else {}
+    if any(item.fields for item in tables):
+        found["gainfield"] = [ids(item.fields) for item in tables]
+    return found
 
 
 def gaincal_arguments(
@@ -62,11 +69,10 @@ def gaincal_arguments(
         # a flagged cross hand says nothing against the parallel hands solved for here
         "corrdepflags": True,
         "gaintable": [str(item.path) for item in prior],
-        "gainfield": [_ids(item.fields) for item in prior],
-        "field": _ids(options.fields),
         "interp": [item.interp for item in prior],
         "spwmap": [list(item.spwmap) for item in prior],
         "parang": False,
+        **_field_arguments(options.fields, prior),
     }
     if options.uvmin_m or options.uvmax_m:
         upper = f"<{_plain(options.uvmax_m)}m" if options.uvmax_m else ""
@@ -99,8 +105,6 @@ def applycal_arguments(
     """Return applycal's keyword arguments."""
     return {
         "vis": str(ms),
-        "field": _ids(fields),
-        "gainfield": [_ids(item.fields) for item in tables],
         "gaintable": [str(item.path) for item in tables],
         "interp": [item.interp for item in tables],
         "spwmap": [list(item.spwmap) for item in tables],
@@ -108,6 +112,7 @@ def applycal_arguments(
         "applymode": "calflag" if flag_unsolved else "calonly",
         "parang": False,
         "flagbackup": False,
+        **_field_arguments(fields, tables),
     }
 
 

@@ -7,7 +7,8 @@ start stops at the nearest of many maxima.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,8 @@ class DelayFit:
         Whether any antenna had baselines enough.
     chi2 : (ntime,) float64
         Sum of weight (residual)^2 of the averaged visibilities, in quadrature with the model.
-    samples : (ntime,) int64
-        Averaged visibilities that took part.
+    freedom, samples : (ntime,) int64
+        Degrees of freedom of chi2; averaged visibilities that took part.
     reference_hz : float
     """
 
@@ -61,6 +62,7 @@ class DelayFit:
     snr: NDArray[np.float64]
     attempted: NDArray[np.bool_]
     chi2: NDArray[np.float64]
+    freedom: NDArray[np.int64]
     samples: NDArray[np.int64]
     reference_hz: float
 
@@ -128,15 +130,17 @@ def solve_delays(
     *,
     minblperant: int = 4,
     minsnr: float = 3.0,
+    gaintype: Literal["G", "T"] = "G",
     baseline_mask: NDArray[np.bool_] | None = None,
+    start: DelayFit | None = None,
 ) -> DelayFit:
     """Solve V_pq = exp(i (theta_p - theta_q)) M_pq with theta linear in frequency.
 
-    Each polarization is solved by itself. As in `libs.gains.tec.solve_tec` the sum over baselines
-    and channels of Re(S conj(exp(i (theta_p - theta_q)))), S = sum of w V conj(M), is maximised
-    by Newton's method. For the start, antennas are placed one after another at the peak of the
-    Fourier transform, over frequency, of what they see of those placed before, and then each
-    again until none moves.
+    Each polarization is solved by itself, or with gaintype T both as one. As in
+    `libs.gains.tec.solve_tec` the sum over baselines and channels of Re(S conj(exp(i (theta_p -
+    theta_q)))), S = sum of w V conj(M), is maximised by Newton's method. For the start, antennas
+    are placed one after another at the peak of the Fourier transform, over frequency, of what
+    they see of those placed before, and then each again until none moves.
 
     Parameters
     ----------
@@ -148,15 +152,17 @@ def solve_delays(
     nant : int
     frequency_hz : (nblock,) float64
         Centres of the channels. Their mean is the reference.
-    minblperant, minsnr
+    minblperant, minsnr, gaintype
         As in `libs.gains.solver.SolveOptions`.
     baseline_mask : (nbl,) bool, optional
         Baselines that take part; default all.
+    start : DelayFit, optional
+        A solve of the same intervals to refine, in place of a search over all delays.
 
     Returns
     -------
     DelayFit
-        ngain is npol.
+        ngain is npol, also where both are solved as one.
 
     Raises
     ------
@@ -169,6 +175,9 @@ def solve_delays(
             "a delay is asked for of a single channel",
             "solve for gains, or combine spectral windows",
         )
+    npol = vis.shape[3]
+    if gaintype == "T" and npol > 1:
+        vis, weight = vis.sum(axis=3, keepdims=True), weight.sum(axis=3, keepdims=True)
     mask = np.ones(len(antenna1), bool) if baseline_mask is None else np.asarray(baseline_mask)
     grid = _Grid.of(frequency_hz)
     parts = [
@@ -176,11 +185,11 @@ def solve_delays(
             np.ascontiguousarray(np.where(mask[:, None], vis[..., k : k + 1], 0)),
             np.ascontiguousarray(np.where(mask[:, None], weight[..., k : k + 1], 0)),
             np.asarray(antenna1, np.int64), np.asarray(antenna2, np.int64), nant, grid,
-            minblperant,
+            minblperant, None if start is None else _known_start(start, grid, k),
         )
         for k in range(vis.shape[3])
     ]  # fmt: skip
-    y, phi, solved, covariance, strength, chi2, samples = (
+    y, phi, solved, covariance, strength, chi2, freedom, samples = (
         np.concatenate(item, axis=-1) for item in zip(*parts, strict=True)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -188,12 +197,26 @@ def solve_delays(
         snr = np.sqrt(np.clip(left, 0, 1) / covariance[2])
     snr = np.where(solved & (strength > 0), np.minimum(snr, tec_kernels.INFINITE_SNR), 0)
     # the fit's phase is at the centre of its slope, which is the reference
-    return DelayFit(
+    fit = DelayFit(
         np.where(solved, y * grid.ns_per_rad, 0), np.where(solved, phi, 0),
         np.where(solved, np.sqrt(covariance[0]) * grid.ns_per_rad, np.inf),
         ~solved | ~(snr > minsnr), snr, np.asarray(solved.any(axis=(1, 2))),
-        chi2.sum(axis=-1), samples.sum(axis=-1), grid.reference_hz,
+        chi2.sum(axis=-1), freedom.sum(axis=-1), samples.sum(axis=-1), grid.reference_hz,
     )  # fmt: skip
+    if fit.flag.shape[2] == npol:
+        return fit
+    return replace(
+        fit, delay_ns=fit.delay_ns.repeat(npol, axis=2), flag=fit.flag.repeat(npol, axis=2),
+        phase_rad=fit.phase_rad.repeat(npol, axis=2), snr=fit.snr.repeat(npol, axis=2),
+        error_ns=fit.error_ns.repeat(npol, axis=2),
+    )  # fmt: skip
+
+
+def _known_start(
+    start: DelayFit, grid: _Grid, k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values of y and phase, (ntime, nant), of one polarization of another solve."""
+    return start.delay_ns[..., k] / grid.ns_per_rad, start.phase_rad[..., k].copy()
 
 
 @dataclass(frozen=True)
@@ -272,12 +295,15 @@ def _solve_hand(
     nant: int,
     grid: _Grid,
     minblperant: int,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
 ) -> tuple[NDArray[np.generic], ...]:
     """Solve one polarization of all intervals; (ntime, nant, 1) and (3, ...), (ntime, 1)."""
     ntime = len(vis)
     shape = (ntime, nant, 1)
     y, phi = np.zeros((ntime, nant)), np.zeros(shape)
-    for t in range(ntime):
+    if start is not None:
+        y, phi[..., 0] = start
+    for t in range(ntime if start is None else 0):
         y[t], phi[t, :, 0] = _start(vis[t, :, :, 0], antenna1, antenna2, nant, grid)
     solved, strength = np.zeros(shape, bool), np.zeros(shape)
     covariance = np.zeros((*shape, 3))
@@ -291,7 +317,7 @@ def _solve_hand(
     )  # fmt: skip
     return (
         y[..., None], phi, solved, np.moveaxis(covariance, -1, 0), strength, chi2[:, None],
-        samples[:, None],
+        freedom[:, None], samples[:, None],
     )  # fmt: skip
 
 

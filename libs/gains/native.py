@@ -17,13 +17,14 @@ from libs.gains import kernels
 from libs.gains.apply import apply_tables
 from libs.gains.caltable import normalise_amplitude
 from libs.gains.caltable_writer import write_caltable
+from libs.gains.delay import solve_delays
 from libs.gains.delay_table import solve_delay_table
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.normal_equations import NormalEquations, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
-from libs.gains.tec_table import TecSolutions, store_tec, tec_blocks
+from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
 from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
 
@@ -226,6 +227,40 @@ def fit_tec(equations: NormalEquations, options: SolveOptions) -> TecFit:
     )  # fmt: skip
 
 
+def fit_delays(equations: NormalEquations, options: SolveOptions, blocks: TecBlocks) -> GainFit:
+    """Solve accumulated normal equations for the delay and phase of each window; their gains.
+
+    Raises
+    ------
+    InputError
+        A window has a single frequency block.
+    """
+    parts = []
+    for spw in np.unique(equations.spw):
+        mine = equations.spw == spw
+        hz = blocks.frequency_hz[blocks.spw == spw]
+        fit = solve_delays(
+            equations.vis[:, mine], equations.weight[:, mine], equations.antenna1,
+            equations.antenna2, len(equations.antenna), equations.frequency_hz[mine],
+            gaintype=options.gaintype, minblperant=options.minblperant, minsnr=options.minsnr,
+        )  # fmt: skip
+        shape = (*fit.flag.shape[:1], len(hz), *fit.flag.shape[1:])
+        parts.append(
+            GainFit(
+                fit.gain(hz), np.broadcast_to(fit.flag[:, None], shape).copy(),
+                np.broadcast_to(fit.snr[:, None], shape),
+                np.broadcast_to(fit.attempted[:, None], shape[:2]),
+                np.broadcast_to(fit.chi2[:, None], shape[:2]),
+                np.broadcast_to(fit.samples[:, None], shape[:2]),
+            )
+        )  # fmt: skip
+    names = ("gain", "flag", "snr", "attempted", "chi2", "samples")
+    joined = {n: np.concatenate([getattr(part, n) for part in parts], axis=1) for n in names}
+    if options.gaintype == "T":  # both polarizations have the same
+        joined |= {n: joined[n][..., :1] for n in ("gain", "flag", "snr")}
+    return GainFit(**joined)
+
+
 def gains_of_tec(fit: TecFit, frequency_hz: NDArray[np.float64]) -> GainFit:
     """Return the gains that TECs make at frequencies; chi2 and samples are those of the band."""
     gain = fit.gain(frequency_hz)
@@ -310,7 +345,7 @@ class NativeSolver:
         start = time.monotonic()
         fits: list[GainFit] = []
         tecs: list[TecFit] = []
-        blocks = None if options.solution == "gain" else tec_blocks(ms, options.channels_per_block)
+        blocks = None if options.solution == "gain" else solution_blocks(ms, options)
         size = options.channels_per_block or self.channels_per_block
         axes: list[_Axis] = []
         used_spw: NDArray[np.bool_] = np.zeros(0, bool)
@@ -318,7 +353,9 @@ class NativeSolver:
             ms, options, prior, channels_per_block=blocks.solved_channels if blocks else size,
             corr_dep_flags=self.corr_dep_flags,
         ):  # fmt: skip
-            if blocks:
+            if blocks and options.solution == "delay+phase":
+                fits.append(fit_delays(equations, options, blocks))
+            elif blocks:
                 tecs.append(fit_tec(equations, options))
                 fits.append(gains_of_tec(tecs[-1], blocks.frequency_hz))
             else:

@@ -70,7 +70,8 @@ class SolveOptions:
         ``"gain"``; ``"tec"``: phases that go as 1 / frequency, one TEC for the whole band and
         both polarizations; ``"tec+phase"``: and a constant phase (native solver only);
         ``"delay"``: a delay of each polarization in each spectral window, or with
-        ``combine="spw"`` one for the whole band.
+        ``combine="spw"`` one for the whole band, as a table of delays; ``"delay+phase"``: delays
+        and phases of each window, as gains.
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
         0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
@@ -91,7 +92,7 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     outlier_weights: bool = False
-    solution: Literal["gain", "tec", "tec+phase", "delay"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase"] = "gain"
     channels_per_block: int = 0
     fields: tuple[int, ...] = ()
 

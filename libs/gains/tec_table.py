@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import block_centres, channels_for_blocks
+from libs.gains.solver import SolveOptions
 from libs.ms.rows import distinct
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -19,10 +20,13 @@ __all__ = [
     "TecSolutions",
     "keep_tec",
     "read_tec",
+    "solution_blocks",
     "store_tec",
     "tec_blocks",
 ]
 
+DELAY_BLOCKS = 8  # of a spectral window that delays are fitted to
+MOST_DELAY_CHANNELS = 1024  # of all windows, written one by one
 MOST_WRITTEN = 64  # blocks in a gain table, for the whole band
 _KEYWORDS = {
     "TecTime": "time_s", "TecTecu": "tec_tecu", "TecPhase": "phase_rad", "TecWeight": "weight",
@@ -90,6 +94,21 @@ def tec_blocks(ms: Path, channels_per_block: int = 0) -> TecBlocks:
     channels = used_channels(ms)
     solved = channels_per_block or channels_for_blocks(list(channels.values()))
     written = min(solved, channels_for_blocks(list(channels.values()), MOST_WRITTEN))
+    return TecBlocks(solved, *block_centres(channels, written))
+
+
+def solution_blocks(ms: Path, options: SolveOptions) -> TecBlocks:
+    """Return the blocks of a solve for TECs, or for delays and phases of each window.
+
+    Delays turn phases in proportion to frequency, also beyond the centre of a window's last
+    block: their gains are written channel by channel as long as these are not too many.
+    """
+    if options.solution != "delay+phase":
+        return tec_blocks(ms, options.channels_per_block)
+    channels = used_channels(ms)
+    widths = [len(hz) for hz in channels.values()]
+    solved = options.channels_per_block or max(1, -(-max(widths) // DELAY_BLOCKS))
+    written = max(1, -(-sum(widths) // MOST_DELAY_CHANNELS))
     return TecBlocks(solved, *block_centres(channels, written))
 
 

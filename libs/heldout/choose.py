@@ -37,6 +37,9 @@ __all__ = [
 # sigma that the best candidate must reach for any gains to be trusted: of 1000 sets of noise none
 # reached 2.8 with phases and none 0.8 with amplitudes (python -m benchmarks.false_alarms)
 SIGNIFICANCE = 3.0
+# the same for delays, which are sought over many places: of 30 sets of noise one reached 3.3
+DELAY_SIGNIFICANCE = 5.0
+LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
 ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
 # Two baselines of an antenna predict each other, each in the other's fold, so sums over all folds
 # scatter more than those of one; and the chi2 of a phase solve misses the noise in amplitude.
@@ -171,7 +174,7 @@ def choose_solve(
     minblperant: int = 4,
     ladder: Sequence[SolutionInterval] = (),
     channels_per_block: int = 0,
-    solution: Literal["auto", "gain", "tec", "tec+phase"] = "auto",
+    solution: Literal["auto", "gain", "tec", "tec+phase", "delay+phase"] = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> HeldOutChoice:
     """Return how to solve: interval, spectral windows together or apart, polarizations alike.
@@ -228,7 +231,7 @@ def choose_solve(
     plain = [Candidate(step, calmode=calmode) for step in steps]
     if len(np.unique(equations.scan)) > 1:
         plain.append(Candidate(PER_SCAN, combine_scan=True, calmode=calmode))
-    if solution in ("tec", "tec+phase"):
+    if solution in ("tec", "tec+phase", "delay+phase"):
         plain = [
             replace(one, solution=solution, combine_spw=False,
                     channels_per_block=channels_per_block)
@@ -240,6 +243,8 @@ def choose_solve(
     if calmode == "p" and solution in ("auto", "gain"):
         solutions = ("tec", "tec+phase") if solution == "auto" else ()
         best = _by_frequency(equations, best, scores, plain, channels_per_block, solutions, tried)
+        if solution == "auto":
+            best = _by_delay(equations, best, scores, plain, channels_per_block, tried)
     noise = min(score.noise for score in scores)
     sigma = best.significance(noise)
     if not sigma >= SIGNIFICANCE:
@@ -293,6 +298,46 @@ def _by_frequency(
         near = top(near if sure(near) else best, solution=solution, **wide)
         best = better(near, -ADVANTAGE if plainer else ADVANTAGE)
     return best
+
+
+def _by_delay(
+    equations: NormalEquations,
+    best: Score,
+    scores: Sequence[Score],
+    plain: Sequence[Candidate],
+    channels_per_block: int,
+    tried: Callable[[Iterable[Candidate]], list[Score]],
+) -> Score:
+    """Return the best solve for delays and phases of windows, if it beats the best so far.
+
+    Their unknowns are fewer than those of phases of each block, more than those of other forms.
+    """
+    blocks = np.unique(equations.spw, return_counts=True)[1]
+    if not channels_per_block or blocks.min() < LEAST_BLOCKS:
+        return best
+    if tec_distinguishable(equations.frequency_hz):
+        return best  # what goes with frequency there is the ionosphere's
+
+    def sure(score: Score) -> bool:
+        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+
+    forms = [
+        replace(one, gaintype=gaintype, solution="delay+phase", combine_spw=False,
+                channels_per_block=channels_per_block)
+        for gaintype in ("T", "G") for one in plain
+    ]  # fmt: skip
+    half = len(plain)
+    tops = [_summit(forms[k : k + half], best, sure, tried) for k in (0, half)]
+    noise = min(one.noise for one in scores)
+
+    def beats(score: Score, other: Score, by: float) -> bool:
+        return score.fall - other.fall > by * max(score.error(noise), other.error(noise))
+
+    near = tops[1] if beats(tops[1], tops[0], ADVANTAGE) else tops[0]
+    if not near.significance(noise) > DELAY_SIGNIFICANCE:
+        return best
+    of_blocks = best.candidate.solution == "gain" and best.candidate.channels_per_block
+    return near if beats(near, best, -ADVANTAGE if of_blocks else ADVANTAGE) else best
 
 
 def _summit(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.gains.delay import DelayFit, solve_delays
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
 from libs.gains.native import MAX_ITERATIONS
@@ -32,6 +33,12 @@ _SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
 _MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
 
+_SOLUTIONS = {
+    "tec": "a TEC", "tec+phase": "a TEC and a phase",
+    "delay+phase": "a delay and a phase of each spectral window",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A way to solve.
@@ -47,7 +54,7 @@ class Candidate:
     calmode : str
         ``p``, ``a`` or ``ap``.
     solution : str
-        ``gain``, ``tec`` or ``tec+phase``; the latter two are for the whole band.
+        ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window.
     channels_per_block : int
         Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
@@ -57,7 +64,7 @@ class Candidate:
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
     calmode: Literal["p", "a", "ap"] = "p"
-    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase"] = "gain"
     channels_per_block: int = 0
 
     def __str__(self) -> str:
@@ -66,7 +73,7 @@ class Candidate:
         if self.channels_per_block:
             windows = f"each block of {self.channels_per_block} channels"
         if self.solution != "gain":
-            windows = {"tec": "a TEC", "tec+phase": "a TEC and a phase"}[self.solution]
+            windows = _SOLUTIONS[self.solution]
         hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
         return f"{_SOLVED_FOR[self.calmode]}, {length}, {hands}, {windows}"
 
@@ -180,7 +187,9 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = _gain_folds if candidate.solution == "gain" else _tec_folds
+        solve = {"gain": _gain_folds, "delay+phase": _delay_folds}.get(
+            candidate.solution, _tec_folds
+        )
         yield solve(longer, candidate, refants, minblperant, number, size)
 
 
@@ -241,6 +250,44 @@ def _tec_folds(
         # of two components of a residual only that in quadrature is in a TEC's chi2
         chi2, freedom = chi2 + float(tec.chi2.sum()), freedom + int(tec.freedom.sum())
     gain, good = np.stack(gains), np.stack(goods)
+    _reference(gain, good, longer, candidate, refants)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+
+
+def _delay_folds(
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    held_out: NDArray[np.int64],
+    folds: int,
+) -> FoldFits:
+    """Gains that the delays of each fold make of the blocks, referenced.
+
+    The search over all delays is made once, with all baselines; each fold refines what it found
+    without its own.
+    """
+    nant, ngain = len(longer.antenna), 1 if candidate.gaintype == "T" else longer.vis.shape[3]
+    shape = (folds, len(longer.time_s), len(longer.spw), nant, ngain)
+    gain, good = np.ones(shape, np.complex128), np.zeros(shape, bool)
+    chi2, freedom = 0.0, 0
+    for spw in np.unique(longer.spw):
+        mine = longer.spw == spw
+
+        def solved(mine: NDArray[np.bool_] = mine, **how: Any) -> DelayFit:
+            return solve_delays(
+                longer.vis[:, mine], longer.weight[:, mine], longer.antenna1, longer.antenna2,
+                nant, longer.frequency_hz[mine], gaintype=candidate.gaintype,
+                minblperant=minblperant, minsnr=0.0, **how,
+            )  # fmt: skip
+
+        whole = solved()
+        for number in range(folds):
+            fit = solved(baseline_mask=held_out != number, start=whole)
+            gain[number][:, mine] = fit.gain(longer.frequency_hz[mine])[..., :ngain]
+            good[number][:, mine] = ~fit.flag[:, None, :, :ngain]
+            # only the residual in quadrature is in a delay's chi2
+            chi2, freedom = chi2 + float(fit.chi2.sum()), freedom + int(fit.freedom.sum())
     _reference(gain, good, longer, candidate, refants)
     return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
 

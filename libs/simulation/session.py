@@ -67,13 +67,16 @@ class SessionErrors:
     amplitude : float
         Rms of the constant log amplitude of each antenna and polarization.
     drift_deg_h : float
-        Rms of the rate of each antenna's phase, beside a constant phase that is drawn.
+        Rms of the rate of each antenna's phase.
+    phases : bool
+        Whether each antenna and polarization has a constant phase, drawn from the whole circle.
     """
 
     delay_ns: tuple[float, float] = (0.0, 0.0)
     ripple: float = 0.0
     amplitude: float = 0.0
     drift_deg_h: float = 0.0
+    phases: bool = True
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def _draw(
         turn = errors.ripple * rng.uniform(-1, 1, (nant, npol)) * np.cos(wave)
         bandpass.append(amplitude * np.exp(1j * turn))
     level = np.exp(errors.amplitude * rng.standard_normal((nant, npol)))
-    phase = rng.uniform(0, 2 * np.pi, (nant, npol))
+    phase = rng.uniform(0, 2 * np.pi, (nant, npol)) * errors.phases
     rate = np.radians(errors.drift_deg_h) / 3600 * rng.standard_normal((nant, 1))
     slow = level * np.exp(1j * (phase + rate * (time_s - time_s[0])[:, None, None]))
     parts = [

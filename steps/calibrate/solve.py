@@ -18,8 +18,10 @@ from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import accumulate
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
+from libs.h5parm.clock import write_clock_h5parm
 from libs.heldout.choose import choose_solve
 from libs.ms import flag_versions
+from libs.ms.field_directions import j2000_directions
 from libs.ms.subtables import Subtables
 from selfcal.options import unknown_name
 from selfcal.step import Step, StepResult
@@ -270,6 +272,11 @@ class _Solver:
         paths = {kind: context.relative(item.path) for kind, item in tables.items()}
         scaled = table_path(context, self.tuning, self.roles.flux_calibrator, "G1flux")
         paths["G1flux"] = context.relative(scaled)
+        if "K0" in tables and len(read_caltable(tables["K0"].path).spws) == 1:
+            clock = table_path(context, self.tuning, self.roles.flux_calibrator, "K0.h5")
+            place = j2000_directions(self.ms)[self.flux_ids[0]]
+            write_clock_h5parm(tables["K0"].path, clock, place)
+            paths["K0_h5parm"] = context.relative(clock)
         rows = [asdict(one) for one in fluxes]
         for name in dict.fromkeys(one.field for one in fluxes):
             rows.append(asdict(mean_flux([one for one in fluxes if one.field == name])))

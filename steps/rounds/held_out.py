@@ -27,6 +27,7 @@ from libs.heldout.choose import (
     held_out_coherence,
     score_candidate,
 )
+from libs.heldout.delays import channels_for_delays
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context
 
@@ -63,6 +64,15 @@ def block_channels(context: Context, summary: MsSummary, calmode: str) -> int:
     return channels_for_blocks(channels)
 
 
+def delay_block(
+    context: Context, ms: Path, options: SolveOptions, prior: Sequence[AppliedTable]
+) -> int:
+    """Channels of a frequency block where the data may hold delays, else 0."""
+    if options.calmode != "p" or context.tools.solver.name != "native":
+        return 0
+    return channels_for_delays(ms, options, prior)
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """What held-out data say of one working copy.
@@ -97,6 +107,8 @@ def ask_held_out(
     """
     summary = summarise(ms)
     block = block_channels(context, summary, options.calmode)
+    if not block and context.options.get("solution", "auto") in ("auto", "delay+phase"):
+        block = delay_block(context, ms, options, prior)
     interval = shortest_interval(summary, block)
     equations = accumulate(
         ms,

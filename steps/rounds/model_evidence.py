@@ -40,7 +40,7 @@ class ModelEvidence:
 
 def phase_form(options: SolveOptions) -> Candidate:
     """Return the phase solve with the interval and the axes of other options."""
-    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay+phase"] = "gain"
     if options.calmode == "p" and options.solution != "delay":
         solution = options.solution
     return Candidate(

@@ -52,6 +52,8 @@ def test_default_options() -> None:
         ({"uvmin_m": 50.0}, {"selectdata": True, "uvrange": ">50m"}),
         ({"uvmax_m": 80e3}, {"selectdata": True, "uvrange": "<80000m"}),
         ({"uvmin_m": 12.5, "uvmax_m": 7e3}, {"selectdata": True, "uvrange": "12.5~7000m"}),
+        ({"fields": (0, 3)}, {"field": "0,3"}),
+        ({"solution": "delay"}, {"gaintype": "K"}),
     ],
 )  # fmt: skip
 def test_each_option(options: dict[str, object], changes: dict[str, object]) -> None:
@@ -88,6 +90,9 @@ def test_applying() -> None:
     }  # fmt: skip
     found = applycal_arguments(MS, tables[:1], calwt=False, flag_unsolved=False)
     assert (found["applymode"], found["calwt"]) == ("calonly", [False])
+    own = (AppliedTable(Path("x.gcal"), fields=(1, 2)), AppliedTable(Path("y.gcal")))
+    found = applycal_arguments(MS, own, calwt=False, flag_unsolved=True, fields=(2,))
+    assert (found["field"], found["gainfield"]) == ("2", ["1,2", ""])
 
 
 def test_options_that_contradict_each_other() -> None:

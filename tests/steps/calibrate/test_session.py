@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auto_selfcal import main
 from libs.casa.session import demo_data
+from libs.catalogues.source_list import read_catalogue
 from libs.gains.caltable import read_caltable
 from libs.imaging.gaussian_fit import fit_gaussian
 from libs.inputs.uvfits_to_ms import import_uvfits
@@ -134,6 +136,41 @@ def test_the_shape_of_the_flux_calibrator_is_known(
         assert row["flux_jy"] == pytest.approx(PHASE_JY, rel=0.01)
     steps_csv = (tmp_path / "work" / "steps.csv").read_text()
     assert "with its image 3C286_L.im" in steps_csv
+
+
+def test_targets_are_imaged_and_their_sources_listed(tmp_path: Path) -> None:
+    """By a run of its own for each; the lists are read back as catalogues."""
+    made = make_session(tmp_path / "seen.ms", seed=81, second_hz=1.5e9)
+    known = tmp_path / "known.csv"
+    place = (90.0 + 80 / 3600 / np.cos(np.radians(45.0)), 45.0 + 40 / 3600)
+    known.write_text(f"name,ra,dec,flux_Jy\nthat_one,{place[0]:.6f},{place[1]:.6f},0.31\n")
+    config = write_config(
+        tmp_path, made.ms, flag_methods=[], passes=1, imsize=256, catalogue=str(known),
+        target_settings={
+            "steps": ["startup", "save_init_flags", "test_image"], "imsize": 256,
+        },
+    )  # fmt: skip
+    assert calibrate(config) == 0
+    work = tmp_path / "work"
+    assert (work / "IMAGES" / "field_1" / "field_1_dirty-image.fits").exists()
+    assert (work / "targets" / "field_1" / "report.html").exists()
+    with (work / "catalogues" / "field_1.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["Total_flux"]) == pytest.approx(TARGET_JY, rel=0.01)
+    assert row["Matched"] == "that_one" and float(row["Separation"]) < 2
+    for ending in ("ecsv", "vot"):
+        (source,) = read_catalogue(work / "catalogues" / f"field_1.{ending}")
+        assert source.flux_jy == pytest.approx(TARGET_JY, rel=0.01)
+        # the beam is 40 by 300 arcsec
+        assert np.degrees(source.dec_rad) == pytest.approx(place[1], abs=5 / 3600)
+    summary = json.loads((work / "summary.json").read_text())
+    target = next(field for field in summary["fields"] if field["role"] == "target")
+    assert target["runs"][0]["workdir"] == "targets/field_1"
+    page = (work / "report.html").read_text()
+    assert "targets/field_1/report.html" in page and page.count("<img") >= 3
+    kept = (work / "report.html").stat().st_mtime_ns
+    assert main(["report", str(work)]) == 0
+    assert (work / "report.html").stat().st_mtime_ns > kept
 
 
 def test_a_fully_flagged_calibrator_is_told(
