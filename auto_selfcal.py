@@ -16,7 +16,7 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("init", "apply", "solutions", "field", "report", "doctor")
+COMMANDS = ("init", "apply", "solutions", "calibrate", "field", "report", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,12 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given = {"init": (_program(),), "field": (REPORTS,), "report": (REPORTS,)}
+        given = {
+            "init": (_program(),),
+            "calibrate": (REPORTS,),
+            "field": (REPORTS,),
+            "report": (REPORTS,),
+        }
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
     if name and not name.startswith("-") and not _is_config(name):
@@ -107,6 +112,12 @@ def _field(workdir: Path) -> Path:
     return write_field_report(workdir)
 
 
+def _session(workdir: Path) -> Path:
+    from reports.session_page import write_session_page
+
+    return write_session_page(workdir)
+
+
 def _any_run(workdir: Path) -> Path:
     from reports.html import write_report
     from reports.targets_report import write_targets_report
@@ -114,10 +125,12 @@ def _any_run(workdir: Path) -> Path:
 
     if (workdir / "sources.json").exists():
         return _field(workdir)
+    if (workdir / "roles.json").exists():
+        return _session(workdir)
     return (write_targets_report if has_targets(workdir) else write_report)(workdir)
 
 
-REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _any_run)
+REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _any_run)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """``python -m benchmarks``: quality and speed.
 
-``--peers``, ``--scaling``, ``--memory`` and ``--field-scaling`` run others.
+``--peers``, ``--scaling``, ``--imager-scaling``, ``--memory`` and ``--field-scaling`` run others.
 """
 
 import sys
@@ -16,6 +16,10 @@ if "--scaling" in words:
     from benchmarks import bench_scaling
 
     sys.exit(bench_scaling.main([word for word in words if word != "--scaling"]))
+if "--imager-scaling" in words:
+    from benchmarks import bench_imager_scaling
+
+    sys.exit(bench_imager_scaling.main([word for word in words if word != "--imager-scaling"]))
 if "--memory" in words:
     from benchmarks import bench_memory
 

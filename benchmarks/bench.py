@@ -28,7 +28,7 @@ from libs.simulation.scenarios import SCENARIOS, make_scenario, scenario
 from reports.records import read_run
 from steps.run_options import load_run_config
 
-__all__ = ["CASES", "Result", "compare", "main", "run_case", "table"]
+__all__ = ["CASES", "Result", "case_settings", "compare", "main", "run_case", "table"]
 
 RESULTS = ROOT / "benchmarks" / "results"
 DEMO = "demo:3c273"
@@ -69,7 +69,7 @@ class Result:
     rounds_rejected: dict[str, str] = field(default_factory=dict)
 
 
-def _settings(
+def case_settings(
     case: str, folder: Path, scale: float, seed: int | None
 ) -> tuple[dict[str, Any], Path | None]:
     """The config of a case, and its perfect data where these exist beforehand."""
@@ -119,7 +119,7 @@ def run_case(
         Imager of the run and of the perfect image; the default is as shipped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings, perfect_ms = _settings(case, folder, scale, seed)
+    settings, perfect_ms = case_settings(case, folder, scale, seed)
     if imager is not None:
         settings["imager"] = imager
     finished, summary = run_selfcal(folder, settings)

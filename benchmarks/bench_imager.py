@@ -12,10 +12,8 @@ import dataclasses
 import json
 import math
 import resource
-import shutil
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,12 +34,10 @@ from libs.imaging.wsclean import WSClean
 from libs.simulation.scenarios import make_scenario, scenario
 from libs.simulation.sky import sky_visibilities, source_table
 
-__all__ = ["CASES", "Image", "fitted_exponent", "main", "model_error", "table"]
+__all__ = ["CASES", "Image", "cpu_s", "imager_named", "main", "model_error", "options_of", "table"]
 
 CASES = ("vla_a_5ghz", "vla_a_8ghz", "alma_230ghz", "lofar_hba")
 _PIXELS = 512
-_ROWS = (1e5, 1e6, 1e7)
-_SIZES = (256, 1024, 4096)
 _STRIDE = 7  # rows between those whose model is compared with the truth
 
 
@@ -124,9 +120,9 @@ def _predictor(products: ImageProducts):  # type: ignore[no-untyped-def]
 def make_one(case: str, name: str, vis: Path, folder: Path, multiscale: bool) -> Image:
     """Make one image in this process, measure it and return the figures."""
     options = options_of(case, vis, folder, f"{case}-{name}", multiscale)
-    start = _cpu_s()
+    start = cpu_s()
     products = imager_named(name, folder).image(options)
-    cpu = _cpu_s() - start
+    cpu = cpu_s() - start
     measured = measure_products(products)
     residual, _ = open_image(products.residual)
     model, _ = open_image(products.model)
@@ -137,7 +133,8 @@ def make_one(case: str, name: str, vis: Path, folder: Path, multiscale: bool) ->
     )  # fmt: skip
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
+    """Return the CPU time of this process and of those it waited for."""
     total = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         used = resource.getrusage(who)
@@ -205,55 +202,13 @@ def table(images: Sequence[Image]) -> str:
     return "\n".join(lines)
 
 
-def fitted_exponent(size: Sequence[float], seconds: Sequence[float]) -> float:
-    """Return b of seconds = a size^b by least squares of the logarithms."""
-    return float(np.polyfit(np.log(size), np.log(seconds), 1)[0])
-
-
-def scaling(folder: Path, rows: Sequence[float], sizes: Sequence[int]) -> str:
-    """Time images of growing data and of growing size, on one and two threads."""
-    lines = ["| axis | rows | pixels | threads | CPU s | wall s |", "|" + "---|" * 6]
-    chosen = scenario(CASES[0])
-    own = chosen.observation().rows
-    points = [("rows", count, _PIXELS) for count in rows] + [("pixels", rows[0], n) for n in sizes]
-    for threads in (1, 2):
-        taken: dict[str, list[tuple[float, float]]] = {"rows": [], "pixels": []}
-        for axis, count, pixels in points:
-            factor = count / own
-            made = make_scenario(chosen, folder / "data.ms", factor, perfect=False)
-            options = dataclasses.replace(
-                options_of(CASES[0], made.ms, folder, "scaling", False),
-                imsize=(pixels, pixels), threads=threads, niter=2000, automask_nsigma=0.0,
-                autothreshold_nsigma=3.0,
-            )  # fmt: skip
-            start = _cpu_s(), time.monotonic()
-            NativeImager().image(options)
-            cpu, wall = _cpu_s() - start[0], time.monotonic() - start[1]
-            size = made.observation.rows if axis == "rows" else float(pixels) ** 2
-            taken[axis].append((size, cpu))
-            lines.append(
-                f"| {axis} | {made.observation.rows} | {pixels}² | {threads} | {cpu:.2f} |"
-                f" {wall:.1f} |"
-            )
-            print(lines[-1], file=sys.stderr, flush=True)
-            shutil.rmtree(made.ms, ignore_errors=True)
-        for axis, values in taken.items():
-            if len(values) > 1:
-                exponent = fitted_exponent(*zip(*values, strict=True))
-                lines.append(f"| {axis}: CPU ∝ size^{exponent:.2f} | | | {threads} | | |")
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the cases, or the scaling, and print a table."""
+    """Run the cases and print a table."""
     parser = argparse.ArgumentParser(prog="bench_imager", description=__doc__)
     parser.add_argument("--only", nargs="*", default=CASES, help="cases")
     parser.add_argument("--imagers", nargs="*", default=("native", "wsclean"))
     parser.add_argument("--repeats", type=int, default=3, help="seeds")
     parser.add_argument("--multiscale", action="store_true")
-    parser.add_argument("--scaling", action="store_true")
-    parser.add_argument("--rows", nargs="*", type=float, default=_ROWS)
-    parser.add_argument("--sizes", nargs="*", type=int, default=_SIZES)
     parser.add_argument("--folder", type=Path, default=RESULTS / "imager")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
@@ -263,9 +218,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         case, name, vis = given.one
         image = make_one(case, name, Path(vis), folder, given.multiscale)
         (folder / "image.json").write_text(json.dumps(asdict(image)))
-        return 0
-    if given.scaling:
-        print(scaling(folder, given.rows, given.sizes))
         return 0
     images = run_cases(
         given.only, given.imagers, given.repeats, folder, multiscale=given.multiscale

@@ -19,13 +19,15 @@ from libs.closure.model import FitOptions, fit_components
 from libs.closure.statistics import closure_quantities
 from libs.gains.apply_kernels import apply_gains
 from libs.gains.kernels import accumulate_rows
-from libs.gains.native import reference_phases, solve_gains
+from libs.gains.native import solve_gains
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.referencing import reference_phases
 from libs.gains.tec import solve_tec
 from libs.heldout.choose import choose_solve, held_out_coherence
 from libs.imaging.native.averaging import plan_averaging
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanSettings, clean
+from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.samples import Selection, SetLayout, make_block
 from libs.imaging.native.weighting import make_weighting
 
@@ -128,6 +130,12 @@ def _imager() -> None:
     settings = CleanSettings(5, 0.1, 0.5, 1, 0.0, 0.0)
     dirty = psf[:, 8:24, 8:24].astype(np.float64)
     clean(dirty, Convolver(psf, (0.0,)), settings, lambda model: dirty)
+    # a field beside the phase centre, whose w term takes three terms of a series
+    grid = Gridder((32, 32), 1e-7, (1e-3, 0.0))
+    uvw = np.array([[10.0, 20.0, 2e5]])
+    for model, accuracy in ((dirty[0], 1e-6), (dirty[0], 1e-4)):
+        seen = grid.visibilities(uvw, np.array([1e9]), np.pad(model, 8), accuracy)
+        grid.image(uvw, np.array([1e9]), seen.astype(np.complex64), accuracy)
 
 
 def warm_up() -> float:

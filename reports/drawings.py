@@ -212,7 +212,9 @@ def _draw(plan: _Plan, run: Run) -> list[Drawing]:
 def _plans(run: Run) -> Iterator[_Plan]:
     steps = comparable_steps(run)
     panels = [panel for row in steps if (panel := step_panel(run, row))]
-    images = _RunImages(panels, compared_panels(run, panels))
+    rounds = {row.step for row in run.rounds}
+    last = max((i for i, panel in enumerate(panels, 1) if panel.label in rounds), default=0)
+    images = _RunImages(panels, compared_panels(run, panels), panels[: last or None])
     yield from _run_plans(run, steps, images)
     if images.compared:
         for row in run.steps:
@@ -259,10 +261,14 @@ class _RunImages:
     ----------
     panels, compared : list of Panel
         Images of the comparable steps; images of the initial, final and untouched state.
+    common : list of Panel
+        Those of the comparable steps up to the last round: scale and region are theirs, so that
+        figures drawn before the steps that follow need not be drawn again.
     """
 
     panels: list[Panel]
     compared: list[Panel]
+    common: list[Panel]
 
     @property
     def untouched(self) -> set[Path]:
@@ -271,11 +277,11 @@ class _RunImages:
     @cached_property
     def scale(self) -> ColourScale:
         """Scale of the run's own images: untouched data would make theirs invisible."""
-        return shared_scale([panel.image for panel in self.panels or self.compared])
+        return shared_scale([panel.image for panel in self.common or self.compared])
 
     @cached_property
     def zoom(self) -> Box | None:
-        return zoom_box(self.panels)
+        return zoom_box(self.common)
 
     def shown(self, panels: Sequence[Panel]) -> object:
         """Return everything on which some panels in the common scale and region depend."""

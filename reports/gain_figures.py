@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from libs.gains.gain_solutions import GainSolutions
-from reports.style import INK, MUTED, PALETTE, REJECTED, format_number, new_figure, styled
+from reports.panel_page import PanelPage, new_page
+from reports.style import INK, MINUS, PALETTE, REJECTED, format_number, new_figure, styled
 from reports.time_axis import TimeAxis, make_time_axis
 
 __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
@@ -23,6 +21,7 @@ __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 PANELS_PER_PAGE = 30
 COLUMNS = 5
 MOST_BLOCKS = 8
+_TICKS = MaxNLocator(4, steps=[1, 2, 5, 10])
 PHASE_LIMITS_DEG = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
 
 
@@ -104,106 +103,103 @@ def _page(
     jump: float,
     antennas: range,
 ) -> Figure:
-    columns = min(COLUMNS, max(1, len(antennas)))
-    rows = max(1, math.ceil(len(antennas) / columns))
-    # placed by hand, because fitting thirty panels takes longer than drawing them
-    width, height = 0.75 + 1.92 * columns, 1.12 + 1.12 * rows
-    figure = new_figure(width, height, placed=True)
-    with matplotlib.rc_context({"xtick.labelsize": 7, "ytick.labelsize": 7}):
-        axes = figure.subplots(
-            rows, columns, sharex=True, sharey=True, squeeze=False,
-            gridspec_kw={
-                "left": 0.66 / width, "right": 1 - 0.12 / width, "top": 1 - 0.62 / height,
-                "bottom": 0.5 / height, "hspace": 0.42, "wspace": 0.13,
-            },
-        )  # fmt: skip
     times = make_time_axis(solutions.time_s, solutions.interval_s)
+    span = limits[1] - limits[0]
+    page = new_page(
+        len(antennas), COLUMNS, _time_limits(times),
+        (limits[0] - 0.06 * span, limits[1] + 0.06 * span),
+    )  # fmt: skip
+    _curves(page, solutions, value, antennas, times, limits, jump)
+    _flags(page, solutions, antennas, times)
     for panel, antenna in enumerate(antennas):
-        _antenna_panel(axes.flat[panel], solutions, value, antenna, times, limits, jump)
-    for spare in axes.flat[len(antennas) :]:
-        spare.set_visible(False)
-    _shared_axes(axes, len(antennas), times, limits)
-    figure.text(0.12 / width, 0.5, label, rotation=90, va="center", ha="center", fontsize=9)
-    figure.text(0.5, 0.1 / height, times.label, ha="center", fontsize=9)
-    if title:
-        figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=11)
-    figure.legend(
+        note = _note(solutions, value, antenna)
+        page.name(panel, solutions.antenna[antenna], note)
+        if solutions.flag[:, :, antenna, :].all():
+            page.shade(panel, "#f6f3f0")
+    page.levels(0.0 if limits[0] < 0 else 1.0)
+    page.cuts(times.cuts)
+    page.frames(times.ticks(), _value_ticks(limits))
+    page.titles(title, times.label, label)
+    width = page.size[0]
+    page.figure.legend(
         handles=_legend(solutions), loc="upper right", bbox_to_anchor=(1 - 0.06 / width, 1.0),
         ncols=6, handletextpad=0.4, columnspacing=1.3,
     )  # fmt: skip
-    return figure
+    return page.figure
 
 
-def _antenna_panel(
-    axes: Axes,
+def _time_limits(times: TimeAxis) -> tuple[float, float]:
+    if not times.x.size:
+        return 0.0, 1.0
+    pad = max(0.03 * float(np.ptp(times.x)), 1.0)
+    return float(times.x.min()) - pad, float(times.x.max()) + pad
+
+
+def _value_ticks(limits: tuple[float, float]) -> tuple[list[float], list[str]]:
+    """Return places and labels of a few ticks: of phases the limits and zero."""
+    low, high = limits
+    if low == -high:
+        places = [low, 0.0, high]
+    else:
+        places = [float(v) for v in _TICKS.tick_values(low, high) if low <= v <= high]
+    return places, [f"{place:.6g}".replace("-", MINUS) for place in places]
+
+
+def _curves(
+    page: PanelPage,
     solutions: GainSolutions,
     value: NDArray[np.float64],
-    antenna: int,
+    antennas: range,
     times: TimeAxis,
     limits: tuple[float, float],
     jump: float,
 ) -> None:
-    """Draw one antenna: a line for each polarization and frequency block, broken at gaps."""
-    flag = solutions.flag[:, :, antenna, :]
-    series = value[:, :, antenna, :]
-    dense = flag.shape[0] > 60
-    for pol in range(flag.shape[2]):
-        blocks = _shown_blocks(solutions)
+    """Draw a line for each polarization and frequency block, broken at gaps."""
+    dense = solutions.flag.shape[0] > 60
+    blocks = _shown_blocks(solutions)
+    for pol, name in enumerate(solutions.polarization):
         for order, block in reversed(list(enumerate(blocks))):  # the darkest on top
-            colour = _shade(PALETTE[pol % len(PALETTE)], order, len(blocks))
-            x, y = _broken(times, solutions, series[:, block, pol], ~flag[:, block, pol], jump)
-            axes.plot(
-                x, np.clip(y, *limits), color=colour, lw=0.7, marker="o", ms=1.2 if dense else 2.2,
-                mew=0, zorder=2 + pol, clip_on=False, label=f"{solutions.polarization[pol]}",
+            curves = []
+            for panel, antenna in enumerate(antennas):
+                series, good = (
+                    value[:, block, antenna, pol],
+                    ~solutions.flag[:, block, antenna, pol],
+                )
+                x, y = _broken(times, solutions, series, good, jump)
+                curves.append((panel, x, np.clip(y, *limits)))
+            page.curve(
+                curves, color=_shade(PALETTE[pol % len(PALETTE)], order, len(blocks)), lw=0.7,
+                marker="o", ms=1.2 if dense else 2.2, mew=0, zorder=3 + pol, label=str(name),
             )  # fmt: skip
-    flagged = flag.any(axis=(1, 2))
-    if flagged.any():
-        # fraction of the antenna's solutions flagged at that time, as the tick's opacity
-        alpha = 0.25 + 0.75 * flag.mean(axis=(1, 2))[flagged]
-        axes.scatter(
-            times.x[flagged], np.full(flagged.sum(), 0.035), marker="|", s=22, lw=0.9, c=REJECTED,
-            alpha=alpha, transform=axes.get_xaxis_transform(), zorder=6, label="flagged",
+
+
+def _flags(page: PanelPage, solutions: GainSolutions, antennas: range, times: TimeAxis) -> None:
+    """Draw flagged solutions as ticks at the bottom of their panels.
+
+    A tick is the more opaque the larger the flagged fraction of the antenna's solutions then.
+    """
+    x, y, alpha = [], [], []
+    for panel, antenna in enumerate(antennas):
+        flag = solutions.flag[:, :, antenna, :]
+        flagged = flag.any(axis=(1, 2))
+        x.append(page.x(panel, times.x[flagged]))
+        y.append(np.full(flagged.sum(), page.corner(panel)[1] + 0.035 * page.panel_size[1]))
+        alpha.append(0.25 + 0.75 * flag.mean(axis=(1, 2))[flagged])
+    if any(len(part) for part in x):
+        page.axes.scatter(
+            np.concatenate(x), np.concatenate(y), marker="|", s=22, lw=0.9, c=REJECTED,
+            alpha=np.concatenate(alpha), zorder=6 + len(solutions.polarization), label="flagged",
         )  # fmt: skip
-    _panel_name(axes, solutions, series, flag, antenna)
 
 
-def _panel_name(
-    axes: Axes,
-    solutions: GainSolutions,
-    series: NDArray[np.float64],
-    flag: NDArray[np.bool_],
-    antenna: int,
-) -> None:
-    note = ""
+def _note(solutions: GainSolutions, value: NDArray[np.float64], antenna: int) -> str:
+    """Return what is said of an antenna beside its name."""
+    flag = solutions.flag[:, :, antenna, :]
     if flag.all():
-        note = "all flagged"
-        axes.set_facecolor("#f6f3f0")
-    elif np.abs(series[~flag]).max() < 1e-3:  # phase exactly zero throughout
-        note = "reference"
-    elif flag.mean() >= 0.005:
-        note = f"{100 * flag.mean():.0f}% flagged"
-    axes.set_title(solutions.antenna[antenna], fontsize=8.5, pad=2)
-    if note:
-        axes.set_title(note, loc="right", fontsize=7, pad=2, color=MUTED)
-
-
-def _shared_axes(axes: Any, count: int, times: TimeAxis, limits: tuple[float, float]) -> None:
-    first = axes.flat[0]
-    if times.x.size:
-        pad = max(0.03 * float(np.ptp(times.x)), 1.0)
-        first.set_xlim(times.x.min() - pad, times.x.max() + pad)
-    span = limits[1] - limits[0]
-    first.set_ylim(limits[0] - 0.06 * span, limits[1] + 0.06 * span)
-    if limits[0] == -limits[1]:
-        first.set_yticks([-limits[1], 0, limits[1]])
-    first.set_xticks(*times.ticks())  # all panels share their ticks
-    for panel in axes.flat[:count]:
-        panel.axhline(0.0 if limits[0] < 0 else 1.0, color=MUTED, lw=0.5, zorder=1)
-        for cut in times.cuts:
-            panel.axvline(cut, color="#b8c1ca", lw=0.6, ls=(0, (1, 2)), zorder=0)
-    columns = axes.shape[1]
-    for panel in range(max(0, count - columns), count):  # the lowest visible panel of each column
-        axes.flat[panel].tick_params(labelbottom=True)
+        return "all flagged"
+    if np.abs(value[:, :, antenna, :][~flag]).max() < 1e-3:  # phase exactly zero throughout
+        return "reference"
+    return f"{100 * flag.mean():.0f}% flagged" if flag.mean() >= 0.005 else ""
 
 
 def _broken(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from libs.core.angles import direction_text
 from libs.core.errors import InputError
 
 __all__ = ["Box", "View", "mask_box", "read_frame", "read_shown"]
@@ -130,10 +130,13 @@ def _reduce(part: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
     if factor == 1:
         return part
     ny, nx = part.shape[0] // factor, part.shape[1] // factor
-    blocks = part.reshape(ny, factor, nx, factor)
+    # rows first: whole lines are compared at once, in the byte order of the machine
+    blocks = part.astype(part.dtype.newbyteorder("="), copy=False).reshape(ny, factor, -1)
     # fmax and fmin ignore NaN
-    highest = np.fmax.reduce(np.fmax.reduce(blocks, axis=3), axis=1)
-    lowest = np.fmin.reduce(np.fmin.reduce(blocks, axis=3), axis=1)
+    highest, lowest = (
+        extreme.reduce(extreme.reduce(blocks, axis=1).reshape(ny, nx, factor), axis=2)
+        for extreme in (np.fmax, np.fmin)
+    )
     return np.asarray(np.where(highest >= -lowest, highest, lowest))
 
 
@@ -158,11 +161,9 @@ def _beam(header: fits.Header) -> tuple[float, float, float] | None:
 def _centre(header: fits.Header) -> str:
     if "CRVAL1" not in header or not str(header.get("CTYPE1", "")).startswith("RA"):
         return ""
-    position = SkyCoord(float(header["CRVAL1"]), float(header["CRVAL2"]), unit="deg")
-    right_ascension = position.ra.to_string("hourangle", sep="hms", precision=2, pad=True)
-    degrees, minutes, seconds = position.dec.to_string(
-        "deg", sep=":", precision=1, alwayssign=True, pad=True
-    ).split(":")
+    place = math.radians(float(header["CRVAL1"])), math.radians(float(header["CRVAL2"]))
+    right_ascension, declination = direction_text(*place, ("hms", ":"), (2, 1))
+    degrees, minutes, seconds = declination.split(":")
     return f"{right_ascension} {degrees}\u00b0{minutes}\u2032{seconds}\u2033"
 
 

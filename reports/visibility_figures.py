@@ -297,8 +297,16 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     """
     if not densities:
         return None
-    figure = new_figure(5.1 * len(densities) + 0.8, 5.6)
-    axes = figure.subplots(2, len(densities), sharex=True, sharey="row", squeeze=False)
+    # placed by hand, because fitting the axes takes longer than drawing them
+    width, height = 5.1 * len(densities) + 0.8, 5.6
+    figure = new_figure(width, height, placed=True)
+    axes = figure.subplots(
+        2, len(densities), sharex=True, sharey="row", squeeze=False,
+        gridspec_kw={
+            "left": 0.68 / width, "right": 1 - 1.05 / width, "top": 1 - 0.55 / height,
+            "bottom": 0.45 / height, "hspace": 0.06, "wspace": 0.05,
+        },
+    )  # fmt: skip
     uv_factor, uv_unit = prefixed(float(densities[0].uv_edges[-1]), "λ")
     factor, unit = prefixed(float(densities[0].amplitude_edges[-1]), "Jy")
     most = max(max(d.amplitude.max(), d.phase.max()) for d in densities)
@@ -322,11 +330,10 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
     axes[1, 0].set_ylabel("Phase (deg)")
     axes[1, 0].set(ylim=(-180, 180), yticks=np.arange(-180, 181, 90))
     axes[0, 0].set(xlim=(0, densities[0].uv_edges[-1] * uv_factor), ylim=(0, None))
-    figure.colorbar(
-        mesh, ax=list(axes.ravel()), label="Visibilities per cell", pad=0.012, aspect=40
-    )
+    bar = figure.add_axes((1 - 0.93 / width, 0.45 / height, 0.13 / width, 1 - 1.0 / height))
+    figure.colorbar(mesh, cax=bar, label="Visibilities per cell")
     if any(np.isfinite(density.model_amplitude).any() for density in densities):
-        figure.legend(handles=[_model_handle()], loc="outside upper right")
+        figure.legend(handles=[_model_handle()], loc="upper right", bbox_to_anchor=(1.0, 1.0))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=MUTED)
     return figure

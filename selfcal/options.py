@@ -19,6 +19,7 @@ UNITS = {
     "length": ("m", "80km"),
     "flux": ("Jy", "5mJy"),
     "frequency": ("Hz", "1.4GHz"),
+    "memory": ("byte", "8GB"),
 }
 
 
@@ -45,7 +46,7 @@ class Option:
         ``int``, ``float``, ``bool``, ``str``, ``choice``, ``names`` (list of str), ``path`` (a
         file or folder), ``paths`` (list of them), ``rounds`` (list of lists of str), ``size``
         (pixels, one or two), ``spwmap`` or a quantity with a unit: ``time``, ``angle``,
-        ``length``, ``flux``, ``frequency``.
+        ``length``, ``flux``, ``frequency``, ``memory``.
     default : object
         Default as a user would write it.
     meaning : str
@@ -96,8 +97,8 @@ class Option:
     def expected(self) -> str:
         """Return the expected form of a value, for an error message."""
         if self.kind in UNITS:
-            article = "an" if self.kind == "angle" else "a"
-            text = f"{article} {self.kind} with its unit such as '{UNITS[self.kind][1]}'"
+            article = "an " if self.kind == "angle" else "" if self.kind == "memory" else "a "
+            text = f"{article}{self.kind} with its unit such as '{UNITS[self.kind][1]}'"
         elif self.kind == "choice":
             text = "one of " + ", ".join(map(repr, self.choices))
         else:

@@ -34,7 +34,7 @@ class ClosureCheck(Step):
     """
 
     needs = ("test_image",)
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     options = CLOSURE_OPTIONS
     needs = ("test_image",)
 

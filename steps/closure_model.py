@@ -11,32 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from libs.closure.agreement import within_baselines
 from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
-from libs.closure.read import read_visibilities
 from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
-from libs.imaging.predict import fill_model_column
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
+from steps.closure_data import CLOSURE_READ_OPTIONS, ClosureInput, closure_input
+from steps.closure_starts import most_evident
 from steps.context import Context
-from steps.data_state import ensure_tables, measurement_sets, set_note
-from steps.facts import (
-    GridFacts,
-    ModelFacts,
-    as_metrics,
-    model_facts,
-    recorded,
-    startup_facts,
-)
+from steps.data_state import ensure_tables, measurement_sets
+from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
@@ -48,34 +40,17 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
-from steps.start_model import MODEL_SETTING, ORIGIN, fill_start_model, record_start_model
+from steps.start_model import MODEL_SETTING, record_start_model
 
-__all__ = ["ClosureStats", "InitialModel", "fill_component_model"]
+__all__ = ["ClosureStats", "InitialModel"]
 
 ARCSEC = np.pi / 180 / 3600
 SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
 ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
+PLACING_BLOCKS = 8  # of the band: phases between them tell a position
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
-
-CLOSURE_READ_OPTIONS = (
-    Option("average", "time", "0s", "averaging before closures are formed; 0: none", minimum=0),
-    Option("interval", "time", "60s", "averaging of the bispectra, short for the source's changes",
-           minimum=0),
-    Option("false_alarm", "float", 0.01, "probability that noise passes for a source", minimum=0),
-)  # fmt: skip
-
-
-def _read(context: Context) -> BaselineVisibilities:
-    """Averaged visibilities of the working copy with the most data."""
-    copies = measurement_sets(context)
-    largest = max(copies, key=lambda ms: describe_ms(ms).rows)
-    context.progress.activity(f"closure quantities of {largest.name}")
-    try:
-        return read_visibilities(largest, average_s=context.options["average"])
-    except InputError as error:
-        raise Skip(f"no closure quantities: {error}") from error
 
 
 class ClosureStats(Step):
@@ -97,7 +72,7 @@ class ClosureStats(Step):
         if entry is not None:
             products["catalogue"] = "catalogue.json"
             write_atomically(context.workdir / products["catalogue"], entry.as_json())
-        data = _read(context)
+        data = closure_input(context).averaged()
         interval = context.options["interval"]
         alarm = context.options["false_alarm"]
         stations = station_coherence(data, interval, false_alarm=alarm)
@@ -184,32 +159,33 @@ class InitialModel(Step):
         ensure_tables(context, ())
         options = context.options
         if context.settings[MODEL_SETTING]:
-            return record_start_model(context, self._data_or_none(context))
+            return record_start_model(context, _data_or_none(context))
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
-        data = self._data(context)
+        source = closure_input(context, uvmin_m=options["uvmin"])
         if components:
+            data = source.averaged()
             own, point = closure_chi2(data, components, options)
             said += f"; reduced chi2 of closures {own:.3g}, of a point {point:.3g}"
             if own <= 1.01 * point:
                 return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
             said += ": it has compact structure that the survey does not see"
-        key, fit, *given = self._fit(context, data)
         context.progress.activity("fitting components to closure phases and amplitudes")
-        with context.clock.time("solving"):
-            try:
-                model = context.ahead.take(self.name, key) or fit(*given)
-            except InputError as error:
-                raise Skip(f"no closure quantities: {error}") from error
+        try:
+            model, others = self._best_fit(context, source)
+        except InputError as error:
+            raise Skip(f"no closure quantities: {error}") from error
         model = _with_flux(model, _test_image(context).total_flux_jy)
         complete = (
             model.accepted
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre, placed = self._centre(context, data, model)
-        words = f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}"
+        centre, placed = self._centre(context, model)
+        words = (
+            f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}{others}"
+        )
         return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
 
     def begin_ahead(self, context: Context) -> None:
@@ -227,24 +203,31 @@ class InitialModel(Step):
         if context.settings["threads"] or context.options["model"] == "catalogue":
             return
         ensure_tables(context, ())
-        context.ahead.begin(self.name, *self._fit(context, self._data(context)))
+        source = closure_input(context, uvmin_m=context.options["uvmin"])
+        context.ahead.begin(self.name, *self._fit(context, source.averaged()))
 
-    def _data(self, context: Context) -> BaselineVisibilities:
-        """What the model is fitted to."""
-        data = _read(context)
-        if not context.options["uvmin"]:
-            return data
-        try:
-            return within_baselines(data, context.options["uvmin"])
-        except InputError as error:
-            raise Skip(f"no closure quantities: {error}") from error
+    def _best_fit(self, context: Context, source: ClosureInput) -> tuple[ComponentModel, str]:
+        """Fit at the averaging time, and where one was needed, at shorter and longer ones.
 
-    def _data_or_none(self, context: Context) -> BaselineVisibilities | None:
-        """The same; None without closure quantities, which a given model can do without."""
-        try:
-            return self._data(context)
-        except Skip:
-            return None
+        Short averages are noisy, long ones smear what lies far apart, and with few stations
+        several models fit the closures alike. That one is taken which, with gains of its own,
+        explains the most of baselines that are held out of the gains.
+        """
+        models = {}
+        for average_s in source.trials_s():
+            key, fit, *given = self._fit(context, source.averaged(average_s))
+            with context.clock.time("solving"):
+                models[average_s] = context.ahead.take(self.name, key) or fit(*given)
+        accepted = {length: one for length, one in models.items() if one.accepted}
+        if len(models) == 1 or not accepted:
+            return models[source.average_s], ""
+        best_s = next(iter(accepted))
+        if len(accepted) > 1:
+            best_s = most_evident(context, accepted, self._start(context))
+        return models[best_s], (
+            f"; of {len(accepted)} fits it explains the most of held-out baselines, with averages"
+            f" of {best_s:.3g} s"
+        )
 
     def _fit(
         self, context: Context, data: BaselineVisibilities
@@ -333,9 +316,7 @@ class InitialModel(Step):
             wanted = "peak" if sure else "phase_centre"
         return peak if wanted == "peak" else (0.0, 0.0)
 
-    def _centre(
-        self, context: Context, data: BaselineVisibilities, model: ComponentModel
-    ) -> tuple[tuple[float, float], str]:
+    def _centre(self, context: Context, model: ComponentModel) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
         if context.options["centre"] == "centroid":
             flux, l_rad, m_rad = (
@@ -348,7 +329,7 @@ class InitialModel(Step):
         if context.options["centre"] != "auto" or not model.accepted:
             return start, ""
         found = place_by_band(
-            data,
+            closure_input(context, PLACING_BLOCKS, context.options["uvmin"]).averaged(),
             lambda uvw_m, frequency_hz: component_visibilities(
                 model.components, uvw_m, frequency_hz
             ),
@@ -367,6 +348,14 @@ class InitialModel(Step):
         if moved == 0:
             return start, ""
         return (l0, m0), f"; placed {moved:.3g} arcsec from the start by phases over the band"
+
+
+def _data_or_none(context: Context) -> BaselineVisibilities | None:
+    """What closures are formed of; None without any, which a given model can do without."""
+    try:
+        return closure_input(context, uvmin_m=context.options["uvmin"]).averaged()
+    except Skip:
+        return None
 
 
 def _slope(context: Context) -> float:
@@ -418,29 +407,3 @@ def _as_json(model: ComponentModel, centre: tuple[float, float]) -> dict[str, An
             for t in model.ladder
         ],
     }  # fmt: skip
-
-
-def fill_component_model(context: Context, path: Path) -> None:
-    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``.
-
-    Or with the user's own model, where that is the first one.
-    """
-    if model_facts(context).model_origin == ORIGIN:
-        fill_start_model(context, path)
-        return
-    found: Mapping[str, Any] = json.loads(path.read_text())
-    components = tuple(GaussianComponent(**values) for values in found["components"])
-    l0, m0 = found["centre_rad"]
-    n0 = np.sqrt(1 - l0**2 - m0**2) - 1
-
-    def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:
-        around = component_visibilities(components, uvw_m, frequency_hz)
-        path_m = uvw_m @ np.array([l0, m0, n0])
-        turns = np.multiply.outer(path_m, frequency_hz / SPEED_OF_LIGHT_M_S)
-        return around * np.exp(2j * np.pi * turns)
-
-    copies = measurement_sets(context)
-    for ms in copies:
-        set_note(ms, model="")
-    with context.clock.time("solving"):
-        fill_model_column(copies, visibilities)

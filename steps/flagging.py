@@ -134,7 +134,7 @@ class RflagInit(Step):
 class RflagFinal(Step):
     """Flag what stands out of the residuals after self-calibration; split and image the rest."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     uses_files = (MASK_SETTING,)
     options = (
         Option("max_new_flags", "float", 0.1, "undone when more than this fraction is flagged"),

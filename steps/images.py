@@ -16,6 +16,7 @@ from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
 from libs.imaging.masks import disc, grid_header, mask_header
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
 from selfcal.options import Option
+from selfcal.settings import Settings
 from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
@@ -38,6 +39,7 @@ __all__ = [
     "is_judged",
     "judged_image",
     "make_image",
+    "memory_bytes",
     "model_files",
     "run_grid",
 ]
@@ -103,6 +105,11 @@ class ImageRecord:
         return float(self.judged_with["uvmax"])
 
 
+def memory_bytes(settings: Settings) -> float:
+    """Return the memory that the imager may use as an option of imaging; 0: worked out."""
+    return 0.0 if settings["memory"] == "auto" else float(settings["memory"])
+
+
 def clean_folder(context: Context, step: str) -> Path:
     """Return the step's image folder, emptied of what an earlier start left."""
     folder = context.workdir / "images" / step
@@ -164,6 +171,7 @@ def imaging_options(
         uvmin_m=options["uvmin"],
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
+        memory_bytes=memory_bytes(context.settings),
         channels_out=channels_out,
         nterms=nterms,
     ).but(**changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from steps.images import (
     image_row,
     imaging_options,
     make_image,
+    memory_bytes,
     run_grid,
 )
 from steps.instruments import SETUP, dish_diameter_m
@@ -45,6 +47,10 @@ MEASURES = (
 VERY_FAINT_JY = 0.005
 COHERENT_LEAST_M = 80e3
 
+# Images of whole beams are large and each major cycle costs as much as the first image; theirs
+# are to show where sources are, so few and deep ones serve.
+_COARSE_MGAIN = 0.9
+
 
 def default_cell_arcsec(context: Context) -> float:
     """Return the pixel size the longest unflagged baseline asks for, arcsec."""
@@ -61,7 +67,7 @@ def _grid_of_config(context: Context) -> tuple[float | None, tuple[int, int] | N
 class FovImage(Step):
     """A coarse image of the whole primary beam: which sources there are, what size holds them."""
 
-    uses = ("imager", "imsize", "cell", "threads")
+    uses = ("imager", "imsize", "cell", "threads", "memory")
     options = (
         Option("robust", "float", 0.5, "Briggs' robust parameter", minimum=-2),
         Option("niter", "int", 100, "CLEAN iterations", minimum=0),
@@ -83,20 +89,7 @@ class FovImage(Step):
         ensure_tables(context, ())
         field = self._field(context)
         folder = clean_folder(context, self.name)
-        options = ImagingOptions(
-            vis=tuple(measurement_sets(context)),
-            folder=folder,
-            basename="fov",
-            imsize=field.imsize,
-            cell_arcsec=field.cell_arcsec,
-            robust=context.options["robust"],
-            niter=context.options["niter"],
-            automask_nsigma=context.options["nsigma_automask"],
-            autothreshold_nsigma=context.options["nsigma_autothreshold"],
-            uvmax_m=field.uvmax_m,
-            threads=context.settings["threads"],
-        )
-        image = make_image(context, options)
+        image = make_image(context, _coarse_options(context, folder, field))
         found = find_sources(image.products.image, nsigma=context.options["sigma_source"])
         cell, size = _grid_of_config(context)
         cell = cell or default_cell_arcsec(context)
@@ -186,6 +179,25 @@ class FovImage(Step):
         return {"lengths_m": np.concatenate(lengths), "smeared_arcsec": smeared}
 
 
+def _coarse_options(context: Context, folder: Path, field: geometry.CoarseField) -> ImagingOptions:
+    """Return how the whole beam is imaged."""
+    return ImagingOptions(
+        vis=tuple(measurement_sets(context)),
+        folder=folder,
+        basename="fov",
+        imsize=field.imsize,
+        cell_arcsec=field.cell_arcsec,
+        robust=context.options["robust"],
+        niter=context.options["niter"],
+        automask_nsigma=context.options["nsigma_automask"],
+        autothreshold_nsigma=context.options["nsigma_autothreshold"],
+        uvmax_m=field.uvmax_m,
+        threads=context.settings["threads"],
+        memory_bytes=memory_bytes(context.settings),
+        mgain=_COARSE_MGAIN,
+    )
+
+
 def measured_for_rules(context: Context, image: ImageStatistics) -> dict[str, float | str]:
     """Return what the selection rules may ask of an image and of the data."""
     data = startup_facts(context)
@@ -217,7 +229,7 @@ class TestImage(Step):
 
     __test__ = False  # for pytest: not a test
 
-    uses = ("imager", "imsize", "cell", "template", "threads")
+    uses = ("imager", "imsize", "cell", "template", "threads", "memory")
     uses_files = (MASK_SETTING,)
     options = (
         *IMAGING_OPTIONS[:-1],

@@ -32,7 +32,7 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     needs = ("test_image",)
-    uses = ("imager", "threads", BEAM_SETTING)
+    uses = ("imager", "threads", "memory", BEAM_SETTING)
     uses_files = (MASK_SETTING,)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
@@ -124,7 +124,7 @@ def _said(products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
 class ReportResults(Step):
     """Image untouched data where there are any; the report is drawn when the run ends."""
 
-    uses = ("imager", "threads")
+    uses = ("imager", "threads", "memory")
     uses_files = (MASK_SETTING,)
 
     def run(self, context: Context) -> StepResult:

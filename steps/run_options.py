@@ -63,6 +63,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
     Option("threads", "int", 0, "threads the imager may use; 0: one for small images, which"
            " makes them repeat bit by bit, else every core", minimum=0),
+    Option("memory", "memory", "auto", "memory the imager may use, not for tclean; auto: 60 %"
+           " of the machine's", words=AUTO, minimum=1),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip

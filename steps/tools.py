@@ -11,13 +11,15 @@ from libs.core.errors import ConfigError
 from libs.gains.casa_solver import CasaSolver
 from libs.gains.native import NativeSolver
 from libs.gains.solver import Solver
-from libs.imaging.interface import Imager
+from libs.imaging.interface import Imager, default_memory_bytes
 from libs.imaging.native.deconvolution import Cycle
+from libs.imaging.native.memory import memory_for_visibilities
 from libs.imaging.native.native import NativeImager
 from libs.imaging.tclean import Tclean
 from libs.imaging.wsclean import WSClean
+from selfcal.settings import Settings
 
-__all__ = ["TOOL_MODULES", "Tools", "make_tools"]
+__all__ = ["TOOL_MODULES", "Tools", "check_memory", "make_tools"]
 
 TOOL_MODULES = {
     "session": ("libs.casa.session",),
@@ -96,6 +98,27 @@ def make_tools(
     if solver not in solvers:
         raise ConfigError(f"unknown solver '{solver}'", f"known: {', '.join(solvers)}")
     return Tools(session, chosen, solvers[solver]())
+
+
+def check_memory(settings: Settings) -> None:
+    """Refuse, before anything is done, an image that does not fit into the memory allowed.
+
+    Raises
+    ------
+    ConfigError
+        It does not, or the imager has no such limit. Sizes that the data will choose are checked
+        when they are known.
+    """
+    if settings["imager"] == "tclean" and settings["memory"] != "auto":
+        raise ConfigError(
+            "tclean knows no limit of its memory", "leave memory out, or take another imager"
+        )
+    if settings["imager"] not in ("auto", "native") or settings["imsize"] == "auto":
+        return
+    limit = 0.0 if settings["memory"] == "auto" else float(settings["memory"])
+    memory_for_visibilities(
+        settings["imsize"], 1, 1, limit or default_memory_bytes(), convolved=False
+    )
 
 
 def _cycle_teller(tell: Callable[[str], None] | None) -> Callable[[Cycle], None] | None:

@@ -15,6 +15,8 @@ import yaml
 
 from selfcal.template_files import template_names
 from steps import STEPS
+from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
+from steps.calibrate.plan import PROJECT_STEPS, SESSION_STEPS
 from steps.commands import solutions
 from steps.field.field_options import FIELD_OPTIONS
 from steps.run_options import RUN_OPTIONS
@@ -85,6 +87,13 @@ def test_every_parameter_of_steps_and_rounds() -> None:
 def test_every_key_of_a_field() -> None:
     told = named(section("Loop 1: a field"))
     assert {option.name for option in FIELD_OPTIONS} <= told
+
+
+def test_every_key_and_step_of_a_session() -> None:
+    text = section("From calibrators to targets: `calibrate`")
+    table = {row[0] for row in rows(text)} - {"key"}
+    assert table == {f"`{option.name}`" for option in CALIBRATE_OPTIONS}
+    assert {*SESSION_STEPS, *PROJECT_STEPS} <= named(text)
 
 
 def test_every_template() -> None:

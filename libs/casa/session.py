@@ -34,6 +34,20 @@ def casa_versions() -> dict[str, str]:
     return found
 
 
+def data_path() -> Path:
+    """Return the folder of the data of the casadata package.
+
+    Raises
+    ------
+    ToolError
+        casadata is not installed.
+    """
+    spec = importlib.util.find_spec("casadata")
+    if spec is None or spec.origin is None:
+        raise ToolError("the package casadata is missing", "pip install casadata")
+    return Path(spec.origin).parent / "__data__"
+
+
 def demo_data(name: str) -> Path:
     """Return the path of a demonstration data file of the casadata package.
 

@@ -15,6 +15,8 @@ __all__ = ["Components", "FitProblem"]
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
+LEAST_FIELD, MOST_FIELD = 16.0, 60.0  # half width of the field searched, shortest fringe spacings
+
 
 @dataclass(frozen=True)
 class Components:
@@ -230,9 +232,11 @@ class FitProblem:
             phase_floor_rad,
             len(blocks),
         )
-        # A position is ambiguous beyond the fringe spacing of the shortest baselines.
+        # The fringe spacing of the shortest baselines is the largest that a source seems to be;
+        # parts of it may lie further apart than that, where many baselines tell them.
         shortest = float(np.percentile(np.hypot(*uv.T), 1))
-        field = field_rad * longest or min(longest / max(shortest, 1e-9 * longest), 60.0)
+        fringe = longest / max(shortest, 1e-9 * longest)
+        field = field_rad * longest or min(max(fringe, LEAST_FIELD), MOST_FIELD)
         return cls(
             1 / longest,
             np.ascontiguousarray(uv[:, 0] / longest),

@@ -19,13 +19,13 @@ from libs.ms.subtables import PolarizationSetup, Subtables
 from libs.ms.summary import MsSummary, summarise
 from libs.ms.tables import open_table
 
-__all__ = ["hands_are_copies", "read_visibilities"]
+__all__ = ["BLOCK_FRACTION", "hands_are_copies", "read_visibilities"]
 
 log = logging.getLogger(__name__)
 
 Float = NDArray[np.float64]
 
-_BLOCK_FRACTION = 0.02  # widest frequency block, as a fraction of its frequency
+BLOCK_FRACTION = 0.02  # widest frequency block, as a fraction of its frequency
 _CHUNK_BYTES = 8 * 1024**2
 # Limit on averages held, at the integrations of the data and at the intervals of the closures.
 # Beyond it, evenly spread stretches of the observation are read; so many closure quantities
@@ -168,7 +168,7 @@ def _frequency_blocks(
     for spw in spws:
         frequency = summary.frequency_hz[spw]
         width = abs(np.ptp(frequency)) * (1 + 1 / max(len(frequency) - 1, 1))
-        count = int(np.ceil(width / (block_hz or _BLOCK_FRACTION * frequency.mean())))
+        count = int(np.ceil(width / (block_hz or BLOCK_FRACTION * frequency.mean())))
         edges = np.linspace(0, len(frequency), min(max(count, 1), len(frequency)) + 1).astype(int)
         blocks[spw] = []
         for first, last in pairwise(edges):

@@ -102,15 +102,28 @@ def direction_text(
     digits : (int, int)
         Decimals of the seconds; VLBI at millimetre wavelengths needs seven.
     """
-    from astropy import units as u
-    from astropy.coordinates import Latitude, Longitude
-
-    ra, dec = Longitude(ra_rad, u.rad), Latitude(dec_rad, u.rad)
+    ra_hours = np.degrees(ra_rad) / 15.0 % 24.0
+    dec_deg = float(np.degrees(dec_rad))
+    sign = "-" if np.signbit(dec_deg) else "+"
     return (
-        str(ra.to_string(unit=u.hourangle, sep=separators[0], precision=digits[0], pad=True)),
-        str(
-            dec.to_string(
-                unit=u.deg, sep=separators[1], precision=digits[1], pad=True, alwayssign=True
-            )
-        ),
+        _sexagesimal(float(ra_hours), separators[0], digits[0], turn=24),
+        sign + _sexagesimal(abs(dec_deg), separators[1], digits[1]),
+    )
+
+
+def _sexagesimal(value: float, separators: str, digits: int, turn: int | None = None) -> str:
+    """Write a positive number with minutes and seconds; one that is rounded to a turn is 0."""
+    unit = 10**digits
+    count = round(value * 3600 * unit)
+    if turn is not None:
+        count %= turn * 3600 * unit
+    minutes, rest = divmod(count, 60 * unit)
+    seconds, decimals = divmod(rest, unit)
+    whole, minutes = divmod(minutes, 60)
+    parts = f"{whole:02d}", f"{minutes:02d}", f"{seconds:02d}"
+    after = f".{decimals:0{digits}d}" if digits else ""
+    if len(separators) == 1:
+        return separators.join(parts) + after
+    return "".join(
+        part + mark for part, mark in zip((*parts[:2], parts[2] + after), separators, strict=True)
     )

@@ -1,4 +1,4 @@
-"""CASA gain tables (G, T and B Jones) read into gains in memory, and operations on them.
+"""CASA tables of gains (G, T, B Jones) and delays (K Jones), read; operations on the gains.
 
 Writing them, `write_caltable`, is in libs.gains.caltable_writer and may be imported from here.
 """
@@ -43,12 +43,14 @@ class SpwGains:
     refant : (ntime,) int64
         ANTENNA2: the reference antenna, -1 when there was none.
     frequency_hz : (nchan,) float64
-        One for G and T.
+        One for G, T and K; of K the frequency at which the delays turn no phase.
     gain : (ntime, nchan, nant, npol) complex64
     error, snr : (ntime, nchan, nant, npol) float32
         Error of the gain (PARAMERR), SNR.
     flag : (ntime, nchan, nant, npol) bool
         True also where the table has no row.
+    delay_ns : (ntime, nant, npol) float64 or None
+        Delays of a K table, whose ``gain`` is 1.
     """
 
     time_s: NDArray[np.float64]
@@ -62,6 +64,20 @@ class SpwGains:
     error: NDArray[np.float32]
     snr: NDArray[np.float32]
     flag: NDArray[np.bool_]
+    delay_ns: NDArray[np.float64] | None = None
+
+    def of_fields(self, fields: Sequence[int]) -> SpwGains | None:
+        """Return the solutions made on some fields; None when there are none."""
+        mine = np.isin(self.field, list(fields))
+        if not mine.any():
+            return None
+        delay = None if self.delay_ns is None else self.delay_ns[mine]
+        return replace(
+            self, time_s=self.time_s[mine], interval_s=self.interval_s[mine],
+            scan=self.scan[mine], field=self.field[mine], observation=self.observation[mine],
+            refant=self.refant[mine], gain=self.gain[mine], error=self.error[mine],
+            snr=self.snr[mine], flag=self.flag[mine], delay_ns=delay,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class CalTable:
     Attributes
     ----------
     kind : str
-        ``"G Jones"``, ``"T Jones"`` or ``"B Jones"``.
+        ``"G Jones"``, ``"T Jones"``, ``"B Jones"`` or ``"K Jones"``.
     ms_name : str
         Name of the measurement set it was made from.
     antenna : tuple of str
@@ -96,7 +112,8 @@ class CalTable:
 def _spw_gains(part: Any, nant: int, frequency_hz: NDArray[np.float64]) -> SpwGains:
     times, first, place = np.unique(part.getcol("TIME"), return_index=True, return_inverse=True)
     antenna = part.getcol("ANTENNA1")
-    values = part.getcol("CPARAM")
+    delays = "FPARAM" in part.colnames()
+    values = part.getcol("FPARAM" if delays else "CPARAM")
     shape = (len(times), values.shape[1], nant, values.shape[2])
 
     def grid(cells: NDArray[Any], empty: Any) -> NDArray[Any]:
@@ -107,12 +124,14 @@ def _spw_gains(part: Any, nant: int, frequency_hz: NDArray[np.float64]) -> SpwGa
     def each(name: str) -> NDArray[Any]:
         return np.asarray(part.getcol(name)[first])
 
+    gain = np.ones(shape, np.complex64) if delays else grid(values, 1)
     return SpwGains(
         times, each("INTERVAL"), each("SCAN_NUMBER").astype(np.int64),
         each("FIELD_ID").astype(np.int64), each("OBSERVATION_ID").astype(np.int64),
-        each("ANTENNA2").astype(np.int64), frequency_hz, grid(values, 1),
+        each("ANTENNA2").astype(np.int64), frequency_hz, gain,
         grid(part.getcol("PARAMERR"), 0), grid(part.getcol("SNR"), 0),
         grid(part.getcol("FLAG"), True),
+        grid(values.astype(np.float64), 0)[:, 0] if delays else None,
     )  # fmt: skip
 
 
@@ -122,12 +141,15 @@ def read_caltable(path: str | Path) -> CalTable:
     Raises
     ------
     InputError
-        It does not exist or is not a table of antenna-based complex gains.
+        It does not exist or is not a table of antenna-based complex gains or delays.
     """
     with open_table(path) as opened:
         info, keywords = opened.info(), opened.getkeywords()
-        if info["type"] != "Calibration" or keywords.get("ParType") != "Complex":
-            raise InputError(f"{path} is not a table of complex gains", "name a G, T or B table")
+        delays = info["subType"] == "K Jones"
+        if info["type"] != "Calibration" or (keywords.get("ParType") != "Complex" and not delays):
+            raise InputError(
+                f"{path} is not a table of complex gains or delays", "name a G, T, B or K table"
+            )
         found = Subtables(path)
         names, frequency = found.antenna_names, found.channel_hz
         spws = {}
@@ -187,6 +209,8 @@ def read_solutions(path: str | Path, ms: Path | None = None) -> GainSolutions:
         It is not a table of complex gains, or holds none.
     """
     table = read_caltable(path)
+    if table.kind == "K Jones":
+        raise InputError(f"{path} holds delays, not gains", "name a G, T or B table")
     if not table.spws:
         raise InputError(f"{path} holds no solutions", "solve again")
     spws = sorted(table.spws)

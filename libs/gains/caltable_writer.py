@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.gains.delay import DelaySolutions
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.subtables import Subtables, add_empty_subtable, collapse_windows, copy_subtable
 from libs.ms.tables import open_table
 from libs.ms.time_survey import first_of_stamps
 
-__all__ = ["FEEDS_KEYWORD", "write_caltable"]
+__all__ = ["FEEDS_KEYWORD", "write_caltable", "write_delay_table"]
 
 # Feeds of the gains; CASA's own tables do not say, and then the data set is asked.
 FEEDS_KEYWORD = "FeedNames"
+_PARTNER = {"R": "L", "L": "R", "X": "Y", "Y": "X"}
 
 
 def write_caltable(
@@ -85,7 +88,7 @@ def _two_feeds(solutions: GainSolutions, ms: Path) -> GainSolutions:
             solutions, polarization=_feed_names(ms), gain=solutions.gain.repeat(2, axis=3),
             flag=solutions.flag.repeat(2, axis=3), snr=solutions.snr.repeat(2, axis=3),
         )  # fmt: skip
-    partner = {"R": "L", "L": "R", "X": "Y", "Y": "X"}.get(solutions.polarization[0], "Y")
+    partner = _PARTNER.get(solutions.polarization[0], "Y")
 
     def padded(values: NDArray[Any], empty: Any) -> NDArray[Any]:
         return np.concatenate([values, np.full_like(values, empty)], axis=3)
@@ -138,12 +141,15 @@ _TABLE_COLUMNS = (
 )  # fmt: skip
 
 
-def _create_main(part: Path) -> Any:
+def _create_main(part: Path, *, real: bool = False) -> Any:
+    """Make the main table, of complex parameters or of real ones."""
     from casacore.tables import makearrcoldesc, makescacoldesc, maketabdesc, table
 
     columns = []
     for name, value, kind in _TABLE_COLUMNS:
-        if name in ("CPARAM", "PARAMERR", "FLAG", "SNR", "WEIGHT"):
+        if name == "CPARAM" and real:
+            columns.append(makearrcoldesc("FPARAM", 0.0, ndim=-1, valuetype="float"))
+        elif name in ("CPARAM", "PARAMERR", "FLAG", "SNR", "WEIGHT"):
             columns.append(makearrcoldesc(name, value, ndim=-1, valuetype=kind))
         else:
             columns.append(makescacoldesc(name, value, valuetype=kind))
@@ -162,19 +168,7 @@ def _write_main(
 ) -> None:
     ntime, _, nant, _ = solutions.shape
     opened = _create_main(part)
-    kind = _kind(solutions)
-    opened.putinfo({"type": "Calibration", "subType": kind, "readme": ""})
-    opened.putkeywords(
-        {
-            "ParType": "Complex", "MSName": ms.name, "VisCal": kind, "PolBasis": "unknown",
-            "CASA_Version": "6.7.0-31",
-        }
-    )  # fmt: skip
-    opened.putkeyword(FEEDS_KEYWORD, list(solutions.polarization))
-    opened.putcolkeywords(
-        "TIME", {"QuantumUnits": ["s"], "MEASINFO": {"type": "epoch", "Ref": "UTC"}}
-    )
-    opened.putcolkeywords("INTERVAL", {"QuantumUnits": ["s"]})
+    _describe(opened, _kind(solutions), ms, solutions.polarization)
     pick = np.ones(solutions.shape[:2], bool) if kept is None else kept
     for spw in np.unique(solutions.spw):
         blocks = np.flatnonzero(solutions.spw == spw)
@@ -200,6 +194,22 @@ def _write_main(
     opened.close()
 
 
+def _describe(opened: Any, kind: str, ms: Path, feeds: tuple[str, ...]) -> None:
+    """Write the keywords by which CASA knows a calibration table."""
+    opened.putinfo({"type": "Calibration", "subType": kind, "readme": ""})
+    opened.putkeywords(
+        {
+            "ParType": "Float" if kind == "K Jones" else "Complex", "MSName": ms.name,
+            "VisCal": kind, "PolBasis": "unknown", "CASA_Version": "6.7.0-31",
+        }
+    )  # fmt: skip
+    opened.putkeyword(FEEDS_KEYWORD, list(feeds))
+    opened.putcolkeywords(
+        "TIME", {"QuantumUnits": ["s"], "MEASINFO": {"type": "epoch", "Ref": "UTC"}}
+    )
+    opened.putcolkeywords("INTERVAL", {"QuantumUnits": ["s"]})
+
+
 def _put_cells(opened: Any, solutions: GainSolutions, where: Any, start: int) -> None:
     """Write the array columns of one spw, one row for each time and antenna."""
 
@@ -217,12 +227,20 @@ def _put_cells(opened: Any, solutions: GainSolutions, where: Any, start: int) ->
 
 
 def _write_subtables(part: Path, solutions: GainSolutions, ms: Path) -> None:
+    blocks = {int(spw): solutions.frequency_hz[solutions.spw == spw] for spw in solutions.spw}
+    _add_subtables(part, ms, len(solutions.antenna), blocks)
+
+
+def _add_subtables(
+    part: Path, ms: Path, antennas: int, blocks: Mapping[int, NDArray[np.float64]]
+) -> None:
+    """Copy antennas and fields of the data; ``blocks`` are frequencies by spectral window, Hz."""
     with open_table(ms) as opened:
         have = set(opened.getkeywords())
     count = len(Subtables(ms).antennas)
-    if count != len(solutions.antenna):
+    if count != antennas:
         raise InputError(
-            f"the solutions have {len(solutions.antenna)} antennas, {ms} {count}",
+            f"the solutions have {antennas} antennas, {ms} {count}",
             "name the data set they were solved on",
         )
     for name in ("OBSERVATION", "ANTENNA", "FIELD"):
@@ -230,5 +248,65 @@ def _write_subtables(part: Path, solutions: GainSolutions, ms: Path) -> None:
             copy_subtable(ms, name, part)
     for name in ("SPECTRAL_WINDOW", "HISTORY"):
         add_empty_subtable(name, part)
-    blocks = {int(spw): solutions.frequency_hz[solutions.spw == spw] for spw in solutions.spw}
     collapse_windows(ms, part, blocks)
+
+
+# -- delays --------------------------------------------------------------------------------------
+
+
+def write_delay_table(path: str | Path, solutions: DelaySolutions, ms: str | Path) -> None:
+    """Write a K Jones table that CASA applies; it replaces an older one only when complete.
+
+    Parameters
+    ----------
+    path : path
+    solutions : DelaySolutions
+    ms : path
+        The data set the solutions belong to.
+
+    Raises
+    ------
+    InputError
+        The antennas are not those of the data set.
+    """
+    path, ms = Path(path), Path(ms)
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    opened = _create_main(part, real=True)
+    _describe(opened, "K Jones", ms, _pair_of_feeds(solutions.polarization))
+    nant = len(solutions.antenna)
+    for number, spw in enumerate(solutions.spw):
+        start, count = opened.nrows(), len(solutions.time_s) * nant
+        opened.addrows(count)
+        by_time = {
+            "TIME": solutions.time_s, "INTERVAL": solutions.interval_s,
+            "SCAN_NUMBER": solutions.scan, "FIELD_ID": solutions.field,
+            "OBSERVATION_ID": solutions.observation, "ANTENNA2": solutions.refant[:, number],
+        }  # fmt: skip
+        for name, values in by_time.items():
+            column = np.repeat(values, nant)
+            real = name in ("TIME", "INTERVAL")
+            opened.putcol(name, column if real else column.astype(np.int32), start, count)
+        antenna = np.tile(np.arange(nant, dtype=np.int32), len(solutions.time_s))
+        opened.putcol("ANTENNA1", antenna, start, count)
+        opened.putcol("SPECTRAL_WINDOW_ID", np.full(count, spw, np.int32), start, count)
+        error = np.where(np.isfinite(solutions.error_ns), solutions.error_ns, 0)
+        for name, cells, empty in (
+            ("FPARAM", solutions.delay_ns.astype(np.float32), 0),
+            ("PARAMERR", error.astype(np.float32), 0),
+            ("SNR", solutions.snr.astype(np.float32), 0),
+            ("FLAG", solutions.flag, True),
+        ):
+            rows = cells[:, number].reshape(count, 1, -1)
+            if rows.shape[2] == 1:
+                rows = np.concatenate([rows, np.full_like(rows, empty)], axis=2)
+            opened.putcol(name, np.ascontiguousarray(rows), start, count)
+    opened.close()
+    reference = zip(solutions.spw, solutions.reference_hz, strict=True)
+    _add_subtables(part, ms, nant, {int(spw): np.array([hz]) for spw, hz in reference})
+    _replace(part, path)
+
+
+def _pair_of_feeds(feeds: tuple[str, ...]) -> tuple[str, ...]:
+    """Names for the two parameters that CASA's tables hold."""
+    return feeds if len(feeds) == 2 else (feeds[0], _PARTNER.get(feeds[0], "Y"))

@@ -34,6 +34,11 @@ def _plain(length_m: float) -> str:
     return f"{length_m:.3f}".rstrip("0").rstrip(".")
 
 
+def _ids(fields: Sequence[int]) -> str:
+    """Fields by id as CASA selects them; empty: all."""
+    return ",".join(map(str, fields))
+
+
 def gaincal_arguments(
     ms: Path,
     table: Path,
@@ -52,11 +57,13 @@ def gaincal_arguments(
         "minblperant": options.minblperant,
         "minsnr": options.minsnr,
         "solnorm": options.solnorm,
-        "gaintype": options.gaintype,
+        "gaintype": "K" if options.solution == "delay" else options.gaintype,
         "calmode": options.calmode,
         # a flagged cross hand says nothing against the parallel hands solved for here
         "corrdepflags": True,
         "gaintable": [str(item.path) for item in prior],
+        "gainfield": [_ids(item.fields) for item in prior],
+        "field": _ids(options.fields),
         "interp": [item.interp for item in prior],
         "spwmap": [list(item.spwmap) for item in prior],
         "parang": False,
@@ -82,11 +89,18 @@ def antenna_selections(ms: Path, names: Sequence[str], wanted: Sequence[str]) ->
 
 
 def applycal_arguments(
-    ms: Path, tables: Sequence[AppliedTable], *, calwt: bool, flag_unsolved: bool
+    ms: Path,
+    tables: Sequence[AppliedTable],
+    *,
+    calwt: bool,
+    flag_unsolved: bool,
+    fields: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return applycal's keyword arguments."""
     return {
         "vis": str(ms),
+        "field": _ids(fields),
+        "gainfield": [_ids(item.fields) for item in tables],
         "gaintable": [str(item.path) for item in tables],
         "interp": [item.interp for item in tables],
         "spwmap": [list(item.spwmap) for item in tables],
@@ -98,14 +112,20 @@ def applycal_arguments(
 
 
 def table_facts(table: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Return spw (nrow,), FLAG (nrow, npol) and SNR (nrow, npol) of a gain table."""
+    """Return spw (nrow,), FLAG and SNR (nrow, npol), of the middle channel, of a gain table."""
     with open_table(table) as opened:
         if opened.nrows() == 0:
             raise SolveError(f"{table.name} is empty", "a longer solint or more data")
         spw = opened.getcol("SPECTRAL_WINDOW_ID")
-        flag = opened.getcol("FLAG")[:, 0, :]
-        snr = opened.getcol("SNR")[:, 0, :]
+        flag = _middle_channel(opened, "FLAG")
+        snr = _middle_channel(opened, "SNR")
     return spw, flag, snr
+
+
+def _middle_channel(opened: Any, name: str) -> NDArray[Any]:
+    """Middle channel of a column whose windows may differ in channels, (nrow, npol)."""
+    cells = [opened.getcell(name, row) for row in range(opened.nrows())]
+    return np.array([cell[len(cell) // 2] for cell in cells])
 
 
 def spwmap_for(
@@ -161,18 +181,22 @@ class CasaSolver:
     ) -> SolveResult:
         """Run gaincal; see `libs.gains.solver.Solver.solve`."""
         start = time.monotonic()
-        if options.solution != "gain" or options.channels_per_block:
+        if options.solution not in ("gain", "delay") or options.channels_per_block > 1:
             raise ConfigError(
                 "gaincal solves neither for TECs nor for blocks of channels",
-                "set solver to native, or solution to gain and block to 0",
+                "set solver to native, or solution to gain and block to 0 or 1",
             )
         known = describe_ms(ms)
         refants = antenna_selections(ms, known.antenna, options.refant)
         part = table.with_name(table.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
-        log = self.session.log_dir / "gaincal.log"
-        self.session.run("gaincal", log=log, **gaincal_arguments(ms, part, options, prior, refants))
+        arguments = gaincal_arguments(ms, part, options, prior, refants)
+        task = "bandpass" if options.channels_per_block == 1 else "gaincal"
+        if task == "bandpass":
+            for name in ("gaintype", "calmode", "refantmode"):
+                arguments.pop(name)
+        self.session.run(task, log=self.session.log_dir / f"{task}.log", **arguments)
         if not part.exists():
             # gaincal writes no table and raises nothing when no interval can be solved
             raise SolveError(f"gaincal found no solution on {ms.name}", "a longer solint")
@@ -198,12 +222,15 @@ class CasaSolver:
         *,
         calwt: bool = False,
         flag_unsolved: bool = True,
+        fields: Sequence[int] = (),
     ) -> ApplyResult:
         """Run applycal; see `libs.gains.solver.Solver.apply`."""
         start = time.monotonic()
         if not tables:
             raise ToolError("no gain table to apply", "name at least one")
         before = flagged_fraction(ms)
-        arguments = applycal_arguments(ms, tables, calwt=calwt, flag_unsolved=flag_unsolved)
+        arguments = applycal_arguments(
+            ms, tables, calwt=calwt, flag_unsolved=flag_unsolved, fields=fields
+        )
         self.session.run("applycal", log=self.session.log_dir / "applycal.log", **arguments)
         return ApplyResult(before, flagged_fraction(ms), time.monotonic() - start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,27 @@ def interpolate_time(table: SpwGains, time_s: NDArray[np.float64], interp: str) 
         1 where not solved.
     solved : (ntime, nchan, nant, npol) bool
     """
-    origin = np.floor(table.time_s[0] - 1.0)
-    own = (table.time_s - origin).astype(np.float32).astype(np.float64)
+    low, high, part = _bracket(table.time_s, time_s, interp)
+    gain, solved = table.gain[low].astype(np.complex128), ~table.flag[low]
+    between = np.flatnonzero(high != low)
+    if len(between):
+        a, b = table.gain[low[between]], table.gain[high[between]]
+        share = part[between][:, None, None, None]
+        amplitude = np.abs(a) + share * (np.abs(b) - np.abs(a))
+        start = np.angle(a).astype(np.float64)
+        phase = start + share * _wrap(np.angle(b).astype(np.float64) - start)
+        gain[between] = amplitude * np.exp(1j * phase)
+        solved[between] &= ~table.flag[high[between]]
+    gain[~solved] = 1
+    return gain, solved
+
+
+def _bracket(
+    own_s: NDArray[np.float64], time_s: NDArray[np.float64], interp: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return the solutions around each time and how far along it is; one twice where it alone."""
+    origin = np.floor(own_s[0] - 1.0)
+    own = (own_s - origin).astype(np.float32).astype(np.float64)
     new = (time_s - origin).astype(np.float32).astype(np.float64)
     low = np.clip(np.searchsorted(own, new, side="right") - 1, 0, len(own) - 1)
     high = np.minimum(low + 1, len(own) - 1)
@@ -53,19 +72,27 @@ def interpolate_time(table: SpwGains, time_s: NDArray[np.float64], interp: str) 
         nearer = ~exact & (own[high] - new < new - own[low])
         low = np.where(nearer, high, low)
         exact[:] = True
-    gain, solved = table.gain[low].astype(np.complex128), ~table.flag[low]
-    between = np.flatnonzero(~exact)
-    if len(between):
-        a, b = table.gain[low[between]], table.gain[high[between]]
-        span = own[high[between]] - own[low[between]]
-        part = ((new[between] - own[low[between]]) / span)[:, None, None, None]
-        amplitude = np.abs(a) + part * (np.abs(b) - np.abs(a))
-        start = np.angle(a).astype(np.float64)
-        phase = start + part * _wrap(np.angle(b).astype(np.float64) - start)
-        gain[between] = amplitude * np.exp(1j * phase)
-        solved[between] &= ~table.flag[high[between]]
-    gain[~solved] = 1
-    return gain, solved
+    high = np.where(exact, low, high)
+    span = own[high] - own[low]
+    part = np.divide(new - own[low], span, out=np.zeros(len(new)), where=span > 0)
+    return low, high, part
+
+
+def _gains_of_delays(
+    table: SpwGains,
+    time_s: NDArray[np.float64],
+    channel_hz: NDArray[np.float64],
+    interp: str,
+) -> Gains:
+    """Gains (ntime, nchan, nant, npol) that delays make, which are linear in time."""
+    assert table.delay_ns is not None
+    low, high, part = _bracket(table.time_s, time_s, interp)
+    share = part[:, None, None]
+    delay = (1 - share) * table.delay_ns[low] + share * table.delay_ns[high]
+    solved = ~(table.flag[low] | table.flag[high])
+    turns = 1e-9 * delay[:, None] * (channel_hz - table.frequency_hz[0])[None, :, None, None]
+    solved = np.broadcast_to(solved, turns.shape)
+    return np.where(solved, np.exp(2j * np.pi * turns), 1), solved
 
 
 def interpolate_frequency(
@@ -136,6 +163,9 @@ class GainInterpolator:
             The spwmap is longer than the data have spws, or names one the table has not.
         """
         table = read_caltable(applied.path)
+        if applied.fields:
+            kept = {spw: part.of_fields(applied.fields) for spw, part in table.spws.items()}
+            table = replace(table, spws={spw: part for spw, part in kept.items() if part})
         return cls(
             table, applied.interp, full_spwmap(applied.spwmap, len(channel_hz), table.spw_count)
         )
@@ -147,6 +177,8 @@ class GainInterpolator:
         mine = self.table.spws.get(self.spwmap[spw])
         if mine is None:
             return None
+        if mine.delay_ns is not None:
+            return _gains_of_delays(mine, time_s, channel_hz, self.interp)
         gain, solved = interpolate_time(mine, time_s, self.interp)
         if gain.shape[1] > 1:
             return interpolate_frequency(gain, solved, mine.frequency_hz, channel_hz)

@@ -249,6 +249,21 @@ def _within_uv_limits(options: SolveOptions) -> RowFilter | None:
     return wanted
 
 
+def _runs_of(intervals: Intervals, fields: Sequence[int]) -> list[tuple[int, int]]:
+    """First and one past the last of runs of intervals of some fields; of all without any.
+
+    Raises
+    ------
+    InputError
+        No row is of these fields.
+    """
+    mine = np.isin(intervals.field, list(fields)) if fields else np.ones(len(intervals), bool)
+    if not mine.any():
+        raise InputError(f"no data of the fields {list(fields)}", "name fields that have rows")
+    edges = np.flatnonzero(np.diff(mine.astype(np.int8), prepend=0, append=0))
+    return [(int(low), int(high)) for low, high in edges.reshape(-1, 2)]
+
+
 def accumulate_batches(
     ms: Path,
     options: SolveOptions,
@@ -270,7 +285,7 @@ def accumulate_batches(
     ----------
     ms : Path
     options : SolveOptions
-        Of these solint, combine scan and the uv limits matter here.
+        Of these solint, combine scan, the fields and the uv limits matter here.
     prior : sequence of AppliedTable
         Applied to the data first, their amplitudes to the weights too.
     channels_per_block : int, optional
@@ -305,8 +320,9 @@ def accumulate_batches(
         each = 24 * max(1, nbl * len(setup.block_hz) * len(setup.feeds))
         step = max(1, sum_bytes // each)
         reader = _Reader(opened, setup, data_column, corr_dep_flags, tables, chunk_bytes)
-        for low in range(0, len(intervals), step):
-            yield reader.batch(intervals, low, min(low + step, len(intervals)), wanted)
+        for first, past in _runs_of(intervals, options.fields):
+            for low in range(first, past, step):
+                yield reader.batch(intervals, low, min(low + step, past), wanted)
 
 
 def accumulate(

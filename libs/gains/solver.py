@@ -26,11 +26,14 @@ class AppliedTable:
         For each spw of the data, the spw of the table that calibrates it; empty: the same.
     interp : str
         Interpolation in time: ``linear`` or ``nearest``.
+    fields : tuple of int
+        Ids of the fields whose solutions are used; empty: all.
     """
 
     path: Path
     spwmap: tuple[int, ...] = ()
     interp: Literal["linear", "nearest"] = "linear"
+    fields: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,15 @@ class SolveOptions:
         Student-t weights against outliers (native solver, gains only).
     solution : str
         ``"gain"``; ``"tec"``: phases that go as 1 / frequency, one TEC for the whole band and
-        both polarizations; ``"tec+phase"``: and a constant phase (native solver only).
+        both polarizations; ``"tec+phase"``: and a constant phase (native solver only);
+        ``"delay"``: a delay of each polarization in each spectral window, or with
+        ``combine="spw"`` one for the whole band.
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
         0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
-        worked out.
+        worked out. One channel a block makes a bandpass.
+    fields : tuple of int
+        Ids of the fields whose data are used; empty: all.
     """
 
     solint: SolutionInterval = PER_SCAN
@@ -84,8 +91,9 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     outlier_weights: bool = False
-    solution: Literal["gain", "tec", "tec+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay"] = "gain"
     channels_per_block: int = 0
+    fields: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.combine <= {"spw", "scan"}:
@@ -103,6 +111,7 @@ class SolveOptions:
             "combine": sorted(self.combine),
             "refant": list(self.refant),
             "spare": list(self.spare),
+            "fields": list(self.fields),
         }
 
     @classmethod
@@ -115,6 +124,7 @@ class SolveOptions:
                 "combine": frozenset(record["combine"]),
                 "refant": tuple(record["refant"]),
                 "spare": tuple(record["spare"]),
+                "fields": tuple(record.get("fields", ())),
             }
         )
 
@@ -182,5 +192,9 @@ class Solver(Protocol):
         *,
         calwt: bool = False,
         flag_unsolved: bool = True,
+        fields: Sequence[int] = (),
     ) -> ApplyResult:
-        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged."""
+        """CORRECTED_DATA = DATA / gains; visibilities without a solution are flagged.
+
+        Of some fields by id only, where they are given.
+        """

@@ -196,6 +196,17 @@ def _global_start(dense, alive, slope, cosine, sine, grid, with_phase, y, phi, p
 
 
 @njit(cache=True)
+def _given_start(alive, slope, y, phi, phasor):
+    """Phasors of given values; returns the first antenna, -1 when there is none."""
+    root = -1
+    for p in range(alive.size):
+        if alive[p]:
+            root = p if root < 0 else root
+            _phasor(slope, y[p], phi[p], phasor[p])
+    return root
+
+
+@njit(cache=True)
 def _value(dense, alive, phasor):
     """Sum over baselines, blocks and gains of Re(S_pq conj(exp(i (theta_p - theta_q))))."""
     nant, _, nblock, ngain = dense.shape
@@ -414,7 +425,8 @@ def tec_kernel(
     """Solve every interval; see `libs.gains.tec.solve_tec`.
 
     ``vis``, ``wgt`` (ntime, nblock, nbl, npol); ``y`` (ntime, nant), ``phi``, ``solved``,
-    ``strength`` (ntime, nant, ngain) and ``covariance`` (..., 3) are filled in.
+    ``strength`` (ntime, nant, ngain) and ``covariance`` (..., 3) are filled in. Without a grid
+    ``y`` and ``phi`` hold the start.
     """
     ntime, nblock = vis.shape[:2]
     nant, ngain = phi.shape[1:]
@@ -435,9 +447,12 @@ def tec_kernel(
                             seen[p, k] = True
         alive = keep_antennas(links, minimum)
         phasor = np.ones((nant, nblock, ngain), np.complex128)
-        root = _global_start(
-            dense, alive, slope, cosine, sine, grid, with_phase, y[t], phi[t], phasor
-        )
+        if grid.size:
+            root = _global_start(
+                dense, alive, slope, cosine, sine, grid, with_phase, y[t], phi[t], phasor
+            )
+        else:
+            root = _given_start(alive, slope, y[t], phi[t], phasor)
         converged[t] = _newton(
             dense, alive, slope, root, with_phase, steps, tolerance, y[t], phi[t], phasor
         )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
-from libs.gains.native import MAX_ITERATIONS, refant_choices, reference_phases
+from libs.gains.native import MAX_ITERATIONS
 from libs.gains.normal_equations import NormalEquations
+from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.tec import solve_tec
 from libs.heldout import kernels
@@ -141,7 +142,7 @@ class FoldFits:
     def project(
         self, equations: NormalEquations
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(nbl,) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
         shape = (len(equations.time_s), len(equations.antenna1))
         inner, norm = np.zeros(shape), np.zeros(shape)
         kernels.project_folds(
@@ -149,7 +150,7 @@ class FoldFits:
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
             inner, norm,
         )  # fmt: skip
-        return inner.sum(axis=0), norm.sum(axis=0)
+        return inner, norm
 
 
 def solve_without(

@@ -21,11 +21,23 @@ __all__ = [
     "ImageProducts",
     "Imager",
     "ImagingOptions",
+    "default_memory_bytes",
     "open_image",
     "sky_position",
     "write_image",
     "write_masked_model",
 ]
+
+# The part of the machine's memory that is used where no limit is given: the system keeps files
+# in the rest.
+_MEMORY_SHARE = 0.6
+
+
+def default_memory_bytes() -> float:
+    """Return the memory that an imager may use where no limit is given, bytes."""
+    import psutil
+
+    return _MEMORY_SHARE * float(psutil.virtual_memory().total)
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,8 @@ class ImagingOptions:
         Depth, in sigma, of the components from which a mask is built; 0: no mask.
     autothreshold_nsigma : float
         Depth at which CLEAN stops, in sigma of the residual's robust noise; 0: no such limit.
+    threshold_jy_beam : float
+        Depth at which CLEAN stops, Jy/beam; the higher of both limits counts. 0: no such limit.
     multiscale : bool
         True uses extended components as well as points.
     scales_pixel : tuple of float
@@ -88,8 +102,8 @@ class ImagingOptions:
         Largest number of major iterations; 0: no limit.
     threads : int
         Number of threads; 0: every core this process may use.
-    memory_fraction : float
-        Fraction of the machine's memory that the imager may use.
+    memory_bytes : float
+        Memory that the imager may use, bytes; 0: 60 % of the machine's.
     """
 
     vis: tuple[Path, ...]
@@ -104,6 +118,7 @@ class ImagingOptions:
     mask: Path | None = None
     automask_nsigma: float = 0.0
     autothreshold_nsigma: float = 0.0
+    threshold_jy_beam: float = 0.0
     multiscale: bool = False
     scales_pixel: tuple[float, ...] = ()
     uvtaper_arcsec: float = 0.0
@@ -119,7 +134,7 @@ class ImagingOptions:
     mgain: float = 0.6
     nmajor: int = 30
     threads: int = 0
-    memory_fraction: float = 0.6
+    memory_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.vis:
@@ -142,6 +157,7 @@ class ImagingOptions:
             "niter": (self.niter >= 0, "0 or more"),
             "automask_nsigma": (self.automask_nsigma >= 0, "0 or more"),
             "autothreshold_nsigma": (self.autothreshold_nsigma >= 0, "0 or more"),
+            "threshold_jy_beam": (0 <= self.threshold_jy_beam < np.inf, "0 or more"),
             "uvtaper_arcsec": (self.uvtaper_arcsec >= 0, "0 or more"),
             "uvmin_m": (self.uvmin_m >= 0, "0 or more"),
             "uvmax_m": (
@@ -153,7 +169,7 @@ class ImagingOptions:
             "gain": (0 < self.gain <= 1, "above 0, up to 1"),
             "mgain": (0 < self.mgain <= 1, "above 0, up to 1"),
             "threads": (self.threads >= 0, "0 (all cores) or more"),
-            "memory_fraction": (0 < self.memory_fraction <= 1, "above 0, up to 1"),
+            "memory_bytes": (0.0 <= self.memory_bytes < np.inf, "0 (60 % of the memory) or more"),
         }
         for name, (good, wanted) in ranges.items():
             if not good:
@@ -189,6 +205,11 @@ class ImagingOptions:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
+
+    @property
+    def memory_limit_bytes(self) -> float:
+        """Memory that the imager may use, bytes, resolved."""
+        return self.memory_bytes or default_memory_bytes()
 
 
 @dataclass(frozen=True)

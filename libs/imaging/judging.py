@@ -174,38 +174,55 @@ def _image_faults(
     faults = []
     if change["snr"] < -limits.snr_loss:
         faults.append(f"SNR fell from {_from_to(best, new, 'snr')}")
-    losses = _losses(new, best, change, limits, flagged, closer=closer)
-    kept = (1 + change["snr"]) * math.prod(left for _, left in losses)
-    outweighed = [said for said, _ in losses] if kept >= limits.decisive else []
+    noisier = _noisier(new, best, change, limits, closer=closer)
+    losses = _losses(change, limits, flagged)
+    left = math.prod(kept for _, kept in noisier)
+    # other looks at the same noise: the image must be the better one on the whole
+    outweighed = [said for said, _ in noisier] if (1 + change["snr"]) * left > 1 else []
     if not outweighed:
+        faults += [said for said, _ in noisier]
+    if (1 + change["snr"]) * left * math.prod(kept for _, kept in losses) >= limits.decisive:
+        outweighed += [said for said, _ in losses]
+    else:
         faults += [said for said, _ in losses]
     if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
         faults.append(
             f"SNR changed by {change['snr']:+.1%}, and a rise of {limits.snr_gain:.1%} is asked for"
         )
-    if change["dynamic_range"] < -limits.snr_loss:
-        faults.append(f"dynamic range fell from {_from_to(best, new, 'dynamic_range')}")
     return faults, outweighed
 
 
-def _losses(
+def _noisier(
     new: Mapping[str, float],
     best: Mapping[str, float],
     change: Mapping[str, float],
     limits: Limits,
-    flagged: tuple[float, float],
     *,
     closer: bool,
 ) -> list[tuple[str, float]]:
-    """What is lost beyond the limits, each with the fraction that is left.
+    """What else of the noise is worse, each with the fraction that is left of it.
+
+    The SNR near the source and the dynamic range measure the same noise elsewhere and otherwise
+    than the SNR does; each of the three wavers.
+    """
+    said = {"dynamic_range": "dynamic range fell from"}
+    if not closer:
+        said["near_field_snr"] = "SNR near the source fell from"
+    return [
+        (f"{words} {_from_to(best, new, name)}", 1 + change[name])
+        for name, words in said.items()
+        if change[name] < -limits.snr_loss
+    ]
+
+
+def _losses(
+    change: Mapping[str, float], limits: Limits, flagged: tuple[float, float]
+) -> list[tuple[str, float]]:
+    """What of resolution and data is lost beyond the limits, each with the fraction that is left.
 
     None of these can refuse on its own a round that took most of the artefacts away.
     """
     losses = []
-    name = "near_field_snr"
-    if change[name] < -limits.snr_loss and not closer:
-        said = f"SNR near the source fell from {_from_to(best, new, name)}"
-        losses.append((said, 1 + change[name]))
     growth = change["beam_area_arcsec2"]
     if growth > limits.beam_growth:
         losses.append((f"beam area grew by {growth:.1%}", 1 / (1 + growth)))

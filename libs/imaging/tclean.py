@@ -171,6 +171,7 @@ def tclean_arguments(
         "niter": niter,
         "gain": options.gain,
         "nsigma": nsigma,
+        "threshold": f"{options.threshold_jy_beam}Jy",
         "nmajor": options.nmajor or -1,
         "cyclefactor": 1.0,
         "minpsffraction": 0.05,
@@ -200,7 +201,7 @@ class Tclean:
 
     Notes
     -----
-    tclean has no limits on memory or threads: ``memory_fraction`` and ``threads`` apply to the
+    tclean has no limits on memory or threads: ``memory_bytes`` and ``threads`` apply to the
     prediction only.
     """
 

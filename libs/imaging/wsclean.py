@@ -130,7 +130,8 @@ def _common(
     options: ImagingOptions, version: Version, scratch: Path, shape: DataShape | None
 ) -> list[str]:
     """Return what imaging and prediction share."""
-    words = ["-j", str(_threads(options)), "-mem", _number(100 * options.memory_fraction)]
+    words = ["-j", str(_threads(options))]
+    words += ["-abs-mem", _number(options.memory_limit_bytes / 2**30)]  # GiB
     words += ["-name", str(scratch / options.basename), "-temp-dir", str(scratch)]
     # of one hand it forms no Stokes I, though the hand is one
     hand = shape.hand if shape else ""
@@ -169,6 +170,8 @@ def _deconvolution(options: ImagingOptions) -> list[str]:
     words += ["-nmiter", str(options.nmajor)]
     if options.autothreshold_nsigma:
         words += ["-auto-threshold", _number(options.autothreshold_nsigma)]
+    if options.threshold_jy_beam:
+        words += ["-threshold", _number(options.threshold_jy_beam)]
     if options.automask_nsigma:
         words += ["-auto-mask", _number(options.automask_nsigma)]
     if options.mask is not None:

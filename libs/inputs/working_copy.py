@@ -143,6 +143,7 @@ def make_working_copy(
     spw: str = "",
     datacolumn: str = "auto",
     phase_centre_rad: tuple[float, float] | None = None,
+    one_target: bool = True,
     session: CasaSession,
     log: Path | None = None,
     progress: Callable[[str], None] | None = None,
@@ -163,6 +164,8 @@ def make_working_copy(
         ``"data"`` and ``"corrected"`` force the choice.
     phase_centre_rad : (float, float), optional
         ICRS direction to which uvh5 data without a phase centre are phased.
+    one_target : bool
+        False allows fields too far apart to be one target, as those of a whole session are.
     session : CasaSession
     log : Path, optional
         Log of the CASA tasks.
@@ -211,7 +214,7 @@ def make_working_copy(
             notes += copy_selected(source, view.path, options, session, log, tell, look.left_out)
             own_every_file(part)
             notes += settle_directions(part, view.path)
-            notes += _check_one_target(part, source)
+            notes += _check_one_target(part, source) if one_target else []
             remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")

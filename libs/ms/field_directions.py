@@ -18,12 +18,23 @@ from libs.core.errors import InputError
 from libs.ms.subtables import Field, Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["settle_directions"]
+__all__ = ["j2000_directions", "settle_directions"]
 
 _COLUMNS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
 # Frames in which coordinates of visibilities may be; others are converted to J2000.
 _KEPT = ("J2000", "ICRS", "B1950", "B1950_VLA")
 _DAY_S = 86400.0
+
+
+def j2000_directions(ms: Path) -> list[tuple[float, float]]:
+    """Return the phase centre of each field, J2000 RA and Dec, rad.
+
+    Raises
+    ------
+    InputError
+        A field is given in a frame that is not of the sky.
+    """
+    return [to_j2000(field.direction_rad, field.frame) for field in Subtables(ms).fields]
 
 
 def settle_directions(ms: Path, origin: Path) -> list[str]:

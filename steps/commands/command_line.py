@@ -73,6 +73,8 @@ class Reports:
         ``(workdir, results) -> str``: writes summary and report of several targets; their table.
     field : callable
         ``(workdir) -> Path``: writes the report of a field.
+    session : callable
+        ``(workdir) -> Path``: writes the report of a session's calibration.
     any_run : callable
         ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
     """
@@ -82,6 +84,7 @@ class Reports:
     table: Callable[[Row], str]
     targets: Callable[[Path, Sequence[Row]], str]
     field: Callable[[Path], Path]
+    session: Callable[[Path], Path]
     any_run: Callable[[Path], Path]
 
 

@@ -1,4 +1,4 @@
-"""``init INSTRUMENT``: write a commented config to edit."""
+"""``init NAME``: write a commented config to edit, of an instrument or a session."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def command(argv: Sequence[str], program: str) -> int:
     program : str
         How the program is called from any folder, for the text.
     """
-    folder = TEMPLATE_DIR / "configs"
-    known = sorted(path.stem for path in folder.glob("*.py"))
+    ready = {path.stem: path for path in (TEMPLATE_DIR / "configs").glob("*.py")}
+    sessions = {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
+    known = sorted(ready | sessions)
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py init", description="Write a commented config to edit."
     )
@@ -37,6 +38,10 @@ def command(argv: Sequence[str], program: str) -> int:
     target = Path(arguments.output)
     if target.exists():
         raise ConfigError(f"{target} exists", "name another file with -o, or remove it")
-    target.write_text((folder / f"{arguments.instrument}.py").read_text())
-    print(f"{target} written: set vis, then {program} {shlex.quote(str(target.absolute()))}")
+    text = (ready | sessions)[arguments.instrument].read_text()
+    target.write_text(text)
+    word = "calibrate " if arguments.instrument in sessions else ""
+    key = "project" if "\nproject = " in text else "vis"
+    there = shlex.quote(str(target.absolute()))
+    print(f"{target} written: set {key}, then {program} {word}{there}")
     return 0

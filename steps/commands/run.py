@@ -79,6 +79,7 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     from selfcal.state import hold_workdir
     from selfcal.template_check import check_settings
     from steps.imaging import MEASURES
+    from steps.tools import check_memory
 
     settings = run_settings(config, path, arguments.assignments)
     steps = build_steps(settings["steps"] or STANDARD)
@@ -86,6 +87,7 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     check_files(settings, names)
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
+    check_memory(settings)
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 

@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from libs.gains.frequency_blocks import channels_for_blocks, tec_distinguishable
+from libs.gains.frequency_blocks import (
+    channels_for_blocks,
+    merge_blocks,
+    spw_groups,
+    tec_distinguishable,
+)
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
+from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.choose import (
-    ADVANTAGE,
     Candidate,
     HeldOutChoice,
     HeldOutCoherence,
     choose_solve,
     held_out_coherence,
+    score_candidate,
 )
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context
@@ -86,8 +92,8 @@ def ask_held_out(
 ) -> HeldOut:
     """Return how one working copy should be solved, by its held-out baselines.
 
-    An amplitude solve is chosen only when it predicts better than a phase solve by more than
-    chance.
+    An amplitude solve is chosen only when it predicts better than a phase solve of the same form
+    by more than chance.
     """
     summary = summarise(ms)
     block = block_channels(context, summary, options.calmode)
@@ -118,8 +124,14 @@ def ask_held_out(
         )
 
     choice = ask(options.calmode)
-    if options.calmode != "p" and choice.best is not None:
-        choice = _amplitude_worth_it(choice, ask("p"))
+    if options.calmode != "p":
+        windows = merge_blocks(equations, spw_groups(equations.spw))
+        choice = amplitudes_worth_it(
+            choice,
+            lambda form: score_candidate(
+                windows, form, refants=refants, minblperant=options.minblperant
+            ),
+        )
     if choice.best is None:
         return HeldOut(choice)
     used = {summary.antenna[i] for i in summary.antennas_used}
@@ -168,22 +180,6 @@ def _with_coherence(
     apart = equations.position_m[seen][:, None] - equations.position_m[seen][None]
     longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0
     return HeldOut(choice, coherence, fallback, longest)
-
-
-def _amplitude_worth_it(amplitude: HeldOutChoice, phase: HeldOutChoice) -> HeldOutChoice:
-    """The amplitude choice, unless a phase solve predicts as well."""
-    noise = min(amplitude.noise, phase.noise)
-    best = max(amplitude.scores, key=lambda score: score.fall)
-    plain = max(phase.scores, key=lambda score: score.fall)
-    if best.fall - plain.fall > ADVANTAGE * max(best.error(noise), plain.error(noise)):
-        return replace(amplitude, scores=(*phase.scores, *amplitude.scores))
-    return HeldOutChoice(
-        None,
-        "amplitudes were not solved for: they predict the held-out baselines no better than phases"
-        " alone do",
-        (*phase.scores, *amplitude.scores),
-        noise,
-    )
 
 
 def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str]) -> SolveOptions:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from libs.core.gaussian import GaussianComponent
+from libs.gains.solver import SolveOptions
+from libs.heldout.choose import ADVANTAGE
+from libs.heldout.evidence import CERTAIN
+from libs.heldout.folds import Candidate
 from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
 from selfcal.step import Skip
-from steps.closure_model import fill_component_model
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model
-from steps.facts import model_facts
+from steps.facts import grid_facts, model_facts, recorded
 from steps.images import Imaged, imaging_options, make_image, model_files
+from steps.model_components import fill_component_model, fill_components
 from steps.rounds.ladder import judged_parameters, on_ladder
+from steps.rounds.model_evidence import ModelEvidence, evidence_of_model, phase_form
 from steps.rounds.record import BestState
-from steps.rounds.solving import adaptive, set_by_user
-from steps.user_mask import write_user_mask
+from steps.rounds.solving import SolvedBefore, adaptive, set_by_user
+from steps.start_model import ORIGIN as START_MODEL
+from steps.user_mask import MASK_SETTING, write_user_mask
 
-__all__ = ["RoundCycle", "RoundModel", "fill_round_model"]
+__all__ = ["ModelCandidate", "RoundCycle", "RoundModel", "round_models"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +44,25 @@ class RoundCycle:
         From 1.
     folder : Path
         Where its images go.
+    model : int
+        Which of its models is tried, from 1.
+    keeps_all : bool
+        Antennas whose phases cannot be told keep the data they came with, in place of being
+        flagged.
     """
 
     step: str
     number: int
     folder: Path
+    model: int = 1
+    keeps_all: bool = False
 
     @property
     def suffix(self) -> str:
         """What tells its files from those of the first cycle."""
-        return "" if self.number == 1 else f"_{self.number}"
+        own = "" if self.number == 1 else f"_{self.number}"
+        own += "" if self.model == 1 else f"_model_{self.model}"
+        return f"{own}_all_kept" if self.keeps_all else own
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class RoundModel:
     start : Imaged or None
         An image made for the model's sake.
     origin : str
-        ... whose origin is ``initial_model``; else the image within whose mask the model is.
+        ... whose origin is ``initial_model``; else the image that the model is of.
     """
 
     mask_file: Path | None
@@ -74,23 +91,132 @@ class RoundModel:
         return (self.start,) if self.start else ()
 
 
-def fill_round_model(
-    context: Context, best: BestState, cycle: RoundCycle, amplitude: bool
-) -> RoundModel:
-    """Fill MODEL_DATA with what the best state's image holds within a mask.
+@dataclass(frozen=True)
+class ModelCandidate:
+    """A model to fill MODEL_DATA from, what it is called, and the record of it."""
 
-    With a number for ``robust`` that image is made anew with the round's own parameters; with
-    ``auto`` the judged image serves. Before any round was accepted, a model fitted to closure
-    quantities is better than either; where it is complete, up the whole ladder.
+    name: str
+    fill: Callable[[], None]
+    model: RoundModel
+
+
+def round_models(
+    context: Context, best: BestState, cycle: RoundCycle, amplitude: bool
+) -> list[ModelCandidate]:
+    """Return the models that a cycle may solve against, that which explains the most first.
+
+    They are what the best state's image holds within a mask, and all that CLEAN found in it;
+    before any round was accepted, components fitted to closure quantities, and, where nothing
+    stands out of the image, a point. Components that describe the data wholly also start the
+    amplitudes off, and stand alone on the ladder. With a number for ``robust`` the image is made
+    anew with the round's own parameters. Where the user or a template without held-out data sets
+    the mask, it decides, and so does a model that the user gives.
+
+    Raises
+    ------
+    Skip
+        There is nothing to calibrate against.
+    """
+    closure = _closure_model(context, best, cycle, amplitude)
+    given = closure is not None and model_facts(context).model_origin == START_MODEL
+    if closure is not None and (given or on_ladder(context) or not adaptive(context)):
+        return [closure]
+    candidates = [closure] if closure is not None else []
+    try:
+        candidates += _image_models(context, best, cycle)
+    except Skip:
+        masked = bool(context.settings[MASK_SETTING])
+        if not candidates and (not adaptive(context) or best.tables or masked):
+            raise
+    forms = _known_forms(context)
+    if not candidates:
+        return [_certain(context, _point(context, best), forms)]
+    if len(candidates) == 1 or (closure is not None and best.tables):
+        # CLEAN's components have absorbed errors of the amplitudes, and explain them
+        return candidates
+    return _ranked(context, candidates, forms)
+
+
+def _certain(
+    context: Context, candidate: ModelCandidate, forms: Mapping[str, Candidate] | None
+) -> ModelCandidate:
+    """Return a candidate that predicts held-out baselines better than noise.
+
+    Raises
+    ------
+    Skip
+        It does not.
+    """
+    found = _asked(context, candidate, forms)
+    sigma = found.evidence.significance
+    if not sigma >= CERTAIN:
+        raise Skip(
+            f"nothing stands out of the image, and {candidate.name} predicts held-out baselines"
+            f" by {sigma:.1f} sigma only; {CERTAIN:.0f} are asked for"
+        )
+    return _noted(candidate, f"{candidate.name}, which predicts held-out baselines by {sigma:.0f}"
+                             " sigma")  # fmt: skip
+
+
+def _ranked(
+    context: Context,
+    candidates: Sequence[ModelCandidate],
+    forms: Mapping[str, Candidate] | None,
+) -> list[ModelCandidate]:
+    """Return candidates in order of what they explain; a later one must be surely better."""
+    order: list[tuple[ModelCandidate, ModelEvidence]] = []
+    said: list[str] = []
+    for one in candidates:
+        found = _asked(context, one, forms)
+        place = 0
+        if order:
+            step = found.evidence.against(order[0][1].evidence)
+            said.append(
+                f"{one.name} against {order[0][0].name}: chi2 of held-out baselines"
+                f" {-step.chi2:+.4g} ({step.sigma:+.1f} sigma)"
+            )
+            place = 0 if step.sigma > ADVANTAGE else len(order)
+        order.insert(place, (one, found))
+    return [_noted(one, f"{one.name} ({'; '.join(said)})") for one, _ in order]
+
+
+def _asked(
+    context: Context, candidate: ModelCandidate, forms: Mapping[str, Candidate] | None
+) -> ModelEvidence:
+    candidate.fill()
+    context.progress.activity(f"held-out data: {candidate.name}")
+    options = SolveOptions(
+        uvmin_m=context.options["solve_uvmin"],
+        uvmax_m=context.options["solve_uvmax"],
+        minblperant=context.options["minblperant"],
+    )
+    return evidence_of_model(context, options, forms)
+
+
+def _noted(candidate: ModelCandidate, why: str) -> ModelCandidate:
+    reason = "; ".join(part for part in (candidate.model.mask_reason, why) if part)
+    return replace(candidate, model=replace(candidate.model, mask_reason=reason))
+
+
+def _known_forms(context: Context) -> dict[str, Candidate] | None:
+    """How the last phase round that was accepted solved each working copy; None: none was."""
+    for result in reversed(context.results.values()):
+        stored = recorded(SolvedBefore, result.metrics).solve_options
+        if result.status == "done" and stored:
+            return {
+                ms: phase_form(SolveOptions.from_record(options)) for ms, options in stored.items()
+            }
+    return None
+
+
+def _image_models(context: Context, best: BestState, cycle: RoundCycle) -> list[ModelCandidate]:
+    """What the best state's image holds within a mask, and all of it where that is more.
 
     Raises
     ------
     Skip
         There is nothing in the image to calibrate against.
     """
-    found = _closure_model(context, best, cycle, amplitude)
-    if found is not None:
-        return found
     mask, reason = _mask(context, best, cycle)
     start, models, options = _model_images(context, best, cycle, mask)
     masked = [
@@ -99,8 +225,24 @@ def fill_round_model(
     ]
     if not any(np.any(open_image(path)[0]) for path in masked):
         raise Skip("CLEAN found nothing within the mask, so there is no model to calibrate against")
-    fill_model(context, masked, options)
-    return RoundModel(mask, reason, start, best.image.products["image"])
+    origin = best.image.products["image"]
+    found = [
+        ModelCandidate("CLEAN's model within the mask",
+                   lambda: fill_model(context, masked, options),
+                   RoundModel(mask, reason, start, origin))
+    ]  # fmt: skip
+    more = any(
+        not np.array_equal(open_image(a)[0], open_image(b)[0])
+        for a, b in zip(models, masked, strict=True)
+    )
+    by_user = set_by_user(context, "sigma_mask") or context.settings[MASK_SETTING]
+    if more and adaptive(context) and not by_user:
+        found.append(
+            ModelCandidate("all of CLEAN's model",
+                       lambda: fill_model(context, models, options),
+                       RoundModel(None, "", start, origin))
+        )  # fmt: skip
+    return found
 
 
 def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, str]:
@@ -130,10 +272,26 @@ def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, s
     return made.path, made.reason
 
 
+def _point(context: Context, best: BestState) -> ModelCandidate:
+    """A point at the image's brightest pixel."""
+    image = best.image.statistics
+    grid = grid_facts(context)
+    assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
+    nx, ny = grid.imsize
+    cell = math.radians(grid.cell_arcsec / 3600)
+    centre = ((nx // 2 - image.peak_x_pixel) * cell, (image.peak_y_pixel - ny // 2) * cell)
+    point = GaussianComponent(image.peak_jy_beam, 0.0, 0.0, 0.0, 0.0, 0.0, point=True)
+    return ModelCandidate(
+        "a point at the brightest pixel",
+        lambda: fill_components(context, (point,), centre),
+        RoundModel(None, "", None, "point"),
+    )
+
+
 def _closure_model(
     context: Context, best: BestState, cycle: RoundCycle, amplitude: bool
-) -> RoundModel | None:
-    """Fill MODEL_DATA from closure quantities where their model is the better one."""
+) -> ModelCandidate | None:
+    """The model fitted to closure quantities, where it may serve."""
     model = model_facts(context)
     # A complete model also starts the amplitudes off: CLEAN's has absorbed their errors.
     fresh = amplitude and cycle.number == 1 and model.closure_model_complete
@@ -142,8 +300,12 @@ def _closure_model(
     climbing = on_ladder(context) and model.closure_model_complete
     if not model.closure_model or not (fresh or climbing or not best.tables):
         return None
-    fill_component_model(context, context.workdir / model.closure_model)
-    return RoundModel(None, f"model of {model.model_origin}", None, "initial_model")
+    path = context.workdir / model.closure_model
+    return ModelCandidate(
+        "the components",
+        lambda: fill_component_model(context, path),
+        RoundModel(None, f"model of {model.model_origin}", None, "initial_model"),
+    )
 
 
 def _model_images(

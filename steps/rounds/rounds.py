@@ -27,9 +27,9 @@ from steps.imaging import measured_for_rules
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
-from steps.rounds.round_model import RoundCycle, fill_round_model
+from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.solving import adaptive, renew_tables, solve_round
+from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
 
@@ -78,7 +78,7 @@ class GainRound(Step):
     """One round of self-calibration on the best state so far, in one or more cycles."""
 
     needs = ("test_image",)
-    uses = ("imager", "solver", "template", "rounds", "threads")
+    uses = ("imager", "solver", "template", "rounds", "threads", "memory")
     uses_files = (MASK_SETTING,)
     options: ClassVar[tuple[Option, ...]] = ROUND_OPTIONS
     from_template = True
@@ -111,7 +111,7 @@ class GainRound(Step):
         cycles = _Cycles()
         for number in range(1, context.options["max_cycles"] + 1):
             try:
-                outcome = self._cycle(context, best, RoundCycle(self.name, number, folder))
+                outcome = self._best_cycle(context, best, RoundCycle(self.name, number, folder))
             except Skip as skip:
                 # nothing to do in a later cycle takes nothing from those before it
                 if not cycles.accepted:
@@ -129,15 +129,56 @@ class GainRound(Step):
                 break
         return cycles
 
-    def _cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
-        """Solve against the best state's model and judge what comes of it."""
-        model = fill_round_model(context, best, cycle, self.amplitude)
+    def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
+        """Solve against the models of the best state in turn, until one makes a better image.
+
+        CLEAN's components were found in the very data that its model predicts, so that what a
+        model explains is no more than a reason to try it first.
+        """
+        models = round_models(context, best, cycle, self.amplitude)
+        tries = [(replace(cycle, model=number), one) for number, one in enumerate(models, start=1)]
+        outcome = self._cycle(context, best, *tries[0])
+        images = list(outcome.result.images)
+        if self._lost_antennas(context, outcome):
+            tries.insert(1, (replace(cycle, keeps_all=True), models[0]))
+        for other, model in tries[1:]:
+            if outcome.accepted or not _may_try_again(outcome):
+                break
+            try:
+                again = self._cycle(context, best, other, model)
+            except Skip:
+                continue  # held-out data trust no gains of this model
+            images += again.result.images
+            if again.accepted:
+                outcome = again
+        return replace(outcome, result=replace(outcome.result, images=tuple(images)))
+
+    def _lost_antennas(self, context: Context, outcome: _Outcome) -> bool:
+        """Whether a cycle was refused that flagged antennas, which the user did not ask for.
+
+        A source that long baselines resolve says nothing of their antennas' phases. That is no
+        reason to leave the others as they came, nor to give up the resolution.
+        """
+        trial = outcome.record.trial
+        if outcome.accepted or trial is None or not adaptive(context):
+            return False
+        by_user = set_by_user(context, "minsnr") or set_by_user(context, "incoherent")
+        return trial.flagged_after > trial.flagged_before and not by_user
+
+    def _cycle(
+        self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
+    ) -> _Outcome:
+        """Solve against a model and judge what comes of it."""
+        candidate.fill()
+        model = candidate.model
         prior = self._prior(context)
         calmode = self.calmode(context)
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
-            refs, solved = solve_round(context, self.name, calmode, prior, cycle.suffix)
+            refs, solved = solve_round(
+                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
+            )
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
@@ -304,6 +345,11 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _may_try_again(outcome: _Outcome) -> bool:
+    """Whether another model or other flags might do better than a cycle that was refused."""
+    return outcome.record.refusal in (Refusal.NOT_BETTER, Refusal.FLAGGED)
 
 
 def _progress(before: BestState, after: BestState, record: RoundRecord) -> float:

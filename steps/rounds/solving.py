@@ -65,9 +65,18 @@ def set_by_user(context: Context, name: str) -> bool:
 
 
 def solve_round(
-    context: Context, name: str, calmode: str, prior: Sequence[TableRef], suffix: str
+    context: Context,
+    name: str,
+    calmode: str,
+    prior: Sequence[TableRef],
+    suffix: str,
+    *,
+    keeps_all: bool = False,
 ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
     """Solve every working copy; return the state with the new tables, and the results.
+
+    With ``keeps_all`` no antenna is flagged for its solutions: those that predict nothing are
+    replaced by those of a longer interval, or by none.
 
     Raises
     ------
@@ -83,6 +92,8 @@ def solve_round(
         beneath = applied_tables(context, prior, ms)
         try:
             options, held_out = _options(context, ms, calmode, beneath)
+            if keeps_all:
+                options = replace(options, minsnr=0.0)
         except Skip as skip:
             # one execution may be too poor where another is not
             left_alone.append(skip)
@@ -96,9 +107,9 @@ def solve_round(
             result = context.tools.solver.solve(ms, table, options, beneath)
             replaced: tuple[str, ...] = ()
             dropped: tuple[str, ...] = ()
-            if held_out is not None and context.options["incoherent"] == "keep":
+            if held_out is not None and (keeps_all or context.options["incoherent"] == "keep"):
                 replaced = tuple(held_out.fallback)
-                dropped = _keep(context, ms, table, options, beneath, held_out)
+                dropped = _keep(context, ms, table, options, beneath, held_out, keeps_all)
             factor = 1.0
             if options.calmode != "p":
                 hold_flux_scale(table, _known_amplitudes(context, ms))
@@ -270,10 +281,12 @@ def _keep(
     options: SolveOptions,
     prior: Sequence[AppliedTable],
     held_out: HeldOut,
+    keeps_all: bool,
 ) -> tuple[str, ...]:
     """Give incoherent antennas the solutions of a longer interval, or what they came with.
 
-    Those that came with none, and have none now, are flagged and returned.
+    Those that came with none, and have none now, are flagged and returned, but for
+    ``keeps_all``.
     """
     assert held_out.coherence is not None
     gains, tec = read_solutions(table, ms), read_tec(table)
@@ -286,7 +299,7 @@ def _keep(
             if wanted == candidate:
                 longer[name], longer_tec[name] = solutions, tecs
     lost = list(held_out.fallback)
-    corrected = start_facts(context.results["startup"]).start_stations
+    corrected = lost if keeps_all else start_facts(context.results["startup"]).start_stations
     write_caltable(table, keep_coherent(gains, lost, longer, corrected), ms)
     if tec is not None:
         store_tec(table, keep_tec(tec, gains.antenna, lost, longer_tec))

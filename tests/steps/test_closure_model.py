@@ -17,13 +17,14 @@ from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.tables import open_table
+from steps.closure_data import closure_input
 from steps.closure_model import (
     ARCSEC,
     InitialModel,
     _with_flux,
-    fill_component_model,
 )
 from steps.facts import as_metrics
+from steps.model_components import fill_component_model
 from tests.steps.fake_tools import Looks, make_run
 from tests.steps.test_facts import STARTUP
 
@@ -64,7 +65,7 @@ def test_a_fit_begun_ahead_is_the_same_and_goes_by_the_data(run: Any) -> None:
     pipeline, _, _ = run
     context, step = pipeline.context, InitialModel("initial_model")
     context.options = {**pipeline.state.get("initial_model").settings, "model": "auto"}
-    data = step._data(context)
+    data = closure_input(context).averaged()
     key, fit, *given = step._fit(context, data)
     context.ahead.begin(step.name, *step._fit(context, data))
     begun = context.ahead.take(step.name, key)
@@ -123,7 +124,7 @@ def test_the_centroid_at_the_phase_centre() -> None:
         SimpleNamespace(options={"centre": "centroid"}),
         SimpleNamespace(components=components),
     )
-    centre, said = InitialModel("initial_model")._centre(context, None, model)  # type: ignore[arg-type]
+    centre, said = InitialModel("initial_model")._centre(context, model)  # type: ignore[arg-type]
     assert centre == pytest.approx((-1 * ARCSEC, 2 * ARCSEC)) and said == ""
 
 

@@ -22,8 +22,8 @@ from libs.simulation.array_configurations import lofar_hba
 from libs.simulation.observation import Observation, Source, SpectralWindow, StationErrors, simulate
 from selfcal.pipeline import StepFailed
 from steps import source_catalogue
-from steps.closure_model import fill_component_model
 from steps.facts import as_metrics
+from steps.model_components import fill_component_model
 from steps.source_catalogue import closure_chi2, map_grid
 from tests.steps.fake_tools import Looks, make_run
 from tests.steps.test_facts import STARTUP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ __all__ = ["Convolver"]
 # tapered paraboloid of s pixels that is usual (Cornwell 2008, IEEE JSTSP 2, 793).
 _SIGMA_OF_SCALE = 3.0 / 16.0
 
+# A scale reaches so many of its standard deviations: 1e-8 of its peak.
+_ROOM_SIGMAS = 6.0
+
 # Pixels of a component below this fraction of its peak are rounding errors of the transform.
 _NOTHING = 1e-6
 
@@ -23,51 +27,75 @@ _MOST_LAG = 512
 
 
 class Convolver:
-    """PSFs and scales in the Fourier domain, on a grid twice as large as the image.
+    """PSFs and scales, and convolutions with them on a grid twice as large as the image.
 
     Parameters
     ----------
-    psf : (2 nterms - 1, 2 ny, 2 nx) float32
-        PSFs of the Taylor terms, the peak at (ny, nx).
+    psf : (2 nterms - 1, height, width) float32
+        PSFs of the Taylor terms, the peak at (height // 2, width // 2); twice as high and wide
+        as the image where anything is convolved: by `with_psf`, or with scales that are no points.
     scales_pixel : sequence of float
         Sizes of components; 0 is a point.
     threads : int
+    shape : (int, int), optional
+        Height and width of the image; default: half of the PSFs'.
     """
 
     def __init__(
-        self, psf: NDArray[np.float32], scales_pixel: Sequence[float], threads: int = 1
+        self,
+        psf: NDArray[np.float32],
+        scales_pixel: Sequence[float],
+        threads: int = 1,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         self.threads = threads
-        self.shape = psf.shape[1] // 2, psf.shape[2] // 2
+        self.shape = shape or (psf.shape[1] // 2, psf.shape[2] // 2)
         self.nterms = (psf.shape[0] + 1) // 2
         self.scales = tuple(scales_pixel)
         self._grid = psf.shape[1:]
-        self._psf_hat = [self._forward(np.fft.ifftshift(plane)) for plane in psf]
-        v = np.fft.fftfreq(self._grid[0])[:, None]
-        u = np.fft.rfftfreq(self._grid[1])[None, :]
-        self._scale_hat = [
-            np.exp(-2.0 * (math.pi * _SIGMA_OF_SCALE * s) ** 2 * (u**2 + v**2)).astype(np.float32)
-            for s in self.scales
-        ]
+        self._psf = psf
         self.pair, self.lag_psf = self._pairs(psf)
 
-    def _forward(self, plane: NDArray[np.floating]) -> NDArray[np.complex64]:
+    @cached_property
+    def _psf_hat(self) -> list[NDArray[np.complex64]]:
+        # made when first asked for: where residuals come from the visibilities it is not needed
+        return [self._forward(np.fft.ifftshift(plane), self._grid) for plane in self._psf]
+
+    @cached_property
+    def _smooth_grid(self) -> tuple[int, int]:
+        """The grid of convolutions with scales: the image and room for the largest scale."""
+        from ducc0.fft import good_size
+
+        room = math.ceil(_ROOM_SIGMAS * _SIGMA_OF_SCALE * max(self.scales))
+        height, width = (int(good_size(pixels + room, True)) for pixels in self.shape)
+        return height, width
+
+    def _scale_hat(self, scale: float, grid: Sequence[int]) -> NDArray[np.float32]:
+        """Transform of a scale's shape."""
+        v, u = np.fft.fftfreq(grid[0]), np.fft.rfftfreq(grid[1])
+        rate = -2.0 * (math.pi * _SIGMA_OF_SCALE * scale) ** 2
+        return np.outer(np.exp(rate * v**2), np.exp(rate * u**2)).astype(np.float32)
+
+    @cached_property
+    def _smooth_hat(self) -> list[NDArray[np.float32]]:
+        return [self._scale_hat(scale, self._smooth_grid) for scale in self.scales]
+
+    def _forward(self, plane: NDArray[np.floating], grid: Sequence[int]) -> NDArray[np.complex64]:
         from ducc0.fft import r2c
 
         padded = plane
-        if plane.shape != self._grid:
-            padded = np.zeros(self._grid, np.float32)
+        if plane.shape != tuple(grid):
+            padded = np.zeros(tuple(grid), np.float32)
             padded[: plane.shape[0], : plane.shape[1]] = plane
         padded = np.ascontiguousarray(padded, dtype=np.float32)
         return np.asarray(r2c(padded, axes=(0, 1), nthreads=self.threads))
 
-    def _back(self, hat: NDArray[np.complex64]) -> NDArray[np.float32]:
+    def _back(self, hat: NDArray[np.complex64], width: int) -> NDArray[np.float32]:
         from ducc0.fft import c2r
 
         plane: Any = c2r(
-            hat, axes=(0, 1), lastsize=self._grid[1], forward=False, inorm=2,
-            nthreads=self.threads,
-        )  # fmt: skip
+            hat, axes=(0, 1), lastsize=width, forward=False, inorm=2, nthreads=self.threads
+        )
         return np.asarray(plane)
 
     def _pairs(self, psf: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -84,11 +112,14 @@ class Convolver:
         for first in range(count):
             for second in range(first, count):
                 pair[first, second] = pair[second, first] = number
-                both = self._scale_hat[first] * self._scale_hat[second]
-                for term, hat in enumerate(self._psf_hat):
-                    plain = self.scales[first] == self.scales[second] == 0
-                    plane = psf[term] if plain else np.fft.fftshift(self._back(hat * both))
-                    planes[number, term] = plane[near]
+                if self.scales[first] == self.scales[second] == 0:
+                    planes[number] = psf[:, near[0], near[1]]
+                else:
+                    size = math.hypot(self.scales[first], self.scales[second])
+                    both = self._scale_hat(size, self._grid)
+                    for term, hat in enumerate(self._psf_hat):
+                        plane = self._back(hat * both, self._grid[1])
+                        planes[number, term] = np.fft.fftshift(plane)[near]
                 number += 1
         return pair, planes
 
@@ -97,7 +128,7 @@ class Convolver:
         """Largest |PSF| beyond what the minor cycle looks at; 0 where it sees all."""
         if all(size // 2 <= _MOST_LAG for size in self._grid):
             return 0.0
-        plane = np.abs(np.fft.fftshift(self._back(self._psf_hat[0])))
+        plane = np.abs(self._psf[0])
         middle = [size // 2 for size in self._grid]
         plane[tuple(slice(max(0, m - _MOST_LAG), m + _MOST_LAG) for m in middle)] = 0.0
         return float(plane.max())
@@ -117,26 +148,28 @@ class Convolver:
         model : (nterms, ny, nx) array
             Jy/pixel.
         """
-        hats = [self._forward(term) if term.any() else None for term in model]
+        hats = [self._forward(term, self._grid) if term.any() else None for term in model]
         out = np.zeros((self.nterms, *self.shape), np.float32)
         for t in range(self.nterms):
             parts = [hat * self._psf_hat[t + q] for q, hat in enumerate(hats) if hat is not None]
             if parts:
-                out[t] = self._back(sum(parts[1:], parts[0]))[: self.shape[0], : self.shape[1]]
+                plane = self._back(sum(parts[1:], parts[0]), self._grid[1])
+                out[t] = plane[: self.shape[0], : self.shape[1]]
         return out
 
     def with_scales(self, image: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return images convolved with each scale, (nscale, nterms, ny, nx)."""
         out = np.empty((len(self.scales), *image.shape), np.float32)
         for t, plane in enumerate(image):
-            hat = self._forward(plane) if any(self.scales) else None
+            hat = self._forward(plane, self._smooth_grid) if any(self.scales) else None
             for s, scale in enumerate(self.scales):
-                if scale and hat is not None:
-                    smooth = self._back(hat * self._scale_hat[s])
-                    out[s, t] = smooth[: self.shape[0], : self.shape[1]]
-                else:
-                    out[s, t] = plane
+                out[s, t] = self._smoothed(hat, s) if scale and hat is not None else plane
         return out
+
+    def _smoothed(self, hat: NDArray[np.complex64], number: int) -> NDArray[np.float32]:
+        """Return the image of a transform convolved with a scale."""
+        plane = self._back(hat * self._smooth_hat[number], self._smooth_grid[1])
+        return plane[: self.shape[0], : self.shape[1]]
 
     def components(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the model, (nterms, ny, nx), of components, (nscale, nterms, ny, nx) Jy."""
@@ -146,8 +179,7 @@ class Convolver:
                 if not plane.any():
                     continue
                 if scale:
-                    smooth = self._back(self._forward(plane) * self._scale_hat[s])
-                    smooth = smooth[: self.shape[0], : self.shape[1]]
+                    smooth = self._smoothed(self._forward(plane, self._smooth_grid), s)
                     smooth[np.abs(smooth) < _NOTHING * np.abs(smooth).max()] = 0.0
                     total[t] += smooth
                 else:

@@ -60,7 +60,7 @@ class CleanSettings:
         Fraction of the peak cleaned in one cycle.
     nmajor : int
         Most cycles; 0: no limit.
-    automask_nsigma, autothreshold_nsigma : float
+    automask_nsigma, autothreshold_nsigma, threshold_jy_beam : float
         As in `ImagingOptions`.
     mask : (ny, nx) bool or None
         Where components may be; None: everywhere.
@@ -76,6 +76,7 @@ class CleanSettings:
     autothreshold_nsigma: float
     mask: NDArray[np.bool_] | None = None
     image_domain: bool = True
+    threshold_jy_beam: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def clean(
         before = state.components
         worker.clean_down()
         convolved = state.residual
-        if state.components > before or not state.exact:
+        checked = settings.image_domain and state.components > before
+        if checked or not state.exact:
             state.residual = residual_of(state.model) if state.components else dirty
             state.exact += 1
             worker.check()
@@ -246,11 +248,12 @@ class _Cleaner:
             return False
         settings = self.settings
         begin = max(settings.automask_nsigma, settings.autothreshold_nsigma)
-        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin)
+        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin) * _noise(self.state.residual[0])
+        limit = max(limit, _LEFT_FACTOR * settings.threshold_jy_beam)
         plane = np.abs(self.state.residual[0])
         if settings.mask is not None:
             plane = plane * settings.mask
-        return bool(plane.max() <= limit * _noise(self.state.residual[0]))
+        return bool(plane.max() <= limit)
 
     def tell(self, *, exact: bool, peak: float | None = None, left: float = math.nan) -> None:
         """Report a cycle."""
@@ -270,7 +273,7 @@ class _Cleaner:
         while not self.is_spent():
             smooth = self.convolver.with_scales(self.state.residual)
             noise = np.array([_noise(plane[0]) for plane in smooth])
-            floor = (nsigma * noise).astype(np.float32)
+            floor = np.maximum(nsigma * noise, self.settings.threshold_jy_beam).astype(np.float32)
             peak, delta, count, at_floor = self._minor(
                 smooth, floor, mask, _LEFT_FACTOR if reached else 1.0
             )

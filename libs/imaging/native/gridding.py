@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.imaging.native.w_series import WSeries, w_series
+
 __all__ = [
     "CLEANING_ACCURACY",
     "FINAL_ACCURACY",
@@ -32,6 +35,9 @@ FINAL_ACCURACY = 1e-6
 IMAGE_TURNS = 0.002
 RESIDUAL_TURNS = 2e-4
 MODEL_TURNS = 1e-6
+
+# Above this accuracy ducc0 needs double precision.
+_SINGLE_PRECISION = 1e-5
 
 # ducc0 makes images of at least this many pixels
 _LEAST_PIXELS = 32
@@ -90,7 +96,6 @@ class Gridder:
             "pixsize_y": self.cell_rad,
             "center_x": -self.offset_rad[0],
             "center_y": self.offset_rad[1],
-            "do_wgridding": self.with_w,
             "divide_by_n": False,
             "nthreads": self.threads,
         }
@@ -118,11 +123,35 @@ class Gridder:
         (ny, nx) float64
             sum of Re(V exp(-2 pi i (u l + v m + w (n - 1)))).
         """
+        series = self._series(uvw_m, frequency_hz, accuracy)
+        if series is None:
+            return self._image(uvw_m, frequency_hz, visibility, accuracy, with_w=self.with_w)
+        total = np.zeros(self.imsize[::-1])
+        for term in range(series.terms):
+            weighed = series.weighed(visibility, uvw_m, frequency_hz, term)
+            enough = series.accuracy(term, accuracy)
+            if enough > _SINGLE_PRECISION:
+                weighed = weighed.astype(np.complex64, copy=False)
+            part = self._image(uvw_m, frequency_hz, weighed, enough, with_w=False)
+            total += part * series.image_factor(term) if term else part
+        return total
+
+    def _image(
+        self,
+        uvw_m: NDArray[np.float64],
+        frequency_hz: NDArray[np.float64],
+        visibility: NDArray[np.complexfloating],
+        accuracy: float,
+        *,
+        with_w: bool,
+    ) -> NDArray[np.float64]:
+        """One call of ducc0."""
         from ducc0.wgridder import vis2dirty
 
         nx, ny = (max(pixels, _LEAST_PIXELS) for pixels in self.imsize)
         image = vis2dirty(
             **self._common(uvw_m, frequency_hz),
+            do_wgridding=with_w,
             vis=np.ascontiguousarray(visibility[:, _rising(frequency_hz)]),
             npix_x=nx,
             npix_y=ny,
@@ -154,18 +183,49 @@ class Gridder:
         (nrow, nchan) complex64 or complex128
             Jy.
         """
+        series = self._series(uvw_m, frequency_hz, accuracy)
+        if series is None:
+            return self._visibilities(uvw_m, frequency_hz, image, accuracy, with_w=self.with_w)
+        parts = [
+            self._visibilities(
+                uvw_m, frequency_hz, image * series.image_factor(term) if term else image,
+                series.accuracy(term, accuracy), with_w=False,
+            )
+            for term in range(series.terms)
+        ]  # fmt: skip
+        return series.total(parts, uvw_m, frequency_hz)
+
+    def _visibilities(
+        self,
+        uvw_m: NDArray[np.float64],
+        frequency_hz: NDArray[np.float64],
+        image: NDArray[np.floating],
+        accuracy: float,
+        *,
+        with_w: bool,
+    ) -> NDArray[np.complexfloating]:
+        """One call of ducc0."""
         from ducc0.wgridder import dirty2vis
 
         nx, ny = (max(pixels, _LEAST_PIXELS) for pixels in self.imsize)
-        precision = np.float64 if accuracy <= 1e-5 else np.float32
-        padded = np.zeros((ny, nx), dtype=precision)
+        padded = np.zeros((ny, nx), np.float32 if accuracy > _SINGLE_PRECISION else np.float64)
         padded[self._inside(nx, ny)] = image
         found: NDArray[np.complexfloating] = dirty2vis(
             **self._common(uvw_m, frequency_hz),
+            do_wgridding=with_w,
             dirty=np.ascontiguousarray(padded.T),
             epsilon=accuracy,
         )
         return found[:, _in_their_order(frequency_hz)]
+
+    def _series(
+        self, uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64], accuracy: float
+    ) -> WSeries | None:
+        """Return the w term as a short series; None: it has none, or is not wanted."""
+        if not self.with_w or not len(uvw_m):
+            return None
+        largest = float(np.abs(uvw_m[:, 2]).max() * np.max(frequency_hz)) / SPEED_OF_LIGHT_M_S
+        return w_series(self.imsize, self.cell_rad, self.offset_rad, largest, accuracy)
 
     def _inside(self, nx: int, ny: int) -> tuple[slice, slice]:
         """Where the image lies in one that may have to be larger."""

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.core.errors import ConfigError, InputError
+from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanResult, CleanSettings, Cycle, clean
 from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.measurement import Measurement
+from libs.imaging.native.memory import MOST_SCALES, memory_for_visibilities
 from libs.imaging.native.model_column import model_of, write_model_column
 from libs.imaging.native.products import Planes, image_header, write_products
 from libs.imaging.native.restore import Beam, fit_beam, restored
@@ -39,14 +40,6 @@ _IMAGE_DOMAIN_TURNS = 0.25
 # Below this many pixels one thread is nearly as fast as several, and its images are the same to
 # the last bit from run to run; with more the sums are rounded in another order.
 _SINGLE_THREAD_PIXELS = 1024**2
-
-# Scales where none are given: the point, twice the beam, then each twice the last, as far as a
-# quarter of the image.
-_MOST_SCALES = 5
-
-# Bytes of memory by pixel of the image, each plane of 4 bytes and those twice as large 16.
-_PLANE_BYTES = 4
-_PSF_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -146,14 +139,16 @@ class _Run:
         mask = _read_mask(options)
         store = self._read()
         measurement = self._measurement(store)
-        psf, dirty = measurement.first_images((2 * options.imsize[0], 2 * options.imsize[1]))
+        image_domain = self._in_image_domain(measurement)
+        room = 2 if _needs_room(options) else 1
+        psf, dirty = measurement.first_images((room * options.imsize[0], room * options.imsize[1]))
         near = psf[0][_middle(psf.shape[1:], options.imsize)]
         beam = fit_beam(near)
         self.log.line(
             f"beam {beam.major_pixel * options.cell_arcsec:.6g} x"
             f" {beam.minor_pixel * options.cell_arcsec:.6g} arcsec, {beam.pa_deg:.1f} deg"
         )
-        result = self._clean(measurement, psf, dirty, beam, mask)
+        result = self._clean(measurement, psf, dirty, beam, mask, image_domain=image_domain)
         image = restored(result.model[0], result.residual[0], beam, self.threads)
         planes = Planes(image, result.residual[0], near, dirty[0], tuple(result.model), beam)
         band = store.facts.lowest_hz, store.facts.highest_hz
@@ -168,14 +163,10 @@ class _Run:
     def _read(self) -> VisibilityStore:
         options = self.options
         selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
-        memory = _memory_bytes(options) - _image_bytes(options, self.nterms)
-        if memory <= 0:
-            needed = _image_bytes(options, self.nterms) / 1e9
-            raise ConfigError(
-                f"an image of {options.imsize[0]} x {options.imsize[1]} pixels takes"
-                f" {needed:.1f} GB, more than the imager may use",
-                "make the image smaller or memory_fraction larger",
-            )
+        memory = memory_for_visibilities(
+            options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
+            convolved=_needs_room(options),
+        )  # fmt: skip
         store = open_store(options.vis, selection, memory_bytes=memory)
         facts = store.facts
         self.log.line(
@@ -203,6 +194,11 @@ class _Run:
             average=options.niter > 0,
         )  # fmt: skip
 
+    def _in_image_domain(self, measurement: Measurement) -> bool:
+        """Whether residuals between cycles are convolutions with the PSF."""
+        turns = measurement.gridder.w_turns(measurement.store.facts.longest_w)
+        return max(self.options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
+
     def _clean(
         self,
         measurement: Measurement,
@@ -210,11 +206,12 @@ class _Run:
         dirty: NDArray[np.float64],
         beam: Beam,
         mask: NDArray[np.bool_] | None,
+        *,
+        image_domain: bool,
     ) -> CleanResult:
         options = self.options
         if not options.niter:
             return CleanResult(np.zeros(dirty.shape, np.float32), dirty, 0, 0, 0, math.nan)
-        turns = measurement.gridder.w_turns(measurement.store.facts.longest_w)
         settings = CleanSettings(
             niter=options.niter,
             gain=options.gain,
@@ -222,12 +219,11 @@ class _Run:
             nmajor=options.nmajor,
             automask_nsigma=options.automask_nsigma,
             autothreshold_nsigma=options.autothreshold_nsigma,
+            threshold_jy_beam=options.threshold_jy_beam,
             mask=mask,
-            image_domain=(
-                max(options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
-            ),
+            image_domain=image_domain,
         )
-        convolver = Convolver(psf, _scales(options, beam), self.threads)
+        convolver = Convolver(psf, _scales(options, beam), self.threads, shape=dirty.shape[1:])
         result = clean(dirty, convolver, settings, measurement.residual, self.log.cycle)
         self.log.line(
             f"{result.components} components in {result.cycles} cycles, {result.exact_cycles}"
@@ -251,28 +247,28 @@ def _scales(options: ImagingOptions, beam: Beam) -> tuple[float, ...]:
         return tuple(sorted({0.0, *options.scales_pixel}))
     scales = [0.0]
     size = 2.0 * math.sqrt(beam.major_pixel * beam.minor_pixel)
-    while size <= min(options.imsize) / 4 and len(scales) < _MOST_SCALES:
+    while size <= min(options.imsize) / 4 and len(scales) < MOST_SCALES:
         scales.append(size)
         size *= 2.0
     return tuple(scales)
 
 
-def _memory_bytes(options: ImagingOptions) -> float:
-    import psutil
+def _needs_room(options: ImagingOptions) -> bool:
+    """Return whether PSFs have to be twice as large as the image.
 
-    return options.memory_fraction * float(psutil.virtual_memory().total)
+    Convolutions need that, and images so small that pixels far apart matter to each other in one
+    cycle. The rest are cleaned of points by residuals from the visibilities.
+    """
+    return bool(options.niter) and (
+        options.multiscale or min(options.imsize) <= _IMAGE_DOMAIN_PIXELS
+    )
 
 
-def _image_bytes(options: ImagingOptions, nterms: int) -> float:
-    """Return the memory that images take, without the visibilities."""
-    pixels = options.imsize[0] * options.imsize[1]
-    scales = 1 if not options.multiscale else max(_MOST_SCALES, len(options.scales_pixel) + 1)
-    psfs = 2 * nterms - 1
-    # PSFs, their transforms and a copy at work; the gridder's padded grid of complex numbers
-    twice = _PSF_BYTES * (2 * psfs + 2 * scales + 10)
-    own = _PLANE_BYTES * (8 * nterms + 3 * scales * nterms + 4)
-    pairs = scales * (scales + 1) / 2 * psfs * min(4 * pixels, 1024**2) * 4
-    return float(pixels * (twice + own) + pairs)
+def _scale_count(options: ImagingOptions) -> int:
+    """Return the number of scales, at most: how many the beam allows is not known yet."""
+    if not options.multiscale:
+        return 1
+    return len({0.0, *options.scales_pixel}) if options.scales_pixel else MOST_SCALES
 
 
 def _middle(shape: Sequence[int], imsize: tuple[int, int]) -> tuple[slice, slice]:

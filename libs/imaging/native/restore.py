@@ -124,20 +124,29 @@ def restored(
     model: NDArray[np.floating], residual: NDArray[np.floating], beam: Beam, threads: int = 1
 ) -> NDArray[np.float32]:
     """Return the model convolved with the beam, plus the residual, Jy/beam, (ny, nx)."""
-    from ducc0.fft import c2r, r2c
+    from ducc0.fft import c2r, good_size, r2c
 
-    ny, nx = model.shape
-    if not model.any():
-        return np.asarray(residual, np.float32)
-    # room for the beam, so that what is at one edge does not show at the other
-    margin = min(max(ny, nx), math.ceil(3 * beam.major_pixel))
-    grid = tuple(n + margin + (n + margin) % 2 for n in (ny, nx))
-    y = np.fft.fftfreq(grid[0], 1 / grid[0])[:, None]
-    x = np.fft.fftfreq(grid[1], 1 / grid[1])[None, :]
+    image = np.array(residual, np.float32)
+    y, x = (np.flatnonzero(model.any(axis=axis)) for axis in (1, 0))
+    if not len(y):
+        return image
+    part = model[y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    # room for the beam on both sides, so that what is at one edge does not show at the other
+    margin = math.ceil(3 * beam.major_pixel)
+    grid = tuple(good_size(n + 2 * margin, True) for n in part.shape)
+    down = np.fft.fftfreq(grid[0], 1 / grid[0])[:, None]
+    along = np.fft.fftfreq(grid[1], 1 / grid[1])[None, :]
     a, b, c = beam.exponent()
-    shape = np.exp(-np.minimum(a * x * x + 2 * b * x * y + c * y * y, 700.0))
+    shape = np.exp(-np.minimum(a * along * along + 2 * b * along * down + c * down * down, 700.0))
     padded = np.zeros(grid)
-    padded[:ny, :nx] = model
+    padded[margin : margin + part.shape[0], margin : margin + part.shape[1]] = part
     hat = r2c(padded, axes=(0, 1), nthreads=threads) * r2c(shape, axes=(0, 1), nthreads=threads)
     smooth = c2r(hat, axes=(0, 1), lastsize=grid[1], forward=False, inorm=2, nthreads=threads)
-    return np.asarray(smooth[:ny, :nx] + residual, np.float32)
+    # where the grid lies in the image, and what of it is inside
+    first = y[0] - margin, x[0] - margin
+    low = [max(0, -f) for f in first]
+    high = [min(g, n - f) for g, n, f in zip(grid, image.shape, first, strict=True)]
+    image[first[0] + low[0] : first[0] + high[0], first[1] + low[1] : first[1] + high[1]] += smooth[
+        low[0] : high[0], low[1] : high[1]
+    ]
+    return image

@@ -14,8 +14,9 @@ from benchmarks.synthetic_ms import make_ms
 from libs.casa.session import CasaSession, demo_data
 from libs.gains.caltable import CalTable, read_caltable
 from libs.gains.casa_solver import applycal_arguments, gaincal_arguments
-from libs.gains.native import NativeSolver, fit_normal_equations, reference_phases
+from libs.gains.native import NativeSolver, fit_normal_equations
 from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.referencing import reference_phases
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 

@@ -246,9 +246,19 @@ def test_a_residual_above_that_of_the_better_image_is_in_the_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [("near_field_snr", "SNR near the source fell"), ("dynamic_range", "dynamic range fell")],
+)
+def test_other_looks_at_the_noise_are_weighed_against_the_snr(name: str, said: str) -> None:
+    worse = judge(changed(snr=1.1, **{name: 0.9}), BEST)
+    assert not worse.accepted and said in worse.reason, "1.1 x 0.9 is less than 1"
+    better = judge(changed(snr=1.12, **{name: 0.9}), BEST)
+    assert better.accepted and f"outweighed by the SNR: {said}" in better.reason
+
+
+@pytest.mark.parametrize(
     ("loss", "said"),
     [
-        ({"near_field_snr": 0.9}, "SNR near the source fell"),
         ({"beam_area_arcsec2": 1.1}, "beam area grew by 10.0%"),
         ({}, "12.4% of the visibilities are flagged, 1.0% were before"),
     ],

@@ -47,7 +47,7 @@ def test_a_plain_image():
     assert after(argv, "-data-column") == "DATA"
     assert after(argv, "-name") == "/scratch/p0"
     assert after(argv, "-temp-dir") == "/scratch"
-    assert after(argv, "-mem") == "60"
+    assert after(words(memory_bytes=6 * 2**30), "-abs-mem") == "6"
     assert argv[-1] == "/data/a.ms"
     assert "-no-update-model-required" in argv
     assert "-update-model-required" not in argv

@@ -14,23 +14,13 @@ from libs.gains.solver import SolveOptions
 from libs.heldout.choose import Candidate, HeldOutChoice, HeldOutCoherence, Score
 from steps.facts import as_metrics
 from steps.rounds import held_out
-from steps.rounds.held_out import _amplitude_worth_it, ask_held_out, chosen_options, curve
+from steps.rounds.held_out import ask_held_out, chosen_options, curve
 from steps.rounds.solving import CoherenceRecord, Solved
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
     candidate = Candidate(SolutionInterval(30.0), calmode=calmode)  # type: ignore[arg-type]
     return HeldOutChoice(candidate, "", (Score(candidate, fall, 100.0, noise, 50),), noise)
-
-
-def test_amplitudes_must_predict_better_by_more_than_chance() -> None:
-    # error 2 sqrt(100) = 20; twice that is asked for
-    phase = choice("p", 1000.0)
-    kept = _amplitude_worth_it(choice("ap", 1041.0), phase)
-    assert kept.best is not None and kept.best.calmode == "ap"
-    assert [score.candidate.calmode for score in kept.scores] == ["p", "ap"]
-    refused = _amplitude_worth_it(choice("ap", 1039.0), phase)
-    assert refused.best is None and "no better than phases alone do" in refused.reason
 
 
 def test_the_answer_becomes_options_but_for_what_the_user_fixed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from libs.core.errors import ImageError
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanSettings, clean
-from libs.imaging.native.restore import Beam, fit_beam
+from libs.imaging.native.restore import Beam, fit_beam, restored
 
 SETTINGS = CleanSettings(
     niter=2000, gain=0.1, mgain=0.8, nmajor=30, automask_nsigma=4.0, autothreshold_nsigma=0.5
@@ -87,3 +87,65 @@ def test_what_shows_while_the_mask_is_cleaned_deeper_is_cleaned_as_well() -> Non
 
     found = clean(dirty, convolver, dataclasses.replace(SETTINGS, image_domain=False), exact)
     assert found.model[0, 8:17, 11:20].sum() == pytest.approx(0.3, abs=0.08)
+
+
+def test_cycles_from_visibilities_need_no_further_look_at_them() -> None:
+    psf, dirty = noisy_point()
+    convolver = Convolver(psf[:, 32:96, 32:96], (0.0,), shape=(64, 64))
+    whole = Convolver(psf, (0.0,))
+    asked = []
+
+    def exact(model: np.ndarray) -> np.ndarray:
+        asked.append(float(model.sum()))
+        return dirty - whole.with_psf(model)
+
+    found = clean(dirty, convolver, dataclasses.replace(SETTINGS, image_domain=False), exact)
+    assert len(asked) == found.cycles == found.exact_cycles
+    assert found.model.sum() == pytest.approx(1.0, abs=0.05)
+    assert np.array_equal(found.residual, exact(found.model))
+
+
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([8.0, 12.0, 24.0]))
+def test_scales_are_gaussians_that_end_at_the_edges(seed: int, scale: float) -> None:
+    """What is convolved does not come in again at the other side."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((1, 40, 64), np.float32)
+    image[0, rng.integers(0, 40, 6), rng.integers(0, 64, 6)] = rng.normal(size=6)
+    image[0, 0, 63] = image[0, 39, 0] = 1.0
+    convolver = Convolver(np.zeros((1, 80, 128), np.float32), (0.0, scale))
+    found = convolver.with_scales(image)
+    assert np.array_equal(found[0], image)
+    sigma = scale * 3 / 16
+    down, along = (np.arange(n) - np.arange(n)[:, None] for n in (40, 64))
+    shape_y, shape_x = (
+        np.exp(-0.5 * (d / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma) for d in (down, along)
+    )
+    # a Gaussian of a few pixels, sampled in the other domain
+    wanted = shape_y @ image[0].astype(float) @ shape_x
+    assert np.abs(found[1, 0] - wanted).max() < 1e-4 * np.abs(wanted).max()
+    far = image[0] * 0.0
+    far[0, 0] = 1.0
+    assert abs(convolver.with_scales(far[None])[1, 0, -1, -1]) < 1e-6
+
+
+@given(
+    seed=st.integers(0, 1000), major=st.floats(2.0, 9.0), ratio=st.floats(0.3, 1.0),
+    angle=st.floats(0, 180),
+)  # fmt: skip
+def test_restored_images_are_sums_of_beams(
+    seed: int, major: float, ratio: float, angle: float
+) -> None:
+    """Also of components at the edges, and on a residual that stays elsewhere."""
+    rng = np.random.default_rng(seed)
+    shape = 48, 70
+    model, residual = np.zeros(shape), rng.normal(0, 0.1, shape)
+    places = [(0, 0), (47, 69), (int(rng.integers(48)), int(rng.integers(70)))][: 1 + seed % 3]
+    beam = Beam(major, ratio * major, angle)
+    wanted = residual.copy()
+    a, b, c = beam.exponent()
+    for y0, x0 in places:
+        model[y0, x0] += 2.0
+        y, x = np.mgrid[: shape[0], : shape[1]] - np.array([y0, x0])[:, None, None]
+        wanted += 2.0 * np.exp(-(a * x * x + 2 * b * x * y + c * y * y))
+    assert np.abs(restored(model, residual, beam) - wanted).max() < 1e-5
+    assert np.array_equal(restored(0 * model, residual, beam), residual.astype(np.float32))

@@ -93,20 +93,20 @@ def test_streamed_data_give_the_same_image(
     two_points: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = NativeImager().image(options(two_points))
-    needed = native._image_bytes(options(two_points), 1)
-    monkeypatch.setattr(native, "_memory_bytes", lambda _: needed + 50_000)
+    monkeypatch.setattr(native, "memory_for_visibilities", lambda *_: 50_000.0)
     streamed = NativeImager().image(options(two_points, basename="j"))
     assert "read anew" in options(two_points, basename="j").log.read_text()
     one, two = (open_image(products.image)[0] for products in (held, streamed))
     assert np.abs(one - two).max() < 1e-4
 
 
-def test_an_image_larger_than_memory_is_refused(
+def test_an_image_larger_than_memory_is_refused_before_data_are_read(
     two_points: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "_memory_bytes", lambda _: 1e5)
-    with pytest.raises(ConfigError, match="takes"):
-        NativeImager().image(options(two_points))
+    monkeypatch.setattr(native, "open_store", lambda *_, **__: pytest.fail("data were read"))
+    with pytest.raises(ConfigError, match="takes") as caught:
+        NativeImager().image(options(two_points, memory_bytes=1e6))
+    assert "memory" in caught.value.remedy
 
 
 def test_model_column_holds_every_row(two_points: Path) -> None:

@@ -1,0 +1,1 @@
+"""First-generation calibration: from the correlator's data to calibrated, imaged targets."""

@@ -1,0 +1,78 @@
+"""Settings of a session's calibration: what a user gives, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from libs.core.errors import ConfigError
+from selfcal.cluster import check_where
+from selfcal.options import unknown_name
+from selfcal.paths import with_absolute_paths
+from selfcal.settings import Settings, read_config
+from selfcal.template_files import TEMPLATE_DIR
+from steps import STEPS
+from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
+from steps.run_options import RUN_OPTIONS
+
+__all__ = ["load_calibrate_settings"]
+
+
+def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
+    """Read a session's config and check it.
+
+    Parameters
+    ----------
+    path : Path
+        Python or YAML.
+    assignments : mapping
+        Settings given on the command line.
+
+    Raises
+    ------
+    ConfigError
+        Unknown keys or values, nothing to work on, or two things to work on.
+    """
+    if not path.exists():
+        raise ConfigError(
+            f"config {path} does not exist", "make one with: auto_selfcal.py init calibrate"
+        )
+    config = read_config(path)
+    known = [option.name for option in CALIBRATE_OPTIONS]
+    for source, names in ((path.name, config), ("--set", assignments)):
+        for name in names:
+            if name not in known:
+                raise unknown_name(f"setting in {source}", str(name), known)
+    options = {name: kind.options for name, kind in STEPS.items()}
+    given = {**config, **assignments}
+    given = with_absolute_paths(given, CALIBRATE_OPTIONS, options)
+    values, origin = {}, {}
+    for option in CALIBRATE_OPTIONS:
+        raw, origin[option.name] = option.default, "default"
+        if option.name in given:
+            raw = given[option.name]
+            origin[option.name] = "--set" if option.name in assignments else path.name
+        values[option.name] = option.parse(raw)
+    if bool(values["vis"]) == bool(values["project"]):
+        what = "are both set" if values["vis"] else "are both empty"
+        raise ConfigError(f"vis and project {what}", f"set one of them in {path.name}")
+    check_where(values["cluster"])
+    _check_targets(values)
+    return Settings(values, origin, path, {})
+
+
+def _check_targets(values: Mapping[str, Any]) -> None:
+    """Check what the targets' runs are given."""
+    name = values["target_config"]
+    ready = TEMPLATE_DIR / "configs" / f"{name}.py"
+    if name != "auto" and not (ready.exists() or Path(name).exists()):
+        known = sorted(p.stem for p in ready.parent.glob("*.py"))
+        raise unknown_name("target_config", name, known)
+    own = [option.name for option in RUN_OPTIONS]
+    for key in values["target_settings"]:
+        if key not in own:
+            raise unknown_name("setting in target_settings", str(key), own)
+    for step in values["overrides"]:
+        if step not in STEPS:
+            raise unknown_name("step in overrides", str(step), list(STEPS))

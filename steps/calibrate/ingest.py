@@ -1,0 +1,264 @@
+"""New sessions of a project: found, converted, flagged at full resolution, averaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.core.errors import ConfigError, InputError, SelfcalError
+from libs.core.files import fsync_tree, write_atomically
+from libs.core.process import run_tool
+from libs.flagging.rflag import RflagOptions, run_rflag
+from libs.inputs.working_copy import make_working_copy, resolve_inputs
+from libs.ms.split import SplitOptions, averaging, split_calibrated
+from libs.ms.summary import summarise
+from selfcal.step import Step, StepResult
+from steps.calibrate.project import ScanFolder, SessionFolder, read_project
+from steps.context import Context
+
+__all__ = ["FindSessions", "IngestScans", "Ingested", "ingested_sets"]
+
+_RECORD = "ingested.json"
+
+
+def _sessions(context: Context) -> list[SessionFolder]:
+    settings = context.settings
+    return read_project(Path(settings["project"]), settings["sessions"])
+
+
+def _stamps(files: tuple[Path, ...]) -> list[list[Any]]:
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+class FindSessions(Step):
+    """List the sessions of a project and which of their scans are new."""
+
+    uses = ("project", "sessions")
+
+    def identity(self, context: Context) -> Mapping[str, Any]:
+        """Return what tells these files from others."""
+        return {
+            session.name: {
+                scan.name: {key: _stamps(files) for key, files in scan.parts.items()}
+                for scan in session.scans
+            }
+            for session in _sessions(context)
+        }
+
+    def run(self, context: Context) -> StepResult:
+        """Write sessions.json."""
+        found = _sessions(context)
+        listed = {
+            session.name: [f"{scan.name}: {', '.join(scan.parts)}" for scan in session.scans]
+            for session in found
+        }
+        write_atomically(context.workdir / "sessions.json", json.dumps(listed, indent=1) + "\n")
+        strange = [
+            f"{session.name}/{scan.name}/{path.name} is left out: neither uvh5 nor text"
+            for session in found for scan in session.scans for path in scan.strange
+        ]  # fmt: skip
+        for text in strange:
+            context.progress.note(f"  {text}", warning=True)
+        scans = sum(len(session.scans) for session in found)
+        return StepResult(
+            reason=f"{len(found)} sessions, {scans} scans",
+            products={"sessions": "sessions.json"},
+            metrics={"strange": strange},
+        )
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What came of a scan of one local oscillator.
+
+    Attributes
+    ----------
+    ms : str
+        Relative to the work directory; empty where it is broken.
+    fingerprint : str
+    notes : list of str
+    error : str
+        Why it is broken.
+    """
+
+    ms: str
+    fingerprint: str
+    notes: list[str]
+    error: str = ""
+
+
+class IngestScans(Step):
+    """Convert, flag and average each new scan; broken ones are told, the others go on."""
+
+    needs = ("find_sessions",)
+    uses = ("flagger", "average_channels", "average_time", "tool_stall")
+
+    def run(self, context: Context) -> StepResult:
+        """Write SESSION/SCAN_measure_sets/SCAN_b_averaged.ms and so on."""
+        _check_flagger(context.settings["flagger"])
+        done = new = 0
+        broken: list[str] = []
+        notes: list[str] = []
+        for session in _sessions(context):
+            for scan in session.scans:
+                for letter, files in scan.parts.items():
+                    label = f"{session.name}/{scan.name} {letter}"
+                    kept = _known(context, session, scan, letter, files)
+                    if kept:
+                        done += 1
+                        continue
+                    context.progress.activity(label)
+                    made = _ingest(context, session, scan, letter, files)
+                    notes += [f"{label}: {note}" for note in made.notes]
+                    if made.error:
+                        broken.append(f"{label}: {made.error}")
+                    new += not made.error
+                _copy_texts(context, session, scan)
+        for text in [*notes, *broken]:
+            context.progress.note(f"  {text}", warning=text in broken)
+        if broken and not done + new:
+            raise InputError(f"all {len(broken)} scans are broken; {broken[0]}", "copy them again")
+        return StepResult(
+            reason=f"{new} new, {done} there already, {len(broken)} broken",
+            metrics={"notes": notes, "broken": broken, "new": new},
+        )
+
+
+def _check_flagger(name: str) -> None:
+    if name == "aoflagger" and shutil.which("aoflagger") is None:
+        raise ConfigError(
+            "flagger = aoflagger, and it is not installed",
+            "apt-get install aoflagger, or set flagger to native",
+        )
+
+
+def _folder(context: Context, session: SessionFolder, scan: ScanFolder) -> Path:
+    return context.workdir / session.name / f"{scan.name}_measure_sets"
+
+
+def _fingerprint(context: Context, files: tuple[Path, ...]) -> str:
+    names = ("flagger", "average_channels", "average_time")
+    values = {"files": _stamps(files), **{name: context.settings[name] for name in names}}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _records(folder: Path) -> dict[str, Any]:
+    path = folder / _RECORD
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def _known(
+    context: Context,
+    session: SessionFolder,
+    scan: ScanFolder,
+    letter: str,
+    files: tuple[Path, ...],
+) -> bool:
+    """Whether a scan was finished with these files and settings: by its record, not its folder."""
+    record = _records(_folder(context, session, scan)).get(letter)
+    return bool(
+        record
+        and not record["error"]
+        and record["fingerprint"] == _fingerprint(context, files)
+        and (context.workdir / record["ms"] / "table.dat").exists()
+    )
+
+
+def _ingest(
+    context: Context,
+    session: SessionFolder,
+    scan: ScanFolder,
+    letter: str,
+    files: tuple[Path, ...],
+) -> Ingested:
+    """Convert, flag and average a scan; record what came of it."""
+    folder = _folder(context, session, scan)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{scan.name}_{letter}_averaged.ms"
+    full = folder / f".{scan.name}_{letter}_full.ms"
+    notes: list[str] = []
+    error = ""
+    try:
+        sources = resolve_inputs([str(path) for path in files])
+        if len(sources) != 1:
+            raise InputError(
+                f"{len(files)} files are {len(sources)} observations", "give a folder to each scan"
+            )
+        made = make_working_copy(
+            sources[0], full, datacolumn="data", one_target=False, session=context.tools.session,
+            progress=context.progress.activity,
+        )  # fmt: skip
+        notes += made.notes
+        notes.append(_flag(context, full))
+        _average(context, full, target)
+    except SelfcalError as why:
+        error = str(why)
+    finally:
+        # only what was averaged and recorded may lose its full resolution
+        for leftover in (full, Path(f"{full}.flagversions"), Path(f"{full}.headers")):
+            shutil.rmtree(leftover, ignore_errors=True)
+    result = Ingested(
+        "" if error else context.relative(target), _fingerprint(context, files), notes, error
+    )
+    records = _records(folder) | {letter: vars(result)}
+    write_atomically(folder / _RECORD, json.dumps(records, indent=1) + "\n")
+    return result
+
+
+def _flag(context: Context, ms: Path) -> str:
+    wanted = context.settings["flagger"]
+    installed = shutil.which("aoflagger")
+    if wanted == "none":
+        return "not flagged at full resolution"
+    if wanted == "aoflagger" or (wanted == "auto" and installed):
+        log = context.workdir / "logs" / "aoflagger.log"
+        run_tool([installed or "aoflagger", ms], log, stall_s=context.settings["tool_stall"])
+        return "flagged by AOFlagger"
+    result = run_rflag(
+        ms, context.tools.session, options=RflagOptions(methods=("tfcrop", "clip")),
+        version="full_resolution", log=context.workdir / "logs" / "flagging.log",
+        progress=context.progress.activity,
+    )  # fmt: skip
+    return result.reason
+
+
+def _average(context: Context, full: Path, target: Path) -> None:
+    """Average the data, or keep them as they are; ``target`` is complete or not there."""
+    settings = context.settings
+    seconds, width = averaging(
+        summarise(full), settings["average_time"], settings["average_channels"], 0.0
+    )
+    options = SplitOptions("data", timebin_s=seconds, width=width)
+    if options.averages:
+        split_calibrated(full, target, context.tools.session, options=options)
+        return
+    fsync_tree(full)
+    shutil.rmtree(target, ignore_errors=True)
+    full.rename(target)
+
+
+def _copy_texts(context: Context, session: SessionFolder, scan: ScanFolder) -> None:
+    folder = _folder(context, session, scan)
+    for path in scan.texts:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, folder / path.name)
+
+
+def ingested_sets(workdir: Path) -> dict[str, list[Path]]:
+    """Return the measurement sets of each session that was ingested, in order of their names."""
+    found: dict[str, list[Path]] = {}
+    listed = workdir / "sessions.json"
+    for name in json.loads(listed.read_text()) if listed.exists() else []:
+        sets = []
+        for record in sorted((workdir / name).glob(f"*_measure_sets/{_RECORD}")):
+            for item in json.loads(record.read_text()).values():
+                if item["ms"]:
+                    sets.append(workdir / item["ms"])
+        found[name] = sets
+    return found

@@ -1,0 +1,61 @@
+"""MODEL_DATA of components: those that closure quantities gave, or any others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from libs.core.gaussian import GaussianComponent, component_visibilities
+from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.imaging.predict import fill_model_column
+from steps.context import Context
+from steps.data_state import measurement_sets, set_note
+from steps.facts import model_facts
+from steps.start_model import ORIGIN, fill_start_model
+
+__all__ = ["fill_component_model", "fill_components"]
+
+
+def fill_component_model(context: Context, path: Path) -> None:
+    """Fill MODEL_DATA of every working copy with the components of ``initial_model.json``.
+
+    Or with the user's own model, where that is the first one.
+    """
+    if model_facts(context).model_origin == ORIGIN:
+        fill_start_model(context, path)
+        return
+    found: Mapping[str, Any] = json.loads(path.read_text())
+    components = tuple(GaussianComponent(**values) for values in found["components"])
+    fill_components(context, components, tuple(found["centre_rad"]))
+
+
+def fill_components(
+    context: Context, components: Sequence[GaussianComponent], centre_rad: tuple[float, float]
+) -> None:
+    """Fill MODEL_DATA of every working copy with components about a place of the image.
+
+    Parameters
+    ----------
+    context : Context
+    components : sequence of GaussianComponent
+    centre_rad : (float, float)
+        Offset (l, m) of their origin from the phase centre, rad.
+    """
+    l0, m0 = centre_rad
+    n0 = np.sqrt(1 - l0**2 - m0**2) - 1
+
+    def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:
+        around = component_visibilities(components, uvw_m, frequency_hz)
+        path_m = uvw_m @ np.array([l0, m0, n0])
+        turns = np.multiply.outer(path_m, frequency_hz / SPEED_OF_LIGHT_M_S)
+        return around * np.exp(2j * np.pi * turns)
+
+    copies = measurement_sets(context)
+    for ms in copies:
+        set_note(ms, model="")
+    with context.clock.time("solving"):
+        fill_model_column(copies, visibilities)
