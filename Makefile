@@ -17,7 +17,7 @@ NEEDS := setup.cfg pyproject.toml
 # programs of the packages installed, such as DP3.py, are found there
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint bench bench-peers bench-random clean
+.PHONY: help run test lint bench bench-peers bench-random torture clean
 
 help:
 	@echo "make run          install into $(VENV), then self-calibrate the demonstration"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench        figures of speed and quality (slow)"
 	@echo "make bench-peers  the same beside other programs, where they are installed (slow)"
 	@echo "make bench-random random observations scored against their truth (slow)"
+	@echo "make torture      broken settings, broken data, runs killed: counts of faults (slow)"
 	@echo "make clean        remove $(VENV) and what tools left behind; data stay"
 
 run: $(VENV)/.installed-run
@@ -49,6 +50,9 @@ bench-peers: $(VENV)/.installed-test
 # the cases run side by side: one thread each
 bench-random: $(VENV)/.installed-test
 	NUMBA_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.campaign.run $(ARGS)
+
+torture: $(VENV)/.installed-test
+	NUMBA_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.torture.run $(ARGS)
 
 # An interrupted make leaves no stamp, so the next call goes on where it stopped.
 $(BIN)/python:

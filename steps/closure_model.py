@@ -159,7 +159,7 @@ class InitialModel(Step):
         ensure_tables(context, ())
         options = context.options
         if context.settings[MODEL_SETTING]:
-            return record_start_model(context, self._data_or_none(context))
+            return record_start_model(context, _data_or_none(context))
         components, said = catalogue_components(context, options["model"])
         if components and options["model"] == "catalogue":
             return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
@@ -228,13 +228,6 @@ class InitialModel(Step):
             f"; of {len(accepted)} fits it explains the most of held-out baselines, with averages"
             f" of {best_s:.3g} s"
         )
-
-    def _data_or_none(self, context: Context) -> BaselineVisibilities | None:
-        """Averaged visibilities; None without any, which a given model can do without."""
-        try:
-            return closure_input(context, uvmin_m=context.options["uvmin"]).averaged()
-        except Skip:
-            return None
 
     def _fit(
         self, context: Context, data: BaselineVisibilities
@@ -355,6 +348,14 @@ class InitialModel(Step):
         if moved == 0:
             return start, ""
         return (l0, m0), f"; placed {moved:.3g} arcsec from the start by phases over the band"
+
+
+def _data_or_none(context: Context) -> BaselineVisibilities | None:
+    """What closures are formed of; None without any, which a given model can do without."""
+    try:
+        return closure_input(context, uvmin_m=context.options["uvmin"]).averaged()
+    except Skip:
+        return None
 
 
 def _slope(context: Context) -> float:

@@ -22,6 +22,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
     Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
            " intent OBSERVE_TARGET; empty: one run"),
+    Option("neighbours", "choice", "auto", "auto: a target that stayed as it was tries the"
+           " solutions of the nearest improved one", choices=("auto", "never")),
     Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
            " slurm.yaml"),
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),

@@ -25,7 +25,7 @@ from libs.imaging.start_model import (
     ImageSky,
     SkyComponent,
     StartModel,
-    read_model_image,
+    read_sky_image,
 )
 from libs.imaging.start_model_files import read_start_model
 from selfcal.step import StepResult
@@ -122,7 +122,7 @@ def _keep(context: Context, path: Path, model: ComponentSky | ImageSky) -> str:
 
 def _read_kept(path: Path) -> StartModel:
     if path.suffix == ".fits":
-        return read_model_image([path])
+        return read_sky_image([path])
     found = json.loads(path.read_text())["components"]
     return ComponentSky(
         tuple(SkyComponent(**{**one, "spectrum": tuple(one["spectrum"])}) for one in found)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from libs.casa.session import CasaSession
 from libs.closure.read import hands_are_copies, read_visibilities
 from libs.closure.statistics import closure_quantities
-from libs.core.errors import SelfcalError
+from libs.core.errors import InputError, SelfcalError
 from libs.gains.native import NativeSolver
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import SolveOptions
@@ -242,3 +242,31 @@ def test_a_window_with_one_hand_is_imaged_with_the_others(tmp_path: Path, hand: 
         store = open_store([copy.ms], Selection("DATA"), memory_bytes=memory)
         assert store.facts.visibilities == summarise(copy.ms).rows * 8
         assert sum(np.count_nonzero(b.weight) for b in store.blocks()) == store.facts.visibilities
+
+
+@pytest.mark.parametrize("number", [0, 3, 100])
+def test_a_wrong_number_of_channels_is_put_right(tmp_path: Path, number: int) -> None:
+    ms = odd_data.plain(fresh(tmp_path), integrations=2)
+    before = numbers(copy_of(ms).ms)
+    with open_table(f"{ms}::SPECTRAL_WINDOW", write=True) as opened:
+        opened.putcell("NUM_CHAN", 1, number)
+    shutil.rmtree(tmp_path / "data")
+    copy = copy_of(ms)
+    assert numbers(copy.ms) == pytest.approx(before)
+    with open_table(f"{copy.ms}::SPECTRAL_WINDOW") as opened:
+        assert opened.getcol("NUM_CHAN").tolist() == [8, 8]
+
+
+def test_files_that_are_cut_short_or_missing_are_an_error_with_a_remedy(tmp_path: Path) -> None:
+    for name, cut in (("POLARIZATION/table.f0i", True), ("table.f5", False)):
+        ms = odd_data.plain(fresh(tmp_path), integrations=2)
+        file = ms / name
+        content = file.read_bytes()
+        file.unlink()
+        if cut:
+            file.write_bytes(content[: len(content) // 3])
+        with pytest.raises(
+            InputError, match=r"odd\.ms cannot be copied: casacore says: "
+        ) as caught:
+            copy_of(ms)
+        assert "copy it again" in caught.value.remedy

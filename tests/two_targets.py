@@ -39,9 +39,13 @@ FIELDS = (
 
 
 def make_fields_ms(
-    path: Path, fields: tuple[FieldMade, ...] = FIELDS, *, integrations: int = 18, seed: int = 1
-) -> Path:
-    """Make it: one scan of each field after the other, each with phases off by 30 deg rms."""
+    path: Path, fields: tuple[FieldMade, ...] = FIELDS, *, integrations: int = 18, seed: int = 1,
+    phase_deg: float = 30.0, alike: bool = False,
+) -> Path:  # fmt: skip
+    """Make it: one scan of each field after the other, each with phases off by ``phase_deg`` rms.
+
+    ``alike``: the stations' phases are those of the first field in all of them.
+    """
     span_s = integrations * INTEGRATION_S
     create_ms(
         path, ARRAY, WINDOWS, ("RR", "LL"), fields[0].name, _radians(fields[0]),
@@ -49,7 +53,8 @@ def make_fields_ms(
     )  # fmt: skip
     for number, made in enumerate(fields):
         part = path.with_name(f"{path.stem}.part.ms")
-        _simulate(part, made, START_S + 2 * span_s * number, span_s, seed + number)
+        own = seed if alike else seed + number
+        _simulate(part, made, START_S + 2 * span_s * number, span_s, own, phase_deg)
         _append(path, part, made, number)
         shutil.rmtree(part)
     return path
@@ -60,14 +65,17 @@ def _radians(made: FieldMade) -> tuple[float, float]:
     return float(ra), float(dec)
 
 
-def _simulate(part: Path, made: FieldMade, start_s: float, span_s: float, seed: int) -> None:
+def _simulate(
+    part: Path, made: FieldMade, start_s: float, span_s: float, seed: int, phase_deg: float
+) -> None:
     observation = Observation(
         array=ARRAY, direction_deg=made.direction_deg, start_s=start_s,
         integration_s=INTEGRATION_S, scan_s=span_s, spws=tuple(WINDOWS[i] for i in made.windows),
         noise_jy=0.02, field=made.name,
     )  # fmt: skip
     sky = [Source(made.flux_jy)] if made.flux_jy else []
-    simulate(part, observation, sky, StationErrors(phase_offset_deg=30.0), seed=seed, perfect=False)
+    errors = StationErrors(phase_offset_deg=phase_deg)
+    simulate(part, observation, sky, errors, seed=seed, perfect=False)
 
 
 def _append(path: Path, part: Path, made: FieldMade, number: int) -> None:

@@ -23,7 +23,7 @@ from libs.imaging.native.samples import turn_phases
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["ComponentSky", "ImageSky", "SkyComponent", "StartModel", "read_model_image"]
+__all__ = ["ComponentSky", "ImageSky", "SkyComponent", "StartModel", "read_sky_image"]
 
 Float = NDArray[np.float64]
 
@@ -185,7 +185,7 @@ class ImageSky:
         return values.reshape(*uvw_m.shape[:-1], len(frequency_hz))
 
 
-def read_model_image(paths: Sequence[Path]) -> ImageSky:
+def read_sky_image(paths: Sequence[Path]) -> ImageSky:
     """Read a model image, or the images of its Taylor terms.
 
     Parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 from libs.catalogues.source_list import CatalogueComponent, FieldSource, read_catalogue
 from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
-from libs.imaging.start_model import ComponentSky, ImageSky, SkyComponent, read_model_image
+from libs.imaging.start_model import ComponentSky, ImageSky, SkyComponent, read_sky_image
 
 __all__ = ["read_component_list", "read_start_model"]
 
@@ -27,7 +27,7 @@ def read_start_model(path: Path, *, flux_unit: str = "") -> tuple[ComponentSky |
     Parameters
     ----------
     path : Path
-        FITS image in Jy/pixel (`read_model_image`), WSClean's or DP3's list of components, or a
+        FITS image in Jy/pixel (`read_sky_image`), WSClean's or DP3's list of components, or a
         catalogue as VOTable, CSV or FITS table (`libs.catalogues.source_list.read_catalogue`).
     flux_unit : str
         Unit ``Jy`` or ``mJy`` of a catalogue's fluxes without one.
@@ -40,7 +40,7 @@ def read_start_model(path: Path, *, flux_unit: str = "") -> tuple[ComponentSky |
     if not path.is_file():
         raise InputError(f"the model {path} does not exist", "correct start_model")
     if _is_fits_image(path):
-        return read_model_image([path]), "model image"
+        return read_sky_image([path]), "model image"
     if _is_component_list(path):
         return ComponentSky(read_component_list(path)), "list of components"
     return _from_catalogue(path, flux_unit), "catalogue"

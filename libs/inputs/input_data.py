@@ -6,7 +6,8 @@ import difflib
 import hashlib
 import logging
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "InputData",
     "copy_size_bytes",
     "identity",
+    "reading",
     "resolve_inputs",
     "selected_rows",
 ]
@@ -259,6 +261,25 @@ def _check_is_uvfits(path: Path, vis: str) -> str:
     raise InputError(f"{vis} is a FITS file without visibilities", "name a UVFITS file or an MS")
 
 
+@contextmanager
+def reading(source: InputData) -> Iterator[None]:
+    """Turn what casacore says of files that it cannot read into an error with a remedy.
+
+    Raises
+    ------
+    InputError
+        A file of the input is damaged or missing.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # the only kind that casacore raises
+        said = (str(error).strip().splitlines() or ["without a word"])[0]
+        raise InputError(
+            f"{source.vis} cannot be copied: casacore says: {said}",
+            "copy it again from where it came; where the disk is full, free some space",
+        ) from error
+
+
 def identity(source: InputData) -> dict[str, Any]:
     """Return what distinguishes these data from others, for the fingerprint of the first step.
 
@@ -278,7 +299,11 @@ def identity(source: InputData) -> dict[str, Any]:
         for file in sorted(files)
         if file.name.startswith("table.") and file.name != "table.lock"
     }
-    with read_view(source.path, subtables=False) as view, open_table(view.path) as opened:
+    with (
+        reading(source),
+        read_view(source.path, subtables=False) as view,
+        open_table(view.path) as opened,
+    ):
         rows = opened.nrows()
     return {"path": str(source.path), "kind": "ms", "rows": rows, "files": stamps}
 
@@ -332,7 +357,7 @@ def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
     subtables = sum(
         tree_bytes(entry) for entry in source.path.iterdir() if (entry / "table.dat").exists()
     )
-    with read_view(source.path, subtables=bool(field or spw)) as view:
+    with reading(source), read_view(source.path, subtables=bool(field or spw)) as view:
         return _ms_bytes(view.path, selected_rows(view.path, field, spw)) + subtables
 
 

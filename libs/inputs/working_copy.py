@@ -26,6 +26,7 @@ from libs.inputs.input_data import (
     InputData,
     copy_size_bytes,
     identity,
+    reading,
     resolve_inputs,
     selected_rows,
 )
@@ -200,7 +201,7 @@ def make_working_copy(
             input_ms = scratch / f"{source.name}.ms"
             said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
-        with read_view(input_ms, scratch) as view:
+        with reading(source), read_view(input_ms, scratch) as view:
             choice = selected_rows(view.path, field or source.field, spw)
             column, notes = _choose_column(view.path, datacolumn, choice)
             name = "CORRECTED_DATA" if column == "corrected" else "DATA"

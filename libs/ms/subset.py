@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.ms.subtables import CORR_NAMES
+from libs.ms.subtables import CORR_NAMES, Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["NotUnderstoodError", "Subset", "choose_subset"]
@@ -96,8 +96,8 @@ def choose_subset(
     NotUnderstoodError
         A selection has another form or selects nothing, or windows have several setups.
     """
-    with open_table(f"{ms}::SPECTRAL_WINDOW") as opened:
-        counts = np.asarray(opened.getcol("NUM_CHAN"), np.int64)
+    # NUM_CHAN may say something else than there are
+    counts = np.array([window.channels for window in Subtables(ms).windows], np.int64)
     windows, channels = _choose_windows(spw, counts)
     fields = _choose_fields(ms, field)
     with open_table(f"{ms}::FIELD") as opened:

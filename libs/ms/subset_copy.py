@@ -399,7 +399,8 @@ def _replace(table: Any, column: str, numbers: dict[int, int]) -> None:
 def _cut_windows(target: Path, subset: Subset) -> None:
     """Keep only the chosen channels in the SPECTRAL_WINDOW subtable."""
     with open_table(f"{target}::SPECTRAL_WINDOW", write=True) as table:
-        counts = table.getcol("NUM_CHAN")
+        # NUM_CHAN may say something else than there are
+        counts = [np.size(table.getcell("CHAN_FREQ", row)) for row in range(table.nrows())]
         if not subset.all_windows:
             # these number the windows of the set from which this one is copied
             stale = [n for n in ("ASSOC_SPW_ID", "ASSOC_NATURE") if n in table.colnames()]
@@ -407,6 +408,7 @@ def _cut_windows(target: Path, subset: Subset) -> None:
                 table.removecols(stale)
         for row, channels in enumerate(subset.channels):
             if len(channels) == counts[row]:
+                table.putcell("NUM_CHAN", row, len(channels))
                 continue
             for column in ("CHAN_FREQ", "CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
                 table.putcell(column, row, table.getcell(column, row)[channels])

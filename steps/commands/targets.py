@@ -11,6 +11,7 @@ from selfcal.settings import Settings
 from selfcal.state import hold_workdir
 from steps import STANDARD, build_steps
 from steps.commands.command_line import Reports, RunArguments, log_to, pipeline_of, show_plan
+from steps.targets.neighbours import find_attempts, judge_attempt
 from steps.targets.run import FOLDER, TargetTask, plan_targets, run_targets
 
 __all__ = ["TargetsFailed", "calibrate_targets", "run_every_target"]
@@ -60,6 +61,7 @@ def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: 
     progress = Progress(quiet=settings["quiet"])
     progress.note(f"{len(tasks)} targets -> {settings.workdir / FOLDER}")
     results = run_targets(tasks, settings["cluster"], progress)
+    results = _with_neighbours(tasks, results, settings, progress)
     print(reports.targets(settings.workdir, results), flush=True)
     progress.note(f"report: {settings.workdir / 'report.html'}")
     failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]
@@ -68,3 +70,24 @@ def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: 
             f"{len(failed)} of {len(results)} targets failed; " + "; ".join(failed),
             "the others are done; the same command tries again",
         )
+
+
+def _with_neighbours(
+    tasks: Sequence[TargetTask],
+    results: list[dict[str, Any]],
+    settings: Settings,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Try neighbours' solutions on targets that stayed as they were; return all results."""
+    attempts = find_attempts(tasks, results, settings)
+    if not attempts:
+        return results
+    for attempt in attempts:
+        label = tasks[attempt.place].target.label
+        progress.note(f"{label} did not improve: trying the solutions of {attempt.neighbour}")
+    again = run_targets([attempt.task for attempt in attempts], settings["cluster"], progress)
+    found = list(results)
+    for attempt, second in zip(attempts, again, strict=True):
+        found[attempt.place] = judge_attempt(attempt, results[attempt.place], second)
+        progress.note(f"    {found[attempt.place]['label']}: {found[attempt.place]['notes'][-1]}")
+    return found

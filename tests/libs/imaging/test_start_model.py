@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.imaging.masks import grid_header
-from libs.imaging.start_model import ComponentSky, ImageSky, SkyComponent, read_model_image
+from libs.imaging.start_model import ComponentSky, ImageSky, SkyComponent, read_sky_image
 from libs.imaging.start_model_files import read_component_list, read_start_model
 
 C = 299792458.0
@@ -62,7 +62,7 @@ def test_an_image_of_any_size_about_any_centre(
     plane = np.zeros((ny, nx), np.float32)
     y, x = rng.integers(0, ny, 6), rng.integers(0, nx, 6)
     plane[y, x] = rng.normal(1, 0.5, 6)
-    model = read_model_image([write_model(tmp_path_factory.mktemp("m") / "m.fits", plane, header)])
+    model = read_sky_image([write_model(tmp_path_factory.mktemp("m") / "m.fits", plane, header)])
     world = WCS(header).celestial
     points = [
         (float(plane[b, a]), *map(float, world.pixel_to_world_values(a, b)))
