@@ -29,10 +29,12 @@ def most_evident(
         Phases absorb it.
     """
     best: tuple[float, Evidence] | None = None
+    forms = None
     for key, model in models.items():
         fill_components(context, model.components, centre_rad)
-        found = evidence_of_model(context, SolveOptions()).evidence
-        if best is None or found.against(best[1]).sigma > ADVANTAGE:
-            best = key, found
+        found = evidence_of_model(context, SolveOptions(), forms)
+        forms = found.near
+        if best is None or found.evidence.against(best[1]).sigma > ADVANTAGE:
+            best = key, found.evidence
     assert best is not None
     return best[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from libs.gains.normal_equations import NormalEquations, accumulate
+from libs.gains.solution_interval import PER_SCAN
 from libs.gains.solver import SolveOptions
 from libs.heldout.choose import own_ladder
 from libs.heldout.evidence import Evidence, joined, model_evidence
@@ -19,7 +19,7 @@ from steps.data_state import measurement_sets, restore_base_flags
 from steps.facts import refant_facts
 from steps.rounds.held_out import shortest_interval
 
-__all__ = ["ModelEvidence", "evidence_of_model", "phase_form"]
+__all__ = ["ModelEvidence", "evidence_of_model"]
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,23 @@ class ModelEvidence:
     evidence: Evidence
     forms: Mapping[str, Candidate]
 
-
-def phase_form(options: SolveOptions) -> Candidate:
-    """Return the phase solve with the interval and the axes of other options."""
-    solution: Literal["gain", "tec", "tec+phase", "delay+phase"] = "gain"
-    if options.calmode == "p" and options.solution != "delay":
-        solution = options.solution
-    return Candidate(
-        options.solint,
-        combine_scan="scan" in options.combine,
-        combine_spw="spw" in options.combine,
-        gaintype=options.gaintype,
-        solution=solution,
-        channels_per_block=options.channels_per_block,
-    )
+    @property
+    def near(self) -> dict[str, tuple[Candidate, ...]]:
+        """By working copy, solves like the best: what another model needs is not far from it."""
+        return {
+            ms: (
+                best,
+                replace(best, gaintype="T" if best.gaintype == "G" else "G"),
+                replace(best, interval=PER_SCAN),
+            )
+            for ms, best in self.forms.items()
+        }
 
 
 def evidence_of_model(
     context: Context,
     options: SolveOptions,
-    forms: Mapping[str, Candidate] | None = None,
+    forms: Mapping[str, Sequence[Candidate]] | None = None,
 ) -> ModelEvidence:
     """Return what the model in MODEL_DATA explains, with phases solved on the data as they came.
 
@@ -68,17 +65,17 @@ def evidence_of_model(
     context : Context
     options : SolveOptions
         Of these the limits of baselines and of their number count.
-    forms : mapping of str to Candidate, optional
-        By working copy, how to solve; default: the best of a ladder of intervals, with
-        polarizations together and apart.
+    forms : mapping of str to sequence of Candidate, optional
+        By working copy, the solves of which the best counts; default: a ladder of intervals, with
+        polarizations and windows together and apart.
     """
     found: dict[str, Evidence] = {}
     used: dict[str, Candidate] = {}
     with context.clock.time("solving"):
         for ms in measurement_sets(context):
             restore_base_flags(context, ms)
-            own = forms.get(ms.name) if forms else None
-            block = own.channels_per_block if own else 0
+            own = forms.get(ms.name, ()) if forms else ()
+            block = max((form.channels_per_block for form in own), default=0)
             each = replace(options, solint=shortest_interval(summarise(ms), block))
             equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
             found[ms.name], used[ms.name] = _best(context, equations, options, own)
@@ -86,7 +83,7 @@ def evidence_of_model(
 
 
 def _best(
-    context: Context, equations: NormalEquations, options: SolveOptions, own: Candidate | None
+    context: Context, equations: NormalEquations, options: SolveOptions, own: Sequence[Candidate]
 ) -> tuple[Evidence, Candidate]:
     refants = [
         equations.antenna.index(name)
@@ -96,7 +93,7 @@ def _best(
     tried = [
         (model_evidence(equations, form, refants=refants,
                         minblperant=options.minblperant), form)
-        for form in ([own] if own else _ladder(equations))
+        for form in own or _ladder(equations)
     ]  # fmt: skip
     return max(tried, key=lambda item: item[0].explained)
 

@@ -19,13 +19,13 @@ from libs.imaging.interface import ImagingOptions, open_image, write_masked_mode
 from selfcal.step import Skip
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model
-from steps.facts import grid_facts, model_facts, recorded
+from steps.facts import grid_facts, model_facts
 from steps.images import Imaged, imaging_options, make_image, model_files
 from steps.model_components import fill_component_model, fill_components
 from steps.rounds.ladder import judged_parameters, on_ladder
-from steps.rounds.model_evidence import ModelEvidence, evidence_of_model, phase_form
+from steps.rounds.model_evidence import ModelEvidence, evidence_of_model
 from steps.rounds.record import BestState
-from steps.rounds.solving import SolvedBefore, adaptive, set_by_user
+from steps.rounds.solving import adaptive, set_by_user
 from steps.start_model import ORIGIN
 from steps.user_mask import MASK_SETTING, write_user_mask
 
@@ -127,18 +127,16 @@ def round_models(
     except Skip:
         if not candidates and (not adaptive(context) or best.tables):
             raise
-    forms = _known_forms(context)
     if not candidates:
-        return [_certain(context, _point(context, best), forms)]
-    if len(candidates) == 1 or (closure is not None and best.tables):
-        # CLEAN's components have absorbed errors of the amplitudes, and explain them
+        return [_certain(context, _point(context, best))]
+    if closure is None or best.tables or len(candidates) == 1:
+        # CLEAN's components explain errors of the gains they were found with, so that held-out
+        # baselines tell components from images, but not one image's parts from the whole
         return candidates
-    return _ranked(context, candidates, forms)
+    return [*_ranked(context, candidates[:2]), *candidates[2:]]
 
 
-def _certain(
-    context: Context, candidate: ModelCandidate, forms: Mapping[str, Candidate] | None
-) -> ModelCandidate:
+def _certain(context: Context, candidate: ModelCandidate) -> ModelCandidate:
     """Return a candidate that predicts held-out baselines better than noise.
 
     Raises
@@ -146,7 +144,7 @@ def _certain(
     Skip
         It does not.
     """
-    found = _asked(context, candidate, forms)
+    found = _asked(context, candidate, None)
     sigma = found.evidence.significance
     if not sigma >= CERTAIN:
         raise Skip(
@@ -157,16 +155,14 @@ def _certain(
                              " sigma")  # fmt: skip
 
 
-def _ranked(
-    context: Context,
-    candidates: Sequence[ModelCandidate],
-    forms: Mapping[str, Candidate] | None,
-) -> list[ModelCandidate]:
+def _ranked(context: Context, candidates: Sequence[ModelCandidate]) -> list[ModelCandidate]:
     """Return candidates in order of what they explain; a later one must be surely better."""
     order: list[tuple[ModelCandidate, ModelEvidence]] = []
     said: list[str] = []
+    forms = None
     for one in candidates:
         found = _asked(context, one, forms)
+        forms = found.near
         place = 0
         if order:
             step = found.evidence.against(order[0][1].evidence)
@@ -180,7 +176,9 @@ def _ranked(
 
 
 def _asked(
-    context: Context, candidate: ModelCandidate, forms: Mapping[str, Candidate] | None
+    context: Context,
+    candidate: ModelCandidate,
+    forms: Mapping[str, Sequence[Candidate]] | None,
 ) -> ModelEvidence:
     candidate.fill()
     context.progress.activity(f"held-out data: {candidate.name}")
@@ -195,17 +193,6 @@ def _asked(
 def _noted(candidate: ModelCandidate, why: str) -> ModelCandidate:
     reason = "; ".join(part for part in (candidate.model.mask_reason, why) if part)
     return replace(candidate, model=replace(candidate.model, mask_reason=reason))
-
-
-def _known_forms(context: Context) -> dict[str, Candidate] | None:
-    """How the last phase round that was accepted solved each working copy; None: none was."""
-    for result in reversed(context.results.values()):
-        stored = recorded(SolvedBefore, result.metrics).solve_options
-        if result.status == "done" and stored:
-            return {
-                ms: phase_form(SolveOptions.from_record(options)) for ms, options in stored.items()
-            }
-    return None
 
 
 def _image_models(context: Context, best: BestState, cycle: RoundCycle) -> list[ModelCandidate]:
