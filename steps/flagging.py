@@ -7,6 +7,7 @@ from typing import Any
 from libs.core.numbers import format_number
 from libs.flagging import rflag
 from libs.ms import flag_versions, split
+from libs.ms.rows import chunks, put_rows
 from libs.ms.summary import flagged_fraction
 from libs.weights import statwt
 from selfcal.options import Option
@@ -78,6 +79,10 @@ class SaveInitFlags(Step):
                 flag_versions.restore_weights(ms, statwt.VERSION)
             return "weights as they came"
         context.progress.activity(f"weights of {ms.name}")
+        if flag_versions.has_weights(ms, statwt.VERSION):
+            # statwt reads CORRECTED_DATA, which rounds of an earlier start have calibrated
+            for chunk in chunks(ms, ["DATA"]):
+                put_rows(ms, chunk.rows, {"CORRECTED_DATA": chunk["DATA"]})
         return statwt.weigh(
             ms,
             context.tools.session,

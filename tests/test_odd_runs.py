@@ -206,3 +206,18 @@ def test_antennas_of_two_times_in_one_set_and_in_two(tmp_path: Path) -> None:
     assert together.status == apart.status == "improved"
     assert together.flux_jy == pytest.approx(apart.flux_jy, rel=0.01)
     assert together.dynamic_range > 0.95 * apart.dynamic_range
+
+
+def test_weights_made_again_after_amplitude_rounds_are_those_made_first(tmp_path: Path) -> None:
+    """The noise is that of DATA; CORRECTED_DATA of an earlier start has other amplitudes."""
+    errors = StationErrors(phase_walk_deg=20, phase_walk_s=600, amp_offset=0.2)
+    ms = odd_data.plain(tmp_path / "a.ms", antennas=ANTENNAS, integrations=8, errors=errors)
+    steps = ("startup", "save_init_flags", "test_image", "p0", "ap1")
+    first = quiet_run(tmp_path, [ms], steps=steps)
+    before = first.result("test_image").metrics
+    assert first.result("ap1").status == "done"
+    again = quiet_run(
+        tmp_path, [ms], steps=steps, overrides={"save_init_flags": {"min_samples": 31}}
+    )
+    assert again.order["save_init_flags"] > again.order["startup"]
+    assert again.result("test_image").metrics["snr"] == before["snr"]

@@ -405,7 +405,7 @@ def weigh(
     bins = _timebins(ms, options)
     if bins:
         timebin_s = max(one[0] for one in bins)
-        pooled = pool_weights(ms, VERSION, timebin_s, column="CORRECTED_DATA")
+        pooled = pool_weights(ms, VERSION, timebin_s, column="DATA")
         if pooled.changed:
             wrong, _ = _weights(ms, options.max_spread)
             if not wrong:
