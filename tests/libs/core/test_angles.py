@@ -27,10 +27,10 @@ def test_text_is_that_of_astropy(
         parts = [float(part) for part in text.strip("+-s").split()]
         return parts[0] * 3600 + parts[1] * 60 + parts[2]
 
-    ra += 0.0  # a right ascension has no sign: astropy keeps that of -0.0
-    own = direction_text(math.radians(ra), math.radians(dec), separators, (digits, digits))
+    ra_rad = math.radians(ra) + 0.0  # a right ascension has no sign: astropy keeps that of -0.0
+    own = direction_text(ra_rad, math.radians(dec), separators, (digits, digits))
     theirs = (
-        Longitude(math.radians(ra), u.rad).to_string(
+        Longitude(ra_rad, u.rad).to_string(
             unit=u.hourangle, sep=separators[0], precision=digits, pad=True
         ),
         Latitude(math.radians(dec), u.rad).to_string(
