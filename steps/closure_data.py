@@ -17,7 +17,7 @@ from selfcal.step import Skip
 from steps.context import Context
 from steps.data_state import measurement_sets
 
-__all__ = ["CLOSURE_READ_OPTIONS", "ClosureInput", "closure_input"]
+__all__ = ["CLOSURE_READ_OPTIONS", "FEW_STATIONS", "ClosureInput", "closure_input"]
 
 CLOSURE_READ_OPTIONS = (
     Option("average", "time", "auto", "averaging before closures are formed; 0: none; auto: while"
@@ -27,6 +27,9 @@ CLOSURE_READ_OPTIONS = (
            minimum=0),
     Option("false_alarm", "float", 0.01, "probability that noise passes for a source", minimum=0),
 )  # fmt: skip
+
+
+FEW_STATIONS = 15  # up to which several models may fit the closure quantities alike
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ class ClosureInput:
     def trials_s(self) -> list[float]:
         """Return averaging times worth trying, s: the one found, then a third and twice of it.
 
-        Only that one where it was asked for, or where none is needed.
+        Only that one where it was asked for, where none is needed, and for many stations, whose
+        closure quantities leave little choice.
         """
-        if self.coherence is None or not self.average_s:
+        many = len(self.data.antenna) > FEW_STATIONS
+        if many or self.coherence is None or not self.average_s:
             return [self.average_s]
         longer = min(2 * self.average_s, self.coherence.coherent_s)
         others = [self.average_s / 3] + ([longer] if longer > 1.3 * self.average_s else [])

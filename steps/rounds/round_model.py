@@ -16,9 +16,11 @@ from libs.heldout.evidence import CERTAIN
 from libs.heldout.folds import Candidate
 from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
+from libs.ms.summary import describe_ms
 from selfcal.step import Skip
+from steps.closure_data import FEW_STATIONS
 from steps.context import Context
-from steps.data_state import ensure_tables, fill_model
+from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.facts import grid_facts, model_facts
 from steps.images import Imaged, imaging_options, make_image, model_files
 from steps.model_components import fill_component_model, fill_components
@@ -129,11 +131,18 @@ def round_models(
             raise
     if not candidates:
         return [_certain(context, _point(context, best))]
-    if closure is None or best.tables or len(candidates) == 1:
+    sure = model_facts(context).closure_model_complete and not _few_stations(context)
+    if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out
         # baselines tell components from images, but not one image's parts from the whole
         return candidates
     return [*_ranked(context, candidates[:2]), *candidates[2:]]
+
+
+def _few_stations(context: Context) -> bool:
+    """Whether a model may fit the closure quantities of so few stations and be wrong."""
+    most = max(len(describe_ms(ms).antenna) for ms in measurement_sets(context))
+    return most <= FEW_STATIONS
 
 
 def _certain(context: Context, candidate: ModelCandidate) -> ModelCandidate:
