@@ -142,7 +142,7 @@ class GainRound(Step):
         if self._lost_antennas(context, outcome):
             tries.insert(1, (replace(cycle, keeps_all=True), models[0]))
         for other, model in tries[1:]:
-            if outcome.accepted or not _may_try_again(outcome):
+            if outcome.accepted or not self._may_try_again(context, best, outcome):
                 break
             try:
                 again = self._cycle(context, best, other, model)
@@ -152,6 +152,19 @@ class GainRound(Step):
             if again.accepted:
                 outcome = _second_try(again, outcome, other, model)
         return replace(outcome, result=replace(outcome.result, images=tuple(images)))
+
+    def _may_try_again(self, context: Context, best: BestState, outcome: _Outcome) -> bool:
+        """Whether another model or other flags might do better than a cycle that was refused.
+
+        Where the image is as good as before there is nothing to make good.
+        """
+        if outcome.record.refusal is Refusal.FLAGGED:
+            return True
+        new = outcome.record.statistics
+        if outcome.record.refusal is not Refusal.NOT_BETTER or new is None:
+            return False
+        kept = (1 - context.options["max_snr_loss"]) * best.image.statistics.snr
+        return new.snr < kept or self._lost_antennas(context, outcome)
 
     def _lost_antennas(self, context: Context, outcome: _Outcome) -> bool:
         """Whether a cycle was refused that flagged antennas, which the user did not ask for.
@@ -358,11 +371,6 @@ def _second_try(
     )
     reason = f"{again.result.reason}; {how}, since otherwise {refused.result.reason}"
     return replace(again, result=replace(again.result, reason=reason))
-
-
-def _may_try_again(outcome: _Outcome) -> bool:
-    """Whether another model or other flags might do better than a cycle that was refused."""
-    return outcome.record.refusal in (Refusal.NOT_BETTER, Refusal.FLAGGED)
 
 
 def _progress(before: BestState, after: BestState, record: RoundRecord) -> float:
