@@ -15,10 +15,11 @@ import pytest
 import auto_selfcal
 from selfcal import __version__
 from steps import STEPS
+from steps.ready_configs import ready_config_names
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 from tests.conftest import ROOT
 
-CONFIGS = sorted(path.stem for path in (ROOT / "templates" / "configs").glob("*.py"))
+CONFIGS = ready_config_names()
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:

@@ -11,9 +11,9 @@ from selfcal.cluster import check_where
 from selfcal.options import unknown_name
 from selfcal.paths import with_absolute_paths
 from selfcal.settings import Settings, read_config
-from selfcal.template_files import TEMPLATE_DIR
 from steps import STEPS
 from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
+from steps.ready_configs import load_ready_config
 from steps.run_options import RUN_OPTIONS
 
 __all__ = ["load_calibrate_settings"]
@@ -64,11 +64,8 @@ def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Setti
 
 def _check_targets(values: Mapping[str, Any]) -> None:
     """Check what the targets' runs are given."""
-    name = values["target_config"]
-    ready = TEMPLATE_DIR / "configs" / f"{name}.py"
-    if name != "auto" and not (ready.exists() or Path(name).exists()):
-        known = sorted(p.stem for p in ready.parent.glob("*.py"))
-        raise unknown_name("target_config", name, known)
+    if values["target_config"] != "auto":
+        load_ready_config(values["target_config"], "target_config")
     own = [option.name for option in RUN_OPTIONS]
     for key in values["target_settings"]:
         if key not in own:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from libs.core.errors import SelfcalError
 from selfcal.cluster import shared_threads
 from selfcal.step import Skip, Step, StepResult
-from selfcal.template_files import TEMPLATE_DIR
 from steps.calibrate.session_data import (
     file_name,
     roles_of,
@@ -19,7 +17,7 @@ from steps.calibrate.session_data import (
 )
 from steps.calibrate.session_images import session_imaging
 from steps.context import Context
-from steps.run_options import load_run_config
+from steps.ready_configs import load_ready_config
 from steps.targets.plan import Target
 from steps.targets.run import FOLDER, TargetTask, run_targets, target_config
 
@@ -76,8 +74,7 @@ def _task(context: Context, target: Target) -> TargetTask:
     name = settings["target_config"]
     config: dict[str, Any] = {}
     if name != "auto":
-        ready = TEMPLATE_DIR / "configs" / f"{name}.py"
-        config = load_run_config(ready if ready.exists() else Path(name))
+        config, _ = load_ready_config(name, "target_config")
     for key in ("imager", "solver", "overrides", "global_parameters", "threads"):
         config[key] = settings[key]
     config |= settings["target_settings"]

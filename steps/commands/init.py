@@ -10,6 +10,7 @@ from pathlib import Path
 from libs.core.errors import ConfigError
 from selfcal.options import unknown_name
 from selfcal.template_files import TEMPLATE_DIR
+from steps.ready_configs import ready_config_names, ready_config_text
 
 __all__ = ["command"]
 
@@ -24,9 +25,8 @@ def command(argv: Sequence[str], program: str) -> int:
     program : str
         How the program is called from any folder, for the text.
     """
-    ready = {path.stem: path for path in (TEMPLATE_DIR / "configs").glob("*.py")}
     sessions = {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
-    known = sorted(ready | sessions)
+    known = sorted({*ready_config_names(), *sessions})
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py init", description="Write a commented config to edit."
     )
@@ -38,9 +38,10 @@ def command(argv: Sequence[str], program: str) -> int:
     target = Path(arguments.output)
     if target.exists():
         raise ConfigError(f"{target} exists", "name another file with -o, or remove it")
-    text = (ready | sessions)[arguments.instrument].read_text()
+    session = sessions.get(arguments.instrument)
+    text = session.read_text() if session else ready_config_text(arguments.instrument)
     target.write_text(text)
-    word = "calibrate " if arguments.instrument in sessions else ""
+    word = "calibrate " if session else ""
     key = "project" if "\nproject = " in text else "vis"
     there = shlex.quote(str(target.absolute()))
     print(f"{target} written: set {key}, then {program} {word}{there}")

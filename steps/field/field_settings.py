@@ -13,12 +13,12 @@ from selfcal.options import Option, unknown_name
 from selfcal.paths import with_absolute_paths
 from selfcal.settings import Settings, read_config
 from selfcal.template_check import check_settings
-from selfcal.template_files import TEMPLATE_DIR
 from steps import STEPS, build_steps
 from steps.field.field_data import check_prepare
 from steps.field.field_options import FIELD_OPTIONS
 from steps.imaging import MEASURES
-from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
+from steps.ready_configs import load_ready_config
+from steps.run_options import RUN_OPTIONS, run_settings
 
 __all__ = ["FLUX", "load_field_settings", "source_settings", "threads_of"]
 
@@ -157,13 +157,7 @@ def source_settings(
     ConfigError
         The source's config, steps, settings or overrides are wrong.
     """
-    name = settings["source_config"]
-    ready = TEMPLATE_DIR / "configs" / f"{name}.py"
-    path = ready if ready.exists() else Path(name)
-    if not path.exists():
-        known = sorted(p.stem for p in ready.parent.glob("*.py"))
-        raise unknown_name("source_config", name, known)
-    config = load_run_config(path)
+    config, path = load_ready_config(settings["source_config"], "source_config")
     steps = settings["source_steps"] or config.get("steps") or ()
     config["steps"] = [
         step for step in steps if settings["source_steps"] or step not in _NOT_IN_A_FIELD

@@ -40,7 +40,7 @@ rounds = "adaptive"
 solver = "native"  # or "casa": gaincal and applycal
 imager = "auto"  # native, wsclean or tclean; auto: native, the own one
 
-# Pixels and pixel size, such as 1024 and "0.06arcsec"; auto asks the data.
+# Pixels and pixel size, such as 1024 and "0.5arcsec"; auto asks the data.
 imsize = "auto"
 cell = "auto"
 refant = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from selfcal.template_files import TEMPLATE_DIR
 from selfcal.templates import resolve_options
 from steps import build_steps
 from steps.instruments import dish_diameter_m, identify
+from steps.ready_configs import load_ready_config, ready_config_text
 from steps.run_options import load_run_config, run_settings
 
 NUMBERS = yaml.safe_load((TEMPLATE_DIR / "instruments.yaml").read_text())
@@ -84,9 +86,12 @@ def test_the_vlba_at_the_lower_end_of_its_c_band() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS["telescopes"]))
-def test_every_instrument_has_a_config_of_its_own(name: str) -> None:
-    path = TEMPLATE_DIR / "configs" / f"{name}.py"
-    assert run_settings(load_run_config(path), path, {})["instrument"] == name
+def test_every_instrument_has_a_config_of_its_own(tmp_path: Path, name: str) -> None:
+    config, path = load_ready_config(name, "source_config")
+    assert run_settings(config, path, {})["instrument"] == name
+    own = tmp_path / "own.py"
+    own.write_text(ready_config_text(name))
+    assert load_run_config(own) == config, "what init writes is what the name stands for"
 
 
 def test_instruments_of_wide_fields_look_farther_for_sources() -> None:
