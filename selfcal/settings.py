@@ -18,8 +18,10 @@ from selfcal.yaml_files import read_text_mapping, text_value
 __all__ = [
     "Settings",
     "build_settings",
+    "check_known",
     "load_config",
     "parse_assignments",
+    "parse_options",
     "read_config",
     "read_python",
 ]
@@ -143,22 +145,62 @@ def build_settings(
         Options of a run. The engine itself needs ``workdir``, ``template``, ``init_parameters``,
         ``global_parameters`` and ``overrides``; the others are for steps.
     """
-    values, origin = {}, {}
     source = config_path.name if config_path else "config"
     known = [option.name for option in options]
     tops = {name: value for name, value in assignments.items() if "." not in name}
     for name in tops:
         if name not in known:
             raise unknown_name("setting", name, known)
-    for option in options:
-        raw, origin[option.name] = option.default, "default"
-        if option.name in config:
-            raw, origin[option.name] = config[option.name], source
-        if option.name in tops:
-            raw, origin[option.name] = tops[option.name], "--set"
-        values[option.name] = option.parse(raw)
+    values, origin = parse_options(options, {source: config, "--set": tops})
     overrides = _step_overrides(values, source, assignments, step_names)
     return Settings(values, origin, config_path, overrides)
+
+
+def check_known(options: Sequence[Option], sources: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse settings that no option has.
+
+    Parameters
+    ----------
+    options : sequence of Option
+    sources : mapping of str to mapping
+        What each source assigns, by its name.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown.
+    """
+    known = [option.name for option in options]
+    for source, given in sources.items():
+        for name in given:
+            if name not in known:
+                raise unknown_name(f"setting in {source}", str(name), known)
+
+
+def parse_options(
+    options: Sequence[Option], sources: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the value of each option, and the source that it comes from.
+
+    Parameters
+    ----------
+    options : sequence of Option
+    sources : mapping of str to mapping
+        What each source assigns, by its name; later ones win. Without any the default holds.
+
+    Raises
+    ------
+    ConfigError
+        A value is wrong.
+    """
+    values, origin = {}, {}
+    for option in options:
+        raw, origin[option.name] = option.default, "default"
+        for source, given in sources.items():
+            if option.name in given:
+                raw, origin[option.name] = given[option.name], source
+        values[option.name] = option.parse(raw)
+    return values, origin
 
 
 def _step_overrides(

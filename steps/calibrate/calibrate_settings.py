@@ -10,7 +10,7 @@ from libs.core.errors import ConfigError
 from selfcal.cluster import check_where
 from selfcal.options import unknown_name
 from selfcal.paths import with_absolute_paths
-from selfcal.settings import Settings, read_config
+from selfcal.settings import Settings, check_known, parse_options, read_config
 from steps import STEPS
 from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
 from steps.ready_configs import load_ready_config
@@ -39,21 +39,13 @@ def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Setti
             f"config {path} does not exist", "make one with: auto_selfcal.py init calibrate"
         )
     config = read_config(path)
-    known = [option.name for option in CALIBRATE_OPTIONS]
-    for source, names in ((path.name, config), ("--set", assignments)):
-        for name in names:
-            if name not in known:
-                raise unknown_name(f"setting in {source}", str(name), known)
+    sources = {path.name: config, "--set": assignments}
+    check_known(CALIBRATE_OPTIONS, sources)
     options = {name: kind.options for name, kind in STEPS.items()}
-    given = {**config, **assignments}
-    given = with_absolute_paths(given, CALIBRATE_OPTIONS, options)
-    values, origin = {}, {}
-    for option in CALIBRATE_OPTIONS:
-        raw, origin[option.name] = option.default, "default"
-        if option.name in given:
-            raw = given[option.name]
-            origin[option.name] = "--set" if option.name in assignments else path.name
-        values[option.name] = option.parse(raw)
+    values, origin = parse_options(CALIBRATE_OPTIONS, {
+        name: with_absolute_paths(given, CALIBRATE_OPTIONS, options)
+        for name, given in sources.items()
+    })  # fmt: skip
     if bool(values["vis"]) == bool(values["project"]):
         what = "are both set" if values["vis"] else "are both empty"
         raise ConfigError(f"vis and project {what}", f"set one of them in {path.name}")

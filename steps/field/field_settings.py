@@ -11,7 +11,7 @@ from libs.core.errors import ConfigError
 from selfcal.cluster import check_where, shared_threads
 from selfcal.options import Option, unknown_name
 from selfcal.paths import with_absolute_paths
-from selfcal.settings import Settings, read_config
+from selfcal.settings import Settings, check_known, parse_options, read_config
 from selfcal.template_check import check_settings
 from steps import STEPS, build_steps
 from steps.field.field_data import check_prepare
@@ -47,24 +47,14 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
     ConfigError
         Unknown keys or values, nothing to work on, an unknown place to run.
     """
-    known = [option.name for option in FIELD_OPTIONS]
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "see README for an example")
     config = read_config(path)
     assignments = _nested(assignments, config)
-    for source, names in ((path.name, config), ("--set", assignments)):
-        for name in names:
-            if name not in known:
-                raise unknown_name(f"setting in {source}", str(name), known)
+    check_known(FIELD_OPTIONS, {path.name: config, "--set": assignments})
     # workers run elsewhere
-    config, assignments = _absolute(config), _absolute(assignments)
-    values, origin = {}, {}
-    for option in FIELD_OPTIONS:
-        raw, origin[option.name] = option.default, "default"
-        for source, given in ((path.name, config), ("--set", assignments)):
-            if option.name in given:
-                raw, origin[option.name] = given[option.name], source
-        values[option.name] = option.parse(raw)
+    sources = {path.name: _absolute(config), "--set": _absolute(assignments)}
+    values, origin = parse_options(FIELD_OPTIONS, sources)
     limits = [FLUX.parse(text) for text in values["layers"]]
     if not limits or sorted(set(limits), reverse=True) != limits:
         raise ConfigError(f"layers = {list(values['layers'])} do not fall", "brightest first")
