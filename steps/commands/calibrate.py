@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +15,9 @@ from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
 from steps.commands.command_line import (
     Reports,
     RunArguments,
-    add_run_arguments,
+    config_parser,
     log_to,
     make_pipeline,
-    option_list,
     outcome_to,
     show_plan,
 )
@@ -29,6 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionsFailed", "command"]
 
+_DESCRIPTION = (
+    "Calibrate a session: find out which field is what, solve for delays,"
+    " bandpass and gains, carry the flux scale over, image the calibrators, self-calibrate"
+    " the targets. What is done is reused."
+)
 _EXAMPLE = """\
   vis: [session.ms]              # flux calibrator, phase calibrator and targets
   workdir: work_calibrate
@@ -45,25 +48,12 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = _parser().parse_args(list(argv))
+    parsed = config_parser("calibrate", _DESCRIPTION, _EXAMPLE, CALIBRATE_OPTIONS).parse_args(
+        list(argv)
+    )
     with outcome_to(parsed.outcome):
         _run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py calibrate",
-        description="Calibrate a session: find out which field is what, solve for delays,"
-        " bandpass and gains, carry the flux scale over, image the calibrators, self-calibrate"
-        " the targets. What is done is reused.",
-        epilog=f"an example, session.yaml:\n{_EXAMPLE}\nconfig keys:\n"
-        f"{option_list(CALIBRATE_OPTIONS)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", help="config file, Python or YAML")
-    add_run_arguments(parser)
-    return parser
 
 
 class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error

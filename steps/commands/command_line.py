@@ -25,6 +25,7 @@ __all__ = [
     "RunArguments",
     "RunDrawer",
     "add_run_arguments",
+    "config_parser",
     "log_to",
     "make_pipeline",
     "option_list",
@@ -98,6 +99,33 @@ def option_list(options: Sequence[Option]) -> str:
         f" (default {option.default if option.default not in ('', {}) else '-'})"
         for option in options
     )
+
+
+def config_parser(
+    command: str, description: str, example: str, options: Sequence[Option]
+) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes a config of its own.
+
+    Parameters
+    ----------
+    command : str
+        Its name.
+    description : str
+        What it does.
+    example : str
+        Text of an example config.
+    options : sequence of Option
+        The keys of its config.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"auto_selfcal.py {command}",
+        description=description,
+        epilog=f"an example:\n{example}\nconfig keys:\n{option_list(options)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", help="config file, Python or YAML")
+    add_run_arguments(parser)
+    return parser
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from selfcal.progress import Progress
 from steps.commands.command_line import (
     Reports,
     RunArguments,
-    add_run_arguments,
+    config_parser,
     log_to,
     make_pipeline,
-    option_list,
     outcome_to,
     show_plan,
 )
@@ -23,6 +21,11 @@ from steps.field.field_options import FIELD_OPTIONS
 
 __all__ = ["command"]
 
+_DESCRIPTION = (
+    "Calibrate the sources of a LOFAR field in layers, the brightest first: each"
+    " source's small data, its own calibration, one global table of solutions, subtraction."
+    " What is done is reused, by step and by source."
+)
 _EXAMPLE = """\
   vis: field.ms                  # not averaged, core phased up, Dutch stations calibrated
   sources: [lotss.vot]           # or lotss: ask LoTSS
@@ -42,24 +45,10 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = _parser().parse_args(list(argv))
+    parsed = config_parser("field", _DESCRIPTION, _EXAMPLE, FIELD_OPTIONS).parse_args(list(argv))
     with outcome_to(parsed.outcome):
         _run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py field",
-        description="Calibrate the sources of a LOFAR field in layers, the brightest first: each"
-        " source's small data, its own calibration, one global table of solutions, subtraction."
-        " What is done is reused, by step and by source.",
-        epilog=f"an example, field.yaml:\n{_EXAMPLE}\nconfig keys:\n{option_list(FIELD_OPTIONS)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", help="config file, Python or YAML")
-    add_run_arguments(parser)
-    return parser
 
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
