@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.archives import unpacked
 from tests.conftest import ROOT, tree_hash
 from tests.demo import environment
 
@@ -44,9 +44,7 @@ def test_a_raw_calibrator_is_recovered(tmp_path: Path) -> None:
 
 def test_an_uncalibrated_point_source_at_36_ghz_improves(tmp_path: Path, shared_data: Path) -> None:
     (archive,) = (shared_data / "vla").glob("day2*.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(tmp_path, filter="data")
-    (ms,) = tmp_path.glob("day2*.ms")
+    ms = unpacked(archive, tmp_path)
     before = tree_hash(ms)
     summary = selfcal(tmp_path, str(ms))
     assert summary["status"] == "improved"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import from_gain_solutions
 from libs.ms.tables import open_table
 from libs.simulation.observation import Simulation, StationErrors, simulate
+from tests.archives import unpacked
 from tests.conftest import tree_hash
 from tests.libs.directions.test_phase_shift import SKY, observe, place
 
@@ -45,10 +45,8 @@ def installed() -> None:
 @pytest.fixture(scope="module")
 def lofar_ms(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The real LOFAR measurement set, unpacked."""
-    folder = tmp_path_factory.mktemp("lofar")
-    with tarfile.open(shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz") as tar:
-        tar.extractall(folder, filter="data")
-    yield folder / "lofar_hba_intl.ms"
+    archive = shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz"
+    yield unpacked(archive, tmp_path_factory.mktemp("lofar"))
 
 
 def columns(ms: Path) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from libs.h5parm.check import check
 from libs.h5parm.reader import as_written, read_h5parm, write_h5parm
 from libs.h5parm.regrid import regrid
 from libs.h5parm.solset import from_gain_solutions
+from tests.archives import unpacked
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 REAL = ("dirtest1", "dirtest2", "fulljones1", "fulljones2")
@@ -343,10 +343,7 @@ def program(name: str) -> str:
 def lofar_ms(shared_data, tmp_path_factory) -> Path:
     """Unpack the real LOFAR measurement set."""
     archive = shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz"
-    folder = tmp_path_factory.mktemp("lofar")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "lofar_hba_intl.ms"
+    return unpacked(archive, tmp_path_factory.mktemp("lofar"))
 
 
 def dp3_applies(ms: Path, h5parm: Path, tmp_path: Path, *steps: str, table: str = "out.ms"):

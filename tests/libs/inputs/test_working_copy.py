@@ -26,6 +26,7 @@ from libs.ms import view as ms_view
 from libs.ms.summary import summarise
 from libs.ms.tables import column_names, open_table
 from libs.simulation.corrupt import multiply_ms
+from tests.archives import unpacked
 from tests.libs.small_ms import make_ms, tree_hash
 
 
@@ -576,9 +577,7 @@ def test_real_data_are_copied_and_stay_as_they_are(
     file, notes = REAL[name]
     path = shared_data / file
     if file.endswith(".ms"):
-        with tarfile.open(f"{path}.tar.gz") as tar:
-            tar.extractall(tmp_path / "input", filter="data")
-        path = tmp_path / "input" / path.name
+        path = unpacked(path.with_name(f"{path.name}.tar.gz"), tmp_path / "input")
     tree = tree_hash(path)
     (source,) = working_copy.resolve_inputs(str(path))
     identity = working_copy.identity(source)

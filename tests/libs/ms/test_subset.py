@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from libs.ms.subset import NotUnderstoodError, choose_subset
 from libs.ms.subset_copy import copy_subset
 from libs.ms.tables import open_table
 from libs.ms.view import read_view
+from tests.archives import unpacked
 from tests.libs.mixed_ms import CHANNELS, make_mixed_ms
 from tests.libs.small_ms import tree_hash
 
@@ -281,7 +281,6 @@ def test_real_data_as_mstransform(
     name: str, column: str, shared_data: Path, tmp_path: Path, session: CasaSession
 ) -> None:
     path = shared_data / name
-    with tarfile.open(f"{path}.tar.gz") as tar:
-        tar.extractall(tmp_path / "input", filter="data")
-    own, casa = _both(tmp_path / "input" / path.name, tmp_path, session, datacolumn=column)
+    given = unpacked(path.with_name(f"{path.name}.tar.gz"), tmp_path / "input")
+    own, casa = _both(given, tmp_path, session, datacolumn=column)
     assert_alike(own, casa)

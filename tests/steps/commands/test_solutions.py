@@ -14,6 +14,7 @@ from libs.h5parm.global_table import write_with_entries
 from libs.h5parm.provenance import Entry
 from libs.h5parm.reader import read_h5parm, write_h5parm
 from steps.commands import solution_actions
+from tests.archives import unpacked
 from tests.libs.solset_examples import STATIONS, flagged, jones, solset
 
 
@@ -137,14 +138,11 @@ def test_errors_are_one_line_and_an_exit_code(words, code, text, capsys, tmp_pat
 
 
 def test_export_and_apply(shared_data, tmp_path, capsys, monkeypatch) -> None:
-    import tarfile
-
     from libs.gains.caltable import read_solutions
 
     archive = shared_data / "lofar" / "lofar_hba_intl.ms.tar.gz"
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    ms, h5, table = tmp_path / "lofar_hba_intl.ms", tmp_path / "s.h5", tmp_path / "s.gcal"
+    ms = unpacked(archive, tmp_path)
+    h5, table = tmp_path / "s.h5", tmp_path / "s.gcal"
     solutions = solset(frequency_hz=[1.3e8, 1.55e8], antenna=STATIONS[1:], seed=1)
     write_h5parm(h5, solutions)
     assert main(["export", str(h5), "--ms", str(ms), "-o", str(table)]) == 0
