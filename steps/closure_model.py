@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -211,7 +211,8 @@ class InitialModel(Step):
 
         Short averages are noisy, long ones smear what lies far apart, and with few stations
         several models fit the closures alike. That one is taken which, with gains of its own,
-        explains the most of baselines that are held out of the gains.
+        explains the most of baselines that are held out of the gains. Noise shows no coherence,
+        so it is fitted once, and the rate of false alarms stays that of one fit.
         """
         models = {}
         for average_s in source.trials_s():
@@ -221,12 +222,13 @@ class InitialModel(Step):
         accepted = {length: one for length, one in models.items() if one.accepted}
         if len(models) == 1 or not accepted:
             return models[source.average_s], ""
-        best_s = next(iter(accepted))
-        if len(accepted) > 1:
-            best_s = most_evident(context, accepted, self._start(context))
-        return models[best_s], (
-            f"; of {len(accepted)} fits it explains the most of held-out baselines, with averages"
-            f" of {best_s:.3g} s"
+        if len(accepted) == 1:
+            (best_s,) = accepted
+            return accepted[best_s], f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
+        best_s = most_evident(context, accepted, self._start(context))
+        return accepted[best_s], (
+            f"; of the fits to averages of {_seconds(accepted)} that of {best_s:.3g} s explains the"
+            " most of the held-out baselines"
         )
 
     def _fit(
@@ -356,6 +358,10 @@ def _data_or_none(context: Context) -> BaselineVisibilities | None:
         return closure_input(context, uvmin_m=context.options["uvmin"]).averaged()
     except Skip:
         return None
+
+
+def _seconds(lengths_s: Iterable[float]) -> str:
+    return ", ".join(f"{length:.3g} s" for length in lengths_s)
 
 
 def _slope(context: Context) -> float:

@@ -88,7 +88,11 @@ def coherence_time(data: BaselineVisibilities, longest_s: float = 600.0) -> Cohe
 
 @dataclass(frozen=True)
 class _Lagged:
-    """Sums of products over the baselines of each station, (nant,)."""
+    """Sums of products over the baselines of each station, their variances and numbers, (nant,).
+
+    With signals s in both, a product scatters by 2 + |s|^2 + |s'|^2, and |v|^2 is |s|^2 + 2 in the
+    mean.
+    """
 
     value: Float
     variance: Float
@@ -106,7 +110,7 @@ def _lagged(
     one, two = v[..., :-lag][..., near], v[..., lag:][..., near]
     both = (one != 0) & (two != 0)
     product = np.where(both, (one * np.conj(two)).real, 0.0)
-    power = np.where(both, 2.0 + np.abs(one) ** 2 + np.abs(two) ** 2 - 4.0, 0.0)
+    power = np.where(both, np.abs(one) ** 2 + np.abs(two) ** 2 - 2.0, 0.0)
     nant = len(data.antenna)
 
     def by_station(values: NDArray[np.generic]) -> Float:

@@ -76,10 +76,14 @@ class Evidence:
         return float(self.inner.sum()) / error if error > 0 else 0.0
 
     def against(self, other: Evidence) -> ModelComparison:
-        """Compare with another model's evidence from the same data."""
+        """Compare with another model's evidence from the same data.
+
+        The error of the difference is what it scatters by from baseline to baseline and from one
+        part of the time to another, as if these were independent, times `FOLD_SCATTER` for the
+        antennas that they share.
+        """
         parts = self._parts() - other._parts()
         noise = min(self.noise, other.noise)
-        # what the difference scatters by, and never less than what noise makes of it
         scatter = float(np.sqrt(np.sum((parts - parts.mean()) ** 2)))
         return ModelComparison(float(parts.sum()), FOLD_SCATTER * scatter, noise)
 
