@@ -16,7 +16,9 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("init", "apply", "solutions", "calibrate", "field", "report", "doctor")
+COMMANDS = (
+    "init", "apply", "bundle", "restore", "solutions", "calibrate", "field", "report", "doctor",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +44,7 @@ def _dispatch(words: list[str]) -> int:
     if name in COMMANDS:
         given = {
             "init": (_program(),),
+            "apply": (_targets_page,),
             "calibrate": (REPORTS,),
             "field": (REPORTS,),
             "report": (REPORTS,),
@@ -104,6 +107,12 @@ def _targets(workdir: Path, results: Sequence[Mapping[str, Any]]) -> str:
     from reports.targets_report import finish_targets
 
     return finish_targets(workdir, results)
+
+
+def _targets_page(workdir: Path) -> Path:
+    from reports.targets_report import write_targets_report
+
+    return write_targets_report(workdir)
 
 
 def _field(workdir: Path) -> Path:

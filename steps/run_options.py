@@ -55,6 +55,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
            " auto: by the telescope's name"),
     Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("oussid", "str", "", "beginning of the names of products; empty: the name of the first"
+           " execution"),
+    Option("stage", "str", "1", "stage of a larger pipeline, in the names of products"),
     Option("primary_beam", "choice", "auto", "auto: the final images are also made corrected for"
            " the primary beam, where one is known (vla, alma, meerkat, gmrt)",
            choices=("auto", "none")),

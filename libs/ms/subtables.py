@@ -101,10 +101,13 @@ class Window:
     ----------
     frequency_hz, width_hz : (nchan,) float64
         Channel centres and widths, Hz; widths may be negative.
+    name : str
+        Name; may be empty.
     """
 
     frequency_hz: NDArray[np.float64]
     width_hz: NDArray[np.float64]
+    name: str = ""
 
     @property
     def channels(self) -> int:
@@ -228,10 +231,12 @@ class Subtables:
     def windows(self) -> tuple[Window, ...]:
         """Spectral windows by id."""
         with open_table(f"{self.path}::SPECTRAL_WINDOW") as opened:
+            named = "NAME" in opened.colnames()
             return tuple(
                 Window(
                     np.atleast_1d(np.asarray(opened.getcell("CHAN_FREQ", row), np.float64)),
                     np.atleast_1d(np.asarray(opened.getcell("CHAN_WIDTH", row), np.float64)),
+                    str(opened.getcell("NAME", row)).strip() if named else "",
                 )
                 for row in range(opened.nrows())
             )

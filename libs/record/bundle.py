@@ -70,7 +70,9 @@ def table_faults(record: RunRecord, folder: Path) -> list[str]:
         if not (path / "table.dat").is_file():
             faults.append(f"the table {entry.table} is missing")
         elif table_sha256(path) != entry.sha256:
-            faults.append(f"the table {entry.table} is not the one of the record (its hash differs)")
+            faults.append(
+                f"the table {entry.table} is not the one of the record (its hash differs)"
+            )
     return faults
 
 

@@ -77,9 +77,7 @@ def _record(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
         where = f"{place}.{each.name}" if place else each.name
         if each.name in value:
             found[each.name] = decode(hints[each.name], value[each.name], where, faults)
-        elif (
-            each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        ):
+        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
             faults.append(f"{where} is missing")
     return kind(**found) if len(faults) == count else None
 

@@ -152,9 +152,7 @@ def _unfound(there: Sequence[ExecutionEntry], record: RunRecord) -> str:
     return f"was observed at another time than the executions of the record, {names}"
 
 
-def _place(
-    record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list[str]
-) -> Placement:
+def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list[str]) -> Placement:
     """Find antennas, windows and fields of one execution."""
     theirs = facts.execution
     targets = []
@@ -233,9 +231,7 @@ def _find_windows(
     if not chosen:
         return {}
     mine = ExecutionWindows("record", 0.0, tuple(_facts(i, w) for i, w in enumerate(chosen)))
-    other = ExecutionWindows(
-        "data", 1.0, tuple(_facts(i, w) for i, w in enumerate(theirs.windows))
-    )
+    other = ExecutionWindows("data", 1.0, tuple(_facts(i, w) for i, w in enumerate(theirs.windows)))
     try:
         windows = find_virtual_windows([mine, other])
     except ConfigError as error:

@@ -28,6 +28,7 @@ __all__ = [
     "RunRecord",
     "TargetEntry",
     "WindowEntry",
+    "finite_or_none",
     "parse_record",
     "read_record",
     "record_name",

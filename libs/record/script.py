@@ -67,8 +67,7 @@ def apply_script(prefix: str, name: str, version: str, calls: Sequence[ApplyCall
     """
     parts = [_HEADING.format(prefix=prefix, name=name, version=version)]
     parts += [
-        f"start_from_saved_flags({str(ms)!r})\n"
-        for ms in dict.fromkeys(call.ms for call in calls)
+        f"start_from_saved_flags({str(ms)!r})\n" for ms in dict.fromkeys(call.ms for call in calls)
     ]
     return "".join([*parts, *map(_call, calls)])
 

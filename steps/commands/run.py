@@ -111,6 +111,7 @@ def run_pipeline(
     """Run the steps of one target, whose work directory is held; print its table."""
     from selfcal.pipeline import StepFailed
     from steps.data_state import mend_working_copies
+    from steps.record.build import write_run_record
     from steps.tools import make_tools
 
     workdir = settings.workdir
@@ -139,12 +140,14 @@ def run_pipeline(
     finally:
         pipeline.context.ahead.close()
         tools.close()
+    asked = arguments.steps["until"] or arguments.steps["only"]
     render = pipeline.state.rows > rows_before or _report_is_old(workdir)
     summary = _finish(drawer, tools, progress, reports, "", render=render)
+    if not asked:
+        write_run_record(workdir, tools.versions())
     print(reports.table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
-    asked = arguments.steps["until"] or arguments.steps["only"]
     part = asked or not any(step.from_template for step in steps)
     if summary["status"] == "unchanged" and not part:
         print("self-calibration did not help: the initial data stay as they were")

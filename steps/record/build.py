@@ -1,0 +1,266 @@
+"""The record of a run, made from its work directory when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from libs.gains.caltable import full_spwmap
+from libs.ms.subtables import Subtables
+from libs.ms.summary import describe_ms
+from libs.record.bundle import table_sha256
+from libs.record.facts import field_entry
+from libs.record.quality import QualityScore, score_target
+from libs.record.schema import (
+    SCHEMA,
+    AppliedEntry,
+    ExecutionEntry,
+    FlaggedEntry,
+    IntervalEntry,
+    RunRecord,
+    TargetEntry,
+    record_name,
+    write_record,
+)
+from selfcal.state import Record
+from selfcal.step import TableRef
+from steps.facts import GridFacts, recorded, start_facts
+from steps.record.collect import FinishedRun, interval_name, statistics_of
+from steps.record.products import ProductNames, link_products, table_kind
+
+__all__ = ["build_record", "file_record", "quality_of", "write_run_record"]
+
+
+def write_run_record(workdir: Path, versions: Mapping[str, str]) -> Path:
+    """Link the products of a finished run of one target and write its record.
+
+    Parameters
+    ----------
+    workdir : Path
+    versions : mapping
+        Versions of the program and of the tools used.
+
+    Returns
+    -------
+    Path
+        The record, ``PREFIX.selfcal.json``.
+    """
+    run = FinishedRun.read(workdir)
+    tables = link_products(run, ProductNames.of(run))
+    return file_record(workdir, build_record(run, tables, versions))
+
+
+def file_record(workdir: Path, record: RunRecord) -> Path:
+    """Write a record in its work directory, which holds one only."""
+    path = workdir / record_name(record.prefix)
+    for old in workdir.glob("*.selfcal.json"):
+        if old != path:
+            old.unlink()
+    write_record(path, record)
+    return path
+
+
+def build_record(
+    run: FinishedRun, tables: Mapping[str, str], versions: Mapping[str, str]
+) -> RunRecord:
+    """Return the record of a finished run.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    tables : mapping of str to str
+        Path of each gain table that holds, in the record's folder, by its path on the run's
+        record.
+    versions : mapping
+        As in `write_run_record`.
+    """
+    contfile = str(run.settings.get("contfile") or "")
+    return RunRecord(
+        schema=SCHEMA,
+        prefix=run.prefix,
+        versions=dict(versions),
+        executions=run.originals,
+        targets=(_target(run, tables),),
+        contfile=Path(contfile).name if contfile else "",
+    )
+
+
+def quality_of(run: FinishedRun) -> QualityScore:
+    """Return the quality score of a run of one target."""
+    tried = any(interval_name(record.result.metrics) for record in run.rounds)
+    return score_target(
+        _status(run), tried, statistics_of(run.first_image), statistics_of(run.last_image)
+    )
+
+
+def _status(run: FinishedRun) -> str:
+    if any(record.result.status == "failed" for record in run.records):
+        return "failed"
+    accepted = any(record.result.status == "done" for record in run.rounds)
+    return "improved" if accepted else "unchanged"
+
+
+def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
+    facts = run.startup
+    fields = Subtables(run.copies[0]).fields
+    used = describe_ms(run.copies[0]).fields_used
+    grid = recorded(GridFacts, run.first_image.result.metrics if run.first_image else {})
+    intervals = tuple(_intervals(run))
+    accepted = [each.interval for each in intervals if each.passed]
+    return TargetEntry(
+        label=facts.field,
+        fields=tuple(field_entry(fields[number]) for number in used),
+        band=facts.band,
+        status=_status(run),
+        reason="",
+        windows={
+            execution.name: tuple(labels)
+            for execution, labels in zip(run.originals, run.copied, strict=True)
+        },
+        cell_arcsec=grid.cell_arcsec,
+        imsize=tuple(grid.imsize or ()),
+        intervals=intervals,
+        final_interval=accepted[-1] if accepted else "",
+        initial=statistics_of(run.first_image),
+        final=statistics_of(run.last_image),
+        applied=tuple(_applied(run, tables)),
+        qa_score=quality_of(run).score,
+        datacolumn=facts.datacolumn,
+        not_applicable=_not_applicable(run),
+    )
+
+
+def _not_applicable(run: FinishedRun) -> str:
+    """Why the tables alone do not give the run's calibrated data; empty where they do."""
+    startup = run.state.get("startup")
+    start = start_facts(startup.result) if startup else None
+    if start is not None and start.start_corrected:
+        return (
+            f"the run started from the solutions of {start.started_from}, which its tables do not"
+            " hold: apply its solutions.h5, which holds both (solutions apply)"
+        )
+    if run.startup.datacolumn == "CORRECTED_DATA":
+        return (
+            "the run started from CORRECTED_DATA, which applying to DATA would overwrite: take the"
+            " calibrated data from the run, or split CORRECTED_DATA to DATA first"
+        )
+    return ""
+
+
+# -- intervals -------------------------------------------------------------------------------------
+
+
+def _intervals(run: FinishedRun) -> list[IntervalEntry]:
+    """Return every interval that was tried, in order."""
+    rows = run.gain_rows()
+    copies = {copy.name: own for copy, own in zip(run.copies, run.originals, strict=True)}
+    best = run.first_image
+    found = []
+    for record in run.rounds:
+        metrics = record.result.metrics
+        recorded_s = metrics.get("solint_s")
+        before, after = statistics_of(best), statistics_of(record)
+        own = [row for row in rows if row["step"] == record.step]
+        found.append(
+            IntervalEntry(
+                step=record.step,
+                interval=interval_name(metrics),
+                interval_s=recorded_s if isinstance(recorded_s, int | float) else None,
+                calmode=str(metrics.get("calmode", "")),
+                gaintype=str(metrics.get("gaintype", "")),
+                combine=tuple(metrics.get("combine", ())),
+                passed=record.result.status == "done",
+                reason=record.result.reason,
+                before=before,
+                after=after,
+                beam_ratio=_beam_ratio(before, after),
+                flagged=_flagged(own, copies),
+            )
+        )
+        if record.result.status == "done":
+            best = record
+    return found
+
+
+def _beam_ratio(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Return the area of the beam after a round over that before; None where it is unknown."""
+    areas = []
+    for each in (before, after):
+        major, minor = each.get("beam_major_arcsec"), each.get("beam_minor_arcsec")
+        if not major or not minor:
+            return None
+        areas.append(major * minor)
+    return areas[1] / areas[0]
+
+
+def _flagged(
+    rows: Sequence[Mapping[str, str]], copies: Mapping[str, ExecutionEntry]
+) -> dict[str, FlaggedEntry]:
+    """Return the solutions flagged, by execution and antenna, from rows of gains.csv."""
+    counts: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row["ms"] not in copies:
+            continue
+        number = float(row["solutions"] or 0)
+        pair = counts.setdefault(copies[row["ms"]].name, {}).setdefault(row["antenna"], [0.0, 0.0])
+        pair[0] += number * float(row["flagged_fraction"] or 0)
+        pair[1] += number
+    return {
+        name: FlaggedEntry(
+            _share([sum(pair[i] for pair in antennas.values()) for i in (0, 1)]),
+            {antenna: _share(pair) for antenna, pair in antennas.items()},
+        )
+        for name, antennas in counts.items()
+    }
+
+
+def _share(pair: Sequence[float]) -> float:
+    return round(pair[0] / pair[1], 6) if pair[1] else 1.0
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def _applied(run: FinishedRun, tables: Mapping[str, str]) -> list[AppliedEntry]:
+    """Return what applies to what."""
+    place = {copy.name: number for number, copy in enumerate(run.copies)}
+    solved = {record.step: record.result for record in run.rounds}
+    found = []
+    last: Record | None = run.records[-1] if run.records else None
+    for ref in last.result.tables if last else ():
+        number = place[ref.ms]
+        interval, calmode = table_kind(ref, solved.get(ref.round))
+        path = tables[ref.path]
+        found.append(
+            AppliedEntry(
+                execution=run.originals[number].name,
+                table=path,
+                sha256=table_sha256(run.workdir / path),
+                interval=interval,
+                calmode=calmode,
+                interp=ref.interp,
+                spwmap=_spwmap(ref, run.copies[number], run.copied[number]),
+                table_windows=run.copied[number],
+                antennas=Subtables(run.copies[number]).antenna_names,
+            )
+        )
+    return found
+
+
+def _spwmap(ref: TableRef, copy: Path, labels: Sequence[str]) -> dict[str, str]:
+    """Return the map of a table by the labels of the windows that hold data."""
+    mapped = full_spwmap(ref.spwmap, len(labels), len(labels))
+    used = describe_ms(copy).spws_used
+    return {labels[spw]: labels[mapped[spw]] for spw in used}
+
+
+def relocated(record: RunRecord, folder: str) -> RunRecord:
+    """Return a record whose tables are named from a folder above its own."""
+
+    def moved(target: TargetEntry) -> TargetEntry:
+        entries = (replace(e, table=f"{folder}/{e.table}") for e in target.applied)
+        return replace(target, applied=tuple(entries))
+
+    return replace(record, targets=tuple(map(moved, record.targets)))
