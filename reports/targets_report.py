@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from libs.core.errors import InputError
 from libs.core.files import replacing
 from libs.core.numbers import MISSING, format_number, format_quantity
 from libs.core.text_table import aligned
+from libs.record.quality import QualityScore, lowest_score, score_target
 from reports.drawings import Drawing
 from reports.html_parts import (
     Markup,
@@ -72,9 +74,11 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
     versions: Mapping[str, str] = {}
     for result in results:
         versions = versions or result.get("versions", {})
+    scores = [_quality(result) for result in results]
     return {
         "status": next((status for status in order if counts[status]), "unchanged"),
         "counts": counts,
+        "qa": dict(zip(("score", "reason"), astuple(lowest_score(scores)), strict=True)),
         "warnings": [
             f"{result['label']}: {text}"
             for result in results
@@ -82,10 +86,21 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
         ],
         "versions": versions,
         "targets": {
-            result["label"]: {key: value for key, value in result.items() if key != "label"}
-            for result in results
+            result["label"]: {
+                **{key: value for key, value in result.items() if key != "label"},
+                "qa": {"score": own.score, "reason": own.reason},
+            }
+            for result, own in zip(results, scores, strict=True)
         },
     }
+
+
+def _quality(result: Entry) -> QualityScore:
+    """Return the quality score of one target: its run's, or that of a failure."""
+    if result["status"] == "failed":
+        return score_target("failed", True, {}, {})
+    found = result.get("qa") or {}
+    return QualityScore(found.get("score"), found.get("reason", "the run has no score"))
 
 
 def finish_targets(workdir: Path, results: Sequence[Entry]) -> str:

@@ -94,7 +94,7 @@ def link_products(run: FinishedRun, names: ProductNames) -> dict[str, str]:
     for source, name in _images(run, names):
         path = run.workdir / source
         if path.exists():
-            _link(path, part / name)
+            link_file(path, part / name)
     tables = table_names(run, names)
     for source, name in tables.items():
         copy_gain_table(run.workdir / source, part / name)
@@ -189,7 +189,7 @@ def copy_gain_table(source: Path, target: Path) -> None:
                 )
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
     """Link a file; a file system without hard links gets a copy."""
     if target.exists():
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,7 @@ from libs.record.bundle import opened_bundle, table_faults
 from libs.record.facts import set_facts
 from libs.record.localise import localise_table, spwmap_for
 from libs.record.matching import Placement, SetFacts, TargetPlace, match_record
-from libs.record.schema import AppliedEntry, RunRecord, read_record
+from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, read_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
 from steps.record.registration import (
@@ -150,15 +150,21 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
     if not record.applied:
         yield _NOTHING
         return
-    for target in record.targets:
-        if target.not_applicable and target.applied:
-            raise ConfigError(f"{target.label}: {target.not_applicable}", "nothing was written")
+    left_out = [target for target in record.targets if target.applied and target.not_applicable]
+    for target in left_out:
+        yield f"{target.label} is left out: {target.not_applicable}"
+    record = _without(record, left_out)
+    if not record.applied:
+        raise ConfigError(
+            "; ".join(f"{target.label}: {target.not_applicable}" for target in left_out),
+            "nothing was written",
+        )
     placements = match_record(record, _facts(to))
     _check_columns(placements)
     wanted = {place.facts.path: _registration(place) for place in placements}
     done = _check_registered(wanted, how)
     for target in record.targets:
-        if not target.applied:
+        if not target.applied and not target.not_applicable:
             yield f"{target.label}: {target.status}, it has no solutions to apply"
     named = {place.execution.name for place in placements}
     for name in dict.fromkeys(entry.execution for entry in record.applied):
@@ -174,6 +180,14 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
             yield f"{place.facts.path}: these solutions are applied already, nothing was written"
         else:
             yield from _apply_to_set(folder, place, wanted[place.facts.path], how)
+
+
+def _without(record: RunRecord, left_out: Sequence[TargetEntry]) -> RunRecord:
+    """Return a record in which some targets have no solutions."""
+    targets = (
+        replace(target, applied=()) if target in left_out else target for target in record.targets
+    )
+    return replace(record, targets=tuple(targets))
 
 
 def _facts(to: Sequence[Path]) -> list[SetFacts]:
