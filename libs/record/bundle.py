@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from tempfile import TemporaryDirectory
 from libs.core.archives import extract_safely
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import replacing
-from libs.record.schema import RunRecord, read_record, record_name
+from libs.record.schema import RunRecord, load_record, record_name
 
 __all__ = ["MANIFEST", "Bundle", "opened_bundle", "table_faults", "table_sha256", "write_bundle"]
 
@@ -70,9 +72,7 @@ def table_faults(record: RunRecord, folder: Path) -> list[str]:
         if not (path / "table.dat").is_file():
             faults.append(f"the table {entry.table} is missing")
         elif table_sha256(path) != entry.sha256:
-            faults.append(
-                f"the table {entry.table} is not the one of the record (its hash differs)"
-            )
+            faults.append(f"the table {entry.table} was changed: its hash differs")
     return faults
 
 
@@ -129,8 +129,6 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    import io
-
     archive.addfile(_member(name, len(content)), io.BytesIO(content))
 
 
@@ -166,10 +164,30 @@ def opened_bundle(path: Path, scratch: Path | None = None) -> Iterator[Bundle]:
         raise ConfigError(f"{path} does not exist", "name a bundle (X.selfcal.tgz)")
     with TemporaryDirectory(dir=scratch, prefix=".bundle-") as folder:
         try:
+            _check_whole(path)
             extract_safely(path, Path(folder))
         except InputError as error:
             raise ConfigError(error.cause, _REMEDY) from error
         yield _checked(Path(folder), path)
+
+
+def _check_whole(path: Path) -> None:
+    """Read a compressed archive to its end, where its checksum is: tarfile stops before.
+
+    Raises
+    ------
+    InputError
+        It is damaged.
+    """
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return
+    try:
+        with gzip.open(path) as packed:
+            while packed.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error})", _REMEDY) from error
 
 
 def _checked(folder: Path, path: Path) -> Bundle:
@@ -184,7 +202,7 @@ def _checked(folder: Path, path: Path) -> Bundle:
     if len(records) != 1:
         faults.append(f"{len(records)} records in place of one")
     if not faults:
-        record = read_record(records[0])
+        record = load_record(records[0])
         faults = table_faults(record, top)
         if not faults:
             return Bundle(top, record)

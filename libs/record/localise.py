@@ -12,7 +12,7 @@ from libs.core.errors import ConfigError
 from libs.ms.subtables import Subtables, copy_subtable
 from libs.ms.tables import open_table
 
-__all__ = ["localise_table", "spwmap_for"]
+__all__ = ["localise_table", "spwmap_by_id"]
 
 
 def localise_table(
@@ -71,7 +71,7 @@ def localise_table(
     return target
 
 
-def spwmap_for(
+def spwmap_by_id(
     spwmap: Mapping[str, str], table_windows: Sequence[str], window: Mapping[str, int], count: int
 ) -> tuple[int, ...]:
     """Return a map of windows by label as a list by the ids of a measurement set.

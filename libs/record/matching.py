@@ -22,7 +22,7 @@ from libs.record.schema import (
     WindowEntry,
 )
 
-__all__ = ["Placement", "SetFacts", "TargetPlace", "match_record"]
+__all__ = ["SetFacts", "SetMatch", "TargetPlace", "match_record"]
 
 _SAME_PLACE_RAD = math.radians(1 / 3600)
 _SAME_POSITION_M = 1.0
@@ -66,7 +66,7 @@ class TargetPlace:
 
 
 @dataclass(frozen=True)
-class Placement:
+class SetMatch:
     """An execution of a record found in a measurement set.
 
     Attributes
@@ -91,7 +91,7 @@ class Placement:
     notes: tuple[str, ...] = field(default_factory=tuple)
 
 
-def match_record(record: RunRecord, sets: Sequence[SetFacts]) -> tuple[Placement, ...]:
+def match_record(record: RunRecord, sets: Sequence[SetFacts]) -> tuple[SetMatch, ...]:
     """Find each execution of a record that has solutions in one of several measurement sets.
 
     Parameters
@@ -101,7 +101,7 @@ def match_record(record: RunRecord, sets: Sequence[SetFacts]) -> tuple[Placement
 
     Returns
     -------
-    tuple of Placement
+    tuple of SetMatch
         In the order of the measurement sets.
 
     Raises
@@ -152,7 +152,7 @@ def _unfound(there: Sequence[ExecutionEntry], record: RunRecord) -> str:
     return f"was observed at another time than the executions of the record, {names}"
 
 
-def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list[str]) -> Placement:
+def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list[str]) -> SetMatch:
     """Find antennas, windows and fields of one execution."""
     theirs = facts.execution
     targets = []
@@ -168,7 +168,7 @@ def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list
     extra = [name for name in names if name not in known]
     notes = (f"no solutions for {_listed(extra)}: their data are flagged",) if extra else ()
     window = _find_windows(own, theirs, wanted, faults)
-    return Placement(
+    return SetMatch(
         facts, own, {name: i for i, name in enumerate(names)}, window, tuple(targets), notes
     )
 

@@ -29,10 +29,10 @@ __all__ = [
     "TargetEntry",
     "WindowEntry",
     "finite_or_none",
+    "load_record",
     "parse_record",
-    "read_record",
     "record_name",
-    "write_record",
+    "store_record",
 ]
 
 SCHEMA = "selfcal/1"
@@ -292,13 +292,13 @@ def record_name(prefix: str) -> str:
     return f"{prefix}.selfcal.json"
 
 
-def write_record(path: Path, record: RunRecord) -> None:
+def store_record(path: Path, record: RunRecord) -> None:
     """Write a record beside its place and rename it."""
     text = json.dumps(encode(record), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text + "\n")
 
 
-def read_record(path: Path) -> RunRecord:
+def load_record(path: Path) -> RunRecord:
     """Read a record and check it against the schema.
 
     Raises
@@ -315,7 +315,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def parse_record(content: Any, name: str) -> RunRecord:
-    """Return a record from the content of its file; see `read_record`."""
+    """Return a record from the content of its file; see `load_record`."""
     found = content.get("schema") if isinstance(content, dict) else None
     if found != SCHEMA:
         raise ConfigError(

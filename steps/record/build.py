@@ -22,7 +22,7 @@ from libs.record.schema import (
     RunRecord,
     TargetEntry,
     record_name,
-    write_record,
+    store_record,
 )
 from selfcal.state import Record
 from selfcal.step import TableRef
@@ -58,7 +58,7 @@ def file_record(workdir: Path, record: RunRecord) -> Path:
     for old in workdir.glob("*.selfcal.json"):
         if old != path:
             old.unlink()
-    write_record(path, record)
+    store_record(path, record)
     return path
 
 

@@ -9,7 +9,7 @@ import yaml
 from libs.core.errors import ConfigError
 from libs.core.numbers import format_quantity
 from libs.record.bundle import write_bundle
-from libs.record.schema import RunRecord, read_record
+from libs.record.schema import RunRecord, load_record
 from selfcal.state import hold_workdir
 from steps.record.restore import record_of_run
 
@@ -36,7 +36,7 @@ def bundle_run(workdir: Path, output: Path | None = None) -> str:
     if path is None:
         raise ConfigError(f"{workdir} holds no record of a finished run", "run it first")
     with hold_workdir(workdir):
-        record = read_record(path)
+        record = load_record(path)
         target = output or Path(f"{record.prefix}.selfcal.tgz")
         if not target.absolute().parent.is_dir():
             raise ConfigError(f"{target.parent} is no folder", "correct -o")

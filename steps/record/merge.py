@@ -15,7 +15,7 @@ from libs.record.schema import (
     ExecutionEntry,
     RunRecord,
     TargetEntry,
-    read_record,
+    load_record,
 )
 from steps.record.build import file_record
 from steps.record.collect import safe_name
@@ -70,7 +70,7 @@ def _record_of(folder: Path, result: Result) -> RunRecord | None:
     path = record_of_run(folder)
     if path is None or result["status"] == "failed":
         return None
-    return read_record(path)
+    return load_record(path)
 
 
 def _failed(result: Result) -> TargetEntry:

@@ -22,9 +22,9 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
 from libs.record.bundle import opened_bundle, table_faults
 from libs.record.facts import set_facts
-from libs.record.localise import localise_table, spwmap_for
-from libs.record.matching import Placement, SetFacts, TargetPlace, match_record
-from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, read_record
+from libs.record.localise import localise_table, spwmap_by_id
+from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
+from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
 from steps.record.registration import (
@@ -95,7 +95,7 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
     """
     path = record_of_run(workdir)
     assert path is not None, "the caller looks for the record"
-    record = read_record(path)
+    record = load_record(path)
     with hold_workdir(workdir):
         faults = table_faults(record, workdir)
         if faults:
@@ -204,7 +204,7 @@ def _facts(to: Sequence[Path]) -> list[SetFacts]:
     return found
 
 
-def _check_columns(placements: Sequence[Placement]) -> None:
+def _check_columns(placements: Sequence[SetMatch]) -> None:
     missing = [
         str(place.facts.path)
         for place in placements
@@ -214,7 +214,7 @@ def _check_columns(placements: Sequence[Placement]) -> None:
         raise ConfigError(f"{', '.join(missing)} has no column DATA", "name calibrated data")
 
 
-def _registration(place: Placement) -> Registration:
+def _registration(place: SetMatch) -> Registration:
     found = {}
     for target in place.targets:
         windows = _windows(place, target.applied)
@@ -237,7 +237,7 @@ def _check_registered(wanted: dict[Path, Registration], how: HowToApply) -> set[
     return done
 
 
-def _windows(place: Placement, entries: Sequence[AppliedEntry]) -> list[int]:
+def _windows(place: SetMatch, entries: Sequence[AppliedEntry]) -> list[int]:
     """Return the ids of the windows that tables calibrate, ascending."""
     labels = {label for entry in entries for label in entry.spwmap}
     return sorted(place.window[label] for label in labels)
@@ -272,7 +272,7 @@ def _parts(target: TargetPlace) -> list[_Part]:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def _local_tables(folder: Path, place: Placement, part: _Part, target: Path) -> list[AppliedTable]:
+def _local_tables(folder: Path, place: SetMatch, part: _Part, target: Path) -> list[AppliedTable]:
     """Write the tables of a part for the ids of the measurement set."""
     ms = place.facts.path
     count = len(place.facts.execution.windows)
@@ -282,13 +282,13 @@ def _local_tables(folder: Path, place: Placement, part: _Part, target: Path) -> 
         local = localise_table(
             folder / entry.table, entry.antennas, target / name, ms, part.fields[0]
         )
-        spwmap = spwmap_for(entry.spwmap, entry.table_windows, place.window, count)
+        spwmap = spwmap_by_id(entry.spwmap, entry.table_windows, place.window, count)
         found.append(AppliedTable(local, spwmap, entry.interp))  # type: ignore[arg-type]
     return found
 
 
 def _apply_to_set(
-    folder: Path, place: Placement, wanted: Registration, how: HowToApply
+    folder: Path, place: SetMatch, wanted: Registration, how: HowToApply
 ) -> Iterator[str]:
     """Apply every target to one measurement set, and register it when all are done."""
     ms = place.facts.path
@@ -323,7 +323,7 @@ def _ids(numbers: Sequence[int]) -> str:
 
 
 def _write_script(
-    record: RunRecord, folder: Path, placements: Sequence[Placement], path: Path
+    record: RunRecord, folder: Path, placements: Sequence[SetMatch], path: Path
 ) -> str:
     """Write a script of applycal calls, with the tables beside it."""
     path = path.absolute()
