@@ -93,7 +93,7 @@ def _gradient(
     """Return how far each antenna's phases pull the sky, (l, m) in rad."""
     times = _some(len(table.time_s))
     good = ~table.flag[times]
-    if not good.any() or np.all(np.abs(np.angle(table.gain[times][good])) < 1e-9):
+    if not np.any(good) or np.all(np.abs(np.angle(table.gain[times][good])) < 1e-9):
         return {}
     uvw = antenna_uvw(table.position_m, direction_rad, table.time_s[times])
     per_m = table.frequency_hz / SPEED_OF_LIGHT_M_S
@@ -113,13 +113,13 @@ def _gradient(
     found = inverse @ np.array([float((x * phase).sum()) for x in axes])
     left = phase - np.where(good, found[0] * axes[0] + found[1] * axes[1], 0.0)
     pulls = inverse @ np.array([(x * left).sum(axis=(0, 1, 3)) for x in axes])
-    present = good.any(axis=(0, 1, 3))
+    present = np.asarray(np.any(good, axis=(0, 1, 3)))
     return {name: pulls[:, k] for k, name in enumerate(table.antenna) if present[k]}
 
 
 def _log_amplitudes(table: GainSolutions) -> dict[str, float]:
     """Return the mean log amplitude of each antenna; empty where all are 1."""
-    good = np.logical_and(~table.flag, np.abs(table.gain) > 0)
+    good = np.asarray(~table.flag & (np.abs(table.gain) > 0))
     logs = np.where(good, np.log(np.maximum(np.abs(table.gain), 1e-30)), 0.0)
     if not good.any() or np.all(np.abs(logs[good]) < 1e-9):
         return {}

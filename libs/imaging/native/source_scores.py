@@ -27,7 +27,7 @@ from libs.imaging.native.visibility_store import VisibilityStore, open_store
 from libs.imaging.native.weighting import make_weighting
 from libs.imaging.phase_centre import field_centre
 
-__all__ = ["PARAMETERS", "SourceScores", "SourceShape", "source_scores"]
+__all__ = ["PARAMETERS", "SourceScores", "SourceShape", "source_scores", "sum_rows"]
 
 # Relative flux of the source; its position east and north, and the squares of its widths along
 # and across, in beams; relative flux of the whole model; brightness at the peak, Jy/beam.
@@ -186,7 +186,7 @@ def _sum_block(
     """Add the scores of a block."""
     everything = degridded(whole, block.uvw_m, block.frequency_hz, threads=threads)
     source = degridded(part, block.uvw_m, block.frequency_hz, threads=threads)
-    _sum_rows(
+    sum_rows(
         block.uvw_m, block.frequency_hz / SPEED_OF_LIGHT_M_S, block.weight, block.visibility,
         everything.astype(np.complex64), source.astype(np.complex64), unit,
         np.searchsorted(edges, block.time_s), antennas[block.ms] + block.antenna1,
@@ -195,7 +195,7 @@ def _sum_block(
 
 
 @njit(cache=True, nogil=True)
-def _sum_rows(
+def sum_rows(
     uvw: NDArray[np.float64],
     per_m: NDArray[np.float64],
     weight: NDArray[np.float32],
@@ -211,7 +211,24 @@ def _sum_rows(
     information: NDArray[np.float64],
     noise: NDArray[np.float64],
 ) -> None:
-    """Sum scores over the channels of each row; ``per_m``: wavelengths in a metre."""
+    """Add the scores of rows, summed over channels, to the sums of a `SourceScores`.
+
+    Parameters
+    ----------
+    uvw : (nrow, 3) float64
+        m.
+    per_m : (nchan,) float64
+        Wavelengths in a metre.
+    weight : (nrow, nchan) float32
+    visibility, everything, source : (nrow, nchan) complex64
+        Data, whole model and model of the source alone, Jy.
+    unit : (4,) float64
+        Beam, rad, position angle, rad, and direction cosines of the source.
+    part, one, two : (nrow,) int64
+        Part of the time and antennas.
+    by_antenna, by_baseline, information, noise : float64
+        As in `SourceScores`; of the last two, the upper triangle.
+    """
     beam, pa, east, north = unit
     depth = math.sqrt(max(0.0, 1.0 - east * east - north * north)) - 1.0
     sin_pa, cos_pa = math.sin(pa), math.cos(pa)
