@@ -60,7 +60,8 @@ def _main_source(final: StepRow | None, row: StepRow | None) -> dict[str, Any]:
     for name, error, unit in _MEASURED:
         value, spread = row.metric(_MAIN + name), row.metric(_MAIN + error)
         half = spread / unit(row.metric(f"{_MAIN}dec_deg"))
-        found[name] = {"value": value, "error": spread, "low": value - half, "high": value + half}
+        numbers = {"value": value, "error": spread, "low": value - half, "high": value + half}
+        found[name] = {key: None if math.isnan(n) else n for key, n in numbers.items()}
     return found
 
 

@@ -26,6 +26,7 @@ from steps.solution_file import solutions_of
 __all__ = ["MainSource", "combined", "main_source", "measured"]
 
 _BOX_BEAMS = 5.0
+_LINEAR_RAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class MainSource:
     Attributes
     ----------
     peak_jy_beam, peak_error_jy_beam : float
+        Of the Gaussian fitted to the brightest source; of the brightest pixel where none fits.
     total_flux_jy, total_flux_error_jy : float
         Of everything within the source mask.
     ra_deg, dec_deg : float
         J2000, of the Gaussian fitted to the brightest source.
     ra_error_arcsec, dec_error_arcsec : float
-        On the sky.
+        On the sky; not a number where phases larger than a radian were solved for, which leave
+        the position open.
     major_arcsec, major_error_arcsec, minor_arcsec, minor_error_arcsec : float
         FWHM of that Gaussian, the beam included; not a number where none fits.
     """
@@ -159,7 +162,9 @@ def _freedom(context: Context) -> GainFreedom:
         for refs in by_set.values()
     ]
     values = np.array([[one.east_arcsec, one.north_arcsec, one.flux_scale] for one in each])
-    return GainFreedom(*(float(v) for v in np.sqrt((values**2).sum(axis=0)) / len(each)))
+    mean = np.sqrt((values**2).sum(axis=0)) / len(each)
+    east, north, scale = (float(value) for value in mean)
+    return GainFreedom(east, north, scale, max(one.phase_rad for one in each))
 
 
 def combined(
@@ -169,7 +174,9 @@ def combined(
     freedom: GainFreedom,
 ) -> MainSource:
     """Return the source with its errors, from all that adds to them."""
-    flux, peak = statistics.total_flux_jy, statistics.peak_jy_beam
+    flux = statistics.total_flux_jy
+    # the brightest pixel of an extended source is where noise and CLEAN have added most to it
+    peak = fitted.peak_jy_beam if fitted else statistics.peak_jy_beam
     return MainSource(
         peak_jy_beam=peak,
         peak_error_jy_beam=math.hypot(
@@ -192,11 +199,14 @@ def _place_and_widths(
         return dict.fromkeys(names[names.index("ra_deg") :], math.nan)
     own = fitted.position_error_arcsec
     of_width = own * math.sqrt(8 * math.log(2))
+    # beyond this, phases turn by more than they can be followed: the gradient that they have by
+    # chance is not known from them
+    place = own if freedom.phase_rad < _LINEAR_RAD else math.nan
     return {
         "ra_deg": fitted.ra_deg,
         "dec_deg": fitted.dec_deg,
-        "ra_error_arcsec": math.hypot(own, beam * scatter.east_beams, freedom.east_arcsec),
-        "dec_error_arcsec": math.hypot(own, beam * scatter.north_beams, freedom.north_arcsec),
+        "ra_error_arcsec": math.hypot(place, beam * scatter.east_beams, freedom.east_arcsec),
+        "dec_error_arcsec": math.hypot(place, beam * scatter.north_beams, freedom.north_arcsec),
         "major_arcsec": fitted.major_arcsec,
         "major_error_arcsec": math.hypot(
             of_width, beam * widths_error(fitted.major_arcsec / beam, scatter.along_beams2)

@@ -28,11 +28,14 @@ class GainFreedom:
         Of the position of everything in the image.
     flux_scale : float
         Of all fluxes, relative.
+    phase_rad : float
+        rms of the phases of the antennas about the gradient, of the table where it is largest.
     """
 
     east_arcsec: float
     north_arcsec: float
     flux_scale: float
+    phase_rad: float
 
 
 def gain_freedom(
@@ -65,8 +68,11 @@ def gain_freedom(
     """
     place: dict[str, NDArray[np.float64]] = {}
     scale: dict[str, float] = {}
+    phase_rad = 0.0
     for table in tables:
-        for name, pull in _gradient(table, direction_rad).items():
+        pulls_of, rms_rad = _gradient(table, direction_rad)
+        phase_rad = max(phase_rad, rms_rad)
+        for name, pull in pulls_of.items():
             place[name] = place.get(name, np.zeros(2)) + pull
         for name, mean in _log_amplitudes(table).items():
             scale[name] = scale.get(name, 0.0) + mean
@@ -79,7 +85,7 @@ def gain_freedom(
     # a baseline's amplitude has two antennas' gains in it
     flux = 2.0 * float(logs.std(ddof=1)) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
     east, north = np.sqrt(np.diag(covariance)) * ARCSEC_PER_RAD
-    return GainFreedom(float(east), float(north), flux)
+    return GainFreedom(float(east), float(north), flux, phase_rad)
 
 
 def _some(count: int) -> NDArray[np.int64]:
@@ -89,12 +95,12 @@ def _some(count: int) -> NDArray[np.int64]:
 
 def _gradient(
     table: GainSolutions, direction_rad: tuple[float, float]
-) -> dict[str, NDArray[np.float64]]:
-    """Return how far each antenna's phases pull the sky, (l, m) in rad."""
+) -> tuple[dict[str, NDArray[np.float64]], float]:
+    """Return how far each antenna's phases pull the sky, (l, m) in rad; rms about that, rad."""
     times = _some(len(table.time_s))
     good = ~table.flag[times]
     if not np.any(good) or np.all(np.abs(np.angle(table.gain[times][good])) < 1e-9):
-        return {}
+        return {}, 0.0
     uvw = antenna_uvw(table.position_m, direction_rad, table.time_s[times])
     per_m = table.frequency_hz / SPEED_OF_LIGHT_M_S
     u, v = (2.0 * math.pi * uvw[:, None, :, axis, None] * per_m[None, :, None, None]
@@ -114,7 +120,8 @@ def _gradient(
     left = phase - np.where(good, found[0] * axes[0] + found[1] * axes[1], 0.0)
     pulls = inverse @ np.array([(x * left).sum(axis=(0, 1, 3)) for x in axes])
     present = np.asarray(np.any(good, axis=(0, 1, 3)))
-    return {name: pulls[:, k] for k, name in enumerate(table.antenna) if present[k]}
+    rms_rad = math.sqrt(float((left**2).sum()) / max(int(good.sum()), 1))
+    return {name: pulls[:, k] for k, name in enumerate(table.antenna) if present[k]}, rms_rad
 
 
 def _log_amplitudes(table: GainSolutions) -> dict[str, float]:
