@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from steps.commands.command_line import (
 if TYPE_CHECKING:
     from selfcal.step import Step
 
-__all__ = ["SessionsFailed", "command"]
+__all__ = ["SessionsFailed", "calibrate_parser", "command"]
 
 _DESCRIPTION = (
     "Calibrate a session: find out which field is what, solve for delays,"
@@ -38,6 +39,11 @@ _EXAMPLE = """\
 """
 
 
+def calibrate_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    return config_parser("calibrate", _DESCRIPTION, _EXAMPLE, CALIBRATE_OPTIONS)
+
+
 def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     """Calibrate a session; failures are raised.
 
@@ -48,9 +54,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = config_parser("calibrate", _DESCRIPTION, _EXAMPLE, CALIBRATE_OPTIONS).parse_args(
-        list(argv)
-    )
+    parsed = calibrate_parser().parse_args(list(argv))
     with outcome_to(parsed.outcome):
         _run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
