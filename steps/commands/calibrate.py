@@ -66,9 +66,11 @@ class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     from steps.calibrate.calibrate_settings import load_calibrate_settings
+    from steps.work_directory import check_owner
 
     settings = load_calibrate_settings(path, arguments.assignments)
     if not settings["project"]:
+        check_owner(settings, arguments.steps)
         _run_session(settings, arguments, reports)
         return
     _run_project(settings, arguments, reports)
@@ -128,12 +130,15 @@ def _run_steps(settings: Settings, steps: Sequence[Step], arguments: RunArgument
     from selfcal.state import hold_workdir
     from steps.data_state import mend_working_copies
     from steps.tools import make_tools
+    from steps.work_directory import note_owner
 
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     workdir = settings.workdir
     with hold_workdir(workdir), log_to(workdir / "run.log"):
+        if not settings["project"]:
+            note_owner(settings)
         progress = Progress(quiet=settings["quiet"])
         mended = mend_working_copies(workdir)
         if mended:

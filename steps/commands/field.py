@@ -62,14 +62,17 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     from selfcal.state import hold_workdir
     from steps.field.field_settings import load_field_settings
     from steps.field.plan import field_steps
+    from steps.work_directory import check_owner, note_owner
 
     settings = load_field_settings(path, arguments.assignments)
+    check_owner(settings, arguments.steps)
     steps = field_steps(settings)
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     workdir = settings.workdir
     with hold_workdir(workdir), log_to(workdir / "run.log"):
+        note_owner(settings)
         progress = Progress(quiet=settings["quiet"])
         pipeline = make_pipeline(settings, steps, progress)
         try:

@@ -9,6 +9,7 @@ __all__ = ["parser_of"]
 
 _PARSERS = {
     "": "run:main_parser",
+    "inspect": "inspect:inspect_parser",
     "init": "init:init_parser",
     "apply": "apply:apply_parser",
     "solutions": "solutions:make_parser",
