@@ -11,7 +11,7 @@ from typing import Any
 from libs.core.files import replacing
 from reports.records import Run, StepRow, read_run
 
-__all__ = ["build_summary", "write_summary"]
+__all__ = ["STATE_MEANINGS", "SUMMARY_MEANINGS", "build_summary", "write_summary"]
 
 CLOSURE_KEYS = ("closure_phases", "closure_amplitudes", "phase_floor_rad", "amplitude_floor")
 _MAIN = "main_source_"
@@ -26,6 +26,38 @@ _MEASURED: tuple[tuple[str, str, Callable[[float], float]], ...] = (
     ("minor_arcsec", "minor_error_arcsec", lambda _: 1.0),
 )
 STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
+
+# What the documentation says of each key; a test holds that there are no others.
+STATE_MEANINGS = {
+    "image": "FITS image that was measured",
+    "peak_jy_beam": "Peak, Jy/beam",
+    "rms_jy_beam": "Root mean square of the residual, Jy/beam",
+    "snr": "Peak over the noise (1.4826 times the MAD of the residual)",
+    "dynamic_range": "Peak over the root mean square of the residual",
+    "total_flux_jy": "Flux density of all CLEAN found, Jy",
+}
+SUMMARY_MEANINGS = {
+    "status": "`improved`, `unchanged` or `failed`",
+    "calibrated_ms": "Data set to image next; a list for several executions",
+    "column": "Column of it to image",
+    "initial": "State before self-calibration, an image's figures as below",
+    "final": "State after the last accepted round",
+    "untouched": "State of the untouched data of a demonstration with known errors",
+    "accepted": "Accepted rounds with the reasons",
+    "rejected": "Rejected rounds with the reasons",
+    "closure": "Where `closure_check` ran: reduced chi2 of closure phases and log closure"
+    " amplitudes of the first model and of the final image, their numbers, and the"
+    " non-closing errors allowed for",
+    "tables": "Gain tables in order of application",
+    "h5parm": "The h5parm with all solutions; empty when no round was accepted and nothing was"
+    " started from",
+    "longest_baseline_km": "Longest baseline between stations with coherent phase solutions, km",
+    "seconds": "Time of each step, s",
+    "seconds_imaging": "Time within imagers, s",
+    "seconds_solving": "Time within solvers, s",
+    "warnings": "Warnings of the steps",
+    "versions": "Versions of the tools",
+}
 
 
 def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
