@@ -17,7 +17,8 @@ from steps.commands.command_line import Reports, RunDrawer
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
 COMMANDS = (
-    "init", "apply", "bundle", "restore", "solutions", "calibrate", "field", "report", "doctor",
+    "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field", "report",
+    "doctor",
 )  # fmt: skip
 
 
@@ -43,8 +44,9 @@ def _dispatch(words: list[str]) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         given = {
+            "inspect": (_program(),),
             "init": (_program(),),
-            "apply": (_targets_page,),
+            "apply": (REPORTS,),
             "calibrate": (REPORTS,),
             "field": (REPORTS,),
             "report": (REPORTS,),
@@ -107,12 +109,6 @@ def _targets(workdir: Path, results: Sequence[Mapping[str, Any]]) -> str:
     from reports.targets_report import finish_targets
 
     return finish_targets(workdir, results)
-
-
-def _targets_page(workdir: Path) -> Path:
-    from reports.targets_report import write_targets_report
-
-    return write_targets_report(workdir)
 
 
 def _field(workdir: Path) -> Path:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from libs.core.errors import ConfigError
+from steps.commands.command_line import Reports
 from steps.commands.restore import add_how, how_of
 
-__all__ = ["command"]
+__all__ = ["apply_parser", "command"]
 
 
-def command(argv: Sequence[str], render: Callable[[Path], Any]) -> int:
-    """Apply the tables and print what was done to each data set.
-
-    Parameters
-    ----------
-    argv : sequence of str
-    render : callable
-        ``(workdir) -> object``: writes the report of a run of several targets anew, which says
-        what was applied.
-    """
+def apply_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py apply",
         description="Apply the final tables of a run to the original data: CORRECTED_DATA and FLAG"
@@ -35,7 +27,12 @@ def command(argv: Sequence[str], render: Callable[[Path], Any]) -> int:
                         help="other fields whose rows are written, of any data with the same"
                         " windows (default: the run's own)")  # fmt: skip
     add_how(parser)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def command(argv: Sequence[str], reports: Reports) -> int:
+    """Apply the tables, print what was done to each data set, and say so in the report."""
+    arguments = apply_parser().parse_args(argv)
     from steps.applying import apply_run, has_targets
     from steps.record.restore import apply_record, record_of_run
 
@@ -54,5 +51,5 @@ def command(argv: Sequence[str], render: Callable[[Path], Any]) -> int:
     for line in lines:
         print(line, flush=True)
     if has_targets(workdir) and not (how.dry_run or how.script):
-        render(workdir)
+        reports.any_run(workdir)
     return 0

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command"]
+__all__ = ["bundle_parser", "command"]
 
 
-def command(argv: Sequence[str]) -> int:
-    """Write the archive and print where it is."""
+def bundle_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py bundle",
         description="Write the record of a run and the gain tables it names to one archive, which"
@@ -19,7 +19,12 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("workdir")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the archive (default:"
                         " PREFIX.selfcal.tgz in this folder)")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def command(argv: Sequence[str]) -> int:
+    """Write the archive and print where it is."""
+    arguments = bundle_parser().parse_args(argv)
     from steps.record.bundling import bundle_run
 
     print(bundle_run(Path(arguments.workdir).absolute(), arguments.output))

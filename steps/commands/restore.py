@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from steps.record.restore import HowToApply
 
-__all__ = ["add_how", "command", "how_of"]
+__all__ = ["add_how", "command", "how_of", "restore_parser"]
 
 
-def command(argv: Sequence[str]) -> int:
-    """Check the bundle and the data, apply, and print what was done."""
+def restore_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py restore",
         description="Apply the solutions of a bundle to measurement sets of the same observation:"
@@ -25,7 +25,12 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("bundle", help="X.selfcal.tgz, or the folder of one that was unpacked")
     parser.add_argument("--to", nargs="+", required=True, metavar="MS", help="the measurement sets")
     add_how(parser)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def command(argv: Sequence[str]) -> int:
+    """Check the bundle and the data, apply, and print what was done."""
+    arguments = restore_parser().parse_args(argv)
     from steps.record.restore import restore
 
     to = [Path(name).expanduser() for name in arguments.to]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,22 +139,47 @@ class FinishedRun:
 
         Data that are no measurement set are described by their working copy.
         """
-        sources = resolve_inputs(self.settings["vis"])
         found = []
-        for source, copy in zip(sources, self.copies, strict=True):
-            if source.kind == "ms":
-                with read_view(source.path) as view:
-                    found.append(describe_execution(view.path, source.name))
+        for (name, path), copy in zip(self.inputs, self.copies, strict=True):
+            if (path / "table.dat").is_file():
+                with read_view(path) as view:
+                    found.append(describe_execution(view.path, name))
             else:
-                found.append(describe_execution(copy, source.name))
+                found.append(describe_execution(copy, name))
         return tuple(found)
+
+    @cached_property
+    def inputs(self) -> tuple[tuple[str, Path], ...]:
+        """Name of the execution and path of the input of each working copy."""
+        taken = [str(own["vis"]) for own in self._selections]
+        paths = [Path(vis) for vis in taken]
+        if not taken:
+            sources = resolve_inputs(self.settings["vis"])
+            return tuple((source.name, source.path) for source in sources)
+        found: dict[str, Path] = {}
+        for path in paths:
+            stem = safe_name(path.stem if path.suffix.lower() == ".ms" else path.name)
+            name, number = stem, 2
+            while name in found:
+                name, number = f"{stem}_{number}", number + 1
+            found[name] = path
+        return tuple(found.items())
+
+    @property
+    def _selections(self) -> Sequence[Mapping[str, str]]:
+        """What was taken of each input; empty for runs that did not record it."""
+        record = self.state.get("startup")
+        return list(record.result.metrics.get("selections", ())) if record else []
 
     @cached_property
     def copied(self) -> tuple[tuple[str, ...], ...]:
         """Labels of the windows of each working copy, by the copy's own ids."""
+        numbers = [own.get("windows", "") for own in self._selections] or [""] * len(self.copies)
         return tuple(
-            copied_windows(Subtables(copy).windows, execution.windows)
-            for copy, execution in zip(self.copies, self.originals, strict=True)
+            tuple(execution.windows[int(number)].label for number in taken.split(","))
+            if taken
+            else copied_windows(Subtables(copy).windows, execution.windows)
+            for copy, execution, taken in zip(self.copies, self.originals, numbers, strict=True)
         )
 
     @property

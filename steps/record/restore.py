@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
-from libs.inputs.input_data import resolve_inputs
 from libs.ms.selection import RowChoice
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
@@ -27,6 +26,7 @@ from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
+from steps.record.collect import FinishedRun
 from steps.record.registration import (
     Registration,
     register,
@@ -116,23 +116,19 @@ def record_of_run(workdir: Path) -> Path | None:
 
 def _inputs(workdir: Path) -> list[Path]:
     """Return the measurement sets that a run, or a run of several targets, was of."""
-    import yaml
-
-    path = workdir / "resolved.yaml"
-    if path.exists():
+    if (workdir / "resolved.yaml").exists():
         folders = [workdir]
     else:
         targets = json.loads((workdir / "summary.json").read_text())["targets"].values()
         folders = [workdir / entry["workdir"] for entry in targets]
     found: dict[Path, None] = {}
     for folder in folders:
-        settings = folder / "resolved.yaml"
-        if not settings.exists():
+        if not (folder / "resolved.yaml").exists():
             continue  # its run never began
-        for source in resolve_inputs(yaml.safe_load(settings.read_text())["vis"]["value"]):
-            if source.kind != "ms":
-                raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
-            found[source.path] = None
+        for name, path in FinishedRun.read(folder).inputs:
+            if not (path / "table.dat").is_file():
+                raise ConfigError(f"{name}: {path} is no measurement set", "name one with --to")
+            found[path] = None
     return list(found)
 
 
