@@ -59,7 +59,8 @@ SUMMARY_MEANINGS = {
     "seconds_imaging": "Time within imagers, s",
     "seconds_solving": "Time within solvers, s",
     "qa": "Quality `score` as observatories' pipelines give it, and its `reason`: 1.0 not"
-    " attempted, 0.99 tried and not kept, 0.98 kept, 0.85 kept with a noise more than 2 % higher, 0.8 failed",
+    " attempted, 0.99 tried and not kept, 0.98 kept, 0.85 kept with a noise more than 2 % higher,"
+    " 0.8 failed",
     "warnings": "Warnings of the steps",
     "versions": "Versions of the tools",
 }

@@ -66,6 +66,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("instrument", "str", "auto", "as in templates/instruments.yaml, or other;"
            " auto: by the telescope's name"),
     Option("band", "str", "auto", "band name as in templates/instruments.yaml"),
+    Option("per_spw", "bool", False, "image each spectral window by itself too, before and after; a"
+           " loss of SNR over 10 % is warned of"),
     Option("oussid", "str", "", "beginning of the names of products; empty: the name of the first"
            " execution"),
     Option("stage", "str", "1", "stage of a larger pipeline, in the names of products"),

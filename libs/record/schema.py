@@ -23,8 +23,11 @@ __all__ = [
     "AppliedEntry",
     "ExecutionEntry",
     "FieldEntry",
+    "FlagChange",
+    "FlagShare",
     "FlaggedEntry",
     "IntervalEntry",
+    "LengthBin",
     "RunRecord",
     "TargetEntry",
     "WindowEntry",
@@ -111,6 +114,39 @@ class FlaggedEntry:
 
     fraction: float
     antennas: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FlagShare:
+    """Fraction of the visibilities that is flagged, 0 to 1, before self-calibration and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class LengthBin:
+    """Baselines from one length to another, m, and what is flagged of them."""
+
+    low_m: float
+    high_m: float
+    share: FlagShare
+
+
+@dataclass(frozen=True)
+class FlagChange:
+    """Flags of an execution.
+
+    Attributes
+    ----------
+    antennas : mapping of str to FlagShare
+        By name of the antenna: all its baselines.
+    lengths : tuple of LengthBin
+        By length of the baseline, increasing; bins of about equal numbers of baselines.
+    """
+
+    antennas: Mapping[str, FlagShare] = field(default_factory=dict)
+    lengths: tuple[LengthBin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +262,10 @@ class TargetEntry:
         In order of application.
     field_results : mapping of str to mapping
         Of a mosaic: statistics by pointing.
+    window_results : mapping of str to mapping
+        Of images of single windows: statistics ``initial`` and ``final`` by number of the window.
+    flags : mapping of str to mapping
+        Visibilities flagged before and after, by execution.
     qa_score : float or None
     datacolumn : str
         Column of the original data that was calibrated.
@@ -247,6 +287,8 @@ class TargetEntry:
     final: State
     applied: tuple[AppliedEntry, ...]
     field_results: Mapping[str, Mapping[str, State]] = field(default_factory=dict)
+    window_results: Mapping[str, Mapping[str, State]] = field(default_factory=dict)
+    flags: Mapping[str, FlagChange] = field(default_factory=dict)
     qa_score: float | None = None
     datacolumn: str = "DATA"
     not_applicable: str = ""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from libs.gains.caltable import full_spwmap
+from libs.ms import flag_versions
+from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
 from libs.record.bundle import table_sha256
@@ -17,8 +19,11 @@ from libs.record.schema import (
     SCHEMA,
     AppliedEntry,
     ExecutionEntry,
+    FlagChange,
     FlaggedEntry,
+    FlagShare,
     IntervalEntry,
+    LengthBin,
     RunRecord,
     TargetEntry,
     record_name,
@@ -126,10 +131,41 @@ def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
         initial=statistics_of(run.first_image),
         final=statistics_of(run.last_image),
         applied=tuple(_applied(run, tables)),
+        window_results=_window_results(run),
+        flags=_flags(run),
         qa_score=quality_of(run).score,
         datacolumn=facts.datacolumn,
         not_applicable=_not_applicable(run),
     )
+
+
+def _window_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the statistics of images of single windows, by the window's number."""
+    for record in reversed(run.records):
+        if "windows" in record.result.metrics:
+            found = record.result.metrics["windows"]
+            return {number: dict(states) for number, states in found.items()}
+    return {}
+
+
+def _flags(run: FinishedRun) -> dict[str, FlagChange]:
+    """Return what was flagged before and after, by execution."""
+    found = {}
+    for copy, execution in zip(run.copies, run.originals, strict=True):
+        if not flag_versions.has_version(copy, run.base_flags):
+            continue  # no step has restored flags, so that none were changed
+        shares = count_flag_shares(copy, run.base_flags)
+        pairs = [_share_of(*pair) for pair in shares.by_antenna.T]
+        edges = zip(shares.edges_m[:-1], shares.edges_m[1:], shares.by_length.T, strict=True)
+        found[execution.name] = FlagChange(
+            dict(zip(shares.antenna, pairs, strict=True)),
+            tuple(LengthBin(float(a), float(b), _share_of(*pair)) for a, b, pair in edges),
+        )
+    return found
+
+
+def _share_of(before: float, after: float) -> FlagShare:
+    return FlagShare(round(float(before), 6), round(float(after), 6))
 
 
 def _not_applicable(run: FinishedRun) -> str:

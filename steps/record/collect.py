@@ -22,7 +22,8 @@ from libs.record.facts import copied_windows, describe_execution
 from libs.record.schema import ExecutionEntry, finite_or_none
 from selfcal.state import Record, State
 from steps import STANDARD
-from steps.facts import StartupFacts, recorded
+from steps.data_state import INITIAL
+from steps.facts import FlagFacts, StartupFacts, recorded
 
 __all__ = [
     "STATISTICS",
@@ -197,6 +198,15 @@ class FinishedRun:
     def stage(self) -> str:
         """Stage of a larger pipeline, for names."""
         return safe_name(str(self.settings.get("stage") or "1"))
+
+    @property
+    def base_flags(self) -> str:
+        """Flag version from which every round starts."""
+        for record in reversed(self.records):
+            name = recorded(FlagFacts, record.result.metrics).flag_version
+            if name and record.result.status == "done":
+                return name
+        return INITIAL
 
     def window_numbers(self) -> dict[str, int]:
         """Return the number of each window of the run, by label: its id in the first execution.
