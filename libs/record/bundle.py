@@ -11,7 +11,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from libs.core.errors import ConfigError, InputError
 from libs.core.files import replacing
 from libs.record.schema import RunRecord, load_record, record_name
 
-__all__ = ["MANIFEST", "Bundle", "opened_bundle", "table_faults", "table_sha256", "write_bundle"]
+__all__ = ["MANIFEST", "Bundle", "opened_bundle", "record_faults", "table_sha256", "write_bundle"]
 
 MANIFEST = "MANIFEST.sha256"
 _RECORDS = "*.selfcal.json"
@@ -64,9 +64,10 @@ def table_sha256(table: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def table_faults(record: RunRecord, folder: Path) -> list[str]:
-    """Return the tables of a record that are missing or not those it was written with."""
-    faults = []
+def record_faults(record: RunRecord, folder: Path) -> list[str]:
+    """Return the files of a record that are missing or not those it was written with."""
+    contfile = record.contfile
+    faults = [f"{contfile} is missing"] if contfile and not (folder / contfile).is_file() else []
     for entry in {each.table: each for each in record.applied}.values():
         path = folder / entry.table
         if not (path / "table.dat").is_file():
@@ -79,8 +80,8 @@ def table_faults(record: RunRecord, folder: Path) -> list[str]:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def write_bundle(path: Path, folder: Path, record: RunRecord, extra: Sequence[Path] = ()) -> Path:
-    """Write a record, the tables it names and other files as one compressed archive.
+def write_bundle(path: Path, folder: Path, record: RunRecord) -> Path:
+    """Write a record and the files it names as one compressed archive.
 
     The same content makes the same archive, byte for byte.
 
@@ -91,19 +92,18 @@ def write_bundle(path: Path, folder: Path, record: RunRecord, extra: Sequence[Pa
     folder : Path
         Folder of the record and its tables.
     record : RunRecord
-    extra : sequence of Path
-        Further files, stored by their names.
 
     Raises
     ------
     ConfigError
         A table is missing or was changed since the record was written.
     """
-    faults = table_faults(record, folder)
+    faults = record_faults(record, folder)
     if faults:
         raise ConfigError(f"{folder} is not bundled: {'; '.join(faults)}", "run it again")
     files = {record_name(record.prefix): folder / record_name(record.prefix)}
-    files |= {source.name: source for source in extra}
+    if record.contfile:
+        files[record.contfile] = folder / record.contfile
     for table in dict.fromkeys(entry.table for entry in record.applied):
         for source in _files(folder / table):
             files[source.relative_to(folder).as_posix()] = source
@@ -203,7 +203,7 @@ def _checked(folder: Path, path: Path) -> Bundle:
         faults.append(f"{len(records)} records in place of one")
     if not faults:
         record = load_record(records[0])
-        faults = table_faults(record, top)
+        faults = record_faults(record, top)
         if not faults:
             return Bundle(top, record)
     raise ConfigError(f"{path} is refused: {'; '.join(faults)}", _REMEDY)

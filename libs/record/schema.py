@@ -309,7 +309,7 @@ class RunRecord:
     executions : tuple of ExecutionEntry
     targets : tuple of TargetEntry
     contfile : str
-        Name of the file of line-free ranges that belongs to it; empty for none.
+        Path of the file of line-free ranges, relative to the record; empty for none.
     """
 
     schema: str
@@ -381,6 +381,8 @@ def _contradictions(record: RunRecord) -> list[str]:
     executions = {each.name: each for each in record.executions}
     if len(executions) < len(record.executions):
         faults.append("two executions have one name")
+    if record.contfile and not _is_inside(record.contfile):
+        faults.append(f"contfile is outside of the record's folder: {record.contfile!r}")
     labels = [target.label for target in record.targets]
     if len(set(labels)) < len(labels):
         faults.append("two targets have one label")
@@ -399,6 +401,12 @@ def _contradictions(record: RunRecord) -> list[str]:
     return faults
 
 
+def _is_inside(name: str) -> bool:
+    """Return whether a relative path stays in its folder."""
+    path = Path(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
 def _faults_of(entry: AppliedEntry, execution: ExecutionEntry) -> list[str]:
     known = {window.label for window in execution.windows}
     antennas = {antenna.name for antenna in execution.antennas}
@@ -414,8 +422,7 @@ def _faults_of(entry: AppliedEntry, execution: ExecutionEntry) -> list[str]:
         faults.append(f"has the interpolation {entry.interp!r}")
     if entry.calwt:
         faults.append("calibrates weights, which is not supported")
-    path = Path(entry.table)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if not _is_inside(entry.table):
         faults.append(f"names a table outside of the record's folder: {entry.table!r}")
     if len(entry.sha256) != 64 or not set(entry.sha256) <= set("0123456789abcdef"):
         faults.append("has no valid sha256")

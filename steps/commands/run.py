@@ -126,6 +126,7 @@ def run_pipeline(
 ) -> None:
     """Run the steps of one target, whose work directory is held; print its table."""
     from selfcal.pipeline import StepFailed
+    from steps.cont_file import cont_file
     from steps.data_state import mend_working_copies
     from steps.record.build import write_run_record
     from steps.tools import make_tools
@@ -160,7 +161,7 @@ def run_pipeline(
     render = pipeline.state.rows > rows_before or _report_is_old(workdir)
     summary = _finish(drawer, tools, progress, reports, "", render=render)
     if not asked:
-        write_run_record(workdir, tools.versions())
+        write_run_record(workdir, tools.versions(), cont_file(settings))
     print(reports.table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")

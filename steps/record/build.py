@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +34,17 @@ from selfcal.state import Record
 from selfcal.step import TableRef
 from steps.facts import GridFacts, recorded, start_facts
 from steps.record.collect import FinishedRun, interval_name, statistics_of
-from steps.record.products import ProductNames, link_products, table_kind
+from steps.record.products import FOLDER, ProductNames, link_products, table_kind
+
+CONTFILE = f"{FOLDER}/cont.dat"
+"""Copy of the file of line-free ranges, in the work directory and in a bundle."""
 
 __all__ = ["build_record", "file_record", "quality_of", "write_run_record"]
 
 
-def write_run_record(workdir: Path, versions: Mapping[str, str]) -> Path:
+def write_run_record(
+    workdir: Path, versions: Mapping[str, str], contfile: Path | None = None
+) -> Path:
     """Link the products of a finished run of one target and write its record.
 
     Parameters
@@ -46,6 +52,8 @@ def write_run_record(workdir: Path, versions: Mapping[str, str]) -> Path:
     workdir : Path
     versions : mapping
         Versions of the program and of the tools used.
+    contfile : Path, optional
+        File of line-free ranges that the run used; a copy is kept with the products.
 
     Returns
     -------
@@ -54,7 +62,11 @@ def write_run_record(workdir: Path, versions: Mapping[str, str]) -> Path:
     """
     run = FinishedRun.read(workdir)
     tables = link_products(run, ProductNames.of(run))
-    return file_record(workdir, build_record(run, tables, versions))
+    record = build_record(run, tables, versions)
+    if contfile is not None:
+        shutil.copyfile(contfile, workdir / CONTFILE)
+        record = replace(record, contfile=CONTFILE)
+    return file_record(workdir, record)
 
 
 def file_record(workdir: Path, record: RunRecord) -> Path:
@@ -81,14 +93,12 @@ def build_record(
     versions : mapping
         As in `write_run_record`.
     """
-    contfile = str(run.settings.get("contfile") or "")
     return RunRecord(
         schema=SCHEMA,
         prefix=run.prefix,
         versions=dict(versions),
         executions=run.originals,
         targets=(_target(run, tables),),
-        contfile=Path(contfile).name if contfile else "",
     )
 
 
@@ -290,13 +300,3 @@ def _spwmap(ref: TableRef, copy: Path, labels: Sequence[str]) -> dict[str, str]:
     mapped = full_spwmap(ref.spwmap, len(labels), len(labels))
     used = describe_ms(copy).spws_used
     return {labels[spw]: labels[mapped[spw]] for spw in used}
-
-
-def relocated(record: RunRecord, folder: str) -> RunRecord:
-    """Return a record whose tables are named from a folder above its own."""
-
-    def moved(target: TargetEntry) -> TargetEntry:
-        entries = (replace(e, table=f"{folder}/{e.table}") for e in target.applied)
-        return replace(target, applied=tuple(entries))
-
-    return replace(record, targets=tuple(map(moved, record.targets)))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from libs.core.errors import ConfigError
 from libs.core.numbers import format_quantity
 from libs.record.bundle import write_bundle
-from libs.record.schema import RunRecord, load_record
+from libs.record.schema import load_record
 from selfcal.state import hold_workdir
 from steps.record.restore import record_of_run
 
@@ -40,23 +38,7 @@ def bundle_run(workdir: Path, output: Path | None = None) -> str:
         target = output or Path(f"{record.prefix}.selfcal.tgz")
         if not target.absolute().parent.is_dir():
             raise ConfigError(f"{target.parent} is no folder", "correct -o")
-        write_bundle(target, workdir, record, _contfile(workdir, record))
+        write_bundle(target, workdir, record)
     tables = len({entry.table for entry in record.applied})
     size = format_quantity(target.stat().st_size, "B")
     return f"{target}: the record and {tables} gain table(s), {size}"
-
-
-def _contfile(workdir: Path, record: RunRecord) -> list[Path]:
-    """Return the file of line-free ranges that a run used."""
-    if not record.contfile:
-        return []
-    for settings in sorted([workdir / "resolved.yaml", *workdir.glob("targets/*/resolved.yaml")]):
-        if not settings.exists():
-            continue
-        entry = yaml.safe_load(settings.read_text()).get("contfile") or {}
-        path = Path(str(entry.get("value") or "")).expanduser()
-        if path.is_file() and path.name == record.contfile:
-            return [path]
-    raise ConfigError(
-        f"the file {record.contfile} that the run used is not there", "put it back, or run again"
-    )

@@ -17,7 +17,7 @@ from libs.record.schema import (
     TargetEntry,
     load_record,
 )
-from steps.record.build import file_record
+from steps.record.build import CONTFILE, file_record
 from steps.record.collect import safe_name
 from steps.record.products import FOLDER, link_file
 from steps.record.restore import record_of_run
@@ -136,6 +136,8 @@ def _link_products(workdir: Path, record: RunRecord, results: Sequence[Result]) 
         if result["status"] == "failed" or not folder.is_dir():
             continue
         for source in sorted(folder.iterdir()):
+            if source.name == Path(CONTFILE).name and (part / source.name).exists():
+                continue  # all targets have the same
             name = _free_name(source.name, part)
             _link_all(source, part / name)
             names[f"{result['workdir']}/{FOLDER}/{source.name}"] = f"{FOLDER}/{name}"

@@ -19,7 +19,7 @@ from libs.gains.solver import AppliedTable
 from libs.ms.selection import RowChoice
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
-from libs.record.bundle import opened_bundle, table_faults
+from libs.record.bundle import opened_bundle, record_faults
 from libs.record.facts import set_facts
 from libs.record.localise import localise_table, spwmap_by_id
 from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
@@ -97,7 +97,7 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
     assert path is not None, "the caller looks for the record"
     record = load_record(path)
     with hold_workdir(workdir):
-        faults = table_faults(record, workdir)
+        faults = record_faults(record, workdir)
         if faults:
             raise ConfigError(f"{workdir}: {'; '.join(faults)}", "run it again")
         done = []
