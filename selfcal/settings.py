@@ -20,6 +20,7 @@ __all__ = [
     "build_settings",
     "check_known",
     "load_config",
+    "own_names",
     "parse_assignments",
     "parse_options",
     "read_config",

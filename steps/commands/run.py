@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from libs.core.errors import ConfigError
 from selfcal import __version__
 from selfcal.progress import Progress
-from selfcal.settings import Settings
+from selfcal.settings import Settings, own_names
 from steps import STANDARD, STEPS, build_steps
 from steps.commands.command_line import (
     Reports,
@@ -93,7 +93,8 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 
-        run_every_target(arguments, {**config, **arguments.assignments}, settings, reports)
+        over = own_names(arguments.assignments, RUN_OPTIONS)
+        run_every_target(arguments, {**config, **over}, settings, reports)
         return
     if settings["cluster"] != "inline":
         raise ConfigError(

@@ -128,11 +128,18 @@ def target_names(target: Target) -> tuple[str, ...]:
 def _check_names(settings: Settings, targets: Sequence[Target]) -> None:
     """Refuse files that are given for a target or band that is not there."""
     known = dict.fromkeys(name for target in targets for name in target_names(target) if name)
+    bands = {target.band for target in targets}
+    fields = {name for target in targets for name in (target.label, target.name)}
     for setting in FILE_SETTINGS:
         if isinstance(settings[setting], Mapping):
             for name in settings[setting]:
                 if name not in known:
                     raise unknown_name(f"target or band in {setting}", name, list(known))
+                if name in bands and name in fields:
+                    raise ConfigError(
+                        f"{setting} has a file for {name}, which is a target and a band",
+                        f"write '{name} BAND' for the target, and the band's targets one by one",
+                    )
 
 
 # -- what each target is run with -----------------------------------------------------------------
