@@ -268,7 +268,8 @@ class TargetEntry:
         Visibilities flagged before and after, by execution.
     qa_score : float or None
     datacolumn : str
-        Column of the original data that was calibrated.
+        Column of the original data that was calibrated: what has to be DATA of the set to which
+        the solutions are applied.
     not_applicable : str
         Why the tables alone do not make up what was found; empty where they do.
     """

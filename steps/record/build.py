@@ -187,11 +187,6 @@ def _not_applicable(run: FinishedRun) -> str:
             f"the run started from the solutions of {start.started_from}, which its tables do not"
             " hold: apply its solutions.h5, which holds both (solutions apply)"
         )
-    if run.startup.datacolumn == "CORRECTED_DATA":
-        return (
-            "the run started from CORRECTED_DATA, which applying to DATA would overwrite: take the"
-            " calibrated data from the run, or split CORRECTED_DATA to DATA first"
-        )
     return ""
 
 

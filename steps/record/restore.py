@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
+from libs.ms import flag_versions
 from libs.ms.selection import RowChoice
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
@@ -34,7 +35,13 @@ from steps.record.registration import (
     solutions_id,
     source_keys,
 )
-from steps.record.writing import VERSION, Application, apply_planned, data_descriptions
+from steps.record.writing import (
+    VERSION,
+    Application,
+    apply_planned,
+    comment_of,
+    data_descriptions,
+)
 
 __all__ = ["HowToApply", "apply_record", "record_of_run", "restore"]
 
@@ -201,13 +208,34 @@ def _facts(to: Sequence[Path]) -> list[SetFacts]:
 
 
 def _check_columns(placements: Sequence[SetMatch]) -> None:
-    missing = [
-        str(place.facts.path)
-        for place in placements
-        if place.targets and "DATA" not in column_names(place.facts.path)
-    ]
-    if missing:
-        raise ConfigError(f"{', '.join(missing)} has no column DATA", "name calibrated data")
+    """Refuse sets whose DATA is not what was calibrated.
+
+    Where the run took CORRECTED_DATA, that has to be DATA of the set that is written, as in one
+    that was split off.
+    """
+    faults = []
+    for place in placements:
+        ms, columns = place.facts.path, column_names(place.facts.path)
+        taken = [t.target for t in place.targets if t.target.datacolumn == "CORRECTED_DATA"]
+        if place.targets and "DATA" not in columns:
+            faults.append(f"{ms} has no column DATA")
+        elif taken and "CORRECTED_DATA" in columns and not _is_begun(ms, taken):
+            labels = ", ".join(target.label for target in taken)
+            faults.append(
+                f"{ms}: the run started from CORRECTED_DATA of {labels}, which the solutions"
+                " applied to DATA would overwrite"
+            )
+    if faults:
+        raise ConfigError(
+            "; ".join(faults),
+            "split CORRECTED_DATA off, so that it becomes DATA, and name that set",
+        )
+
+
+def _is_begun(ms: Path, targets: Sequence[TargetEntry]) -> bool:
+    """Whether the CORRECTED_DATA of a set is of these solutions, be they all written or not."""
+    comment = flag_versions.versions(ms).get(VERSION, "")
+    return comment in {comment_of(target.label) for target in targets}
 
 
 def _registration(place: SetMatch) -> Registration:

@@ -17,7 +17,14 @@ from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded
 
-__all__ = ["VERSION", "Application", "apply_planned", "data_descriptions", "prepare_columns"]
+__all__ = [
+    "VERSION",
+    "Application",
+    "apply_planned",
+    "comment_of",
+    "data_descriptions",
+    "prepare_columns",
+]
 
 VERSION = "before_selfcal_apply"
 """Flag version with the flags from before the first application."""
@@ -42,6 +49,11 @@ class Application:
     tables: list[AppliedTable]
 
 
+def comment_of(title: str) -> str:
+    """Return the comment of the flag version that is saved before some solutions."""
+    return f"before the solutions of {title}"
+
+
 def data_descriptions(ms: Path, windows: Collection[int], count: int) -> frozenset[int] | None:
     """Return the data descriptions of windows; None where these are all there are."""
     if len(set(windows)) == count:
@@ -57,7 +69,7 @@ def apply_planned(work: Application) -> str:
 
 
 def _apply_within(work: Application) -> str:
-    prepare_columns(work.ms, work.rows, f"before the solutions of {work.title}")
+    prepare_columns(work.ms, work.rows, comment_of(work.title))
     result = apply_tables(work.ms, work.tables, rows=work.rows)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (

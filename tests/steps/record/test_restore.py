@@ -15,6 +15,7 @@ import pytest
 import auto_selfcal
 from libs.core.errors import ConfigError
 from libs.ms import flag_versions, tables
+from libs.ms.columns import ensure_data_column
 from libs.ms.history import ORIGIN_OF_TYPES, append_history, read_data_types, read_history
 from libs.ms.subtables import Subtables
 from libs.record.schema import load_record
@@ -402,3 +403,25 @@ def test_bad_words_end_with_code_2(
         assert auto_selfcal.main(words) == 2
         shown = capsys.readouterr().err
         assert said in shown and "Traceback" not in shown
+
+
+def test_corrected_data_that_were_calibrated_must_be_data(
+    case: PipelineCase, tmp_path: Path
+) -> None:
+    """Solutions of CORRECTED_DATA go onto a set that was split off, not onto the run's input."""
+    workdir = finish_run(tmp_path / "w", case)
+    state = State(workdir)
+    begun = state.get("startup")
+    assert begun is not None
+    metrics = {**begun.result.metrics, "datacolumn": "CORRECTED_DATA"}
+    state.append("startup", "f0", StepResult(metrics=metrics), SECONDS, {})
+    write_run_record(workdir, {})
+    ms = Path(shutil.copytree(case.vis[0], tmp_path / "split.ms"))
+    list(apply_record(workdir, [ms], PLAIN))
+    assert "applied already" in list(apply_record(workdir, [ms], PLAIN))[-1]
+    original = Path(shutil.copytree(case.vis[0], tmp_path / "original.ms"))
+    ensure_data_column(original, "CORRECTED_DATA", copy="DATA")
+    before = contents(original)
+    with pytest.raises(ConfigError, match="the run started from CORRECTED_DATA of 04287"):
+        list(apply_record(workdir, [original], PLAIN))
+    assert contents(original) == before
