@@ -18,7 +18,7 @@ from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms.summary import MsSummary, summarise
-from selfcal.options import Option
+from selfcal.options import Option, unknown_name
 from selfcal.step import Step, StepResult
 from steps.cont_file import CONTFILE_SETTING, cont_file
 from steps.context import Context
@@ -110,6 +110,7 @@ class Startup(Step):
                 )
             copies.append(copy)
             used.append(summary)
+        _check_refant(context, used)
         start = begin(context, copies, used)
         if start is not None and start.corrected:
             used = [summarise(copy.ms) for copy in copies]
@@ -123,6 +124,15 @@ def _warned(result: StepResult, warnings: Sequence[str]) -> StepResult:
     own = [result.metrics["warning"]] if "warning" in result.metrics else []
     said = "; ".join(dict.fromkeys([*own, *warnings]))
     return replace(result, metrics={**result.metrics, "warning": said}) if said else result
+
+
+def _check_refant(context: Context, used: list[MsSummary]) -> None:
+    """Refuse reference antennas that are not in the data, before minutes of work."""
+    wanted = context.settings["refant"]
+    known = sorted({name for summary in used for name in summary.antenna})
+    for name in wanted if wanted != "auto" else ():
+        if name not in known:
+            raise unknown_name("antenna in refant", name, known)
 
 
 def _phase_centre(context: Context) -> tuple[float, float] | None:
