@@ -114,7 +114,8 @@ class Startup(Step):
         start = begin(context, copies, used)
         if start is not None and start.corrected:
             used = [summarise(copy.ms) for copy in copies]
-        result = _describe(context, inputs, copies, used, start)
+        taken = [_taken(one, copy) for one, copy in zip(inputs, copies, strict=True)]
+        result = _describe(context, copies, used, start, taken)
         return _warned(result, [text for treat in treatments for text in treat.warnings])
 
 
@@ -244,10 +245,10 @@ def _taken(one: SelectedInput, copy: working_copy.WorkingCopy) -> dict[str, str]
 
 def _describe(
     context: Context,
-    inputs: Sequence[SelectedInput],
     copies: list[working_copy.WorkingCopy],
     used: list[MsSummary],
     start: Start | None = None,
+    taken: Sequence[Mapping[str, str]] = (),
 ) -> StepResult:
     repairs = [note for copy in copies for note in copy.notes]
     first = used[0]
@@ -259,7 +260,7 @@ def _describe(
     )
     facts = StartupFacts(
         working_copies=tuple(copy.ms.name for copy in copies),
-        selections=tuple(_taken(*pair) for pair in zip(inputs, copies, strict=True)),
+        selections=tuple(taken),
         instrument=instrument,
         band=band,
         telescope=first.telescope,
