@@ -232,11 +232,15 @@ class ModelFacts:
         Whether it describes all baselines.
     model_origin : str
         ``closures``, ``catalogue`` or ``start_model``, the user's.
+    closure_fit : mapping or None
+        How closure quantities were formed and fitted: ``average_s``, ``interval_s``, ``uvmin_m``,
+        and ``options``, the fields of `libs.closure.search.FitOptions`. None where none were.
     """
 
     closure_model: str = ""
     closure_model_complete: bool = False
     model_origin: str = "closures"
+    closure_fit: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
