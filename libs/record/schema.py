@@ -240,8 +240,9 @@ class TargetEntry:
     Attributes
     ----------
     label : str
-    fields : tuple of FieldEntry
-        Its field, or the pointings of a mosaic.
+    fields : mapping of str to tuple of FieldEntry
+        Its field, or the pointings of a mosaic, by execution: those of another may be given in
+        another frame, or move.
     band : str
     status : str
         ``improved``, ``unchanged`` or ``failed``.
@@ -275,7 +276,7 @@ class TargetEntry:
     """
 
     label: str
-    fields: tuple[FieldEntry, ...]
+    fields: Mapping[str, tuple[FieldEntry, ...]]
     band: str
     status: str
     reason: str
@@ -395,6 +396,8 @@ def _contradictions(record: RunRecord) -> list[str]:
         for place, entry in enumerate(target.applied):
             where = f"targets[{target.label}].applied[{place}]"
             execution = executions.get(entry.execution)
+            if not target.fields.get(entry.execution):
+                faults.append(f"{where} has no field of the execution {entry.execution!r}")
             if execution is None:
                 faults.append(f"{where} names the execution {entry.execution!r}, which is missing")
             else:

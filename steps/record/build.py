@@ -14,7 +14,6 @@ from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
 from libs.record.bundle import table_sha256
-from libs.record.facts import field_entry
 from libs.record.quality import QualityScore, score_target
 from libs.record.schema import (
     SCHEMA,
@@ -119,14 +118,14 @@ def _status(run: FinishedRun) -> str:
 
 def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
     facts = run.startup
-    fields = Subtables(run.copies[0]).fields
-    used = describe_ms(run.copies[0]).fields_used
     grid = recorded(GridFacts, run.first_image.result.metrics if run.first_image else {})
     intervals = tuple(_intervals(run))
     accepted = [each.interval for each in intervals if each.passed]
     return TargetEntry(
         label=facts.field,
-        fields=tuple(field_entry(fields[number]) for number in used),
+        fields={
+            execution.name: run.fields_of(number) for number, execution in enumerate(run.originals)
+        },
         band=facts.band,
         status=_status(run),
         reason="",

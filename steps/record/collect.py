@@ -16,10 +16,11 @@ from libs.core.errors import ConfigError
 from libs.gains.solution_interval import SolutionInterval
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.subtables import Subtables
+from libs.ms.summary import describe_ms
 from libs.ms.view import read_view
 from libs.ms.virtual_windows import name_ending
 from libs.record.facts import copied_windows, describe_execution
-from libs.record.schema import ExecutionEntry, finite_or_none
+from libs.record.schema import ExecutionEntry, FieldEntry, finite_or_none
 from selfcal.state import Record, State
 from steps import STANDARD
 from steps.data_state import INITIAL
@@ -56,7 +57,7 @@ def interval_name(metrics: Mapping[str, Any]) -> str:
     if interval.per_integration:
         return "int"
     if not interval.per_scan:
-        return f"{interval.seconds:g}s"
+        return f"{interval.seconds:.4g}s"
     return "inf_EB" if "scan" in metrics.get("combine", ()) else "inf"
 
 
@@ -182,6 +183,19 @@ class FinishedRun:
             else copied_windows(Subtables(copy).windows, execution.windows)
             for copy, execution, taken in zip(self.copies, self.originals, numbers, strict=True)
         )
+
+    def fields_of(self, copy: int) -> tuple[FieldEntry, ...]:
+        """Return the fields of a working copy as its original data describe them."""
+        fields = self.originals[copy].fields
+        words = (self._selections[copy].get("field", "") if self._selections else "").split(",")
+        if all(word.strip().isdigit() for word in words):
+            chosen = [fields[int(word)] for word in words]
+        else:
+            own = Subtables(self.copies[copy]).fields
+            names = {own[i].name.strip() for i in describe_ms(self.copies[copy]).fields_used}
+            chosen = [each for each in fields if each.name.strip() in names]
+        # some writers repeat a field for each of its setups
+        return tuple(dict.fromkeys(chosen))
 
     @property
     def first_execution(self) -> ExecutionEntry:

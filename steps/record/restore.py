@@ -242,7 +242,9 @@ def _registration(place: SetMatch) -> Registration:
     found = {}
     for target in place.targets:
         windows = _windows(place, target.applied)
-        for key in source_keys(place.facts.path, target.fields, windows):
+        for key in source_keys(
+            place.facts.path, [i for ids in target.fields for i in ids], windows
+        ):
             found[key] = solutions_id(target.applied)
     return Registration(place.facts.path, found)
 
@@ -279,14 +281,15 @@ class _Part:
 def _parts(target: TargetPlace) -> list[_Part]:
     """Group the fields of a target by the tables that calibrate them."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for field, number in zip(target.target.fields, target.fields, strict=True):
+    fields = target.target.fields[target.applied[0].execution]
+    for field, numbers in zip(fields, target.fields, strict=True):
         own = tuple(
             place
             for place, entry in enumerate(target.applied)
             if not entry.fields or field in entry.fields
         )
         if own:
-            groups.setdefault(own, []).append(number)
+            groups.setdefault(own, []).extend(numbers)
     return [
         _Part(target, tuple(fields), tuple(target.applied[i] for i in own))
         for own, fields in groups.items()

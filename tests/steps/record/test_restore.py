@@ -308,7 +308,9 @@ def test_the_record_goes_by_names(run: Path, case: PipelineCase) -> None:
     record = load_record(path)
     assert [each.name for each in record.executions] == [ms.stem for ms in case.vis]
     (target,) = record.targets
-    assert [field.name for field in target.fields] == [TARGET] and target.qa_score == 0.98
+    for execution in record.executions:
+        assert [field.name for field in target.fields[execution.name]] == [TARGET]
+    assert target.qa_score == 0.98
     (trial,) = target.intervals
     assert (trial.interval, trial.passed, trial.beam_ratio) == ("12s", True, 1.0)
     assert trial.before["snr"] == 10.0 and trial.after["snr"] == 30.0
