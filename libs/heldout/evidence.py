@@ -29,7 +29,7 @@ __all__ = ["Evidence", "ModelComparison", "joined", "model_evidence"]
 
 # sigma that a model must reach where nothing else speaks for a source: the best of a ladder of
 # solves on noise, which is more than a single one (python -m benchmarks.false_alarms)
-CERTAIN = 5.0
+CERTAIN = 4.0
 _MOST_PARTS = 32  # of the time, over which a difference is seen to scatter
 
 
