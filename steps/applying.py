@@ -35,7 +35,7 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
-from steps.facts import InputFacts, StartFacts, recorded, start_facts
+from steps.facts import CopyFacts, InputFacts, StartFacts, recorded, start_facts
 
 __all__ = ["apply_run", "apply_solutions", "apply_targets", "apply_to_original", "has_targets"]
 
@@ -124,24 +124,28 @@ def _targets(
     wanted = wanted or sources
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
+    taken = _taken(startup.result.metrics if startup else {})
     if copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",
         )
+    # runs of versions that did not record what they took of each input
+    older = {name: resolved[name]["value"] for name in ("field", "spw")}
     for source in wanted:
         path = Path(to).resolve() if to else source.path
         if source.kind != "ms" and to is None:
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
-        copy = workdir / "data" / f"{source.name}.ms"
+        name, own = taken.get(str(source.path), (f"{source.name}.ms", older))
+        copy = workdir / "data" / name
         take_back(path)
         ours, theirs = describe_ms(copy), describe_ms(path)
-        of_input = path == source.path
-        windows = _match(ours, theirs, resolved["spw"]["value"] if of_input else "")
+        selected = own if path == source.path else {}
+        windows = _windows(ours, theirs, selected)
         fields = (
             choose_fields(path, field)
             if field
-            else _own_fields(ours, theirs, resolved["field"]["value"] if of_input else "")
+            else _own_fields(ours, theirs, selected.get("field", ""))
         )
         yield Application(
             workdir,
@@ -153,6 +157,25 @@ def _targets(
                 if ref.ms == copy.name
             ],
         )
+
+
+def _taken(metrics: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, str]]]:
+    """Name of the working copy of each input, by its path, and what was taken of it."""
+    if "selections" not in metrics:
+        return {}
+    facts = recorded(CopyFacts, metrics)
+    pairs = zip(facts.working_copies, facts.selections, strict=True)
+    return {own["vis"]: (name, own) for name, own in pairs}
+
+
+def _windows(
+    ours: MsDescription, theirs: MsDescription, selected: Mapping[str, str]
+) -> tuple[int, ...]:
+    """For each window of the working copy its number in the target, on record or by frequency."""
+    noted = selected.get("windows", "")
+    if noted:
+        return tuple(int(number) for number in noted.split(","))
+    return _match(ours, theirs, selected.get("spw", ""))
 
 
 def _own_fields(ours: MsDescription, theirs: MsDescription, selected: str) -> frozenset[int] | None:

@@ -111,6 +111,9 @@ class StartupFacts:
         What was mended in the copies.
     datacolumn : str
         The column of the input that was copied.
+    selections : tuple of mapping
+        Of each working copy, in their order: ``vis``, the path of its input, ``field`` and
+        ``spw``, what was taken of it, and ``windows``, the numbers of its windows there.
     """
 
     working_copies: tuple[str, ...]
@@ -135,13 +138,15 @@ class StartupFacts:
     datacolumn: str
     repairs: tuple[str, ...] = ()
     band: str = ""
+    selections: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class CopyFacts:
-    """Names of the working copies in the folder ``data``, in the order of the input."""
+    """Names of the working copies in the folder ``data``, and what was taken of which input."""
 
     working_copies: tuple[str, ...]
+    selections: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class SplitTrial(Step):
         assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
         half_width_rad = 0.5 * max(grid.imsize) * grid.cell_arcsec / ARCSEC_PER_RAD
         for number, ms in enumerate(measurement_sets(context)):
-            target = ms.with_name(f"{ms.stem}.selfcal.ms")
+            target = ms.with_name(f"{ms.stem}.calibrated.ms")
             context.progress.activity(f"split {target.name}")
             time_s, width = split.averaging(
                 summarise(ms),

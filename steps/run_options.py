@@ -22,6 +22,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("workdir", "path", AUTO_WORKDIR, "where everything the run makes is written; auto:"
            " work_NAME, after the data and the field", words=AUTO),
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
+    Option("executions", "table", {}, "field and spw of each measurement set of vis where they are"
+           " not alike: {'a.ms': {'field': '1', 'spw': '0~3'}}; field and spw stay empty then"),
     Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
            " intent OBSERVE_TARGET; empty: one run"),
     Option("neighbours", "choice", "auto", "auto: a target that stayed as it was tries the"
@@ -29,6 +31,10 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
            " slurm.yaml"),
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),
+    Option("contfile", "path", "auto", "file of line-free frequency ranges (cont.dat); auto:"
+           " cont.dat beside the config, if there is one; empty: none", words=("auto",)),
+    Option("lines", "choice", "none", "find: without a contfile, channels that stand out of the"
+           " continuum are flagged in the working copy", choices=("none", "find")),
     Option("datacolumn", "choice", "auto", "column to start from; auto: CORRECTED_DATA if present",
            choices=("auto", "data", "corrected")),
     Option("start_from", "path", "", "h5parm whose solutions the data are corrected with first; the"

@@ -139,7 +139,7 @@ def model_evidence(
         Fewest baselines of an antenna.
     folds : int
     """
-    fine = candidate.solution != "gain" or candidate.channels_per_block
+    fine = candidate.solution not in ("gain", "constants+phase") or candidate.channels_per_block
     used = equations if fine else merge_blocks(equations, spw_groups(equations.spw))
     parts = _part_of(len(used.time_s))
     shape = (int(parts[-1]) + 1, len(used.antenna1))

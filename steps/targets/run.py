@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError
+from libs.inputs.cont_dat import read_cont_dat
 from libs.inputs.working_copy import resolve_inputs
 from selfcal.child_runs import Board, ChildRun, run_child, run_side_by_side
 from selfcal.cluster import Outcome, check_where, shared_threads
-from selfcal.paths import with_absolute_paths
+from selfcal.paths import absolute, with_absolute_paths
 from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps import STEPS
+from steps.cont_file import CONTFILE_SETTING, cont_file
 from steps.run_options import RUN_OPTIONS, run_settings
-from steps.targets.plan import Target, find_targets, survey
+from steps.selections import EXECUTIONS_SETTING
+from steps.targets.executions import survey
+from steps.targets.plan import Target, find_targets
 
 __all__ = [
     "FOLDER",
@@ -31,7 +35,9 @@ __all__ = [
 
 FOLDER = "targets"
 # what a target has values of its own for
-_OWN_KEYS = ("vis", "workdir", "field", "spw", "targets", "cluster", "quiet")
+_OWN_KEYS = (
+    "vis", "workdir", "field", "spw", EXECUTIONS_SETTING, "targets", "cluster", "quiet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,9 @@ class TargetTask:
         """What it is, what is left out and why it cannot run, for a list of targets."""
         target = self.target
         parts = [target.name, *([f"band {target.band}"] if target.band else [])]
-        parts += [f"spw {target.spw}"] if target.spw else []
-        more = [*target.notes, *filter(None, [target.problem])]
+        parts += [f"spw {','.join(map(str, target.windows))}"]
+        taken = [f"{part.vis}: field {part.field}, spw {part.spw}" for part in target.parts]
+        more = [*taken, *target.notes, *filter(None, [target.problem])]
         return [f"== {FOLDER}/{target.label}: {', '.join(parts)}", *(f"   {line}" for line in more)]
 
 
@@ -103,6 +110,10 @@ def plan_targets(
         [survey(source) for source in resolve_inputs(settings["vis"])], settings["targets"],
         spw=settings["spw"], instrument=settings["instrument"], band=settings["band"],
     )  # fmt: skip
+    path = cont_file(settings)
+    if path is not None:
+        read_cont_dat(path)  # a wrong line is told before the first target runs
+        config = {**config, CONTFILE_SETTING: str(path)}
     return [_task(target, words, config, settings) for target in targets]
 
 
@@ -126,9 +137,15 @@ def target_config(
     quiet : bool
     """
     kept = {name: value for name, value in config.items() if name not in _OWN_KEYS}
+    parts = {
+        absolute(part.vis): {
+            "field": part.field, "spw": part.spw, "copy": part.copy,
+            "windows": ",".join(map(str, part.windows)),
+        }
+        for part in target.parts
+    }  # fmt: skip
     own = {
-        "vis": list(target.vis), "workdir": str(workdir), "field": target.field,
-        "spw": target.spw, "quiet": quiet,
+        "vis": list(target.vis), "workdir": str(workdir), EXECUTIONS_SETTING: parts, "quiet": quiet,
     }  # fmt: skip
     options = {name: kind.options for name, kind in STEPS.items()}
     found = with_absolute_paths({**own, **kept}, RUN_OPTIONS, options)

@@ -76,7 +76,11 @@ def make_run(
         refs.append(TableRef(copy.name, f"tables/{table.name}", (), "linear", "p0"))
     state = State(workdir)
     seconds = {"total": 0.1, "imaging": 0.0, "solving": 0.1}
-    state.append("startup", "f0", StepResult(metrics={"datacolumn": "DATA"}), seconds, {})
+    taken = {
+        "datacolumn": "DATA", "working_copies": [original.name for original in originals],
+        "selections": [{"vis": str(o.resolve()), "field": field, "spw": spw} for o in originals],
+    }  # fmt: skip
+    state.append("startup", "f0", StepResult(metrics=taken), seconds, {})
     state.append("p0", "f1", StepResult(tables=tuple(refs)), seconds, {})
     summary = {"tables": [ref.path for ref in refs]}
     (workdir / "summary.json").write_text(json.dumps(summary))

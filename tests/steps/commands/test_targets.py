@@ -54,7 +54,10 @@ def test_each_target_is_a_run_of_its_own(config: dict[str, Any], tmp_path: Path)
     written = yaml.safe_load((tmp_path / "work/targets/A_1/config.yaml").read_text())
     assert written == {
         "vis": [str(tmp_path / "a.ms")], "workdir": str(tmp_path / "work/targets/A_1"),
-        "field": "0", "spw": "", "quiet": False, "steps": STEP_NAMES, "cell": "1arcsec",
+        "executions": {
+            str(tmp_path / "a.ms"): {"field": "0", "spw": "0", "copy": "a.A_1.spw0.selfcal",
+                                       "windows": "0"}
+        }, "quiet": False, "steps": STEP_NAMES, "cell": "1arcsec",
         "overrides": {"p0": {"solint": "30s"}},
     }  # fmt: skip
 
