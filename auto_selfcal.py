@@ -16,7 +16,10 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("inspect", "init", "apply", "solutions", "calibrate", "field", "report", "doctor")
+COMMANDS = (
+    "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field", "report",
+    "doctor",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +46,7 @@ def _dispatch(words: list[str]) -> int:
         given = {
             "inspect": (_program(),),
             "init": (_program(),),
+            "apply": (REPORTS,),
             "calibrate": (REPORTS,),
             "field": (REPORTS,),
             "report": (REPORTS,),

@@ -12,6 +12,8 @@ _PARSERS = {
     "inspect": "inspect:inspect_parser",
     "init": "init:init_parser",
     "apply": "apply:apply_parser",
+    "bundle": "bundle:bundle_parser",
+    "restore": "restore:restore_parser",
     "solutions": "solutions:make_parser",
     "calibrate": "calibrate:calibrate_parser",
     "field": "field:field_parser",

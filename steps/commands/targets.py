@@ -12,6 +12,7 @@ from selfcal.state import hold_workdir
 from steps import STANDARD, build_steps
 from steps.commands.command_line import Reports, RunArguments, log_to, pipeline_of, show_plan
 from steps.preflight import check_data
+from steps.record.merge import write_targets_record
 from steps.targets.neighbours import find_attempts, judge_attempt
 from steps.targets.run import FOLDER, TargetTask, plan_targets, run_targets
 from steps.work_directory import note_owner
@@ -67,6 +68,7 @@ def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: 
     progress.note(f"{len(tasks)} targets -> {settings.workdir / FOLDER}")
     results = run_targets(tasks, settings["cluster"], progress)
     results = _with_neighbours(tasks, results, settings, progress)
+    write_targets_record(settings.workdir, results, settings["oussid"])
     print(reports.targets(settings.workdir, results), flush=True)
     progress.note(f"report: {settings.workdir / 'report.html'}")
     failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]

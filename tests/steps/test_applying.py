@@ -21,7 +21,8 @@ from libs.ms.columns import ensure_data_column
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
-from steps.applying import VERSION, apply_solutions, apply_to_original
+from steps.applying import apply_solutions, apply_to_original
+from steps.record.writing import VERSION
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
 PHASE_RAD = np.linspace(0, 2, 5)
