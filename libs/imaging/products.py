@@ -12,7 +12,15 @@ from libs.core.errors import ImageError, ToolError
 from libs.core.process import tail
 from libs.imaging.interface import ImagingOptions, open_image
 
-__all__ = ["check_made", "fresh_scratch", "restoring_beam"]
+__all__ = ["check_made", "fresh_scratch", "plane_name", "restoring_beam"]
+
+
+def plane_name(options: ImagingOptions, stokes: str) -> str:
+    """Return the stem of the products of one Stokes parameter.
+
+    Of several, each has its letter in the name, as in WSClean's names.
+    """
+    return options.basename if len(options.stokes) == 1 else f"{options.basename}-{stokes}"
 
 
 def fresh_scratch(options: ImagingOptions, program: str) -> Path:
