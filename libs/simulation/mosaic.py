@@ -141,7 +141,9 @@ def simulate_mosaic(
             )
             shape = (*data.shape, 2)
             hiss = observation.noise_jy * rng.standard_normal(shape, dtype=np.float32)
-            _write(path, observation, times, field, spw, uvw, data + hiss[..., 0] + 1j * hiss[..., 1])
+            _write(
+                path, observation, times, field, spw, uvw, data + hiss[..., 0] + 1j * hiss[..., 1]
+            )
     return MosaicSimulation(path, tuple(sky), reference_hz, gain)
 
 

@@ -23,6 +23,7 @@ from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.measurement import Measurement
 from libs.imaging.native.memory import MOST_SCALES, memory_for_visibilities
 from libs.imaging.native.model_column import model_of, write_model_column
+from libs.imaging.native.mosaic_model import predict_mosaic
 from libs.imaging.native.pointings import MosaicMeasurement, open_views
 from libs.imaging.native.products import Planes, image_header, write_products
 from libs.imaging.native.restore import Beam, fit_beam, restored
@@ -91,6 +92,8 @@ class NativeImager:
         as well; cross hands get 0.
         """
         start = time.monotonic()
+        if options.mosaic:
+            return predict_mosaic(models, options, _threads(options))
         model = model_of(models, options)
         for ms in options.vis:
             write_model_column(ms, model, options, threads=_threads(options))

@@ -28,14 +28,14 @@ from libs.imaging.phase_centre import PhaseCentre
 from libs.imaging.primary_beam import PrimaryBeam
 from libs.ms.subtables import Subtables
 
-__all__ = ["MosaicMeasurement", "View", "open_views", "view_grid"]
+__all__ = ["MosaicMeasurement", "PointingView", "open_views", "view_grid"]
 
 # PSFs of mosaics are made this large: what lies beyond is found by the residuals.
 _PSF_PIXELS = 2048
 
 
 @dataclass(frozen=True)
-class View:
+class PointingView:
     """A pointing in one spectral window, and the part of the image that its beam covers.
 
     Attributes
@@ -76,7 +76,7 @@ class View:
 
 def view_grid(
     options: ImagingOptions, pointing: Pointing, frequency_hz: float, longest_w: float, threads: int
-) -> View:
+) -> PointingView:
     """Return the part of a mosaic's image that one pointing sees, without visibilities.
 
     Parameters
@@ -101,7 +101,7 @@ def view_grid(
     middle = float(l_rad[size[0] // 2]), float(m_rad[size[1] // 2])
     plain = longest_w * _nonlinear(middle, l_rad, m_rad) <= IMAGE_TURNS
     grid = Gridder(size, cell, (0.0, 0.0) if plain else middle, threads=threads).for_w(longest_w)
-    return View(
+    return PointingView(
         pointing, beam, frequency_hz, rows, columns, grid, middle if plain else None, l_rad, m_rad
     )
 
@@ -144,7 +144,7 @@ def _nonlinear(
 
 def open_views(
     options: ImagingOptions, selection: Selection, *, memory_bytes: float, threads: int
-) -> tuple[View, ...]:
+) -> tuple[PointingView, ...]:
     """Read the visibilities of every pointing and window of a mosaic.
 
     Parameters
@@ -202,7 +202,7 @@ class MosaicMeasurement:
 
     Attributes
     ----------
-    views : tuple of View
+    views : tuple of PointingView
         With visibilities.
     imsize : (int, int)
         Width and height of the image, pixels.
@@ -219,7 +219,7 @@ class MosaicMeasurement:
         Where the response is high enough.
     """
 
-    views: tuple[View, ...]
+    views: tuple[PointingView, ...]
     imsize: tuple[int, int]
     least_response: float
     centre: PhaseCentre

@@ -26,6 +26,7 @@ __all__ = [
     "make_block",
     "read_blocks",
     "read_set_layout",
+    "referred_uvw",
     "turn_phases",
 ]
 
@@ -315,35 +316,47 @@ def make_block(
         uvw[used], frequency_hz, visibility[used], stokes_weight[used], columns["TIME"][used],
         one[used].astype(np.int32), two[used].astype(np.int32), number,
     )  # fmt: skip
-    if layout.turn is not None:
-        block = _turned(block, layout.turn)
-    return block if layout.facet is None else _referred(block, layout.facet)
-
-
-def _turned(block: Block, turn: NDArray[np.float64]) -> Block:
-    """Return the block about another phase centre."""
-    uvw = block.uvw_m @ turn.T
-    path = block.uvw_m[:, 2] - uvw[:, 2]
+    if layout.turn is None and layout.facet is None:
+        return block
+    uvw, path = referred_uvw(block.uvw_m, layout.turn, layout.facet)
     turned = block.visibility * turn_phases(path, block.frequency_hz)
-    return Block(
-        uvw, block.frequency_hz, turned.astype(np.complex64), block.weight, block.time_s,
-        block.antenna1, block.antenna2, block.ms,
-    )  # fmt: skip
+    return replace(block, uvw_m=uvw, visibility=turned.astype(np.complex64))
 
 
-def _referred(block: Block, facet: tuple[float, float]) -> Block:
-    """Return the block with its phases referred to a place away from the phase centre.
+def referred_uvw(
+    uvw_m: NDArray[np.float64],
+    turn: NDArray[np.float64] | None,
+    facet: tuple[float, float] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return u, v, w about another place, and the paths that visibilities are turned by.
 
-    To first order in the distance from that place, n is a linear function of l and m, so that
-    this part of the w term is a change of u and v.
+    To first order in the distance from a facet's middle, n is a linear function of l and m, so
+    that this part of the w term is a change of u and v.
+
+    Parameters
+    ----------
+    uvw_m : (nrow, 3) float64
+        About the set's phase centre, m.
+    turn, facet
+        As in `SetLayout`.
+
+    Returns
+    -------
+    uvw_m : (nrow, 3) float64
+    path_m : (nrow,) float64
+        For `turn_phases`.
     """
-    east, north = facet
-    along = math.sqrt(1.0 - east**2 - north**2)
-    u, v, w = block.uvw_m.T
-    path = -(u * east + v * north + w * (along - 1.0))
-    referred = block.visibility * turn_phases(path, block.frequency_hz)
-    uvw = np.column_stack([u - w * (east / along), v - w * (north / along), w])
-    return replace(block, uvw_m=uvw, visibility=referred.astype(np.complex64))
+    path = np.zeros(len(uvw_m))
+    if turn is not None:
+        turned = uvw_m @ turn.T
+        path, uvw_m = uvw_m[:, 2] - turned[:, 2], turned
+    if facet is not None:
+        east, north = facet
+        along = math.sqrt(1.0 - east**2 - north**2)
+        u, v, w = uvw_m.T
+        path = path - (u * east + v * north + w * (along - 1.0))
+        uvw_m = np.column_stack([u - w * (east / along), v - w * (north / along), w])
+    return uvw_m, path
 
 
 def turn_phases(

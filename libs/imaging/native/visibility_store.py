@@ -24,7 +24,7 @@ from libs.imaging.phase_centre import PhaseCentre, field_centre
 from libs.ms.rows import CHUNK_BYTES
 from libs.ms.tables import open_table
 
-__all__ = ["StoreFacts", "VisibilityStore", "field_centre", "open_store"]
+__all__ = ["StoreFacts", "VisibilityStore", "field_centre", "open_store", "turn_to"]
 
 # Bytes in memory of a visibility: Stokes I 8, weight 4, and what a pass makes of them: the
 # weighted visibility 8, the model 16, masks of the gridder 1.
@@ -167,7 +167,7 @@ def open_store(
     centre = centre or field_centre(vis[0], selection.field_id)
     layouts = tuple(
         read_set_layout(
-            ms, _turn(ms, selection.field_id, centre), stokes=selection.stokes,
+            ms, turn_to(ms, selection.field_id, centre), stokes=selection.stokes,
             together=selection.together, facet=facet,
         )
         for ms in vis
@@ -241,7 +241,7 @@ def _streamed_bytes(memory_bytes: float) -> int:
     return int(max(CHUNK_BYTES, min(memory_bytes / 3, 2**31)))
 
 
-def _turn(ms: Path, field_id: int, centre: PhaseCentre) -> np.ndarray | None:
+def turn_to(ms: Path, field_id: int, centre: PhaseCentre) -> np.ndarray | None:
     """Return what turns a set's u, v, w to another phase centre; None: it has this one."""
     own = field_centre(ms, field_id)
     if own.frame != centre.frame:
