@@ -16,7 +16,7 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("init", "apply", "solutions", "calibrate", "field", "report", "doctor")
+COMMANDS = ("inspect", "init", "apply", "solutions", "calibrate", "field", "report", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +41,7 @@ def _dispatch(words: list[str]) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         given = {
+            "inspect": (_program(),),
             "init": (_program(),),
             "calibrate": (REPORTS,),
             "field": (REPORTS,),

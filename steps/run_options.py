@@ -10,6 +10,7 @@ from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
 from steps import STEPS
+from steps.work_directory import AUTO_WORKDIR, name_workdir
 
 __all__ = ["RUN_OPTIONS", "check_files", "load_run_config", "run_settings"]
 
@@ -18,7 +19,8 @@ AUTO = ("auto",)
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("vis", "paths", "demo:3c273",
            "measurement set(s), UVFITS or uvh5 files, or demo:3c273, demo:3c273-raw, demo:ngc5921"),
-    Option("workdir", "path", "work_selfcal", "where everything the run makes is written"),
+    Option("workdir", "path", AUTO_WORKDIR, "where everything the run makes is written; auto:"
+           " work_NAME, after the data and the field", words=AUTO),
     Option("field", "str", "", "field to self-calibrate, by name or id; empty: the only one"),
     Option("targets", "names", "", "fields, each a run of its own in each band; all: those with the"
            " intent OBSERVE_TARGET; empty: one run"),
@@ -117,4 +119,5 @@ def run_settings(
     assignments: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Return the settings of a run; see `selfcal.settings.build_settings`."""
-    return build_settings(config, path, assignments or {}, list(STEPS), RUN_OPTIONS)
+    settings = build_settings(config, path, assignments or {}, list(STEPS), RUN_OPTIONS)
+    return name_workdir(settings)

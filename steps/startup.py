@@ -18,7 +18,7 @@ from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms.summary import MsSummary, summarise
-from selfcal.options import Option
+from selfcal.options import Option, unknown_name
 from selfcal.step import Step, StepResult
 from steps.context import Context
 from steps.facts import StartFacts, StartupFacts, as_metrics
@@ -98,10 +98,20 @@ class Startup(Step):
                 )
             copies.append(copy)
             used.append(summary)
+        _check_refant(context, used)
         start = begin(context, copies, used)
         if start is not None and start.corrected:
             used = [summarise(copy.ms) for copy in copies]
         return _describe(context, copies, used, start)
+
+
+def _check_refant(context: Context, used: list[MsSummary]) -> None:
+    """Refuse reference antennas that are not in the data, before minutes of work."""
+    wanted = context.settings["refant"]
+    known = sorted({name for summary in used for name in summary.antenna})
+    for name in wanted if wanted != "auto" else ():
+        if name not in known:
+            raise unknown_name("antenna in refant", name, known)
 
 
 def _phase_centre(context: Context) -> tuple[float, float] | None:

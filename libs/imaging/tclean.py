@@ -137,10 +137,8 @@ def tclean_arguments(
         Imaging options.
     imagename : Path
         Prefix of the CASA images.
-    nsigma : float
-        Depth at which CLEAN stops, in sigma; 0: it stops at niter.
-    niter : int
-        Largest number of minor iterations in this pass.
+    nsigma, niter : float, int
+        Depth in sigma and iterations at which CLEAN stops; 0 sigma: it stops at niter.
     mask : Path or None
         CASA image that is 1 where to clean; None: everywhere.
     w_projection : bool
@@ -361,14 +359,9 @@ class Tclean:
             return
         shutil.rmtree(Path(f"{prefix}.mask"), ignore_errors=True)
         arguments = tclean_arguments(
-            options,
-            prefix,
-            nsigma=options.autothreshold_nsigma,
-            niter=left,
-            mask=components,
-            go_on=True,
-            **fixed,
-        )
+            options, prefix, nsigma=options.autothreshold_nsigma, niter=left, mask=components,
+            go_on=True, **fixed,
+        )  # fmt: skip
         self._tclean(options, arguments)
 
     def _casa_mask(

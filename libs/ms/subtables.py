@@ -85,12 +85,15 @@ class Field:
         Reference frame of the phase centre, e.g. ``"J2000"``.
     pointing_rad : (float, float)
         Reference direction, at which the antennas point; phase shifts leave it where it was.
+    code : str
+        Calibrator code, by which CASA selects as well as by name.
     """
 
     name: str
     direction_rad: tuple[float, float]
     frame: str
     pointing_rad: tuple[float, float]
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,11 +220,13 @@ class Subtables:
                 return ()
             measure = opened.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
             found = []
+            codes = opened.getcol("CODE") if "CODE" in opened.colnames() else None
             for row, name in enumerate(opened.getcol("NAME")):
+                code = str(codes[row]).strip() if codes is not None else ""
                 ra, dec = np.asarray(opened.getcell("PHASE_DIR", row))[0]
                 frame = _frame(opened, row, measure)
                 place = (float(ra), float(dec))
-                found.append(Field(str(name), place, frame, _pointing(opened, row, place)))
+                found.append(Field(str(name), place, frame, _pointing(opened, row, place), code))
         return tuple(found)
 
     @cached_property

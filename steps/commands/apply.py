@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command"]
+__all__ = ["apply_parser", "command"]
 
 
-def command(argv: Sequence[str]) -> int:
-    """Apply the tables and print what was done to each data set."""
+def apply_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="auto_selfcal.py apply",
         description="Apply the final tables of a run to the original data: CORRECTED_DATA and FLAG"
@@ -20,7 +20,12 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("--to", help="the measurement set to write (default: the run's input)")
     parser.add_argument("--field", default="", metavar="NAME[,NAME]|all",
                         help="fields whose rows are written (default: the run's)")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def command(argv: Sequence[str]) -> int:
+    """Apply the tables and print what was done to each data set."""
+    arguments = apply_parser().parse_args(argv)
     from steps.applying import apply_run
 
     for line in apply_run(Path(arguments.workdir).absolute(), arguments.to, arguments.field):

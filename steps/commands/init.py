@@ -12,7 +12,23 @@ from selfcal.options import unknown_name
 from selfcal.template_files import TEMPLATE_DIR
 from steps.ready_configs import ready_config_names, ready_config_text
 
-__all__ = ["command"]
+__all__ = ["command", "init_parser"]
+
+
+def _sessions() -> dict[str, Path]:
+    """Return the ready configs of sessions by name."""
+    return {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
+
+
+def init_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py init", description="Write a commented config to edit."
+    )
+    known = sorted({*ready_config_names(), *_sessions()})
+    parser.add_argument("instrument", help="one of " + ", ".join(known))
+    parser.add_argument("-o", "--output", default="config.py", help="file to write (config.py)")
+    return parser
 
 
 def command(argv: Sequence[str], program: str) -> int:
@@ -25,14 +41,9 @@ def command(argv: Sequence[str], program: str) -> int:
     program : str
         How the program is called from any folder, for the text.
     """
-    sessions = {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
+    sessions = _sessions()
     known = sorted({*ready_config_names(), *sessions})
-    parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py init", description="Write a commented config to edit."
-    )
-    parser.add_argument("instrument", help=", ".join(known))
-    parser.add_argument("-o", "--output", default="config.py", help="file to write")
-    arguments = parser.parse_args(argv)
+    arguments = init_parser().parse_args(argv)
     if arguments.instrument not in known:
         raise unknown_name("instrument", arguments.instrument, known)
     target = Path(arguments.output)

@@ -80,6 +80,7 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     from selfcal.template_check import check_settings
     from steps.imaging import MEASURES
     from steps.tools import check_memory
+    from steps.work_directory import check_owner, note_owner
 
     settings = run_settings(config, path, arguments.assignments)
     steps = build_steps(settings["steps"] or STANDARD)
@@ -88,6 +89,7 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
     check_memory(settings)
+    check_owner(settings, arguments.steps)
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 
@@ -99,10 +101,24 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
             'add targets = "all", or leave cluster out',
         )
     if arguments.listed or arguments.planned:
-        show_plan(pipeline_of(settings, steps, Progress(quiet=True)), arguments)
+        _show(settings, steps, arguments)
         return
     with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+        check_owner(settings, arguments.steps)  # another run may have ended in between
+        note_owner(settings)
         run_pipeline(arguments, settings, steps, reports)
+
+
+def _show(settings: Settings, steps: Sequence[Step], arguments: RunArguments) -> None:
+    """Print the steps and their state, or what would run on data that were looked at."""
+    estimate = None
+    if arguments.planned:
+        from steps.preflight import check_data
+
+        estimate = check_data(settings, steps)
+    show_plan(pipeline_of(settings, steps, Progress(quiet=True)), arguments)
+    if estimate:
+        print("\n".join([f"work directory: {settings.workdir}", *estimate.lines]))
 
 
 def run_pipeline(
