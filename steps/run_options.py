@@ -80,6 +80,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("primary_beam", "choice", "auto", "auto: the final images are also made corrected for"
            " the primary beam, where one is known (vla, alma, meerkat, gmrt)",
            choices=("auto", "none")),
+    Option("stokes", "str", "I", "Stokes parameters of the final images, such as I, IV or IQUV;"
+           " they are as good as the calibration of the feeds was before"),
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
@@ -95,6 +97,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
 FILE_SETTINGS = ("mask", "start_model")
 """Settings that name files of the user, for all targets or by target or band."""
 
+# the model and all judgements are Stokes I
+STOKES_SETS = ("I", "IV", "IQU", "IQUV", "IQ", "IU", "IQV", "IUV")
+
 
 def check_files(settings: Settings, steps: Collection[str]) -> None:
     """Check that the files of the user that later steps read are there, and that one reads them.
@@ -107,6 +112,15 @@ def check_files(settings: Settings, steps: Collection[str]) -> None:
     if settings["start_model"] and "initial_model" not in steps:
         raise ConfigError(
             "start_model has no effect without the step initial_model", "add it before p0"
+        )
+    if settings["stokes"] != "I" and "split_trial_1" not in steps:
+        raise ConfigError(
+            "stokes has no effect without the step split_trial_1", "add it to the steps"
+        )
+    if settings["stokes"] not in STOKES_SETS:
+        raise ConfigError(
+            f"stokes = {settings['stokes']} is not imaged",
+            "use some of I, Q, U, V in this order, such as I, IV or IQUV",
         )
     if settings["model_flux_unit"] and not settings["start_model"]:
         raise ConfigError("model_flux_unit without start_model", "name the catalogue")

@@ -17,6 +17,7 @@ _PARSERS = {
     "solutions": "solutions:make_parser",
     "calibrate": "calibrate:calibrate_parser",
     "field": "field:field_parser",
+    "vlass_cube": "vlass_cube:vlass_parser",
     "report": "report:report_parser",
     "doctor": "doctor:doctor_parser",
 }
