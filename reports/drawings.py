@@ -308,7 +308,8 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
     if compared:
         names = ", ".join(panel.label.lower() for panel in compared)
         yield _Plan(
-            "comparison", f"Images in one colour scale: {names}. The mask of the step is outlined.",
+            "comparison", f"Images in one colour scale: {names}."
+            + (" The mask of the step is outlined." if any(p.mask for p in compared) else ""),
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
             "comparison", "", lambda: compare_images(compared, "", images.scale),
@@ -336,8 +337,9 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
     if sources:
         yield _Plan(
             "visibilities",
-            "Amplitude and phase of the channel-averaged, unflagged visibilities against uv "
-            "distance, before and after; shades count the points, the line is the model.",
+            "Amplitude of the channel-averaged, unflagged visibilities and, where there is a "
+            "model, their phase less the model's, by uv distance, before and after. Shades count the "
+            "points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
             "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
         )  # fmt: skip
@@ -433,7 +435,9 @@ def _visibility_sources(run: Run) -> list[VisibilitySource]:
     names = [named] if isinstance(named, str) else list(named)
     calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)
     column = str(run.summary.get("column") or "CORRECTED_DATA")
-    if len(calibrated) != len(names) or not calibrated:
+    # data that were split off have no model to be set against; the working copies do
+    there = bool(calibrated) and len(calibrated) == len(names)
+    if not there or not _have_column(calibrated, "MODEL_DATA"):
         calibrated, column = working, "CORRECTED_DATA"
     if not working:
         return []

@@ -159,7 +159,7 @@ def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup
     parts = [
         tag("h3", row.step, " ", status_badge(row)),
         tag("p", row.reason) if row.reason else "",
-        tag("p", str(row.metrics["warning"]), class_="warn") if "warning" in row.metrics else "",
+        *(tag("p", text, class_="warn") for text in row.warnings),
         _choices(row),
         facts(_round_facts(row)),
     ]
@@ -280,6 +280,11 @@ def _gain_table(gains: Sequence[GainRow]) -> Markup:
     return details("Gains by antenna", table(heading, rows, caption=caption))
 
 
+def _degrees(value: float) -> str:
+    """Return a scatter of phases; less than a millidegree is the arithmetic of a phase of 0."""
+    return "0" if value < 1e-3 else format_number(value)
+
+
 def _gain_row(antenna: str, polarization: str, group: Sequence[GainRow]) -> list[Markup]:
     """Combine rows, weighted by the number of good solutions; phases as unit vectors."""
     total = sum(gain.solutions for gain in group)
@@ -305,7 +310,7 @@ def _gain_row(antenna: str, polarization: str, group: Sequence[GainRow]) -> list
         cell(str(total)),
         cell(f"{100 * share:.0f} %", "warn" if share > 0.5 else ""),
         cell(format_number(mean("snr_median"))),
-        cell(format_number(math.sqrt(mean("phase_rms_deg", 2)))),
+        cell(_degrees(math.sqrt(mean("phase_rms_deg", 2)))),
         cell(f"{phase:.1f}".replace("-", MINUS) if math.isfinite(phase) else MISSING),
         cell(format_number(mean("amplitude_mean"), 4)),
         cell(format_number(math.sqrt(mean("amplitude_std", 2)), 2)),

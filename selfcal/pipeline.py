@@ -16,6 +16,7 @@ from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
+from selfcal.heard import hear_warnings
 from selfcal.options import unknown_name
 from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
@@ -211,7 +212,7 @@ class Pipeline:
         fingerprint = self._fingerprint(step, resolved, previous)
         self.state.begin(step.name)
         failure: Exception | None = None
-        with context.clock.time("total"):
+        with context.clock.time("total"), hear_warnings() as heard:
             try:
                 self._begin_ahead([step, *later])
                 context.options, context.origin = resolved.values, resolved.origin
@@ -223,6 +224,8 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - recorded, then raised as StepFailed
                 failure = error
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
+        if heard:
+            result = replace(result, metrics={**result.metrics, "warnings": heard})
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
         settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}

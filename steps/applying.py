@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -28,11 +30,13 @@ from libs.gains.solver import AppliedTable
 from libs.inputs.input_data import resolve_inputs
 from libs.ms import flag_versions
 from libs.ms.columns import ensure_data_column
+from libs.ms.history import add_history
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
 from libs.ms.subtables import Subtables
 from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
+from selfcal import __version__
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
 from steps.facts import InputFacts, StartFacts, recorded, start_facts
@@ -206,12 +210,21 @@ def _apply_planned(work: Application) -> str:
 def _apply_within(work: Application) -> str:
     _prepare(work.ms, work.rows, f"before the solutions of {work.workdir.name}")
     result = apply_tables(work.ms, work.tables, rows=work.rows)
+    names = ", ".join(table.path.name for table in work.tables)
+    _note(work.ms, f"gains of {work.workdir} ({names}) applied to {_fields_said(work)}")
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (
         f"{work.ms}: {len(work.tables)} table(s) applied to CORRECTED_DATA of"
         f" {_fields_said(work)}, flags {result.flagged_before:.1%} ->"
         f" {result.flagged_after:.1%} (saved: {VERSION}), {stamp}"
     )
+
+
+def _note(ms: Path, text: str) -> None:
+    """Record in the data's HISTORY what was done to them."""
+    message = f"{text}: CORRECTED_DATA and FLAG written, flags saved as {VERSION}"
+    words = " ".join(map(shlex.quote, sys.argv))
+    add_history(ms, message, application=f"selfcal {__version__}", command=words)
 
 
 def _fields_said(work: Application) -> str:
@@ -345,4 +358,5 @@ def _apply_solutions_within(ms: Path, gains: GainSolutions, rows: RowChoice) -> 
         table = Path(folder) / "h5parm.gcal"
         write_caltable(table, gains, ms)
         result = apply_tables(ms, [AppliedTable(table)], rows=rows)
+    _note(ms, "gains of an h5parm applied")
     return f"{ms}: applied, {result.flagged_after:.1%} flagged (before: {VERSION})"

@@ -156,13 +156,15 @@ def run_pipeline(
         pipeline.context.ahead.close()
         tools.close()
     render = pipeline.state.rows > rows_before or _report_is_old(workdir)
-    summary = _finish(drawer, tools, progress, reports, "", render=render)
+    missing = [step.name for step in steps if pipeline.state.get(step.name) is None]
+    status = "incomplete" if missing else ""
+    summary = _finish(drawer, tools, progress, reports, status, render=render)
     print(reports.table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
-    asked = arguments.steps["until"] or arguments.steps["only"]
-    part = asked or not any(step.from_template for step in steps)
-    if summary["status"] == "unchanged" and not part:
+    if missing:
+        print(f"not finished: {', '.join(missing)} are left to run; the same command goes on")
+    if summary["status"] == "unchanged" and any(step.from_template for step in steps):
         print("self-calibration did not help: the initial data stay as they were")
     progress.note(f"{time.monotonic() - begin:.1f} s; report: {workdir / 'report.html'}")
 
