@@ -8,15 +8,21 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
 from steps.commands.command_line import Reports, RunDrawer
 
+if TYPE_CHECKING:
+    from steps.api import Api
+
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("inspect", "init", "apply", "solutions", "calibrate", "field", "report", "doctor")
+COMMANDS = (
+    "inspect", "init", "apply", "solutions", "calibrate", "field", "report", "config",
+    "completion", "doctor",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +46,9 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given = {
-            "inspect": (_program(),),
-            "init": (_program(),),
-            "calibrate": (REPORTS,),
-            "field": (REPORTS,),
-            "report": (REPORTS,),
-        }
+        given: dict[str, tuple[Any, ...]] = dict.fromkeys(("inspect", "init"), (_program(),))
+        given |= dict.fromkeys(("calibrate", "field", "report"), (REPORTS,))
+        given |= {"completion": (COMMANDS,)}
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
     if name and not name.startswith("-") and not _is_config(name):
@@ -132,6 +134,13 @@ def _any_run(workdir: Path) -> Path:
 
 
 REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _any_run)
+
+
+def python_api() -> Api:
+    """Return the functions for Python, as `selfcal` offers them."""
+    from steps.api import Api
+
+    return Api(REPORTS)
 
 
 if __name__ == "__main__":

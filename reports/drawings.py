@@ -338,8 +338,8 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
         yield _Plan(
             "visibilities",
             "Amplitude of the channel-averaged, unflagged visibilities and, where there is a "
-            "model, their phase less the model's, by uv distance, before and after. Shades count the "
-            "points, the line is the model.",
+            "model, their phase less the model's, by uv distance, before and after. Shades "
+            "count the points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
             "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
         )  # fmt: skip

@@ -176,7 +176,8 @@ def bright_box(path: str | Path) -> Box:
         plane = np.nan_to_num(np.asarray(hdus[0].data, dtype=np.float32).reshape(ny, nx))
     peak = float(plane.max())
     inside = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
-    return _box_around(inside.any(axis=0), inside.any(axis=1), Path(path), PAD)
+    across, along = np.asarray(inside.any(axis=0)), np.asarray(inside.any(axis=1))
+    return _box_around(across, along, Path(path), PAD)
 
 
 def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = PAD) -> Box:

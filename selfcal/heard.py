@@ -19,20 +19,21 @@ class _Collector(logging.Handler):
         self.heard: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message; those of libraries are in run.log only."""
-        if record.levelno == logging.WARNING and record.name.partition(".")[0] in _OWN:
-            text = record.getMessage().strip()
-            if text not in self.heard:
-                self.heard.append(text)
+        """Keep a message; errors are failures, which have a place of their own."""
+        text = record.getMessage().strip()
+        if record.levelno == logging.WARNING and text not in self.heard:
+            self.heard.append(text)
 
 
 @contextmanager
 def hear_warnings() -> Iterator[list[str]]:
     """Collect the program's own warnings within the block; yield the list that they go to."""
     collector = _Collector()
-    root = logging.getLogger()
-    root.addHandler(collector)
+    loggers = [logging.getLogger(name) for name in _OWN]
+    for logger in loggers:
+        logger.addHandler(collector)
     try:
         yield collector.heard
     finally:
-        root.removeHandler(collector)
+        for logger in loggers:
+            logger.removeHandler(collector)

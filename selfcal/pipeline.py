@@ -183,6 +183,12 @@ class Pipeline:
         steps = self._range(start, until, only)
         if restart:
             self.state.forget()
+        try:
+            return self._run_each(steps, start, only)
+        finally:
+            self.context.progress.stop()
+
+    def _run_each(self, steps: Sequence[Step], start: str, only: str) -> dict[str, StepResult]:
         context = self.context
         context.results.clear()
         previous: Record | None = None
@@ -233,7 +239,9 @@ class Pipeline:
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
             raise _step_failed(step.name, failure) from failure
-        context.progress.end(_summary(result), warning=bool(result.metrics.get("warning")))
+        context.progress.end(
+            _summary(result), warning=bool(result.metrics.get("warning")), warnings=heard
+        )
         if self.after:
             self.after(context, step, result)
         return record

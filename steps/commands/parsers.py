@@ -16,6 +16,8 @@ _PARSERS = {
     "calibrate": "calibrate:calibrate_parser",
     "field": "field:field_parser",
     "report": "report:report_parser",
+    "config": "config:schema_parser",
+    "completion": "completion:completion_parser",
     "doctor": "doctor:doctor_parser",
 }
 

@@ -31,7 +31,7 @@ __all__ = [
 
 FOLDER = "targets"
 # what a target has values of its own for
-_OWN_KEYS = ("vis", "workdir", "field", "spw", "targets", "cluster", "quiet")
+_OWN_KEYS = ("vis", "workdir", "field", "spw", "targets", "cluster", "quiet", "on_finish")
 
 
 @dataclass(frozen=True)
