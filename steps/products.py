@@ -21,6 +21,7 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.main_source import main_source
 from steps.primary_beam import BEAM_SETTING, beam_correction
 from steps.solution_file import write_solutions
 from steps.user_mask import MASK_SETTING
@@ -126,9 +127,13 @@ class ReportResults(Step):
 
     uses = ("imager", "threads", "memory")
     uses_files = (MASK_SETTING,)
+    options = (
+        Option("error_bars", "bool", True, "errors of the main source from the scatter of times,"
+               " antennas and gains"),
+    )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
-        """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""
+        """Leave CORRECTED_DATA calibrated; measure the main source, and untouched data alike."""
         metrics: dict[str, Any] = {}
         products: dict[str, str] = {}
         rows = []
@@ -140,6 +145,10 @@ class ReportResults(Step):
             products = image_products(context, image)
             rows.append(image_row(context, self.name, image))
         ensure_tables(context, context.tables)
+        if context.options["error_bars"]:
+            source, why = main_source(context)
+            metrics |= source.as_metrics() if source else {}
+            reason += f"; {source.said() if source else why}"
         # rounds that were taken back since it was last written are no part of it
         write_solutions(context, context.tables)
         return StepResult(

@@ -41,10 +41,11 @@ SIGNIFICANCE = 3.0
 DELAY_SIGNIFICANCE = 5.0
 LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
 ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
-# Two baselines of an antenna predict each other, each in the other's fold, so sums over all folds
-# scatter more than those of one; and the chi2 of a phase solve misses the noise in amplitude.
-# Both together, measured on simulated noise with 8 to 30 antennas: 1.4 to 1.8 sigma.
-FOLD_SCATTER = 1.6
+# What noise makes of a sum over folds is to first order a sum of a_bc n_b n_c over pairs of
+# baselines of different folds. A pair comes twice, once with each of the two held out. Were the
+# folds independent, these would be two terms that scatter each for itself; but a_bc = a_cb, and
+# they are one term, doubled. The variance of the sum is therefore twice that of independent folds.
+FOLD_SCATTER = 2.0**0.5
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class Score:
     power : float
         Sum of w |G - 1|^2 |M|^2, which carries the noise of the data into ``fall``.
     noise : float
-        chi2 over degrees of freedom of the solves: the variance of the data in units of
-        1 / weight, in each of real and imaginary part, and what the gains did not follow.
+        Variance of the data in units of 1 / weight, in each of real and imaginary part, and what
+        the gains did not follow: from the parts of held-out visibilities at right angles to the
+        phases predicted.
     predicted : int
         Number of visibilities (averaged over the shortest interval) that were predicted.
     """
@@ -138,8 +140,8 @@ def score_candidate(
     g_p conj(g_q) change its chi2 by -2 Re(conj(G - 1) (S - W)) + |G - 1|^2 W, and the noise of
     the data, of variance s^2 / w in each of real and imaginary part, makes the sum of these
     scatter by 2 s sqrt(sum W |G - 1|^2), G being independent of the noise it is tested on. s^2
-    comes from chi2 over degrees of freedom of the solves, so the scale of the weights does not
-    matter.
+    comes from the parts of the held-out visibilities at right angles to the phases predicted, so
+    the scale of the weights does not matter, nor do errors of amplitude.
 
     Parameters
     ----------
@@ -156,14 +158,13 @@ def score_candidate(
     -------
     Score
     """
-    change = power = chi2 = 0.0
-    freedom = count = 0
+    change = power = across = 0.0
+    count = 0
     for fits in solve_without(equations, candidate, refants, minblperant, folds):
         parts = fits.predict(equations)
-        change, power, count = change + parts[0], power + parts[1], count + parts[2]
-        chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
-    noise = chi2 / freedom if freedom > 0 else np.inf
-    return Score(candidate, change, power, noise, count)
+        change, power, across = change + parts[0], power + parts[1], across + parts[2]
+        count += parts[3]
+    return Score(candidate, change, power, across / count if count else np.inf, count)
 
 
 def choose_solve(
@@ -469,12 +470,13 @@ def held_out_coherence(
     """
     shape = (len(equations.antenna), len(equations.antenna))
     inner, norm = np.zeros(shape), np.zeros(shape)
-    chi2, freedom = 0.0, 0
+    across, count = 0.0, 0
     for fits in solve_without(equations, candidate, refants, minblperant, folds):
-        for total, part in zip((inner, norm), fits.project(equations), strict=True):
+        *parts, off, predicted = fits.project(equations)
+        for total, part in zip((inner, norm), parts, strict=True):
             np.add.at(total, (equations.antenna1, equations.antenna2), part.sum(axis=0))
-        chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
-    noise = FOLD_SCATTER**2 * chi2 / freedom if freedom > 0 else np.inf
+        across, count = across + off, count + predicted
+    noise = FOLD_SCATTER**2 * across / count if count else np.inf
     groups = phase_groups(inner + inner.T, norm + norm.T, noise, false_alarm)
     apart = tuple(n for n, one in zip(equations.antenna, groups.apart, strict=True) if one)
     return HeldOutCoherence(

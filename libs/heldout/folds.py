@@ -110,10 +110,6 @@ class FoldFits:
         The frequency of the gains that belongs to each block of the equations.
     gain : (nfold, nlong, nfreq, nant, ngain) complex128
     good : same shape, bool
-    chi2 : float
-        Of all the solves.
-    freedom : int
-        Its degrees of freedom.
     """
 
     time_s: NDArray[np.float64]
@@ -121,8 +117,6 @@ class FoldFits:
     place: NDArray[np.int64]
     gain: NDArray[np.complex128]
     good: NDArray[np.bool_]
-    chi2: float
-    freedom: int
 
     def _between(
         self, wanted_s: NDArray[np.float64]
@@ -135,29 +129,35 @@ class FoldFits:
         share = np.clip((wanted_s - self.time_s[left]) / np.where(span > 0, span, 1), 0, 1)
         return left, right, np.where(span > 0, share, 0.0)
 
-    def predict(self, equations: NormalEquations) -> tuple[float, float, int]:
-        """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many there are."""
+    def predict(self, equations: NormalEquations) -> tuple[float, float, float, int]:
+        """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, what is across, their number.
+
+        What is across is the chi2 of the parts of the visibilities at right angles to the phases
+        predicted.
+        """
         ntime = len(equations.time_s)
-        fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
+        fall, power, across = (np.zeros(ntime) for _ in range(3))
+        count = np.zeros(ntime, np.int64)
         kernels.predict_folds(
             equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
-            fall, power, count,
+            fall, power, across, count,
         )  # fmt: skip
-        return float(fall.sum()), float(power.sum()), int(count.sum())
+        return float(fall.sum()), float(power.sum()), float(across.sum()), int(count.sum())
 
     def project(
         self, equations: NormalEquations
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int]:
+        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2; what is across, their number."""
         shape = (len(equations.time_s), len(equations.antenna1))
-        inner, norm = np.zeros(shape), np.zeros(shape)
+        inner, norm, across = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+        count = np.zeros(shape[0], np.int64)
         kernels.project_folds(
             equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
-            inner, norm,
+            inner, norm, across, count,
         )  # fmt: skip
-        return inner, norm
+        return inner, norm, float(across.sum()), int(count.sum())
 
 
 def solve_without(
@@ -220,11 +220,10 @@ def _gain_folds(
         _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
         MAX_ITERATIONS, TOLERANCE, gain, solved, chi2, samples,
     )  # fmt: skip
-    freedom = 2 * (int(samples.sum()) - int(solved.sum()))
     if candidate.combine_spw:
         place = np.zeros_like(place)
     _reference(gain, solved, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, place, gain, solved, float(chi2.sum()), freedom)
+    return FoldFits(longer.time_s, held_out, place, gain, solved)
 
 
 def _tec_folds(
@@ -237,7 +236,6 @@ def _tec_folds(
 ) -> FoldFits:
     """Gains that the TECs of each fold make of the blocks, referenced."""
     gains, goods = [], []
-    chi2, freedom = 0.0, 0
     for number in range(folds):
         tec = solve_tec(
             longer.vis, longer.weight, longer.antenna1, longer.antenna2, len(longer.antenna),
@@ -247,11 +245,9 @@ def _tec_folds(
         )  # fmt: skip
         gains.append(tec.gain(longer.frequency_hz))
         goods.append(np.broadcast_to(~tec.flag[:, None], gains[-1].shape))
-        # of two components of a residual only that in quadrature is in a TEC's chi2
-        chi2, freedom = chi2 + float(tec.chi2.sum()), freedom + int(tec.freedom.sum())
     gain, good = np.stack(gains), np.stack(goods)
     _reference(gain, good, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good)
 
 
 def _delay_folds(
@@ -270,7 +266,6 @@ def _delay_folds(
     nant, ngain = len(longer.antenna), 1 if candidate.gaintype == "T" else longer.vis.shape[3]
     shape = (folds, len(longer.time_s), len(longer.spw), nant, ngain)
     gain, good = np.ones(shape, np.complex128), np.zeros(shape, bool)
-    chi2, freedom = 0.0, 0
     for spw in np.unique(longer.spw):
         mine = longer.spw == spw
 
@@ -286,10 +281,8 @@ def _delay_folds(
             fit = solved(baseline_mask=held_out != number, start=whole)
             gain[number][:, mine] = fit.gain(longer.frequency_hz[mine])[..., :ngain]
             good[number][:, mine] = ~fit.flag[:, None, :, :ngain]
-            # only the residual in quadrature is in a delay's chi2
-            chi2, freedom = chi2 + float(fit.chi2.sum()), freedom + int(fit.freedom.sum())
     _reference(gain, good, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good)
 
 
 def _reference(
