@@ -31,6 +31,7 @@ from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
 from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
+from reports.solved_data import solved_ms, working_copies
 from reports.style import save_figure
 from reports.summary_figure import summary_figure
 from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
@@ -369,7 +370,7 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
         many = len(row.gain_tables) > 1
         stem = f"{row.step}_{number}" if many else row.step
         of = f"{row.step}, {path.name}" if many else row.step
-        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, _solved_ms(run, path))
+        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, solved_ms(run, path))
         described = "; a table of their statistics follows."
         yield _Plan(
             f"phase_{stem}", f"Gain phases of {of}, one panel for each antenna.",
@@ -411,26 +412,9 @@ class _Gains:
         return snr_histogram(self.solutions, self.minsnr)
 
 
-def _solved_ms(run: Run, table: Path) -> Path | None:
-    """Return the working copy on which a table was solved, which names the feeds of the gains."""
-    copies = _working_copies(run)
-    return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
-
-
-def _working_copies(run: Run) -> list[Path]:
-    """Return the data sets on which the run solved: as recorded, else those in ``data``."""
-    for row in run.steps:
-        names = [name for name in sorted(row.products) if name.startswith("working_copy")]
-        paths = [path for name in names if (path := run.file(row.products[name])) is not None]
-        if paths:
-            return paths
-    folder = run.workdir / "data"
-    return sorted(folder.glob("*.ms")) if folder.is_dir() else []
-
-
 def _visibility_sources(run: Run) -> list[VisibilitySource]:
     """Return DATA of the working copies, and the result of the run."""
-    working = tuple(_working_copies(run))
+    working = tuple(working_copies(run))
     named = run.summary.get("calibrated_ms") or []
     names = [named] if isinstance(named, str) else list(named)
     calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)

@@ -46,6 +46,9 @@ class RunDrawer(Protocol):
     def round_done(self, step: str) -> None:
         """Draw the figures of a round."""
 
+    def step_done(self) -> None:
+        """Write the live page."""
+
     def rounds_over(self) -> None:
         """Draw what needs all rounds."""
 
@@ -301,6 +304,8 @@ def pipeline_of(
             drawer.round_done(step.name)
         if drawer and step.name == last_round:
             drawer.rounds_over()
+        if drawer:
+            drawer.step_done()
 
     return make_pipeline(settings, steps, progress, tools=tools, setup=setup, after=after)
 
