@@ -90,6 +90,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("memory", "memory", "auto", "memory the imager may use, not for tclean; auto: 60 %"
            " of the machine's", words=AUTO, minimum=1),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
+    Option("on_finish", "str", "", "command to run when the run has ended, with SELFCAL_STATUS and"
+           " SELFCAL_WORKDIR in its environment"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
 
