@@ -116,6 +116,11 @@ class Window:
         """Mean channel centre, Hz."""
         return float(np.mean(self.frequency_hz))
 
+    @property
+    def bandwidth_hz(self) -> float:
+        """Sum of the channels' widths, Hz."""
+        return float(np.abs(self.width_hz).sum())
+
 
 @dataclass(frozen=True)
 class DataDescription:
