@@ -33,7 +33,7 @@ from steps.images import (
 from steps.instruments import SETUP, dish_diameter_m
 from steps.user_mask import MASK_SETTING, describe_mask
 
-__all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
+__all__ = ["MEASURES", "FovImage", "TestImage", "chosen_grid", "measured_for_rules"]
 
 MEASURES = (
     Option("total_flux_jy", "flux", "0Jy", "total flux of the image"),
@@ -62,6 +62,23 @@ def _grid_of_config(context: Context) -> tuple[float | None, tuple[int, int] | N
     """Cell and size where the config gives numbers."""
     cell, size = context.settings["cell"], context.settings["imsize"]
     return (None if cell == "auto" else cell), (None if size == "auto" else size)
+
+
+def chosen_grid(context: Context) -> tuple[float, tuple[int, int]]:
+    """Return pixel size, arcsec, and pixels: the config's, those of the image of the field."""
+    cell, size = _grid_of_config(context)
+    grid = grid_facts(context)
+    cell = cell or grid.cell_arcsec or default_cell_arcsec(context)
+    return cell, size or grid.imsize or _whole_beam(context, cell)
+
+
+def _whole_beam(context: Context, cell: float) -> tuple[int, int]:
+    """The primary beam, when no image of the field chose the size."""
+    data = startup_facts(context)
+    diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
+    width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
+    size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
+    return size, size
 
 
 class FovImage(Step):
@@ -244,10 +261,7 @@ class TestImage(Step):
         """Image DATA; choose the template by total flux and SNR."""
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
-        cell, size = _grid_of_config(context)
-        grid = grid_facts(context)
-        cell = cell or grid.cell_arcsec or default_cell_arcsec(context)
-        size = size or grid.imsize or self._whole_beam(context, cell)
+        cell, size = chosen_grid(context)
         options = dict(context.options)
         if options["uvmax"] == "coherent":
             options["uvmax"] = max(COHERENT_LEAST_M, closure_facts(context).coherent_m)
@@ -287,11 +301,3 @@ class TestImage(Step):
             metrics=metrics,
             images=tuple(image_row(context, self.name, item) for item in images),
         )
-
-    def _whole_beam(self, context: Context, cell: float) -> tuple[int, int]:
-        """The primary beam, when no image of the field chose the size."""
-        data = startup_facts(context)
-        diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-        width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
-        size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
-        return size, size

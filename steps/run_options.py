@@ -33,6 +33,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
            " run's are multiplied onto them"),
     Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
            " each station the nearest with good solutions"),
+    Option("align", "choice", "auto", "auto: executions of one target whose positions or"
+           " fluxes differ are brought to those of the one with the most data",
+           choices=("auto", "never")),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
     Option("imager", "choice", "auto", "auto: native, the program's own; or WSClean or CASA tclean",
