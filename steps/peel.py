@@ -24,10 +24,11 @@ from steps.context import Context
 from steps.data_changes import keep_data, kept_name
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import startup_facts
+from steps.flagging import weigh_by_noise
 from steps.images import clean_folder, make_image
 from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
-from steps.peel_source import Direction, PeeledSource, solve_source
+from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
 
 __all__ = ["Peel"]
 
@@ -51,6 +52,8 @@ class Peel(Step):
                " within the image by this factor", minimum=1),
         Option("most", "int", 3, "most sources peeled", minimum=1),
         Option("cycles", "int", 3, "cycles of self-calibration of each", minimum=1),
+        Option("passes", "int", 2, "times that sources and target are solved for in turn",
+               minimum=0),
         Option("source_imsize", "int", 256, "pixels of its image", minimum=32),
     )  # fmt: skip
 
@@ -66,32 +69,90 @@ class Peel(Step):
         folder = clean_folder(context, self.name)
         done: list[_Peeled] = []
         said = ""
-        for number, candidate in enumerate(self._candidates(context, folder)):
-            name = f"peel{number}"
-            try:
-                source = solve_source(
-                    context, name, candidate.direction_rad, folder, chosen_grid(context)[0]
-                )
-            except Skip as skip:
-                said = f"{candidate.said} stays: {skip}"
+        for candidate in self._candidates(context, folder):
+            peeled = self._peel(context, candidate.name, candidate, folder)
+            if isinstance(peeled, str):
+                said = peeled
                 break
-            chosen, evidence = _better(source)
-            if chosen is None:
-                said = f"{candidate.said} stays: its model explains nothing of held-out baselines"
-                _delete(source)
-                break
-            done.append(_Peeled(name, candidate.said, source, chosen, evidence))
+            done.append(peeled)
             _subtract(context, done)
         if not done:
             raise Skip(said or "no source outside the image is brighter than all within it")
+        done = self._again(context, done, folder)
+        samples = context.metric("weighed_by_noise", 0)
+        if samples:  # the source was in the noise
+            for ms in measurement_sets(context):
+                weigh_by_noise(context, ms, samples)
         return self._result(context, done, said)
+
+    def _peel(
+        self,
+        context: Context,
+        name: str,
+        candidate: _Candidate,
+        folder: Path,
+        start: PeeledSource | None = None,
+    ) -> _Peeled | str:
+        """Solve for a source; say why it stays where held-out data do not want it taken."""
+        size = context.options["source_imsize"]
+        grid = SourceGrid((size, size), chosen_grid(context)[0])
+        try:
+            source = solve_source(context, name, candidate.direction_rad, folder, grid, start)
+        except Skip as skip:
+            return f"{candidate.said} stays: {skip}"
+        _delete(source)
+        gains, evidence = _better(source)
+        if gains is None:
+            return f"{candidate.said} stays: its model explains nothing of held-out baselines"
+        return _Peeled(candidate, source, gains, evidence)
+
+    def _again(self, context: Context, done: list[_Peeled], folder: Path) -> list[_Peeled]:
+        """Solve for each source again with the target and the others out of the data.
+
+        Gains solved while the target was in the data have taken up some of it. It comes back pass
+        by pass, as target and sources are solved for in turn.
+        """
+        target: _Peeled | None = None
+        for number in range(1, context.options["passes"] + 1):
+            target = self._target(context, folder, number, target)
+            if target is None:
+                break
+            for place, one in enumerate(done):
+                others = [other for other in done if other is not one]
+                _subtract(context, [target, *others])
+                name = f"{one.candidate.name}_{number}"
+                better = self._peel(context, name, one.candidate, folder, one.source)
+                if not isinstance(better, str):
+                    done = [*done[:place], better, *done[place + 1 :]]
+            _subtract(context, done)
+        return done
+
+    def _target(
+        self, context: Context, folder: Path, number: int, before: _Peeled | None
+    ) -> _Peeled | None:
+        """Solve for the target on the data that are left, None where its gains are not trusted."""
+        data = startup_facts(context)
+        centre = (data.right_ascension_rad, data.declination_rad)
+        cell, imsize = chosen_grid(context)
+        grid = SourceGrid(imsize, cell, keeps_centre=True)
+        start = before.source if before else None
+        try:
+            found = solve_source(context, f"target{number}", centre, folder, grid, start)
+        except Skip as skip:
+            context.progress.activity(f"the target stays in the data: {skip}")
+            return None
+        _delete(found)
+        gains, evidence = _better(found)
+        if gains is None:
+            return None
+        return _Peeled(_Candidate("target", centre, "the target"), found, gains, evidence)
 
     def _candidates(self, context: Context, folder: Path) -> Iterator[_Candidate]:
         """Yield sources to peel, brightest first, each found after the one before was taken."""
         wanted = context.settings["peel"]
         if wanted != "auto":
-            for words in wanted:
-                yield _Candidate(_direction(words), f"the source at {words}")
+            for number, words in enumerate(wanted):
+                yield _Candidate(f"peel{number}", _direction(words), f"the source at {words}")
             return
         for number in range(context.options["most"]):
             found = _search(context, folder, number)
@@ -118,6 +179,7 @@ class Peel(Step):
 class _Candidate:
     """A source that may be peeled."""
 
+    name: str
     direction_rad: Direction
     said: str
 
@@ -126,8 +188,7 @@ class _Candidate:
 class _Peeled:
     """A source that is peeled, with gains of its own or of 1."""
 
-    name: str
-    said: str
+    candidate: _Candidate
     source: PeeledSource
     gains: str
     evidence: Evidence
@@ -136,14 +197,14 @@ class _Peeled:
         flux = format_quantity(self.source.flux_jy, "Jy", 3)
         how = "with gains of its own" if self.gains == "own" else "as it is, without gains"
         return (
-            f"{self.said} ({flux}) is subtracted {how}: it explains held-out baselines by"
+            f"{self.candidate.said} ({flux}) is subtracted {how}: it explains held-out baselines by"
             f" {format_number(self.evidence.significance, 3)} sigma"
         )
 
     def as_record(self) -> dict[str, Any]:
         ra, dec = np.rad2deg(self.source.direction_rad)
         return {
-            "name": self.name,
+            "name": self.candidate.name,
             "ra_deg": float(ra),
             "dec_deg": float(dec),
             "flux_jy": self.source.flux_jy,
@@ -196,7 +257,7 @@ def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
         return None
     ra, dec = np.deg2rad(sky_position(header, float(column), float(row)))
     where = f"the source {apart[row, column]:.0f} arcsec from the centre"
-    return _Candidate((float(ra), float(dec)), where)
+    return _Candidate(f"peel{number}", (float(ra), float(dec)), where)
 
 
 def _field_image(context: Context) -> Path | None:
@@ -214,13 +275,13 @@ def _better(source: PeeledSource) -> tuple[str | None, Evidence]:
 
 
 def _subtract(context: Context, done: list[_Peeled]) -> None:
-    """Write DATA less all sources peeled so far; the flags of the copies stay."""
+    """Write DATA less some sources; the flags of the copies stay."""
     for number, ms in enumerate(measurement_sets(context)):
         context.progress.activity(f"subtracting from {ms.name}")
         keep_data(ms, "peel")
         models = [
             SkyModel(
-                one.name,
+                one.candidate.name,
                 one.source.direction_rad,
                 image_model(one.source.models),
                 TableGains.open(ms, one.source.tables[number]) if one.gains == "own" else None,
@@ -228,7 +289,6 @@ def _subtract(context: Context, done: list[_Peeled]) -> None:
             for one in done
         ]
         subtract_in_place(ms, models, kept_name("peel"))
-    _delete(done[-1].source)
 
 
 def _delete(source: PeeledSource) -> None:
