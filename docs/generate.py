@@ -126,6 +126,7 @@ def config_keys() -> str:
     from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
     from steps.field.field_options import FIELD_OPTIONS
     from steps.run_options import RUN_OPTIONS
+    from steps.vlass.vlass_options import VLASS_OPTIONS
 
     return "\n\n".join(
         [
@@ -140,6 +141,9 @@ def config_keys() -> str:
             "## Keys of a session",
             "For `auto-selfcal calibrate`, see [sessions](../sessions.md).",
             _options(CALIBRATE_OPTIONS),
+            "## Keys of a cube of the VLA Sky Survey",
+            "For `auto-selfcal vlass_cube`, see [its page](../vlass_cube.md).",
+            _options(VLASS_OPTIONS),
         ]
     )
 

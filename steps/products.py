@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from libs.core.geometry import ARCSEC_PER_RAD
@@ -34,7 +35,7 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     needs = ("test_image",)
-    uses = ("imager", "threads", "memory", BEAM_SETTING)
+    uses = ("imager", "threads", "memory", "stokes", BEAM_SETTING)
     uses_files = (MASK_SETTING,)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
@@ -62,12 +63,15 @@ class SplitTrial(Step):
             options = imaging_options(
                 context, judged_with, folder, f"robust_{float(value):+.1f}", context.tables,
                 robust=float(value), multiscale=context.options["with_multiscale"],
+                stokes=context.settings["stokes"],
             )  # fmt: skip
             image = make_image(context, options)
             images.append(image)
-            name = f"{float(value):+.1f}"
-            products[f"image_{name}"] = context.relative(image.products.image)
-            products |= correction.products(image, options, name)
+            for plane in (image.products, *image.products.others):
+                letter = "" if plane is image.products else f"{plane.stokes}_"
+                name = f"{letter}{float(value):+.1f}"
+                products[f"image_{name}"] = context.relative(plane.image)
+                products |= correction.products(replace(image, products=plane), options, name)
         return StepResult(
             reason="; ".join(filter(None, (_said(products, metrics), correction.said))),
             tables=context.tables,

@@ -48,6 +48,12 @@ RUN_OPTIONS: tuple[Option, ...] = (
            " run's are multiplied onto them"),
     Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
            " each station the nearest with good solutions"),
+    Option("align", "choice", "auto", "auto: executions of one target whose positions or"
+           " fluxes differ are brought to those of the one with the most data",
+           choices=("auto", "never")),
+    Option("peel", "names", "auto", "auto: sources outside the image or beyond half power that are"
+           " brighter than all else get gains of their own and are subtracted; never; or directions"
+           " (\"13h31m08.3s +30d30m33s\")", words=("auto", "never")),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
     Option("imager", "choice", "auto", "auto: native, the program's own; or WSClean or CASA tclean",
@@ -80,6 +86,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("primary_beam", "choice", "auto", "auto: the final images are also made corrected for"
            " the primary beam, where one is known (vla, alma, meerkat, gmrt)",
            choices=("auto", "none")),
+    Option("stokes", "str", "I", "Stokes parameters of the final images, such as I, IV or IQUV;"
+           " they are as good as the calibration of the feeds was before"),
     Option("init_parameters", "table", {}, "parameters of fov_image and test_image"),
     Option("global_parameters", "table", {}, "parameters for every step that knows them"),
     Option("overrides", "table", {}, "parameters by step, over what the template says"),
@@ -88,12 +96,17 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("memory", "memory", "auto", "memory the imager may use, not for tclean; auto: 60 %"
            " of the machine's", words=AUTO, minimum=1),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
+    Option("on_finish", "str", "", "command to run when the run has ended, with SELFCAL_STATUS and"
+           " SELFCAL_WORKDIR in its environment"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
 
 
 FILE_SETTINGS = ("mask", "start_model")
 """Settings that name files of the user, for all targets or by target or band."""
+
+# the model and all judgements are Stokes I
+STOKES_SETS = ("I", "IV", "IQU", "IQUV", "IQ", "IU", "IQV", "IUV")
 
 
 def check_files(settings: Settings, steps: Collection[str]) -> None:
@@ -107,6 +120,15 @@ def check_files(settings: Settings, steps: Collection[str]) -> None:
     if settings["start_model"] and "initial_model" not in steps:
         raise ConfigError(
             "start_model has no effect without the step initial_model", "add it before p0"
+        )
+    if settings["stokes"] != "I" and "split_trial_1" not in steps:
+        raise ConfigError(
+            "stokes has no effect without the step split_trial_1", "add it to the steps"
+        )
+    if settings["stokes"] not in STOKES_SETS:
+        raise ConfigError(
+            f"stokes = {settings['stokes']} is not imaged",
+            "use some of I, Q, U, V in this order, such as I, IV or IQUV",
         )
     if settings["model_flux_unit"] and not settings["start_model"]:
         raise ConfigError("model_flux_unit without start_model", "name the catalogue")

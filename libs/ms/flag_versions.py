@@ -25,6 +25,7 @@ from libs.ms.tables import column_names, open_table
 
 __all__ = [
     "FlagCount",
+    "adopt_version",
     "count",
     "delete_version",
     "flag_table",
@@ -192,6 +193,30 @@ def save_version(ms: str | Path, name: str, comment: str = "") -> None:
     """
     _check_name(name)
     _save(Path(ms), FLAG_COLUMNS, _flag_folder(ms) / f"flags.{name}")
+    listed = versions(ms)
+    listed[name] = " ".join(comment.split())
+    _write_list(ms, listed)
+
+
+def adopt_version(ms: str | Path, table: Path, name: str, comment: str = "") -> None:
+    """Copy a flag version of the same rows, saved elsewhere, beside a measurement set.
+
+    Parameters
+    ----------
+    ms : path
+        Measurement set; it is not opened.
+    table : Path
+        Table with FLAG and FLAG_ROW; it is only read.
+    name, comment : str
+        As in `save_version`.
+    """
+    _check_name(name)
+    final = _flag_folder(ms) / f"flags.{name}"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(final.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(table, part)
+    _put_in_place(part, final)
     listed = versions(ms)
     listed[name] = " ".join(comment.split())
     _write_list(ms, listed)

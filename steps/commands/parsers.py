@@ -17,7 +17,10 @@ _PARSERS = {
     "solutions": "solutions:make_parser",
     "calibrate": "calibrate:calibrate_parser",
     "field": "field:field_parser",
+    "vlass_cube": "vlass_cube:vlass_parser",
     "report": "report:report_parser",
+    "config": "config:schema_parser",
+    "completion": "completion:completion_parser",
     "doctor": "doctor:doctor_parser",
 }
 

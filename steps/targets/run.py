@@ -39,6 +39,7 @@ FOLDER = "targets"
 # what a target has values of its own for
 _OWN_KEYS = (
     "vis", "workdir", "field", "spw", EXECUTIONS_SETTING, "targets", "cluster", "quiet",
+    "on_finish",
 )  # fmt: skip
 
 
