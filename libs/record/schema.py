@@ -312,6 +312,9 @@ class RunRecord:
     targets : tuple of TargetEntry
     contfile : str
         Path of the file of line-free ranges, relative to the record; empty for none.
+    of_state : str
+        Hash of the run's own records at the time of writing, by which a record that is out of date
+        is known.
     """
 
     schema: str
@@ -320,6 +323,7 @@ class RunRecord:
     executions: tuple[ExecutionEntry, ...]
     targets: tuple[TargetEntry, ...]
     contfile: str = ""
+    of_state: str = ""
 
     @property
     def applied(self) -> tuple[AppliedEntry, ...]:

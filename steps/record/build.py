@@ -32,7 +32,7 @@ from libs.record.schema import (
 from selfcal.state import Record
 from selfcal.step import TableRef
 from steps.facts import GridFacts, recorded, start_facts
-from steps.record.collect import FinishedRun, interval_name, statistics_of
+from steps.record.collect import FinishedRun, interval_name, state_hash, statistics_of
 from steps.record.products import FOLDER, ProductNames, link_products, table_kind
 
 CONTFILE = f"{FOLDER}/cont.dat"
@@ -74,7 +74,7 @@ def file_record(workdir: Path, record: RunRecord) -> Path:
     for old in workdir.glob("*.selfcal.json"):
         if old != path:
             old.unlink()
-    store_record(path, record)
+    store_record(path, replace(record, of_state=state_hash(workdir)))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ __all__ = [
     "FinishedRun",
     "interval_name",
     "safe_name",
+    "state_hash",
     "statistics_of",
     "window_key",
 ]
@@ -246,6 +248,16 @@ class FinishedRun:
             return []
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
+
+
+def state_hash(workdir: Path) -> str:
+    """Return a hash of what a run, or the runs of several targets, have recorded so far."""
+    own = workdir / "steps.csv"
+    files = [own] if own.exists() else sorted(workdir.glob("targets/*/steps.csv"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def window_key(label: str) -> str:

@@ -27,7 +27,7 @@ from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
-from steps.record.collect import FinishedRun
+from steps.record.collect import FinishedRun, state_hash
 from steps.record.registration import (
     Registration,
     register,
@@ -116,9 +116,14 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
 
 
 def record_of_run(workdir: Path) -> Path | None:
-    """Return the record in a work directory; None where it has none."""
+    """Return the record in a work directory; None where it has none, or one that is out of date.
+
+    A run that went on, and did not come to its end, leaves the record of an earlier start.
+    """
     found = sorted(workdir.glob("*.selfcal.json"))
-    return found[0] if found else None
+    if not found or load_record(found[0]).of_state != state_hash(workdir):
+        return None
+    return found[0]
 
 
 def _inputs(workdir: Path) -> list[Path]:

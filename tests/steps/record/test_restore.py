@@ -427,3 +427,15 @@ def test_corrected_data_that_were_calibrated_must_be_data(
     with pytest.raises(ConfigError, match="the run started from CORRECTED_DATA of 04287"):
         list(apply_record(workdir, [original], PLAIN))
     assert contents(original) == before
+
+
+def test_a_record_of_an_earlier_start_does_not_count(case: PipelineCase, tmp_path: Path) -> None:
+    workdir = finish_run(tmp_path / "w", case)
+    path = write_run_record(workdir, {})
+    assert record_of_run(workdir) == path
+    copied = Path(shutil.copytree(workdir, tmp_path / "copy"))
+    assert record_of_run(copied) == copied / path.name, "times of files say nothing"
+    State(workdir).append("p1", "f3", StepResult("failed", "the disk is full"), SECONDS, {})
+    assert record_of_run(workdir) is None
+    with pytest.raises(ConfigError, match="no record of a finished run"):
+        bundle_run(workdir, tmp_path / "x.tgz")
