@@ -271,8 +271,6 @@ class TargetEntry:
     datacolumn : str
         Column of the original data that was calibrated: what has to be DATA of the set to which
         the solutions are applied.
-    not_applicable : str
-        Why the tables alone do not make up what was found; empty where they do.
     """
 
     label: str
@@ -293,7 +291,6 @@ class TargetEntry:
     flags: Mapping[str, FlagChange] = field(default_factory=dict)
     qa_score: float | None = None
     datacolumn: str = "DATA"
-    not_applicable: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -158,21 +158,12 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
     if not record.applied:
         yield _NOTHING
         return
-    left_out = [target for target in record.targets if target.applied and target.not_applicable]
-    for target in left_out:
-        yield f"{target.label} is left out: {target.not_applicable}"
-    record = _without(record, left_out)
-    if not record.applied:
-        raise ConfigError(
-            "; ".join(f"{target.label}: {target.not_applicable}" for target in left_out),
-            "nothing was written",
-        )
     placements = match_record(record, _facts(to))
     _check_columns(placements)
     wanted = {place.facts.path: _registration(place) for place in placements}
     done = _check_registered(wanted, how)
     for target in record.targets:
-        if not target.applied and not target.not_applicable:
+        if not target.applied:
             yield f"{target.label}: {target.status}, it has no solutions to apply"
     named = {place.execution.name for place in placements}
     for name in dict.fromkeys(entry.execution for entry in record.applied):
@@ -188,14 +179,6 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
             yield f"{place.facts.path}: these solutions are applied already, nothing was written"
         else:
             yield from _apply_to_set(folder, place, wanted[place.facts.path], how)
-
-
-def _without(record: RunRecord, left_out: Sequence[TargetEntry]) -> RunRecord:
-    """Return a record in which some targets have no solutions."""
-    targets = (
-        replace(target, applied=()) if target in left_out else target for target in record.targets
-    )
-    return replace(record, targets=tuple(targets))
 
 
 def _facts(to: Sequence[Path]) -> list[SetFacts]:

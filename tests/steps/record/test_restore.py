@@ -379,20 +379,6 @@ def test_a_bundle_of_nothing_is_refused(tmp_path: Path) -> None:
         bundle_run(tmp_path)
 
 
-def test_a_run_that_began_with_other_solutions_is_told_apart(
-    case: PipelineCase, tmp_path: Path
-) -> None:
-    workdir = finish_run(tmp_path / "w", case)
-    state = State(workdir)
-    begun = state.get("startup")
-    assert begun is not None
-    metrics = {**begun.result.metrics, "started_from": "best.h5", "start_corrected": True}
-    state.append("startup", "f0", StepResult(metrics=metrics), SECONDS, {})
-    write_run_record(workdir, {})
-    with pytest.raises(ConfigError, match=r"started from the solutions of best\.h5"):
-        list(apply_record(workdir, list(case.vis), HowToApply(dry_run=True)))
-
-
 def test_bad_words_end_with_code_2(
     run: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
