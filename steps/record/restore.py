@@ -22,6 +22,7 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
 from libs.record.bundle import opened_bundle, record_faults
 from libs.record.facts import set_facts
+from libs.record.identity import solutions_id
 from libs.record.localise import localise_table, spwmap_by_id
 from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
@@ -32,7 +33,6 @@ from steps.record.registration import (
     Registration,
     register,
     registered,
-    solutions_id,
     source_keys,
 )
 from steps.record.writing import (
@@ -145,9 +145,22 @@ def _inputs(workdir: Path) -> list[Path]:
 
 
 def _note_applied(workdir: Path, record: RunRecord, to: Sequence[Path]) -> None:
-    """Note which targets were applied to which data, for the report."""
-    entry = {target.label: [str(ms) for ms in to] for target in record.targets if target.applied}
-    write_atomically(workdir / APPLIED, json.dumps(entry, indent=1) + "\n")
+    """Note which targets were applied to which data, for the report.
+
+    Data to which other solutions were applied, of an earlier start, are not counted.
+    """
+    path = workdir / APPLIED
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = {}
+    for target in record.targets:
+        if not target.applied:
+            continue
+        identity = solutions_id(target.applied)
+        old = before.get(target.label, {})
+        sets = old.get("sets", []) if old.get("solutions") == identity else []
+        sets = list(dict.fromkeys([*sets, *map(str, to)]))
+        found[target.label] = {"solutions": identity, "sets": sets}
+    write_atomically(path, json.dumps(found, indent=1) + "\n")
 
 
 # -- planning --------------------------------------------------------------------------------------
