@@ -51,8 +51,8 @@ SUMMARY_MEANINGS = {
     "tables": "Gain tables in order of application",
     "h5parm": "The h5parm with all solutions; empty when no round was accepted and nothing was"
     " started from",
-    "main_source": "Main source of the final image: peak, total flux, position and widths, each with"
-    " its error (positions: arcsec on the sky) and 68 % interval; null where it is not known",
+    "main_source": "Main source of the final image: peak, total flux, position and widths, each"
+    " with its error (positions: arcsec on the sky) and 68 % interval; null where it is not known",
     "longest_baseline_km": "Longest baseline between stations with coherent phase solutions, km",
     "seconds": "Time of each step, s",
     "seconds_imaging": "Time within imagers, s",
