@@ -40,8 +40,7 @@ __all__ = [
 SIGNIFICANCE = 3.0
 # the same for delays, which are sought over many places: of 30 sets of noise one reached 3.3
 DELAY_SIGNIFICANCE = 5.0
-# the same for constants beneath a common phase, whose folds start from those of all baselines: of
-# 60 sets of noise one reached 3.1
+# the same for constants, whose folds start from those of all baselines: of 60 sets one reached 3.1
 CONSTANTS_SIGNIFICANCE = 5.0
 _OF_WINDOWS = ("gain", "constants+phase")  # solved for from sums over whole windows
 LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
