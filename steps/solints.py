@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.core.errors import ConfigError
+from libs.gains.two_factors import LONGEST_CONSTANT_S
 from selfcal.options import Option
 from selfcal.settings import Settings
 from steps import STANDARD, STEPS
@@ -25,8 +26,8 @@ def with_solints(settings: Settings) -> Settings:
     """Return settings in which ``solints``, if it is set, makes the phase rounds.
 
     Each interval is a phase round, p0 and on. ``inf_EB`` solves a constant of each window and
-    polarization; the intervals after it solve a phase common to all windows with such constants
-    beneath it. What the user sets for a round by itself wins.
+    polarization, anew every 4500 s; the intervals after it solve a phase common to all windows with
+    such constants beneath it. What the user sets for a round by itself wins.
 
     Raises
     ------
@@ -63,7 +64,10 @@ def with_solints(settings: Settings) -> Settings:
 def _form(interval: str, constants: bool) -> dict[str, Any]:
     """Parameters of the round of one interval."""
     if interval == WHOLE_EXECUTION:
-        return {"solint": "inf", "combine": ["scan"], "gaintype": "G", "solution": "gain"}
+        return {
+            "solint": f"{LONGEST_CONSTANT_S:g}s", "combine": ["scan"], "gaintype": "G",
+            "solution": "gain",
+        }  # fmt: skip
     try:
         _INTERVAL.parse(interval)
     except ConfigError as error:

@@ -179,7 +179,8 @@ def _constants(
             np.broadcast_to(_unit(whole.gain), gain.shape).copy(),
             np.broadcast_to(whole.snr, snr.shape).copy(),
         )
-    source = donors(strength, equations.frequency_hz, fit.attempted)
+    there = np.asarray((equations.weight > 0).any(axis=(2, 3)), bool)
+    source = donors(strength, equations.frequency_hz, there)
     return gain[:, source], snr[:, source]
 
 

@@ -23,7 +23,8 @@ def test_each_interval_is_a_round() -> None:
         step: {name: value for name, (value, _) in given.items()}
         for step, given in found.step_overrides.items()
     }
-    assert own["p0"] == {"solint": "inf", "combine": ["scan"], "gaintype": "G", "solution": "gain"}
+    constants = {"combine": ["scan"], "gaintype": "G", "solution": "gain"}
+    assert own["p0"] == {"solint": "4500s", **constants}
     assert [own[name]["solint"] for name in rounds[1:]] == ["inf", "30s", "int"]
     assert {own[name]["solution"] for name in rounds[1:]} == {"constants+phase"}
 
