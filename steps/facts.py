@@ -109,6 +109,8 @@ class StartupFacts:
     flagged_fraction : float
     repairs : tuple of str
         What was mended in the copies.
+    begin_mjd_s, on_source_s : float or None
+        First time stamp, MJD seconds; time on the target, s. None in records of earlier versions.
     datacolumn : str
         The column of the input that was copied.
     selections : tuple of mapping
@@ -139,6 +141,8 @@ class StartupFacts:
     repairs: tuple[str, ...] = ()
     band: str = ""
     selections: tuple[Mapping[str, str], ...] = ()
+    begin_mjd_s: float | None = None
+    on_source_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -232,11 +236,15 @@ class ModelFacts:
         Whether it describes all baselines.
     model_origin : str
         ``closures``, ``catalogue`` or ``start_model``, the user's.
+    closure_fit : mapping or None
+        How closure quantities were formed and fitted: ``average_s``, ``interval_s``, ``uvmin_m``,
+        and ``options``, the fields of `libs.closure.search.FitOptions`. None where none were.
     """
 
     closure_model: str = ""
     closure_model_complete: bool = False
     model_origin: str = "closures"
+    closure_fit: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,7 @@ from libs.closure.formation import BaselineVisibilities
 from libs.closure.problem import Components, FitProblem
 from libs.closure.search import FitOptions, Search, TriedModel
 from libs.closure.statistics import ClosureData, closure_quantities
+from libs.closure.units import fitted_components, physical_components
 from libs.core.angles import direction_text
 from libs.core.coordinates import lm_to_radec
 from libs.core.gaussian import GaussianComponent, component_visibilities
@@ -34,6 +36,7 @@ __all__ = [
     "TwoComponents",
     "fit_components",
     "fit_visibilities",
+    "refit_components",
 ]
 
 log = logging.getLogger(__name__)
@@ -207,87 +210,6 @@ def _flux_scale(problem: FitProblem, model: Components) -> tuple[float, FluxOrig
     return float(np.exp(np.median(ratio))), FluxOrigin.SHORTEST_BASELINES
 
 
-def _covariance(fitted: Fitted, scale: float) -> Float:
-    """Return the covariance of ln flux, l, m and sky covariance, (6 ncomp, 6 ncomp); 0 if fixed."""
-    component, kind = fitted.model.free()
-    full = np.zeros((6 * len(fitted.model),) * 2)
-    if len(component):
-        size = np.sqrt(np.maximum(np.diag(fitted.normal), 1e-30))
-        scaled = fitted.normal / np.outer(size, size)
-        inverse = np.linalg.pinv(scaled, hermitian=True, rcond=1e-12) / np.outer(size, size)
-        place = 6 * component + kind
-        inverse[np.diag_indices_from(inverse)] = np.maximum(np.diag(inverse), 0.0)
-        full[np.ix_(place, place)] = inverse * scale
-    return full
-
-
-def _ellipse(shape: Float) -> Float:
-    """Return (major variance, minor variance, position angle) of (C_ll, C_lm, C_mm)."""
-    xx, xy, yy = shape
-    mean, half = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
-    angle = 0.5 * np.arctan2(2 * xy, yy - xx) % np.pi
-    return np.array([mean + half, max(mean - half, 0.0), angle])
-
-
-def _ellipse_errors(shape: Float, covariance: Float) -> Float:
-    """Return the errors of `_ellipse` from its derivatives."""
-    xx, xy, yy = shape
-    d, half = 0.5 * (xx - yy), np.hypot(0.5 * (xx - yy), xy)
-    if half < 1e-12 * max(xx + yy, 1e-300):
-        error = float(np.sqrt(max(np.trace(covariance) / 2, 0.0)))
-        return np.array([error, error, np.pi / 2])
-    slope = np.array([0.5 * d, xy, -0.5 * d]) / half
-    mean = np.array([0.5, 0.0, 0.5])
-    turn = np.array([xy / 2, -d, -xy / 2]) / (2 * half**2)
-    rows = np.stack([mean + slope, mean - slope, turn])
-    errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", rows, covariance, rows), 0.0))
-    errors[2] = min(errors[2], np.pi / 2)
-    return np.asarray(errors)
-
-
-def _components(
-    fitted: Fitted,
-    unit_rad: float,
-    scale: float,
-    total_jy: float,
-    centre_rad: tuple[float, float],
-) -> tuple[GaussianComponent, ...]:
-    """Return values and errors in physical units, brightest first, which must be component 0."""
-    model = fitted.model
-    covariance = _covariance(fitted, scale)
-    share = np.exp(model.log_flux - model.log_flux.max())
-    share /= share.sum()
-    # d S_k / S_k = d ln r_k - sum_j share_j d ln r_j, at a fixed total.
-    turn = np.eye(len(share)) - share[None, :]
-    flux_error = share * np.sqrt(np.maximum(np.diag(turn @ covariance[::6, ::6] @ turn.T), 0.0))
-    result = []
-    for k in np.argsort(-model.log_flux, kind="stable"):
-        own = covariance[6 * k : 6 * k + 6, 6 * k : 6 * k + 6]
-        major2, minor2, pa = _ellipse(model.covariance[k])
-        error = _ellipse_errors(model.covariance[k], own[3:, 3:])
-        axes = _FWHM * unit_rad * np.sqrt([major2, minor2])
-        axes_error = _FWHM * unit_rad * (np.sqrt([major2 + error[0], minor2 + error[1]])) - axes
-        point = not model.extended[k]
-        result.append(
-            GaussianComponent(
-                float(total_jy * share[k]),
-                float(model.position[k, 0] * unit_rad + centre_rad[0]),
-                float(model.position[k, 1] * unit_rad + centre_rad[1]),
-                0.0 if point else float(axes[0]),
-                0.0 if point else float(axes[1]),
-                0.0 if point else float(pa),
-                float(total_jy * flux_error[k]),
-                float(unit_rad * np.sqrt(own[1, 1])),
-                float(unit_rad * np.sqrt(own[2, 2])),
-                0.0 if point else float(axes_error[0]),
-                0.0 if point else float(axes_error[1]),
-                0.0 if point else float(error[2]),
-                bool(point),
-            )
-        )
-    return tuple(result)
-
-
 @dataclass(frozen=True)
 class _Final:
     """A model refitted to all data with the brightest component as the reference."""
@@ -315,7 +237,7 @@ def _finish(
     if total_jy <= 0:
         scale, origin = _flux_scale(problem, fitted.model)
         total_jy = scale * float(np.exp(fitted.model.log_flux).sum())
-    components = _components(fitted, problem.unit_rad, max(1.0, reduced), total_jy, centre)
+    components = physical_components(fitted, problem.unit_rad, max(1.0, reduced), total_jy, centre)
     return _Final(fitted, components, reduced, origin)
 
 
@@ -409,6 +331,47 @@ def fit_components(
     return model
 
 
+def refit_components(
+    data: ClosureData,
+    starts: Mapping[str, Sequence[GaussianComponent]],
+    options: FitOptions | None = None,
+    *,
+    total_flux_jy: float = 0.0,
+    centre_rad: tuple[float, float] = (0.0, 0.0),
+) -> ComponentModel:
+    """Fit components to closure quantities from models that an image or an earlier fit gave.
+
+    Parameters
+    ----------
+    data : ClosureData
+    starts : mapping of str to sequence of GaussianComponent
+        Models by what gave them; at least one component each, of which the brightest
+        ``max_components`` are used.
+    options, total_flux_jy, centre_rad
+        As for `fit_components`.
+
+    Returns
+    -------
+    ComponentModel
+        The best that was reached from any of them, with more components where it does not
+        describe the data.
+    """
+    search = Search(data, options or FitOptions())
+    most = search.options.max_components
+    try:
+        given = {
+            name: fitted_components(
+                sorted(start, key=lambda c: -c.flux_jy)[:most], search.problem.unit_rad
+            )
+            for name, start in starts.items()
+        }
+        model = _climb(search, total_flux_jy, centre_rad, given)
+    finally:
+        search.pool.shutdown()
+    log.info("closure model: %s", model.reason)
+    return model
+
+
 def fit_visibilities(
     data: BaselineVisibilities, interval_s: float, options: FitOptions | None = None
 ) -> ComponentModel:
@@ -420,10 +383,15 @@ def fit_visibilities(
     return fit_components(closure_quantities(data, interval_s), options)
 
 
-def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:
-    """Fit models of increasing complexity and judge the best one."""
+def _climb(
+    search: Search,
+    total_jy: float,
+    centre: tuple[float, float],
+    given: Mapping[str, Components] | None = None,
+) -> ComponentModel:
+    """Fit models of increasing complexity, or those given, and judge the best one."""
     options, started = search.options, time.perf_counter()
-    rungs = search.climb()
+    rungs = search.climb(given)
     best, point = _choose(search, rungs), search.tried[0]
     final = _finish(search, best, total_jy, centre)
     # Noise is tested twice, so each test has half of the false-alarm rate.
@@ -456,7 +424,7 @@ def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> Comp
         accepted,
         partial,
         reason,
-        _two(search, rungs, detected, total_jy, centre),
+        None if given else _two(search, rungs, detected, total_jy, centre),
         final.flux_origin,
         time.perf_counter() - started,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from libs.core.errors import InputError
 
-__all__ = ["column_names", "open_table"]
+__all__ = ["column_names", "open_table", "settle_rows"]
 
 
 @contextmanager
@@ -58,3 +58,16 @@ def column_names(path: str | Path) -> list[str]:
     """Return the names of a table's columns."""
     with open_table(path) as opened:
         return list(opened.colnames())
+
+
+def settle_rows(path: str | Path) -> None:
+    """Make a table's own files hold its number of rows, which else only its lock may hold.
+
+    casacore writes the description of a table anew only when something in it has changed.
+    """
+    name = "selfcal_settled"
+    with open_table(path, write=True) as opened:
+        opened.putkeyword(name, True)
+        opened.flush()
+        opened.removekeyword(name)
+        opened.flush()
