@@ -15,6 +15,7 @@ import yaml
 
 from libs.core.errors import ConfigError
 from libs.gains.solution_interval import SolutionInterval
+from libs.gains.two_factors import LONGEST_CONSTANT_S
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
@@ -26,6 +27,7 @@ from selfcal.state import Record, State
 from steps import STANDARD
 from steps.data_state import INITIAL
 from steps.facts import FlagFacts, StartupFacts, recorded
+from steps.solints import WHOLE_EXECUTION
 
 __all__ = [
     "STATISTICS",
@@ -58,9 +60,10 @@ def interval_name(metrics: Mapping[str, Any]) -> str:
     interval = SolutionInterval.parse(value)
     if interval.per_integration:
         return "int"
-    if not interval.per_scan:
-        return f"{interval.seconds:.4g}s"
-    return "inf_EB" if "scan" in metrics.get("combine", ()) else "inf"
+    # constants of an execution are solved anew when it is longer than they hold
+    if "scan" in metrics.get("combine", ()) and interval.seconds >= LONGEST_CONSTANT_S:
+        return WHOLE_EXECUTION
+    return "inf" if interval.per_scan else f"{interval.seconds:.4g}s"
 
 
 @dataclass(frozen=True)
