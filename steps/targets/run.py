@@ -108,6 +108,8 @@ def plan_targets(
     """
     if settings["field"]:
         raise ConfigError("both field and targets are set", "leave field empty")
+    if settings[EXECUTIONS_SETTING]:
+        raise ConfigError("both executions and targets are set", "leave executions empty")
     check_where(settings["cluster"])
     targets = find_targets(
         [survey(source) for source in resolve_inputs(settings["vis"])], settings["targets"],
