@@ -207,7 +207,8 @@ class _Run:
         options = self.options
         return memory_for_visibilities(
             options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
-            convolved=_needs_room(options),
+            # of mosaics PSFs are no larger than the minor cycle needs them
+            convolved=_needs_room(options) and not options.mosaic,
         )  # fmt: skip
 
     def _single(self, stokes: str) -> _Sight:
