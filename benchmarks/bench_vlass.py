@@ -141,7 +141,7 @@ def _cost(folder: Path, threads: int) -> Cost:
     view.store.weigh(
         make_weighting(view.store.blocks(), options.imsize, cell_rad, briggs=True, robust=1.0)
     )
-    measurement = Measurement(view.store, view.gridder, view.frequency_hz, average=False)
+    measurement = Measurement(view.store, view.gridder, view.frequencies_hz[0], average=False)
     measurement.first_images((2048, 2048))
     model = np.zeros((1, *view.gridder.imsize[::-1]))
     model[0, ::97, ::89] = 1e-3

@@ -136,9 +136,9 @@ def test_a_model_is_seen_through_each_pointings_beam(
 def test_a_facet_is_given_up_where_it_is_not_exact(ms: Path, tmp_path: Path) -> None:
     wanted = options(ms, tmp_path)
     pointing = pointings(wanted)[1]
-    near = view_grid(wanted, pointing, 3e9, 1e4, 1)
+    near = view_grid(wanted, pointing, np.array([3e9]), 1e4, 1)
     assert near.facet is not None and near.gridder.offset_rad == (0.0, 0.0)
-    far = view_grid(wanted, pointing, 3e9, 1e9, 1)
+    far = view_grid(wanted, pointing, np.array([3e9]), 1e9, 1)
     assert far.facet is None and far.gridder.offset_rad != (0.0, 0.0)
 
 
