@@ -8,16 +8,20 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
 from steps.commands.command_line import Reports, RunDrawer
 
+if TYPE_CHECKING:
+    from steps.api import Api
+
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
 COMMANDS = (
-    "inspect", "init", "apply", "solutions", "calibrate", "field", "vlass_cube", "report", "doctor",
+    "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field",
+    "vlass_cube", "report", "config", "completion", "doctor",
 )  # fmt: skip
 
 
@@ -42,14 +46,10 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given = {
-            "inspect": (_program(),),
-            "init": (_program(),),
-            "calibrate": (REPORTS,),
-            "field": (REPORTS,),
-            "vlass_cube": (REPORTS,),
-            "report": (REPORTS,),
-        }
+        given: dict[str, tuple[Any, ...]] = dict.fromkeys(("inspect", "init"), (_program(),))
+        with_reports = ("apply", "calibrate", "field", "vlass_cube", "report")
+        given |= dict.fromkeys(with_reports, (REPORTS,))
+        given |= {"completion": (COMMANDS,)}
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
     if name and not name.startswith("-") and not _is_config(name):
@@ -143,6 +143,13 @@ def _any_run(workdir: Path) -> Path:
 
 
 REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _vlass, _any_run)
+
+
+def python_api() -> Api:
+    """Return the functions for Python, as `selfcal` offers them."""
+    from steps.api import Api
+
+    return Api(REPORTS)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ NOTE = "<!-- made by docs/generate.py from the code; do not edit -->"
 # Parts of the library that are meant to be used from Python, in the order of the page.
 ROOMS = (
     "ms", "flagging", "weights", "gains", "closure", "heldout", "imaging", "h5parm", "catalogues",
-    "directions", "inputs", "simulation", "core",
+    "directions", "record", "inputs", "simulation", "core",
 )  # fmt: skip
 
 sys.path.insert(0, str(ROOT))
@@ -57,6 +57,7 @@ def _kind(option: Any) -> str:
     text = {
         "int": "whole number", "float": "number", "bool": "True or False", "str": "text",
         "names": "list of names", "path": "file or folder", "paths": "list of files",
+        "files": "file, list of files, or files by target or band",
         "rounds": "list of lists of steps", "size": "pixels, a number or a pair",
         "spwmap": "list of spectral windows", "table": "mapping",
     }.get(option.kind, option.kind)  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
+from libs.record.quality import score_target
 from reports.records import Run, StepRow, read_run
 
 __all__ = ["STATE_MEANINGS", "SUMMARY_MEANINGS", "build_summary", "write_summary"]
@@ -37,7 +38,7 @@ STATE_MEANINGS = {
     "total_flux_jy": "Flux density of all CLEAN found, Jy",
 }
 SUMMARY_MEANINGS = {
-    "status": "`improved`, `unchanged` or `failed`",
+    "status": "`improved`, `unchanged`, `failed`, or `incomplete` when steps are left to run",
     "calibrated_ms": "Data set to image next; a list for several executions",
     "column": "Column of it to image",
     "initial": "State before self-calibration, an image's figures as below",
@@ -51,12 +52,15 @@ SUMMARY_MEANINGS = {
     "tables": "Gain tables in order of application",
     "h5parm": "The h5parm with all solutions; empty when no round was accepted and nothing was"
     " started from",
-    "main_source": "Main source of the final image: peak, total flux, position and widths, each with"
-    " its error (positions: arcsec on the sky) and 68 % interval; null where it is not known",
+    "main_source": "Main source of the final image: peak, total flux, position and widths, each"
+    " with its error (positions: arcsec on the sky) and 68 % interval; null where it is not known",
     "longest_baseline_km": "Longest baseline between stations with coherent phase solutions, km",
     "seconds": "Time of each step, s",
     "seconds_imaging": "Time within imagers, s",
     "seconds_solving": "Time within solvers, s",
+    "qa": "Quality `score` as observatories' pipelines give it, and its `reason`: 1.0 not"
+    " attempted, 0.99 tried and not kept, 0.98 kept, 0.85 kept with a noise more than 2 % higher,"
+    " 0.8 failed",
     "warnings": "Warnings of the steps",
     "versions": "Versions of the tools",
 }
@@ -108,8 +112,8 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     versions : mapping
         Versions of the tools used.
     status : str
-        Status ``failed`` when the run ended with an error; otherwise it is derived: ``improved``
-        when a round was accepted, ``unchanged`` if not.
+        Status ``failed`` when the run ended with an error, ``incomplete`` when steps are left to
+        run; otherwise it is derived: ``improved`` when a round was accepted, ``unchanged`` if not.
 
     Returns
     -------
@@ -128,7 +132,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     started = copied is not None and "start_solutions" in copied.products
     longest_km = _longest_calibrated_km(copied, accepted)
     summary = {
-        "status": status or ("improved" if accepted else "unchanged"),
+        "status": status or _status(run, accepted),
         "calibrated_ms": calibrated,
         "column": column,
         "initial": _state(initial),
@@ -141,9 +145,10 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "seconds": {row.step: row.seconds for row in run.steps},
         "seconds_imaging": round(sum(row.seconds_imaging for row in run.steps), 3),
         "seconds_solving": round(sum(row.seconds_solving for row in run.steps), 3),
-        "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
+        "warnings": list(dict.fromkeys(text for row in run.steps for text in row.warnings)),
         "versions": dict(versions),
     }
+    summary["qa"] = _quality(summary, rounds)
     closure = _closure(_first(run, lambda row: CLOSURE_KEYS[0] in row.metrics))
     if closure:
         summary["closure"] = closure
@@ -154,6 +159,20 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     if untouched:
         summary["untouched"] = untouched
     return summary
+
+
+def _quality(summary: Mapping[str, Any], rounds: Sequence[StepRow]) -> dict[str, Any]:
+    """Return the quality score of a run of one target and its reason."""
+    attempted = any(row.interval is not None for row in rounds)
+    quality = score_target(summary["status"], attempted, summary["initial"], summary["final"])
+    return {"score": quality.score, "reason": quality.reason}
+
+
+def _status(run: Run, accepted: list[StepRow]) -> str:
+    """Return the status of a run that ended without an error."""
+    if run.outdated:
+        return "incomplete"
+    return "improved" if accepted else "unchanged"
 
 
 def _first(run: Run, wanted: Callable[[StepRow], bool]) -> StepRow | None:

@@ -16,18 +16,23 @@ from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
+from selfcal.heard import hear_warnings
 from selfcal.options import unknown_name
 from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
 from selfcal.templates import Resolved, resolve_options
 
-__all__ = ["Pipeline", "PlannedStep", "StepFailed"]
+__all__ = ["Pipeline", "PlannedStep", "StepFailed", "StepRefused"]
 
 log = logging.getLogger(__name__)
 
 
 class StepFailed(SelfcalError):  # noqa: N818 - names an event, not a kind of error
     """A step failed; the failure is in its row and the run stops (exit code 1)."""
+
+
+class StepRefused(StepFailed, ConfigError):  # noqa: N818 - as StepFailed
+    """A step failed for what the config says, which only the data could show (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Pipeline:
         state: State,
         *,
         setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
+        before: Callable[[Context, Step], None] | None = None,
         after: Callable[[Context, Step, StepResult], None] | None = None,
         tool_modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -77,6 +83,7 @@ class Pipeline:
         self.context = context
         self.state = state
         self.setup = setup
+        self.before = before
         self.after = after
         self.tool_modules = dict(tool_modules or {})
 
@@ -151,7 +158,7 @@ class Pipeline:
     def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
         """Return a hash of the resolved options, the code and everything that came before."""
         settings = self.context.settings
-        named = [Path(settings[name]).expanduser() for name in step.uses_files if settings[name]]
+        named = [Path(file).expanduser() for n in step.uses_files for file in _files(settings[n])]
         content = {
             "step": step.name,
             "class": type(step).__name__,
@@ -182,6 +189,12 @@ class Pipeline:
         steps = self._range(start, until, only)
         if restart:
             self.state.forget()
+        try:
+            return self._run_each(steps, start, only)
+        finally:
+            self.context.progress.stop()
+
+    def _run_each(self, steps: Sequence[Step], start: str, only: str) -> dict[str, StepResult]:
         context = self.context
         context.results.clear()
         previous: Record | None = None
@@ -211,18 +224,22 @@ class Pipeline:
         fingerprint = self._fingerprint(step, resolved, previous)
         self.state.begin(step.name)
         failure: Exception | None = None
-        with context.clock.time("total"):
+        with context.clock.time("total"), hear_warnings() as heard:
             try:
                 self._begin_ahead([step, *later])
                 context.options, context.origin = resolved.values, resolved.origin
                 if resolved.absent:
                     raise Skip(f"template {context.template} has no {step.name}")
+                if self.before:
+                    self.before(context, step)
                 result = step.run(context)
             except Skip as skip:
                 result = replace(self._carried("skipped", str(skip)), metrics=skip.metrics)
             except Exception as error:  # noqa: BLE001 - recorded, then raised as StepFailed
                 failure = error
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
+        if heard:
+            result = replace(result, metrics={**result.metrics, "warnings": heard})
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
         settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
@@ -230,7 +247,9 @@ class Pipeline:
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
             raise _step_failed(step.name, failure) from failure
-        context.progress.end(_summary(result), warning=bool(result.metrics.get("warning")))
+        context.progress.end(
+            _summary(result), warning=bool(result.metrics.get("warning")), warnings=heard
+        )
         if self.after:
             self.after(context, step, result)
         return record
@@ -279,13 +298,19 @@ def _stamp(path: Path) -> list[int]:
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
+def _files(value: str | Sequence[str]) -> Sequence[str]:
+    """Return the files that a setting names, one or a list of them."""
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
 def _summary(result: StepResult) -> str:
     return f"{result.status}: {result.reason}" if result.reason else result.status
 
 
 def _step_failed(name: str, error: Exception) -> StepFailed:
     if isinstance(error, SelfcalError):
-        return StepFailed(f"step {name} failed: {error.cause}", error.remedy)
+        kind = StepRefused if isinstance(error, ConfigError) else StepFailed
+        return kind(f"step {name} failed: {error.cause}", error.remedy)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, (OSError, MemoryError)):  # of the machine
         return StepFailed(f"step {name} failed: {said}", "the traceback is in run.log")

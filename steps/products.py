@@ -26,6 +26,7 @@ from steps.main_source import main_source
 from steps.primary_beam import BEAM_SETTING, beam_correction
 from steps.solution_file import write_solutions
 from steps.user_mask import MASK_SETTING
+from steps.window_images import PER_WINDOW_SETTING, image_windows
 
 __all__ = ["ReportResults", "SplitTrial"]
 
@@ -88,7 +89,7 @@ class SplitTrial(Step):
         assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
         half_width_rad = 0.5 * max(grid.imsize) * grid.cell_arcsec / ARCSEC_PER_RAD
         for number, ms in enumerate(measurement_sets(context)):
-            target = ms.with_name(f"{ms.stem}.selfcal.ms")
+            target = ms.with_name(f"{ms.stem}.calibrated.ms")
             context.progress.activity(f"split {target.name}")
             time_s, width = split.averaging(
                 summarise(ms),
@@ -140,13 +141,19 @@ class ReportResults(Step):
         """Leave CORRECTED_DATA calibrated; measure the main source, and untouched data alike."""
         metrics: dict[str, Any] = {}
         products: dict[str, str] = {}
-        rows = []
+        rows: list[Mapping[str, Any]] = []
         reason = "gains.csv, images.csv, summary.json, plots/, report.html"
         untouched = context.results["startup"].products.get("untouched_0")
-        if untouched and "test_image" in context.results:
+        imaged = "test_image" in context.results
+        if context.settings[PER_WINDOW_SETTING] and imaged:
+            windows = image_windows(context, self.name, clean_folder(context, self.name))
+            products, rows = dict(windows.products), list(windows.rows)
+            metrics = windows.metrics
+            reason += "".join(f"; WARNING: {text}" for text in windows.warnings)
+        if untouched and imaged:
             image = self._untouched(context, untouched)
-            metrics = {f"untouched_{k}": v for k, v in image.statistics.as_row().items()}
-            products = image_products(context, image)
+            metrics |= {f"untouched_{k}": v for k, v in image.statistics.as_row().items()}
+            products |= image_products(context, image)
             rows.append(image_row(context, self.name, image))
         ensure_tables(context, context.tables)
         if context.options["error_bars"]:
@@ -165,7 +172,9 @@ class ReportResults(Step):
         )
 
     def _untouched(self, context: Context, untouched: str) -> Any:
-        folder = clean_folder(context, self.name)
+        folder = context.workdir / "images" / self.name
+        if not context.settings[PER_WINDOW_SETTING]:
+            folder = clean_folder(context, self.name)
         options = imaging_options(
             context,
             ImageRecord.of(context.results["test_image"]).judged_with,

@@ -12,6 +12,7 @@ from libs.core.errors import InputError
 from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
 __all__ = [
+    "AU_DAY_M_S",
     "SKY_FRAMES",
     "antenna_uvw",
     "lm_to_radec",
@@ -19,6 +20,7 @@ __all__ = [
     "rotation",
     "to_j2000",
     "transit_s",
+    "uvw_sign",
 ]
 
 # Frames fixed to the sky, by their names in measurement sets, as astropy has them; those of the
@@ -32,7 +34,7 @@ SKY_FRAMES = {
     "GALACTIC": ("galactic", {}),
 }
 
-_AU_DAY_M_S = 149597870700.0 / DAY_S
+AU_DAY_M_S = 149597870700.0 / DAY_S
 
 
 def lm_to_radec(l_rad: float, m_rad: float, ra0_rad: float, dec0_rad: float) -> tuple[float, float]:
@@ -165,13 +167,35 @@ def antenna_uvw(
     north = np.cross(toward, east)
     centre = position_m.mean(axis=0)
     # TT serves for TDB: they differ by 2 ms, in which the velocity hardly changes
-    velocity = erfa.epv00(*tt)[1]["v"] * (_AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
+    velocity = erfa.epv00(*tt)[1]["v"] * (AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
     spin = np.array([-centre[1], centre[0], 0.0]) * (EARTH_RATE_RAD_S / SPEED_OF_LIGHT_M_S)
     velocity = velocity + np.einsum("i,tij->tj", spin, to_itrf)
     aberration = _apparent_rotation(toward, velocity)
     axes = np.einsum("tij,kj->tki", aberration, np.stack([east, north, toward]))
     to_uvw = np.einsum("tij,tkj->tik", to_itrf, axes)
     return np.asarray(np.einsum("ai,tik->tak", position_m - centre, to_uvw))
+
+
+def uvw_sign(
+    uvw_m: NDArray[np.float64],
+    antenna1: int,
+    antenna2: int,
+    position_m: NDArray[np.float64],
+    direction_rad: tuple[float, float],
+    time_s: float,
+) -> int:
+    """Return 1 where a baseline's UVW is ANTENNA2 minus ANTENNA1, -1 for the reverse.
+
+    Parameters
+    ----------
+    uvw_m : (3,) float64
+        UVW of the baseline in the measurement set.
+    antenna1, antenna2 : int
+    position_m, direction_rad, time_s
+        As in `antenna_uvw`; one time.
+    """
+    place = antenna_uvw(position_m, direction_rad, np.array([time_s]))[0]
+    return 1 if float(uvw_m @ (place[antenna2] - place[antenna1])) >= 0 else -1
 
 
 def transit_s(position_m: NDArray[np.float64], ra_rad: float, day_mjd: float) -> float:

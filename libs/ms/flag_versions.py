@@ -28,6 +28,7 @@ __all__ = [
     "adopt_version",
     "count",
     "delete_version",
+    "flag_table",
     "has_version",
     "has_weights",
     "restore_version",
@@ -247,6 +248,19 @@ def has_version(ms: str | Path, name: str) -> bool:
     saved = _flag_folder(ms) / f"flags.{name}"
     _settle(saved)
     return (saved / "table.dat").exists()
+
+
+def flag_table(ms: str | Path, name: str) -> Path:
+    """Return the table of a flag version; its rows are those of the measurement set.
+
+    Raises
+    ------
+    InputError
+        There is no such version.
+    """
+    if not has_version(ms, name):
+        raise InputError(f"{ms} has no flag version {name!r}", "save it first")
+    return _flag_folder(ms) / f"flags.{name}"
 
 
 def delete_version(ms: str | Path, name: str) -> None:

@@ -12,11 +12,15 @@ _PARSERS = {
     "inspect": "inspect:inspect_parser",
     "init": "init:init_parser",
     "apply": "apply:apply_parser",
+    "bundle": "bundle:bundle_parser",
+    "restore": "restore:restore_parser",
     "solutions": "solutions:make_parser",
     "calibrate": "calibrate:calibrate_parser",
     "field": "field:field_parser",
     "vlass_cube": "vlass_cube:vlass_parser",
     "report": "report:report_parser",
+    "config": "config:schema_parser",
+    "completion": "completion:completion_parser",
     "doctor": "doctor:doctor_parser",
 }
 

@@ -16,11 +16,11 @@ from steps.commands.command_line import (
     Reports,
     RunArguments,
     config_parser,
-    log_to,
     make_pipeline,
     outcome_to,
     show_plan,
 )
+from steps.commands.run_log import log_to
 from steps.vlass.vlass_options import VLASS_OPTIONS
 
 __all__ = ["GroupsFailed", "command", "vlass_parser"]
@@ -99,7 +99,7 @@ def _run_steps(settings: Settings, steps: Any, arguments: RunArguments, progress
     from steps.work_directory import note_owner
 
     workdir = settings.workdir
-    with hold_workdir(workdir), log_to(workdir / "run.log"):
+    with hold_workdir(workdir), log_to(workdir / "run.log", arguments.log_json):
         note_owner(settings)
         mended = mend_working_copies(workdir)
         if mended:
