@@ -12,7 +12,7 @@ from reports.html_rounds import (
     changed_settings,
     choices,
     gain_table,
-    round_facts,
+    round_rows,
     settings_and_numbers,
     status_badge,
     step_anchor,
@@ -66,7 +66,7 @@ def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawi
     body = [
         tag("p", row.reason) if row.reason else "",
         *(tag("p", text, class_="warn") for text in row.warnings),
-        choices(row), _evidence(run, row, best), _held_out(row), facts(round_facts(row)),
+        choices(row), _evidence(run, row, best), _held_out(row), facts(round_rows(row)),
         *(figure(drawing) for drawing in drawings), changed_settings(row), gain_table(run, row),
         settings_and_numbers(row),
     ]  # fmt: skip
