@@ -29,6 +29,7 @@ from libs.imaging.native.measurement import Measurement
 from libs.imaging.native.pointings import open_views
 from libs.imaging.native.samples import Selection
 from libs.imaging.native.weighting import make_weighting
+from libs.imaging.tclean import Tclean
 from libs.ms.subtables import Subtables
 from libs.simulation.survey import (
     CENTRE_DEG,
@@ -58,29 +59,36 @@ class GroupImage:
     rms_jy_beam: float
 
 
-def _options(vis: Path, folder: Path, spws: tuple[int, ...]) -> ImagingOptions:
+def _options(
+    vis: Path, folder: Path, spws: tuple[int, ...], stokes: str = "IQUV"
+) -> ImagingOptions:
     stages = (CleanStage(20.0, 1000, response=0.3), CleanStage(4.5, 1000, response=0.4))
     return ImagingOptions(
         vis=(vis,), folder=folder, basename="group", imsize=(_IMSIZE, _IMSIZE),
-        cell_arcsec=_CELL, robust=1.0, niter=2000, stokes="IQUV", spws=spws,
+        cell_arcsec=_CELL, robust=1.0, niter=2000, stokes=stokes, spws=spws,
         phase_centre_deg=CENTRE_DEG, mosaic=Mosaic((0, 1, 2), "vla", 25.0), stages=stages,
         gain=0.1, threads=1,
     )  # fmt: skip
 
 
-def _make_one(name: str, vis: Path, folder: Path) -> GroupImage:
+def _make_one(name: str, vis: Path, folder: Path, stokes: str) -> GroupImage:
     """Image the group in this process."""
-    products = imager_named(name, folder).image(_options(vis, folder / name, (2,)))
+    imager = imager_named(name, folder)
+    try:
+        products = imager.image(_options(vis, folder / name, (2,), stokes))
+    finally:
+        if isinstance(imager, Tclean):
+            imager.session.close()  # type: ignore[attr-defined]
     worst = 0.0
-    for stokes in "IQUV":
-        plane, header = open_image(correct_by_response(products.plane(stokes), 0.1))
+    for one in stokes:
+        plane, header = open_image(correct_by_response(products.plane(one), 0.1))
         axis = next(n for n in (3, 4) if str(header[f"CTYPE{n}"]).startswith("FREQ"))
         for source in SURVEY_SKY:
             x = _IMSIZE // 2 - source.source.l_arcsec / _CELL
             y = _IMSIZE // 2 + source.source.m_arcsec / _CELL
             near = plane[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]
             flux = source.stokes_jy(np.array([header[f"CRVAL{axis}"]]), REFERENCE_HZ)
-            truth, total = float(flux[stokes][0]), float(flux["I"][0])
+            truth, total = float(flux[one][0]), float(flux["I"][0])
             found = float(near.ravel()[int(np.argmax(np.abs(near)))])
             if truth:
                 worst = max(worst, abs(found - truth) / total)
@@ -88,7 +96,7 @@ def _make_one(name: str, vis: Path, folder: Path) -> GroupImage:
     return GroupImage(name, 0.0, products.seconds, 0.0, worst, float(np.nanstd(residual)))
 
 
-def _compare(imagers: Sequence[str], repeats: int, folder: Path) -> list[GroupImage]:
+def _compare(imagers: Sequence[str], repeats: int, folder: Path, stokes: str) -> list[GroupImage]:
     """Image the group with each imager in turn, each repeat of another seed."""
     images = []
     for repeat in range(repeats):
@@ -96,7 +104,7 @@ def _compare(imagers: Sequence[str], repeats: int, folder: Path) -> list[GroupIm
         simulate_survey(vis, survey_observation((2, 3), integrations=10), seed=repeat)
         for name in imagers:
             words = [sys.executable, "-m", "benchmarks.bench_vlass", "--one", name, str(vis),
-                     "--folder", str(folder)]  # fmt: skip
+                     "--stokes", stokes, "--folder", str(folder)]  # fmt: skip
             done = run_command(words, folder / f"{name}.out", cwd=ROOT)
             if done.code:
                 raise RuntimeError(done.log.read_text(errors="replace")[-2000:])
@@ -190,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench_vlass", description=__doc__)
     parser.add_argument("--imagers", nargs="*", default=("native", "tclean"))
     parser.add_argument("--repeats", type=int, default=2, help="seeds")
+    parser.add_argument("--stokes", default="IQUV", help="parameters imaged")
     parser.add_argument("--cost", action="store_true", help="work out the full image's cost")
     parser.add_argument("--full", action="store_true", help="simulate the set of full size only")
     parser.add_argument("--threads", type=int, default=1)
@@ -199,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = given.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if given.one:
-        image = _make_one(given.one[0], Path(given.one[1]), folder)
+        image = _make_one(given.one[0], Path(given.one[1]), folder, given.stokes)
         (folder / "group.json").write_text(json.dumps(asdict(image)))
         return 0
     if given.full:
@@ -214,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (folder / "cost.json").write_text(json.dumps(asdict(cost), indent=1))
         print(json.dumps(asdict(cost), indent=1))
         return 0
-    images = _compare(given.imagers, given.repeats, folder)
+    images = _compare(given.imagers, given.repeats, folder, given.stokes)
     (folder / "images.json").write_text(json.dumps([asdict(each) for each in images], indent=1))
     print(_table(images))
     return 0

@@ -73,12 +73,13 @@ def pointings(options: ImagingOptions) -> tuple[Pointing, ...]:
     assert options.mosaic is not None
     centre = mosaic_centre(options)
     origin = math.radians(centre.ra_deg), math.radians(centre.dec_deg)
+    fields = [Subtables(ms).fields for ms in options.vis]
     found = []
     for field_id in options.mosaic.field_ids:
-        places = []
-        for ms in options.vis:
-            field_centre(ms, field_id)  # refuses an id that is not there
-            places.append(Subtables(ms).fields[field_id])
+        for ms, there in zip(options.vis, fields, strict=True):
+            if field_id >= len(there):
+                raise ConfigError(f"{ms} has no field {field_id}", "correct the field")
+        places = [there[field_id] for there in fields]
         for ms, place in zip(options.vis[1:], places[1:], strict=True):
             apart = radec_to_lm(*place.pointing_rad, *places[0].pointing_rad)
             if math.hypot(*apart) * ARCSEC_PER_RAD > 1.0:

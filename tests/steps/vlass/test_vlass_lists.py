@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from libs.core.errors import ConfigError, InputError
 from steps.vlass.export import position_shift_arcsec, shifted
 from steps.vlass.image_list import rejected
 from steps.vlass.make_images import marked_planes
-from steps.vlass.resources import find_resources
+from steps.vlass.resources import find_resources, unpack_resources
 from steps.vlass.vlass_plan import VLASS_STEPS, vlass_steps
 from steps.vlass.vlass_settings import PlaneReject, load_vlass_settings, plane_reject
 
@@ -65,6 +66,29 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         "the tier-2 mask (*.combined-tier2.mask) is there 2 times",
     ):  # fmt: skip
         assert text in str(caught.value)
+
+
+def test_a_hostile_archive_is_refused_whole(tmp_path: Path) -> None:
+    archive = tmp_path / "reimaging_resources.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(resources(tmp_path / "good") / "V.ms.flagversions", "V.ms.flagversions")
+        link = tarfile.TarInfo("s8_0.V.combined-tier2.mask")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(link)
+    with pytest.raises(InputError, match="is a link to '/etc'"):
+        unpack_resources(archive, tmp_path / "work" / "resources")
+    assert not (tmp_path / "work" / "resources").exists()
+
+
+def test_an_archive_is_unpacked_anew_over_an_older_one(tmp_path: Path) -> None:
+    archive = tmp_path / "r.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(resources(tmp_path / "good"), "./")
+    folder = tmp_path / "resources"
+    resources(folder, ("left/over",))
+    unpack_resources(archive, folder)
+    assert not (folder / "left").exists()
+    assert find_resources(folder, "V.ms").tier1.exists()
 
 
 def test_groups_flagged_too_much_are_left_out() -> None:

@@ -234,3 +234,39 @@ def test_missing_resources_are_listed_at_once_and_reported(bundle: Bundle, tmp_p
     summary = record(tmp_path / "w", "summary")
     assert summary["status"] == "failed"
     assert "is missing" in summary["restore"]["missing"]
+
+
+def test_tclean_images_the_same_group(bundle: Bundle, done: Path, tmp_path: Path) -> None:
+    """As in production: masks, stages and parameters reach tclean, and its images the products."""
+    work = tmp_path / "w"
+    shutil.copytree(done, work)
+    shutil.rmtree(work / "images")
+    cube = tmp_path / "CCIP_parameter.list"
+    text = Path(bundle.config["ccip_list"]).read_text().replace("['2', '3']", "['3']")
+    cube.write_text(text + "stokes='IV'\n")
+    config = bundle.write(
+        tmp_path / "my.py", workdir=str(work), ccip_list=str(cube), imager="tclean", niter=200,
+    )  # fmt: skip
+    words = [str(config), "--from", "edit_image_list_ccip", "--until", "cutouts"]
+    assert command(words, auto_selfcal.REPORTS) == 0
+    log = (work / "images/spw3" / f"{record(work, 'groups')[0]['name']}.log").read_text()
+    for asked in ("cyclefactor=3.0", "smallscalebias=0.4", "cycleniter=500", "cycleniter=100",
+                  "nsigma=4.5", "psfcutoff=0.5", 'stokes="IV"', "reffreq="):  # fmt: skip
+        assert asked in log, asked
+    (own,) = [row for row in record(done, "groups") if row["label"] == "spw3"]
+    (other,) = record(work, "groups")
+    for stokes in "IV":
+        planes = [
+            next(plane for plane in row["planes"] if plane["stokes"] == stokes)
+            for row in (own, other)
+        ]
+        values = [
+            open_image(place / plane["image"].replace("-image", "-pbcor"))[0]
+            for place, plane in zip((done, work), planes, strict=True)
+        ]
+        for source in SKY:
+            x = IMSIZE // 2 - round(source.source.l_arcsec / CELL)
+            y = IMSIZE // 2 + round(source.source.m_arcsec / CELL)
+            # tclean's own fluxes off the axis are some per cent off the truth
+            assert values[1][y, x] == pytest.approx(values[0][y, x], rel=0.06, abs=0.002)
+    assert (work / "cutouts.json").exists()
