@@ -31,6 +31,7 @@ from libs.imaging.native.samples import Selection
 from libs.imaging.native.weighting import make_weighting
 from libs.imaging.tclean import Tclean
 from libs.ms.subtables import Subtables
+from libs.ms.tables import open_table
 from libs.simulation.survey import (
     CENTRE_DEG,
     REFERENCE_HZ,
@@ -215,8 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = _cpu_s()
         made = simulate_survey(folder / "full.ms", survey_observation())
         windows = len(Subtables(made.ms).windows)
-        print(f"{survey_observation().rows} rows planned, {windows} windows,"
-              f" {_cpu_s() - start:.1f} CPU s")  # fmt: skip
+        with open_table(made.ms) as opened:
+            rows = opened.nrows()
+        print(f"{rows} rows, {windows} windows, {_cpu_s() - start:.1f} CPU s")
         return 0
     if given.cost:
         cost = _cost(folder, given.threads)
