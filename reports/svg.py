@@ -50,11 +50,13 @@ class _Axis:
 
     def ticks(self, most: int = 5) -> list[float]:
         if self.log:
-            low, high = math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9)
-            if high - low >= 1:
-                stride = max(1, math.ceil((high - low) / most))
-                return [10.0**power for power in range(low, high + 1, stride)]
-            return [10**self.low, 10**self.high]
+            low, high = math.floor(self.low), math.ceil(self.high)
+            stride = max(1, math.ceil((high - low - 1) / most))
+            found = [10.0**power for power in range(low, high + 1, stride)]
+            if self.high - self.low < 1.7:  # few decades: 2 and 5 help
+                found = [part * value for value in found for part in (1, 2, 5)]
+            inside = [v for v in found if self.low <= math.log10(v) <= self.high]
+            return inside or [10 ** (0.5 * (self.low + self.high))]
         step = _nice((self.high - self.low) / most)
         first = math.ceil(self.low / step - 1e-9)
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
@@ -67,7 +69,7 @@ def _nice(step: float) -> float:
 
 def _axis(values: Sequence[float], log: bool, start: float, end: float, pad: float) -> _Axis:
     known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    low, high = (min(known), max(known)) if known else (1.0, 10.0)
     if log:
         low, high = math.log10(low), math.log10(high)
     if high - low < 1e-12 * max(1.0, abs(high)):
@@ -166,7 +168,7 @@ def _tick(value: float) -> str:
     if abs(value) >= 1e5 or (value and abs(value) < 1e-3):
         return f"{value:.0e}".replace("-", MINUS)
     return format_number(float(f"{value:.6g}")).rstrip() if abs(value) >= 1000 else (
-        f"{value:.6g}".replace("-", MINUS))  # fmt: skip
+        f"{value:.3g}".replace("-", MINUS))  # fmt: skip
 
 
 def _drawn(one: Series, across: _Axis, up: _Axis) -> str:

@@ -41,6 +41,12 @@ const wrong = [];
 for (const svg of document.querySelectorAll("svg.chart")) {
   const boxes = [...svg.querySelectorAll("text")].filter(t => !t.getAttribute("transform"))
     .map(t => [t.getBoundingClientRect(), t.textContent]).filter(([b]) => b.width);
+  const edge = svg.getBoundingClientRect();
+  for (const t of svg.querySelectorAll("text")) {
+    const box = t.getBoundingClientRect();
+    if (box.width && (box.left < edge.left - 1 || box.right > edge.right + 1
+        || box.bottom > edge.bottom + 1)) wrong.push(`cut: ${t.textContent}`);
+  }
   for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
     const [a, s] = boxes[i], [b, t] = boxes[j];
     if (a.left < b.right - 1 && b.left < a.right - 1
