@@ -80,6 +80,8 @@ def viewer_section(viewer: Viewer | None) -> Markup:
             _control("Show", _select("what", {
                 "image": "image", "residual": "residual", "sigma": "residual in sigma",
                 "model": "model (image less residual)"})),
+            _control("Area", _select("area", {
+                "cut": "around the source", "whole": "whole image"})),
             _control("Scale", _select("stretch", {"asinh": "asinh", "linear": "linear"})),
             _control(_check("common"), "one scale for both"),
             _control(_check("mask"), "mask"),
@@ -94,11 +96,11 @@ def viewer_section(viewer: Viewer | None) -> Markup:
             ("reset", "whole", ""), ("blink", "blink", ' aria-pressed="false"'),
         )
     )  # fmt: skip
-    said = "A part of the image around the source." if viewer.cut else "The whole image."
+    said = "" if viewer.whole or not viewer.cut else "A part of the image around the source. "
     if viewer.left_out:
-        said += f" {viewer.left_out} more images are in the work directory."
+        said += f"{viewer.left_out} more images are in the work directory. "
     said += (
-        " The slider moves the border between the two steps. On the image arrow keys move a cursor,"
+        "The slider moves the border between the two steps. On the image arrow keys move a cursor,"
         " + and \u2212 zoom, 0 shows all; dragging moves a zoomed image."
     )
     live = Markup(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from matplotlib.image import imread
 
 from libs.gains.caltable import write_caltable
 from libs.ms.summary import summarise
+from reports.field_report import write_field_report
 from reports.html import write_live_page, write_report
+from reports.targets_report import finish_targets
 from tests.libs.small_ms import make_ms
 from tests.reports.browser import ask, chromium, run_chromium
-from tests.reports.fake_run import make_gains, make_run
+from tests.reports.fake_run import STEP_COLUMNS, make_gains, make_run, step_row, write_rows
+from tests.reports.test_targets_report import result
 
 pytestmark = pytest.mark.tools
 LARGEST_BYTES = 8_000_000
@@ -70,6 +75,33 @@ def test_nothing_overflows_overlaps_or_is_fetched(page: Path, tmp_path: Path, wi
     assert found["inner"] == width
     assert found["wide"] <= width, found["out"]
     assert found["out"] == [] and found["wrong"] == [] and found["loaded"] == []
+
+
+def field_page(folder: Path) -> Path:
+    from tests.reports.test_field_report import SOURCES
+
+    counts = {"calibrated": 1, "unchanged": 1, "failed": 1, "waiting": 1}
+    summary = {"counts": counts, "sources": SOURCES, "h5parm": "", "directions": [],
+               "stations": [], "entries": 0}  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    metrics = {"centre_deg": [212.0, 52.0]}
+    write_rows(folder / "steps.csv", STEP_COLUMNS, [step_row("field_startup", metrics=metrics)])
+    return write_field_report(folder)
+
+
+def targets_page(folder: Path) -> Path:
+    finish_targets(folder, [result("NGC 1_C"), result("a_long_name_of_a_target_X", "failed")])
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("make", [field_page, targets_page])
+@pytest.mark.parametrize("width", [360, 1400])
+def test_pages_of_fields_and_targets_fit(tmp_path: Path, make: Any, width: int) -> None:
+    chromium()
+    work = tmp_path / "work"
+    work.mkdir()
+    found = ask(make(work), tmp_path, OVERLAPS, width)
+    assert found["wide"] <= width and found["out"] == [] and found["loaded"] == []
 
 
 def test_dark_by_the_readers_setting_and_by_the_button(page: Path, tmp_path: Path) -> None:
