@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
 COMMANDS = (
-    "inspect", "init", "apply", "solutions", "calibrate", "field", "report", "config",
-    "completion", "doctor",
+    "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field",
+    "vlass_cube", "report", "config", "completion", "doctor",
 )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def _dispatch(words: list[str]) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         given: dict[str, tuple[Any, ...]] = dict.fromkeys(("inspect", "init"), (_program(),))
-        given |= dict.fromkeys(("calibrate", "field", "report"), (REPORTS,))
+        with_reports = ("apply", "calibrate", "field", "vlass_cube", "report")
+        given |= dict.fromkeys(with_reports, (REPORTS,))
         given |= {"completion": (COMMANDS,)}
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
@@ -121,6 +122,12 @@ def _session(workdir: Path) -> Path:
     return write_session_page(workdir)
 
 
+def _vlass(workdir: Path) -> Path:
+    from reports.vlass_page import write_vlass_page
+
+    return write_vlass_page(workdir)
+
+
 def _any_run(workdir: Path) -> Path:
     from reports.html import write_report
     from reports.targets_report import write_targets_report
@@ -128,12 +135,14 @@ def _any_run(workdir: Path) -> Path:
 
     if (workdir / "sources.json").exists():
         return _field(workdir)
+    if (workdir / "edit_image_list_seip.json").exists():
+        return _vlass(workdir)
     if (workdir / "roles.json").exists():
         return _session(workdir)
     return (write_targets_report if has_targets(workdir) else write_report)(workdir)
 
 
-REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _any_run)
+REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _vlass, _any_run)
 
 
 def python_api() -> Api:

@@ -20,7 +20,7 @@ NOTE = "<!-- made by docs/generate.py from the code; do not edit -->"
 # Parts of the library that are meant to be used from Python, in the order of the page.
 ROOMS = (
     "ms", "flagging", "weights", "gains", "closure", "heldout", "imaging", "h5parm", "catalogues",
-    "directions", "inputs", "simulation", "core",
+    "directions", "record", "inputs", "simulation", "core",
 )  # fmt: skip
 
 sys.path.insert(0, str(ROOT))
@@ -57,6 +57,7 @@ def _kind(option: Any) -> str:
     text = {
         "int": "whole number", "float": "number", "bool": "True or False", "str": "text",
         "names": "list of names", "path": "file or folder", "paths": "list of files",
+        "files": "file, list of files, or files by target or band",
         "rounds": "list of lists of steps", "size": "pixels, a number or a pair",
         "spwmap": "list of spectral windows", "table": "mapping",
     }.get(option.kind, option.kind)  # fmt: skip
@@ -125,6 +126,7 @@ def config_keys() -> str:
     from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
     from steps.field.field_options import FIELD_OPTIONS
     from steps.run_options import RUN_OPTIONS
+    from steps.vlass.vlass_options import VLASS_OPTIONS
 
     return "\n\n".join(
         [
@@ -139,6 +141,9 @@ def config_keys() -> str:
             "## Keys of a session",
             "For `auto-selfcal calibrate`, see [sessions](../sessions.md).",
             _options(CALIBRATE_OPTIONS),
+            "## Keys of a cube of the VLA Sky Survey",
+            "For `auto-selfcal vlass_cube`, see [its page](../vlass_cube.md).",
+            _options(VLASS_OPTIONS),
         ]
     )
 

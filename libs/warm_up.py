@@ -19,7 +19,7 @@ from libs.closure.model import FitOptions, fit_components
 from libs.closure.statistics import closure_quantities
 from libs.gains.apply_kernels import apply_gains
 from libs.gains.kernels import accumulate_rows
-from libs.gains.native import solve_gains
+from libs.gains.native_solve import solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import reference_phases
 from libs.gains.tec import solve_tec

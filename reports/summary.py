@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
+from libs.record.quality import score_target
 from reports.records import Run, StepRow, read_run
 
 __all__ = ["STATE_MEANINGS", "SUMMARY_MEANINGS", "build_summary", "write_summary"]
@@ -57,6 +58,9 @@ SUMMARY_MEANINGS = {
     "seconds": "Time of each step, s",
     "seconds_imaging": "Time within imagers, s",
     "seconds_solving": "Time within solvers, s",
+    "qa": "Quality `score` as observatories' pipelines give it, and its `reason`: 1.0 not"
+    " attempted, 0.99 tried and not kept, 0.98 kept, 0.85 kept with a noise more than 2 % higher,"
+    " 0.8 failed",
     "warnings": "Warnings of the steps",
     "versions": "Versions of the tools",
 }
@@ -144,6 +148,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "warnings": list(dict.fromkeys(text for row in run.steps for text in row.warnings)),
         "versions": dict(versions),
     }
+    summary["qa"] = _quality(summary, rounds)
     closure = _closure(_first(run, lambda row: CLOSURE_KEYS[0] in row.metrics))
     if closure:
         summary["closure"] = closure
@@ -154,6 +159,13 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     if untouched:
         summary["untouched"] = untouched
     return summary
+
+
+def _quality(summary: Mapping[str, Any], rounds: Sequence[StepRow]) -> dict[str, Any]:
+    """Return the quality score of a run of one target and its reason."""
+    attempted = any(row.interval is not None for row in rounds)
+    quality = score_target(summary["status"], attempted, summary["initial"], summary["final"])
+    return {"score": quality.score, "reason": quality.reason}
 
 
 def _status(run: Run, accepted: list[StepRow]) -> str:

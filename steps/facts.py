@@ -113,6 +113,9 @@ class StartupFacts:
         First time stamp, MJD seconds; time on the target, s. None in records of earlier versions.
     datacolumn : str
         The column of the input that was copied.
+    selections : tuple of mapping
+        Of each working copy, in their order: ``vis``, the path of its input, ``field`` and
+        ``spw``, what was taken of it, and ``windows``, the numbers of its windows there.
     """
 
     working_copies: tuple[str, ...]
@@ -137,15 +140,17 @@ class StartupFacts:
     datacolumn: str
     repairs: tuple[str, ...] = ()
     band: str = ""
+    selections: tuple[Mapping[str, str], ...] = ()
     begin_mjd_s: float | None = None
     on_source_s: float | None = None
 
 
 @dataclass(frozen=True)
 class CopyFacts:
-    """Names of the working copies in the folder ``data``, in the order of the input."""
+    """Names of the working copies in the folder ``data``, and what was taken of which input."""
 
     working_copies: tuple[str, ...]
+    selections: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,11 +236,15 @@ class ModelFacts:
         Whether it describes all baselines.
     model_origin : str
         ``closures``, ``catalogue`` or ``start_model``, the user's.
+    closure_fit : mapping or None
+        How closure quantities were formed and fitted: ``average_s``, ``interval_s``, ``uvmin_m``,
+        and ``options``, the fields of `libs.closure.search.FitOptions`. None where none were.
     """
 
     closure_model: str = ""
     closure_model_complete: bool = False
     model_origin: str = "closures"
+    closure_fit: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.core.errors import InputError
-from libs.inputs.input_data import InputData, copy_size_bytes, resolve_inputs
+from libs.inputs.cont_dat import read_cont_dat
+from libs.inputs.input_data import copy_size_bytes
 from libs.inputs.preview import Preview, check_names, check_selection, preview
 from libs.inputs.working_copy import check_disk
 from selfcal.options import unknown_name
 from selfcal.settings import Settings
 from selfcal.step import Step
 from selfcal.templates import resolve_options
+from steps.cont_file import cont_file
 from steps.instruments import identify
+from steps.selections import SelectedInput, selected_inputs
 
 __all__ = ["Estimate", "check_data", "estimate_time", "time_words"]
 
@@ -77,27 +80,30 @@ def check_data(settings: Settings, steps: Sequence[Step]) -> Estimate:
     InputError
         The data are missing or broken, the selection holds nothing, or the disk is too small.
     """
-    sources = resolve_inputs(settings["vis"])
-    found = [preview(source) for source in sources]
+    path = cont_file(settings)
+    if path is not None:
+        read_cont_dat(path)
+    inputs = selected_inputs(settings)
+    found = [preview(one.source) for one in inputs]
     notes: list[str] = []
     visibilities = 0
-    for source, content in zip(sources, found, strict=True):
-        visibilities += _selected(source, content, settings, notes)
+    for one, content in zip(inputs, found, strict=True):
+        visibilities += _selected(one, content, settings, notes)
     _check_antennas(settings, found)
     frequency = sum(w.mean_hz for w in found[0].windows) / max(1, len(found[0].windows))
     instrument, band = identify(
         found[0].telescope, frequency, settings["instrument"], settings["band"]
     )
     own = resolve_options(steps[0], settings, "", instrument, band).values
-    size = sum(copy_size_bytes(one, settings["field"], settings["spw"]) for one in sources)
+    size = sum(copy_size_bytes(one.source, one.field, one.spw) for one in inputs)
     disk = int(size * own.get("disk_factor", 1.0))
     check_disk(settings.workdir, disk)
     return Estimate(disk, estimate_time(visibilities), tuple(notes))
 
 
-def _selected(source: InputData, content: Preview, settings: Settings, notes: list[str]) -> int:
+def _selected(one: SelectedInput, content: Preview, settings: Settings, notes: list[str]) -> int:
     """Return the number of visibilities of an input that a run would take."""
-    field, spw = settings["field"], settings["spw"]
+    source, field, spw = one.source, one.field, one.spw
     if source.kind != "ms":
         check_names(content, field, spw)
         return content.visibilities

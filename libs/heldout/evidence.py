@@ -29,7 +29,7 @@ __all__ = ["Evidence", "ModelComparison", "joined", "model_evidence"]
 
 # sigma that a model must reach where nothing else speaks for a source: the best of a ladder of
 # solves on noise, which is more than a single one (python -m benchmarks.false_alarms)
-CERTAIN = 5.0
+CERTAIN = 4.0
 _MOST_PARTS = 32  # of the time, over which a difference is seen to scatter
 
 
@@ -139,7 +139,7 @@ def model_evidence(
         Fewest baselines of an antenna.
     folds : int
     """
-    fine = candidate.solution != "gain" or candidate.channels_per_block
+    fine = candidate.solution not in ("gain", "constants+phase") or candidate.channels_per_block
     used = equations if fine else merge_blocks(equations, spw_groups(equations.spw))
     parts = _part_of(len(used.time_s))
     shape = (int(parts[-1]) + 1, len(used.antenna1))

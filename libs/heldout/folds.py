@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from libs.gains.delay import DelayFit, solve_delays
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
-from libs.gains.native import MAX_ITERATIONS
+from libs.gains.native_solve import MAX_ITERATIONS
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.tec import solve_tec
+from libs.gains.two_factors import fit_two_factors
 from libs.heldout import kernels
 
 __all__ = ["FOLDS", "Candidate", "FoldFits", "folds_of", "solve_without"]
@@ -36,6 +37,7 @@ _MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 _SOLUTIONS = {
     "tec": "a TEC", "tec+phase": "a TEC and a phase",
     "delay+phase": "a delay and a phase of each spectral window",
+    "constants+phase": "a constant of each window and polarization beneath a common phase",
 }  # fmt: skip
 
 
@@ -54,7 +56,8 @@ class Candidate:
     calmode : str
         ``p``, ``a`` or ``ap``.
     solution : str
-        ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window.
+        ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window;
+        ``constants+phase``, constants of each window and polarization and a common phase.
     channels_per_block : int
         Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
@@ -64,7 +67,9 @@ class Candidate:
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
     calmode: Literal["p", "a", "ap"] = "p"
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
+        "gain"
+    )
     channels_per_block: int = 0
 
     def __str__(self) -> str:
@@ -72,6 +77,8 @@ class Candidate:
         windows = "all spectral windows together" if self.combine_spw else "each spectral window"
         if self.channels_per_block:
             windows = f"each block of {self.channels_per_block} channels"
+        if self.solution == "constants+phase":
+            return f"{_SOLVED_FOR[self.calmode]}, {length}, {_SOLUTIONS[self.solution]}"
         if self.solution != "gain":
             windows = _SOLUTIONS[self.solution]
         hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
@@ -187,9 +194,9 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = {"gain": _gain_folds, "delay+phase": _delay_folds}.get(
-            candidate.solution, _tec_folds
-        )
+        solve = {
+            "gain": _gain_folds, "delay+phase": _delay_folds, "constants+phase": _two_factor_folds,
+        }.get(candidate.solution, _tec_folds)  # fmt: skip
         yield solve(longer, candidate, refants, minblperant, number, size)
 
 
@@ -283,6 +290,31 @@ def _delay_folds(
             good[number][:, mine] = ~fit.flag[:, None, :, :ngain]
     _reference(gain, good, longer, candidate, refants)
     return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good)
+
+
+def _two_factor_folds(
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    held_out: NDArray[np.int64],
+    folds: int,
+) -> FoldFits:
+    """Products of constants and common phases of each fold, referenced.
+
+    Each fold starts from the constants of all baselines, as the search for delays does.
+    """
+    how: dict[str, Any] = {"minblperant": minblperant, "guess_from": refants}
+    place = spw_groups(longer.spw)
+    blocks = merge_blocks(longer, place)
+    whole = fit_two_factors(blocks, **how)
+    parts = [
+        fit_two_factors(blocks, baseline_mask=held_out != number, start=whole, **how)
+        for number in range(folds)
+    ]
+    gain, good = np.stack([fit.gain for fit in parts]), np.stack([~fit.flag for fit in parts])
+    _reference(gain, good, longer, candidate, refants)
+    return FoldFits(longer.time_s, held_out, place, gain, good)
 
 
 def _reference(

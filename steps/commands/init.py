@@ -17,6 +17,10 @@ from steps.ready_configs import ready_config_names, ready_config_text
 __all__ = ["command", "init_parser", "other_keys"]
 
 
+# Commands of ready configs that are not those of a session's calibration.
+_COMMANDS = {"vlass_cube": "vlass_cube"}
+
+
 def _sessions() -> dict[str, Path]:
     """Return the ready configs of sessions by name."""
     return {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
@@ -79,7 +83,7 @@ def command(argv: Sequence[str], program: str) -> int:
     if arguments.every:
         text += other_keys(text, _options_of(bool(session)))
     target.write_text(text)
-    word = "calibrate " if session else ""
+    word = f"{_COMMANDS.get(arguments.instrument, 'calibrate')} " if session else ""
     key = "project" if "\nproject = " in text else "vis"
     there = shlex.quote(str(target.absolute()))
     print(f"{target} written: set {key}, then {program} {word}{there}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from libs.core.errors import ConfigError
 from selfcal import __version__
 from selfcal.progress import Progress
-from selfcal.settings import Settings
+from selfcal.settings import Settings, own_names
 from steps import STANDARD, STEPS, build_steps
 from steps.commands.command_line import (
     Reports,
@@ -108,7 +108,8 @@ def run_config(
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 
-        run_every_target(arguments, {**config, **arguments.assignments}, settings, reports)
+        over = own_names(arguments.assignments, RUN_OPTIONS)
+        run_every_target(arguments, {**config, **over}, settings, reports)
         return settings
     if settings["cluster"] != "inline":
         raise ConfigError(
@@ -142,7 +143,9 @@ def run_pipeline(
 ) -> None:
     """Run the steps of one target, whose work directory is held; print its table."""
     from selfcal.pipeline import StepFailed
+    from steps.cont_file import cont_file
     from steps.data_state import mend_working_copies
+    from steps.record.build import write_run_record
     from steps.tools import make_tools
 
     workdir = settings.workdir
@@ -176,6 +179,8 @@ def run_pipeline(
     missing = [step.name for step in steps if pipeline.state.get(step.name) is None]
     status = "incomplete" if missing else ""
     summary = _finish(drawer, tools, progress, reports, status, render=render)
+    if not missing:
+        write_run_record(workdir, tools.versions(), cont_file(settings))
     progress.result(reports.table(summary))
     for text in summary["warnings"]:
         progress.result(f"WARNING: {text}", warning=True)

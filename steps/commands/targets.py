@@ -13,6 +13,7 @@ from steps import STANDARD, build_steps
 from steps.commands.command_line import Reports, RunArguments, pipeline_of, show_plan
 from steps.commands.run_log import log_to
 from steps.preflight import check_data
+from steps.record.merge import write_targets_record
 from steps.targets.neighbours import find_attempts, judge_attempt
 from steps.targets.run import FOLDER, TargetTask, plan_targets, run_targets
 from steps.work_directory import note_owner
@@ -73,6 +74,7 @@ def calibrate_targets(
     progress.note(f"{len(tasks)} targets -> {settings.workdir / FOLDER}")
     results = run_targets(tasks, settings["cluster"], progress)
     results = _with_neighbours(tasks, results, settings, progress)
+    write_targets_record(settings.workdir, results, settings["oussid"])
     progress.result(reports.targets(settings.workdir, results))
     progress.note(f"report: {settings.workdir / 'report.html'}")
     failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]

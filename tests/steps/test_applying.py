@@ -22,7 +22,8 @@ from libs.ms.history import read_history
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
-from steps.applying import VERSION, apply_solutions, apply_to_original
+from steps.applying import apply_solutions, apply_to_original
+from steps.record.writing import VERSION
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
 PHASE_RAD = np.linspace(0, 2, 5)
@@ -77,7 +78,11 @@ def make_run(
         refs.append(TableRef(copy.name, f"tables/{table.name}", (), "linear", "p0"))
     state = State(workdir)
     seconds = {"total": 0.1, "imaging": 0.0, "solving": 0.1}
-    state.append("startup", "f0", StepResult(metrics={"datacolumn": "DATA"}), seconds, {})
+    taken = {
+        "datacolumn": "DATA", "working_copies": [original.name for original in originals],
+        "selections": [{"vis": str(o.resolve()), "field": field, "spw": spw} for o in originals],
+    }  # fmt: skip
+    state.append("startup", "f0", StepResult(metrics=taken), seconds, {})
     state.append("p0", "f1", StepResult(tables=tuple(refs)), seconds, {})
     summary = {"tables": [ref.path for ref in refs]}
     (workdir / "summary.json").write_text(json.dumps(summary))
@@ -123,13 +128,9 @@ def test_the_solutions_are_applied_and_the_flags_saved(tmp_path: Path) -> None:
 def test_the_history_says_what_was_done(tmp_path: Path) -> None:
     original = corrupted(tmp_path / "a.ms")
     workdir = make_run(tmp_path, original)
-    rows = len(read_history(original))
     list(apply_to_original(workdir, None))
-    found = read_history(original)
-    assert len(found) == rows + 1
-    application, message = found[-1]
-    assert application.startswith("selfcal ")
-    assert str(workdir) in message and "CORRECTED_DATA and FLAG written" in message
+    (message,) = read_history(original, "selfcal")
+    assert workdir.name in message and "CORRECTED_DATA and FLAG written" in message
     assert VERSION in message
 
 
