@@ -27,7 +27,7 @@ from reports.html_parts import (
     times,
 )
 from reports.html_rounds import decisions_table, step_anchor
-from reports.identity import identity, next_section
+from reports.identity import identity_facts, next_section
 from reports.interactive import gain_section, page_scripts, viewer_section
 from reports.page import document, write_page
 from reports.records import Run, as_number, read_run
@@ -190,7 +190,7 @@ def _header(run: Run, *, live: bool = False) -> Markup:
         tag("p", kicker, class_="kicker"),
         tag("h1", title),
         tag("p", badge(status), " ", _lead(run), class_="lead"),
-        identity(run),
+        identity_facts(run),
         class_="top",
     )
 

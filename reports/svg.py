@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reports.html_parts import Markup
 from reports.style import MINUS, format_number
 
-__all__ = ["Series", "chart", "scatter_map"]
+__all__ = ["Place", "Series", "chart", "scatter_map"]
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
@@ -192,27 +192,41 @@ def _drawn(one: Series, across: _Axis, up: _Axis) -> str:
     return f'<g class="{one.colour}">{"".join(parts)}</g>'
 
 
-def scatter_map(
-    points: Sequence[tuple[float, float, float, str]], *, label: str, alt: str
-) -> Markup:
-    """Return a map of points, each with x, y, a value from 0 to 1 that colours it, and a name."""
+@dataclass(frozen=True)
+class Place:
+    """A point of a map: x, y, the class that colours it, its name and, where it leads, a link."""
+
+    x: float
+    y: float
+    colour: str
+    name: str
+    link: str = ""
+
+
+def scatter_map(places: Sequence[Place], *, label: str, alt: str) -> Markup:
+    """Return a map of points that tell their names and may be links."""
     side = 300.0
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs, ys = [p.x for p in places], [p.y for p in places]
     span = max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
     middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
     parts = []
-    for x, y, value, name in points:
-        cx = side / 2 + (x - middle[0]) / span * (side - 60)
-        cy = side / 2 - (y - middle[1]) / span * (side - 60)
-        level = min(4, int(value * 5))
-        parts.append(
-            f'<circle class="f{level}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
-            f"<title>{html.escape(name)}</title></circle>"
+    for one in places:
+        cx = side / 2 + (one.x - middle[0]) / span * (side - 60)
+        cy = side / 2 - (one.y - middle[1]) / span * (side - 60)
+        drawn = (
+            f'<circle class="{one.colour}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
+            f"<title>{html.escape(one.name)}</title></circle>"
         )
-    caption = (
-        f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{html.escape(label)}</text>'
-    )
+        parts.append(
+            f'<a href="{html.escape(one.link)}" aria-label="{html.escape(one.name)}">{drawn}</a>'
+            if one.link
+            else drawn
+        )
+    text = html.escape(label)
+    caption = f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{text}</text>'
+    # an image to those who cannot see it, unless its points lead somewhere
+    role = "group" if any(one.link for one in places) else "img"
     return Markup(
-        f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="img" aria-label="{html.escape(alt)}" '
+        f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="{role}" aria-label="{html.escape(alt)}" '
         f'class="chart map">{"".join(parts)}{caption}</svg>'
     )

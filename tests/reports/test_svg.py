@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.svg import Series, chart, scatter_map
+from reports.svg import Place, Series, chart, scatter_map
 
 
 def drawn(y: list[float], **how: object) -> str:
@@ -55,4 +55,4 @@ def test_names_and_titles_are_escaped() -> None:
     assert "<b>" not in svg and "<y>" not in svg and "<n>" not in svg
     assert "<title>1 &lt; 2</title>" in svg
     assert svg.count("<line") >= 1
-    assert "&lt;A&gt;" in scatter_map([(0, 0, 1.0, "<A>")], label="", alt="")
+    assert "&lt;A&gt;" in scatter_map([Place(0, 0, "f0", "<A>")], label="", alt="")
