@@ -18,7 +18,7 @@ from reports.encoding import half_floats, png_uri, short_integers
 from reports.records import Run
 from reports.solved_data import solved_ms
 
-__all__ = ["GainTable", "read_gains"]
+__all__ = ["RoundGains", "read_gains"]
 
 MOST_POINTS = 200_000
 PHASE_STEP_DEG = 0.01
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class GainTable:
+class RoundGains:
     """The gains of a round and data set.
 
     Attributes
@@ -80,7 +80,7 @@ def _mean_gain(found: GainSolutions) -> NDArray[np.complex128]:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def read_gains(run: Run) -> list[GainTable]:
+def read_gains(run: Run) -> list[RoundGains]:
     """Return the gains that the rounds of a run solved, thinned in time where they are many."""
     found: list[tuple[str, str, GainSolutions]] = []
     for row in run.rounds:
@@ -94,7 +94,7 @@ def read_gains(run: Run) -> list[GainTable]:
                 logger.warning("gains of %s are not shown", path.name, exc_info=True)
     points = sum(one.gain.size for _, _, one in found)
     stride = max(1, math.ceil(points / MOST_POINTS))
-    return [GainTable(step, status, _thinned(one, stride), stride) for step, status, one in found]
+    return [RoundGains(step, status, _thinned(one, stride), stride) for step, status, one in found]
 
 
 def _thinned(found: GainSolutions, stride: int) -> GainSolutions:

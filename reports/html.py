@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.drawings import Drawing, draw_all
-from reports.gain_data import GainTable, read_gains
+from reports.gain_data import RoundGains, read_gains
 from reports.html_parts import (
     Markup,
     badge,
@@ -27,7 +27,7 @@ from reports.html_parts import (
     times,
 )
 from reports.html_rounds import decisions_table, step_anchor
-from reports.identity import identity_facts, next_section
+from reports.identity import identity_section, next_section
 from reports.interactive import gain_section, page_scripts, viewer_section
 from reports.page import document, write_page
 from reports.records import Run, as_number, read_run
@@ -110,7 +110,7 @@ class Shown:
     """What the scripts of a page show: images and gains, read once for both writings."""
 
     viewer: Viewer | None = None
-    gains: tuple[GainTable, ...] = ()
+    gains: tuple[RoundGains, ...] = ()
 
     @classmethod
     def read(cls, run: Run) -> Shown:
@@ -190,7 +190,7 @@ def _header(run: Run, *, live: bool = False) -> Markup:
         tag("p", kicker, class_="kicker"),
         tag("h1", title),
         tag("p", badge(status), " ", _lead(run), class_="lead"),
-        identity_facts(run),
+        identity_section(run),
         class_="top",
     )
 

@@ -15,8 +15,8 @@ __all__ = [
     "changed_settings",
     "choices",
     "decisions_table",
-    "facts_of_round",
     "gain_table",
+    "round_rows",
     "settings_and_numbers",
     "status_badge",
     "step_anchor",
@@ -207,7 +207,7 @@ def _settings_table(settings: Mapping[str, Any]) -> Markup:
     return table(["Setting", "Value", "Origin"], rows, text=True) if rows else Markup("")
 
 
-def facts_of_round(row: StepRow) -> dict[str, str]:
+def round_rows(row: StepRow) -> dict[str, str]:
     """Return how a round solved and what came of it, by names in words."""
     found: dict[str, str] = {}
     if row.is_round:

@@ -15,13 +15,13 @@ from reports.records import Run, StepRow, as_number
 from reports.regions_file import write_regions
 from reports.style import format_number, format_quantity
 
-__all__ = ["identity_facts", "next_section"]
+__all__ = ["identity_section", "next_section"]
 
 _MJD0 = datetime(1858, 11, 17, tzinfo=UTC)
 logger = logging.getLogger(__name__)
 
 
-def identity_facts(run: Run) -> Markup:
+def identity_section(run: Run) -> Markup:
     """Return target, telescope, band, date, time on source, antennas, beam and noise."""
     copied = next((row for row in run.steps if "telescope" in row.metrics), None)
     if copied is None:

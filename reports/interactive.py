@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reports.colours import COLOUR_MAPS
-from reports.gain_data import GainTable
+from reports.gain_data import RoundGains
 from reports.html_parts import Markup, details, join, tag
 from reports.records import Run
 from reports.style import format_quantity
@@ -39,7 +39,7 @@ def _json(key: str, content: Any) -> Markup:
     return Markup(f'<script type="application/json" id="{key}">{text}</script>')
 
 
-def page_scripts(viewer: Viewer | None, gains: Sequence[GainTable]) -> Markup:
+def page_scripts(viewer: Viewer | None, gains: Sequence[RoundGains]) -> Markup:
     """Return the scripts of a page with their data; all is in the page itself."""
     parts: list[Markup] = [_json("data-colours", COLOUR_MAPS)]
     names: list[str] = []
@@ -146,7 +146,7 @@ def _residual_histogram(viewer: Viewer) -> Markup:
     return details(title, drawn)
 
 
-def gain_section(run: Run, gains: Sequence[GainTable]) -> Markup:
+def gain_section(run: Run, gains: Sequence[RoundGains]) -> Markup:
     """Return the gains by antenna and time, a picture for readers without scripts, a map."""
     if not gains:
         return Markup("")
@@ -189,7 +189,7 @@ def gain_section(run: Run, gains: Sequence[GainTable]) -> Markup:
     return live + tag("div", still, class_="still") + _map(last)
 
 
-def _map(table: GainTable) -> Markup:
+def _map(table: RoundGains) -> Markup:
     """Return where the antennas stand, coloured by how much of their gains is flagged."""
     found = table.solutions
     position = np.asarray(found.position_m, float)

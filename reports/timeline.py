@@ -11,8 +11,8 @@ from reports.html_parts import Markup, cell, facts, figure, join, table, tag, ti
 from reports.html_rounds import (
     changed_settings,
     choices,
-    facts_of_round,
     gain_table,
+    round_rows,
     settings_and_numbers,
     status_badge,
     step_anchor,
@@ -66,7 +66,7 @@ def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawi
     body = [
         tag("p", row.reason) if row.reason else "",
         *(tag("p", text, class_="warn") for text in row.warnings),
-        choices(row), _evidence(run, row, best), _held_out(row), facts(facts_of_round(row)),
+        choices(row), _evidence(run, row, best), _held_out(row), facts(round_rows(row)),
         *(figure(drawing) for drawing in drawings), changed_settings(row), gain_table(run, row),
         settings_and_numbers(row),
     ]  # fmt: skip

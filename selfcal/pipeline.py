@@ -69,6 +69,7 @@ class Pipeline:
         state: State,
         *,
         setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
+        before: Callable[[Context, Step], None] | None = None,
         after: Callable[[Context, Step, StepResult], None] | None = None,
         tool_modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class Pipeline:
         self.context = context
         self.state = state
         self.setup = setup
+        self.before = before
         self.after = after
         self.tool_modules = dict(tool_modules or {})
 
@@ -228,6 +230,8 @@ class Pipeline:
                 context.options, context.origin = resolved.values, resolved.origin
                 if resolved.absent:
                     raise Skip(f"template {context.template} has no {step.name}")
+                if self.before:
+                    self.before(context, step)
                 result = step.run(context)
             except Skip as skip:
                 result = replace(self._carried("skipped", str(skip)), metrics=skip.metrics)

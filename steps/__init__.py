@@ -21,6 +21,8 @@ _PLACES = {
     "save_init_flags": "steps.flagging:SaveInitFlags",
     "fov_image": "steps.imaging:FovImage",
     "run_rflag_init": "steps.flagging:RflagInit",
+    "align": "steps.align:Align",
+    "peel": "steps.peel:Peel",
     "test_image": "steps.imaging:TestImage",
     "select_refant": "steps.refant:SelectRefant",
     "closure_stats": "steps.closure_model:ClosureStats",
@@ -68,9 +70,9 @@ class _Registry(Mapping[str, "type[Step]"]):
 STEPS: Mapping[str, type[Step]] = _Registry(_PLACES)
 
 STANDARD = (
-    "startup", "save_init_flags", "fov_image", "run_rflag_init", "test_image", "select_refant",
-    "closure_stats", "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1", "report_results",
-    "run_rflag_final",
+    "startup", "save_init_flags", "fov_image", "run_rflag_init", "align", "peel", "test_image",
+    "select_refant", "closure_stats", "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1",
+    "report_results", "run_rflag_final",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "fill_model",
     "measurement_sets",
     "mend_working_copies",
+    "noted",
     "restore_base_flags",
     "set_note",
 ]
@@ -66,14 +67,15 @@ def _note_path(ms: Path) -> Path:
     return ms.with_name(ms.name + ".state.json")
 
 
-def _note(ms: Path) -> dict[str, str]:
+def noted(ms: Path) -> dict[str, str]:
+    """Return what is noted of a working copy."""
     path = _note_path(ms)
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def set_note(ms: Path, **changes: str) -> None:
     """Change what is noted of a working copy; an empty value takes the note away."""
-    note = {**_note(ms), **changes}
+    note = {**noted(ms), **changes}
     write_atomically(_note_path(ms), json.dumps({k: v for k, v in note.items() if v}))
 
 
@@ -127,7 +129,7 @@ def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, fl
     for ms in measurement_sets(context):
         key = _tables_key(context, refs, ms)
         own = applied_tables(context, refs, ms)
-        note = _note(ms)
+        note = noted(ms)
         if note.get("tables") != key:
             restore_base_flags(context, ms)
             start = flagged_fraction(ms)
@@ -150,7 +152,7 @@ def fill_model(context: Context, models: Sequence[Path], options: ImagingOptions
     stamps = [(str(path), path.stat().st_mtime_ns) for path in models]
     key = _digest(stamps, options.imsize, options.cell_arcsec)
     copies = measurement_sets(context)
-    if all(_note(ms).get("model") == key for ms in copies):
+    if all(noted(ms).get("model") == key for ms in copies):
         return
     for ms in copies:
         set_note(ms, model="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from libs.core.numbers import format_number
@@ -33,7 +34,7 @@ from steps.images import (
 )
 from steps.user_mask import MASK_SETTING
 
-__all__ = ["RflagFinal", "RflagInit", "SaveInitFlags"]
+__all__ = ["RflagFinal", "RflagInit", "SaveInitFlags", "weigh_by_noise"]
 
 
 # the flags of the input and those that statwt put on bins whose weights make no sense
@@ -70,25 +71,34 @@ class SaveInitFlags(Step):
             reason="; ".join(said),
             tables=context.tables,
             template=context.template,
-            metrics={"flag_version": BASE},
+            metrics={"flag_version": BASE, "weighed_by_noise": self._samples(context)},
         )
+
+    def _samples(self, context: Context) -> int:
+        """Fewest samples in a bin of weights; 0 where the weights stay."""
+        return context.options["min_samples"] if context.options["statwt"] else 0
 
     def _statwt(self, context: Context, ms: Any) -> str:
         if not context.options["statwt"]:
             if flag_versions.has_weights(ms, statwt.VERSION):
                 flag_versions.restore_weights(ms, statwt.VERSION)
             return "weights as they came"
-        context.progress.activity(f"weights of {ms.name}")
-        if flag_versions.has_weights(ms, statwt.VERSION):
-            # statwt reads CORRECTED_DATA, which rounds of an earlier start have calibrated
-            for chunk in chunks(ms, ["DATA"]):
-                put_rows(ms, chunk.rows, {"CORRECTED_DATA": chunk["DATA"]})
-        return statwt.weigh(
-            ms,
-            context.tools.session,
-            options=statwt.StatwtOptions(min_samples=context.options["min_samples"]),
-            log=context.workdir / "logs" / "statwt.log",
-        )
+        return weigh_by_noise(context, ms, context.options["min_samples"])
+
+
+def weigh_by_noise(context: Context, ms: Path, min_samples: int) -> str:
+    """Make the weights those of the noise in DATA, where it shows; say how."""
+    context.progress.activity(f"weights of {ms.name}")
+    if flag_versions.has_weights(ms, statwt.VERSION):
+        # statwt reads CORRECTED_DATA, which rounds of an earlier start have calibrated
+        for chunk in chunks(ms, ["DATA"]):
+            put_rows(ms, chunk.rows, {"CORRECTED_DATA": chunk["DATA"]})
+    return statwt.weigh(
+        ms,
+        context.tools.session,
+        options=statwt.StatwtOptions(min_samples=min_samples),
+        log=context.workdir / "logs" / "statwt.log",
+    )
 
 
 class RflagInit(Step):

@@ -33,7 +33,15 @@ from steps.images import (
 from steps.instruments import SETUP, dish_diameter_m
 from steps.user_mask import MASK_SETTING, describe_mask
 
-__all__ = ["MEASURES", "FovImage", "TestImage", "measured_for_rules"]
+__all__ = [
+    "MEASURES",
+    "FovImage",
+    "TestImage",
+    "chosen_grid",
+    "coarse_grid",
+    "coarse_options",
+    "measured_for_rules",
+]
 
 MEASURES = (
     Option("total_flux_jy", "flux", "0Jy", "total flux of the image"),
@@ -64,6 +72,23 @@ def _grid_of_config(context: Context) -> tuple[float | None, tuple[int, int] | N
     return (None if cell == "auto" else cell), (None if size == "auto" else size)
 
 
+def chosen_grid(context: Context) -> tuple[float, tuple[int, int]]:
+    """Return pixel size, arcsec, and pixels: the config's, those of the image of the field."""
+    cell, size = _grid_of_config(context)
+    grid = grid_facts(context)
+    cell = cell or grid.cell_arcsec or default_cell_arcsec(context)
+    return cell, size or grid.imsize or _whole_beam(context, cell)
+
+
+def _whole_beam(context: Context, cell: float) -> tuple[int, int]:
+    """The primary beam, when no image of the field chose the size."""
+    data = startup_facts(context)
+    diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
+    width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
+    size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
+    return size, size
+
+
 class FovImage(Step):
     """A coarse image of the whole primary beam: which sources there are, what size holds them."""
 
@@ -87,9 +112,9 @@ class FovImage(Step):
     def run(self, context: Context) -> StepResult:
         """Image the field, find its sources, choose cell and size."""
         ensure_tables(context, ())
-        field = self._field(context)
+        field = coarse_grid(context)
         folder = clean_folder(context, self.name)
-        image = make_image(context, _coarse_options(context, folder, field))
+        image = make_image(context, coarse_options(context, folder, field))
         found = find_sources(image.products.image, nsigma=context.options["sigma_source"])
         cell, size = _grid_of_config(context)
         cell = cell or default_cell_arcsec(context)
@@ -134,57 +159,61 @@ class FovImage(Step):
             images=(image_row(context, self.name, image),),
         )
 
-    def _field(self, context: Context) -> geometry.CoarseField:
-        """The grid of the whole primary beam."""
-        data = startup_facts(context)
-        diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-        field = geometry.coarse_field(
-            data.longest_baseline_m,
-            (data.min_frequency_hz, data.max_frequency_hz),
-            diameter,
-            fwhms=context.options["fwhms"],
-            max_pixels=context.options["max_pixels"],
-            **self._reach(context),
-        )
-        cell, size = context.options["cell"], context.options["imsize"]
-        if cell == "auto" and size == "auto":
-            return field
-        return geometry.CoarseField(
-            field.imsize if size == "auto" else size,
-            field.cell_arcsec if cell == "auto" else cell,
-            field.uvmax_m if cell == "auto" else 0.0,
-        )
 
-    def _reach(self, context: Context) -> dict[str, Any]:
-        """Lengths of all baselines, m, and the width that smearing leaves of the field."""
-        summaries = [summarise(ms) for ms in measurement_sets(context)]
-        lengths = []
-        for summary in summaries:
-            place = summary.position_m[list(summary.antennas_used)]
-            first, second = np.triu_indices(len(place), k=1)
-            lengths.append(np.linalg.norm(place[first] - place[second], axis=1))
-        channels = [
-            np.median(np.abs(np.diff(summary.frequency_hz[spw])))
-            for summary in summaries
-            for spw in summary.spws_used
-            if len(summary.frequency_hz[spw]) > 1
-        ]
-        data = startup_facts(context)
-        smeared = geometry.smeared_field_arcsec(
-            data.longest_baseline_m,
-            data.max_frequency_hz,
-            float(min(channels, default=0.0)),
-            min(summary.integration_s for summary in summaries),
-        )
-        return {"lengths_m": np.concatenate(lengths), "smeared_arcsec": smeared}
+def coarse_grid(context: Context) -> geometry.CoarseField:
+    """Return the grid of the whole primary beam, as the step's options ask for it."""
+    data = startup_facts(context)
+    diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
+    field = geometry.coarse_field(
+        data.longest_baseline_m,
+        (data.min_frequency_hz, data.max_frequency_hz),
+        diameter,
+        fwhms=context.options["fwhms"],
+        max_pixels=context.options["max_pixels"],
+        **_reach(context),
+    )
+    cell, size = context.options["cell"], context.options["imsize"]
+    if cell == "auto" and size == "auto":
+        return field
+    return geometry.CoarseField(
+        field.imsize if size == "auto" else size,
+        field.cell_arcsec if cell == "auto" else cell,
+        field.uvmax_m if cell == "auto" else 0.0,
+    )
 
 
-def _coarse_options(context: Context, folder: Path, field: geometry.CoarseField) -> ImagingOptions:
+def _reach(context: Context) -> dict[str, Any]:
+    """Lengths of all baselines, m, and the width that smearing leaves of the field."""
+    summaries = [summarise(ms) for ms in measurement_sets(context)]
+    lengths = []
+    for summary in summaries:
+        place = summary.position_m[list(summary.antennas_used)]
+        first, second = np.triu_indices(len(place), k=1)
+        lengths.append(np.linalg.norm(place[first] - place[second], axis=1))
+    channels = [
+        np.median(np.abs(np.diff(summary.frequency_hz[spw])))
+        for summary in summaries
+        for spw in summary.spws_used
+        if len(summary.frequency_hz[spw]) > 1
+    ]
+    data = startup_facts(context)
+    smeared = geometry.smeared_field_arcsec(
+        data.longest_baseline_m,
+        data.max_frequency_hz,
+        float(min(channels, default=0.0)),
+        min(summary.integration_s for summary in summaries),
+    )
+    return {"lengths_m": np.concatenate(lengths), "smeared_arcsec": smeared}
+
+
+def coarse_options(
+    context: Context, folder: Path, field: geometry.CoarseField, name: str = "fov"
+) -> ImagingOptions:
     """Return how the whole beam is imaged."""
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
-        basename="fov",
+        basename=name,
         imsize=field.imsize,
         cell_arcsec=field.cell_arcsec,
         robust=context.options["robust"],
@@ -244,10 +273,7 @@ class TestImage(Step):
         """Image DATA; choose the template by total flux and SNR."""
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
-        cell, size = _grid_of_config(context)
-        grid = grid_facts(context)
-        cell = cell or grid.cell_arcsec or default_cell_arcsec(context)
-        size = size or grid.imsize or self._whole_beam(context, cell)
+        cell, size = chosen_grid(context)
         options = dict(context.options)
         if options["uvmax"] == "coherent":
             options["uvmax"] = max(COHERENT_LEAST_M, closure_facts(context).coherent_m)
@@ -287,11 +313,3 @@ class TestImage(Step):
             metrics=metrics,
             images=tuple(image_row(context, self.name, item) for item in images),
         )
-
-    def _whole_beam(self, context: Context, cell: float) -> tuple[int, int]:
-        """The primary beam, when no image of the field chose the size."""
-        data = startup_facts(context)
-        diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-        width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
-        size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
-        return size, size

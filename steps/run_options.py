@@ -48,6 +48,12 @@ RUN_OPTIONS: tuple[Option, ...] = (
            " run's are multiplied onto them"),
     Option("start_direction", "str", "", "direction of start_from to take as it is; empty: for"
            " each station the nearest with good solutions"),
+    Option("align", "choice", "auto", "auto: executions of one target whose positions or"
+           " fluxes differ are brought to those of the one with the most data",
+           choices=("auto", "never")),
+    Option("peel", "names", "auto", "auto: sources outside the image or beyond half power that are"
+           " brighter than all else get gains of their own and are subtracted; never; or directions"
+           " (\"13h31m08.3s +30d30m33s\")", words=("auto", "never")),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
     Option("template", "str", "auto", "template of the rounds; auto: chosen by flux and SNR"),
     Option("imager", "choice", "auto", "auto: native, the program's own; or WSClean or CASA tclean",

@@ -20,6 +20,7 @@ __all__ = [
     "rotation",
     "to_j2000",
     "transit_s",
+    "uvw_sign",
 ]
 
 # Frames fixed to the sky, by their names in measurement sets, as astropy has them; those of the
@@ -173,6 +174,28 @@ def antenna_uvw(
     axes = np.einsum("tij,kj->tki", aberration, np.stack([east, north, toward]))
     to_uvw = np.einsum("tij,tkj->tik", to_itrf, axes)
     return np.asarray(np.einsum("ai,tik->tak", position_m - centre, to_uvw))
+
+
+def uvw_sign(
+    uvw_m: NDArray[np.float64],
+    antenna1: int,
+    antenna2: int,
+    position_m: NDArray[np.float64],
+    direction_rad: tuple[float, float],
+    time_s: float,
+) -> int:
+    """Return 1 where a baseline's UVW is ANTENNA2 minus ANTENNA1, -1 for the reverse.
+
+    Parameters
+    ----------
+    uvw_m : (3,) float64
+        UVW of the baseline in the measurement set.
+    antenna1, antenna2 : int
+    position_m, direction_rad, time_s
+        As in `antenna_uvw`; one time.
+    """
+    place = antenna_uvw(position_m, direction_rad, np.array([time_s]))[0]
+    return 1 if float(uvw_m @ (place[antenna2] - place[antenna1])) >= 0 else -1
 
 
 def transit_s(position_m: NDArray[np.float64], ra_rad: float, day_mjd: float) -> float:

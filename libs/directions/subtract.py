@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit, prange
@@ -17,20 +17,71 @@ from libs.core.coordinates import rotation
 from libs.core.errors import InputError
 from libs.core.files import fsync_tree
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.gains.interpolation import GainInterpolator, gains_for_rows
+from libs.gains.solver import AppliedTable
 from libs.h5parm.direction_gains import DirectionGains, RowGains, correlation_feeds
 from libs.imaging.predict import ModelImage, model_visibilities, read_model
 from libs.ms.create import Layout, create_like, read_layout
-from libs.ms.rows import read_column, stretches
-from libs.ms.subtables import CORR_NAMES, PARALLEL_HANDS
+from libs.ms.rows import read_column, stretches, write_rows
+from libs.ms.subtables import CORR_NAMES, PARALLEL_HANDS, Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["SkyModel", "add_source", "image_model", "subtract_sources"]
+__all__ = [
+    "RowGainSource",
+    "SkyModel",
+    "TableGains",
+    "add_source",
+    "image_model",
+    "subtract_in_place",
+    "subtract_sources",
+]
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 1024**2
 _MAX_DEGREE = 2  # of the polynomial that imagers fit to frequency slices
 
 Predict = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.complex128]]
+
+
+class RowGainSource(Protocol):
+    """Gains that corrupt a source, wherever they are kept."""
+
+    def at(
+        self, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64], spw: int
+    ) -> RowGains:
+        """Return the gains at the times of rows and at the channels of a spectral window."""
+
+
+@dataclass(frozen=True)
+class TableGains:
+    """Gains of CASA tables of the data's own antennas and spectral windows.
+
+    Attributes
+    ----------
+    tables : tuple of GainInterpolator
+        Their product corrupts.
+    antennas : int
+    """
+
+    tables: tuple[GainInterpolator, ...]
+    antennas: int
+
+    @classmethod
+    def open(cls, ms: Path, tables: Sequence[AppliedTable]) -> TableGains:
+        """Read tables for a measurement set."""
+        found = Subtables(ms)
+        opened = tuple(GainInterpolator.open(table, found.channel_hz) for table in tables)
+        return cls(opened, len(found.antenna_names))
+
+    def at(
+        self, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64], spw: int
+    ) -> RowGains:
+        """Return the gains at the times of rows and at the channels of a spectral window."""
+        found = gains_for_rows(self.tables, spw, channel_hz, time_s, self.antennas, 2)
+        if found is None:
+            none = np.zeros((1, 1, self.antennas, 2), bool)
+            return RowGains(np.ones(none.shape, complex), none, np.zeros(len(time_s), np.int64))
+        return RowGains(*found)
 
 
 @dataclass(frozen=True)
@@ -44,14 +95,14 @@ class SkyModel:
         Phase centre of its model, J2000 RA and Dec.
     predict : callable
         Function (uvw_m (nrow, 3), frequency_hz (nchan,)) about that centre -> (nrow, nchan) Jy.
-    gains : DirectionGains or None
+    gains : RowGainSource or None
         Gains that corrupt it; None: none.
     """
 
     name: str
     direction_rad: tuple[float, float]
     predict: Predict
-    gains: DirectionGains | None = None
+    gains: RowGainSource | None = None
 
 
 def image_model(models: Sequence[Path], *, threads: int = 1) -> Predict:
@@ -200,6 +251,37 @@ def add_source(
             rows.close()
 
 
+def subtract_in_place(
+    ms: Path,
+    sources: Sequence[SkyModel],
+    column: str,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> None:
+    """Write a column less some sources as DATA, in place.
+
+    Parameters
+    ----------
+    ms : Path
+    sources : sequence of SkyModel
+    column : str
+        Column with the visibilities as they were; where it is not DATA it can be repeated.
+    chunk_bytes : int
+        Memory limit for the visibilities of a chunk.
+
+    Raises
+    ------
+    InputError
+        The path is not a measurement set.
+    """
+    layout = read_layout(ms)
+    with open_table(ms, write=True) as opened:
+        for ddid, number in _row_chunks(opened, layout, chunk_bytes):
+            data = read_column(opened, column, number).astype(np.complex64)
+            left = _left(opened, number, ddid, layout, sources, data)
+            write_rows(opened, number, {"DATA": left})
+
+
 def _factors(
     source: Any, number: NDArray[np.int64], layout: Layout, ddid: int, gains: DirectionGains
 ) -> NDArray[np.complex64]:
@@ -246,7 +328,11 @@ def _left(
     for one in sources:
         turned = uvw @ rotation(layout.direction_rad, one.direction_rad).T
         model = one.predict(np.ascontiguousarray(turned), frequency)
-        found = _no_gains(len(number)) if one.gains is None else one.gains.at(time, frequency)
+        found = (
+            _no_gains(len(number))
+            if one.gains is None
+            else one.gains.at(time, frequency, int(layout.spw_of[ddid]))
+        )
         _subtract(
             data, model, turned[:, 2] - uvw[:, 2], frequency / SPEED_OF_LIGHT_M_S, found.gain,
             found.valid, found.row, first, second, correlation_feeds(codes), parallel,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,14 @@ from numpy.typing import NDArray
 
 from libs.ms.tables import open_table
 
-__all__ = ["flux_factor", "hold_flux_scale", "mean_pair_product", "sharing_a_site"]
+__all__ = [
+    "GainTable",
+    "flux_factor",
+    "hold_common_flux_scale",
+    "hold_flux_scale",
+    "mean_pair_product",
+    "sharing_a_site",
+]
 
 SITE_M = 10e3
 
@@ -56,11 +65,21 @@ def mean_pair_product(
     float
         1 where no interval has two good antennas.
     """
+    products, pairs = _pair_sums(amplitude, good, weight)
+    return products / pairs if pairs > 0 else 1.0
+
+
+def _pair_sums(
+    amplitude: NDArray[np.floating],
+    good: NDArray[np.bool_],
+    weight: NDArray[np.floating] | None = None,
+) -> tuple[float, float]:
+    """Return the sums over pairs, twice, of w_p w_q a_p a_q and of w_p w_q."""
     share = np.where(good, 1.0 if weight is None else weight, 0.0)
     value = share * np.where(good, amplitude, 0.0)
     pairs = share.sum(axis=1) ** 2 - (share**2).sum(axis=1)
     products = value.sum(axis=1) ** 2 - (value**2).sum(axis=1)
-    return float(products.sum() / pairs.sum()) if pairs.sum() > 0 else 1.0
+    return float(products.sum()), float(pairs.sum())
 
 
 def hold_flux_scale(table: Path, known: NDArray[np.bool_] | None = None) -> dict[int, float]:
@@ -83,36 +102,132 @@ def hold_flux_scale(table: Path, known: NDArray[np.bool_] | None = None) -> dict
     dict of int to float
         The factor each spectral window was divided by; windows without solutions are left out.
     """
-    factors: dict[int, float] = {}
-    with open_table(table, write=True) as opened:
-        spw, time = opened.getcol("SPECTRAL_WINDOW_ID"), opened.getcol("TIME")
-        antenna = opened.getcol("ANTENNA1")
-        gain, flag = opened.getcol("CPARAM"), opened.getcol("FLAG")
-        error = opened.getcol("PARAMERR") if "PARAMERR" in opened.colnames() else None
-        for window in np.unique(spw):
-            mine = np.flatnonzero(spw == window)
-            good = ~flag[mine] & (np.abs(gain[mine]) > 0)
-            if not good.any():
-                continue
-            interval = np.unique(time[mine], return_inverse=True)[1]
-            # channels and polarizations are intervals of their own
-            cells = gain.shape[1] * gain.shape[2]
-            shape = (int(interval.max()) + 1, cells, int(antenna.max()) + 1)
-            amplitude, present = np.zeros(shape), np.zeros(shape, bool)
-            amplitude[interval, :, antenna[mine]] = np.abs(gain[mine]).reshape(-1, cells)
-            present[interval, :, antenna[mine]] = good.reshape(-1, cells)
-            if known is not None:
-                present &= known[: shape[2]]
-            rows = (-1, shape[2])
-            product = mean_pair_product(amplitude.reshape(rows), present.reshape(rows))
-            factors[int(window)] = float(np.sqrt(product))
-            gain[mine] /= factors[int(window)]
-            if error is not None:
-                error[mine] /= factors[int(window)]
-        opened.putcol("CPARAM", gain)
-        if error is not None:
-            opened.putcol("PARAMERR", error)
+    return hold_common_flux_scale([GainTable(table, known=known)])[0]
+
+
+@dataclass(frozen=True)
+class GainTable:
+    """A gain table whose flux scale is held together with that of others.
+
+    Attributes
+    ----------
+    path : Path
+        CASA gain table.
+    window_hz : mapping of int to (float, float)
+        Mean frequency and width of its spectral windows, Hz; empty where it is the only table.
+    known : (nant,) bool or None
+        Antennas whose amplitudes are right on average; None: all.
+    """
+
+    path: Path
+    window_hz: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    known: NDArray[np.bool_] | None = None
+
+
+def hold_common_flux_scale(tables: Sequence[GainTable]) -> list[dict[int, float]]:
+    """Scale the gain tables of several executions alike, so that their image keeps its flux.
+
+    All were solved against one model, so that a flux scale of one execution that differs from
+    the others' is in its gains, and is mended with them. One factor for each table would put it
+    back. Windows of one frequency, which every table has, share a factor; where some tables lack
+    a window, those that are left of all tables share one.
+
+    Parameters
+    ----------
+    tables : sequence of GainTable
+        Changed in place; phases and flags stay. Each counts by the time it covers.
+
+    Returns
+    -------
+    list of dict of int to float
+        The factors each table's spectral windows were divided by; windows without solutions
+        are left out.
+    """
+    found = [_window_products(table) for table in tables]
+    factors: list[dict[int, float]] = [{} for _ in tables]
+    for group in _window_groups(tables, found):
+        pairs = sum(found[number][window].pairs for number, window in group)
+        products = sum(found[number][window].products for number, window in group)
+        for number, window in group:
+            factors[number][window] = float(np.sqrt(products / pairs)) if pairs > 0 else 1.0
+    for table, own in zip(tables, factors, strict=True):
+        _divide(table.path, own)
     return factors
+
+
+@dataclass(frozen=True)
+class _PairSums:
+    """Sums over pairs of antennas in a window: of a_p a_q, and of their number, times seconds."""
+
+    products: float
+    pairs: float
+
+
+def _window_products(table: GainTable) -> dict[int, _PairSums]:
+    """Return the sums of each window of a table that has solutions."""
+    found: dict[int, _PairSums] = {}
+    with open_table(table.path) as opened:
+        spw, time = opened.getcol("SPECTRAL_WINDOW_ID"), opened.getcol("TIME")
+        length, antenna = opened.getcol("INTERVAL"), opened.getcol("ANTENNA1")
+        gain, flag = np.abs(opened.getcol("CPARAM")), opened.getcol("FLAG")
+    for window in np.unique(spw).tolist():
+        mine = np.flatnonzero(spw == window)
+        good = ~flag[mine] & (gain[mine] > 0)
+        if not good.any():
+            continue
+        stamps, interval = np.unique(time[mine], return_inverse=True)
+        # channels and polarizations are intervals of their own
+        cells = gain.shape[1] * gain.shape[2]
+        shape = (len(stamps), cells, int(antenna.max()) + 1)
+        amplitude, present = np.zeros(shape), np.zeros(shape, bool)
+        amplitude[interval, :, antenna[mine]] = gain[mine].reshape(-1, cells)
+        present[interval, :, antenna[mine]] = good.reshape(-1, cells)
+        if table.known is not None:
+            present &= table.known[: shape[2]]
+        covered = np.zeros(len(stamps))
+        covered[interval] = length[mine]
+        flat = (-1, shape[2])
+        products, pairs = _pair_sums(amplitude.reshape(flat), present.reshape(flat))
+        # within a table all intervals count alike; INTERVAL may be 0
+        each = max(float(covered.mean()), 1e-3)
+        found[window] = _PairSums(each * products, each * pairs)
+    return found
+
+
+def _window_groups(
+    tables: Sequence[GainTable], found: Sequence[Mapping[int, _PairSums]]
+) -> list[list[tuple[int, int]]]:
+    """Return which windows share a factor, as (table, window)."""
+    if len(tables) == 1:
+        return [[(0, window)] for window in found[0]]
+    groups: list[list[tuple[int, int]]] = []
+    for number, windows in enumerate(found):
+        for window in windows:
+            centre, width = tables[number].window_hz[window]
+            for group in groups:
+                other, first = group[0]
+                there, wide = tables[other].window_hz[first]
+                new = number not in {member for member, _ in group}
+                if new and abs(centre - there) < 0.5 * min(width, wide):
+                    group.append((number, window))
+                    break
+            else:
+                groups.append([(number, window)])
+    everywhere = sum(bool(windows) for windows in found)
+    shared = [group for group in groups if len(group) == everywhere]
+    rest = [member for group in groups if len(group) < everywhere for member in group]
+    return shared + ([rest] if rest else [])
+
+
+def _divide(table: Path, factors: Mapping[int, float]) -> None:
+    """Divide the gains of spectral windows, and their errors, by a factor each."""
+    with open_table(table, write=True) as opened:
+        spw = opened.getcol("SPECTRAL_WINDOW_ID")
+        by_row = np.array([factors.get(int(window), 1.0) for window in spw])[:, None, None]
+        for name in ("CPARAM", "PARAMERR"):
+            if name in opened.colnames():
+                values = opened.getcol(name)
+                opened.putcol(name, (values / by_row).astype(values.dtype))
 
 
 def flux_factor(table: Path) -> float:

@@ -99,7 +99,9 @@ class DirectionGains:
             own = replace(own, weight=np.where(unknown[:, None, None], 1.0, own.weight))
         return cls(own)
 
-    def at(self, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64]) -> RowGains:
+    def at(
+        self, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64], spw: int | None = None
+    ) -> RowGains:
         """Return the gains at the times of rows and at channels.
 
         Parameters
@@ -108,6 +110,8 @@ class DirectionGains:
             Times in any order, MJD seconds.
         channel_hz : (nchan,) float64
             Channel centres in any order, Hz.
+        spw : int, optional
+            Spectral window; solutions of an h5parm go by frequency, whatever its number.
         """
         unique, row = np.unique(time_s, return_inverse=True)
         order = np.argsort(channel_hz)

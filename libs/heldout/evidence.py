@@ -25,7 +25,14 @@ from libs.gains.normal_equations import NormalEquations
 from libs.heldout.choose import FOLD_SCATTER
 from libs.heldout.folds import FOLDS, Candidate, solve_without
 
-__all__ = ["Evidence", "ModelComparison", "joined", "model_evidence"]
+__all__ = [
+    "CERTAIN",
+    "Evidence",
+    "ModelComparison",
+    "joined",
+    "model_evidence",
+    "unsolved_evidence",
+]
 
 # sigma that a model must reach where nothing else speaks for a source: the best of a ladder of
 # solves on noise, which is more than a single one (python -m benchmarks.false_alarms)
@@ -151,6 +158,24 @@ def model_evidence(
             np.add.at(total, parts, part)
         across, count = across + off, count + predicted
     return Evidence(inner, norm, across / count if count else np.inf)
+
+
+def unsolved_evidence(equations: NormalEquations, noise: float) -> Evidence:
+    """Return what the model explains without any gains; all baselines are then held out.
+
+    Parameters
+    ----------
+    equations : NormalEquations
+        Of the data and the model, at the shortest interval.
+    noise : float
+        As `Evidence.noise`.
+    """
+    parts = _part_of(len(equations.time_s))
+    shape = (int(parts[-1]) + 1, len(equations.antenna1))
+    inner, norm = np.zeros(shape), np.zeros(shape)
+    np.add.at(inner, parts, equations.vis.real.sum(axis=(1, 3)))
+    np.add.at(norm, parts, equations.weight.sum(axis=(1, 3)))
+    return Evidence(inner, norm, noise)
 
 
 def joined(each: Sequence[Evidence]) -> Evidence:

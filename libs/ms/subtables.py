@@ -134,6 +134,11 @@ class Window:
             return float(self.frequency_hz[-1] - self.frequency_hz[0]) / (self.channels - 1)
         return float(self.width_hz[0])
 
+    @property
+    def bandwidth_hz(self) -> float:
+        """Sum of the channels' widths, Hz."""
+        return float(np.abs(self.width_hz).sum())
+
 
 @dataclass(frozen=True)
 class DataDescription:

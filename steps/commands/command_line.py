@@ -247,6 +247,7 @@ def make_pipeline(
     *,
     tools: Any = None,
     setup: Callable[[Context], tuple[str, str]] = lambda context: ("", ""),
+    before: Callable[[Context, Step], None] | None = None,
     after: Callable[[Step, StepResult], None] = lambda step, result: None,
 ) -> Pipeline:
     """Return the pipeline of a command, which keeps resolved.yaml up to date.
@@ -260,6 +261,8 @@ def make_pipeline(
         For the steps' context.
     setup : callable, optional
         As in `selfcal.pipeline.Pipeline`.
+    before : callable, optional
+        ``(context, step)``: called before a step runs.
     after : callable, optional
         ``(step, result)``: called when a step's row is written.
 
@@ -281,7 +284,10 @@ def make_pipeline(
         after(step, result)
 
     context = Context(settings, workdir, tools, progress)
-    return Pipeline(steps, context, state, setup=setup, after=finished, tool_modules=TOOL_MODULES)
+    return Pipeline(
+        steps, context, state, setup=setup, before=before, after=finished,
+        tool_modules=TOOL_MODULES,
+    )  # fmt: skip
 
 
 def pipeline_of(
@@ -310,7 +316,14 @@ def pipeline_of(
         if drawer:
             drawer.step_done()
 
-    return make_pipeline(settings, steps, progress, tools=tools, setup=setup, after=after)
+    def before(context: Context, step: Step) -> None:
+        from steps.data_changes import undo_changes
+
+        undo_changes(context, step)
+
+    return make_pipeline(
+        settings, steps, progress, tools=tools, setup=setup, before=before, after=after
+    )
 
 
 def show_plan(pipeline: Pipeline, arguments: RunArguments) -> None:

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError
 from libs.gains.caltable import read_solutions, write_caltable
-from libs.gains.flux_scale import flux_factor, hold_flux_scale, sharing_a_site
+from libs.gains.flux_scale import (
+    GainTable,
+    flux_factor,
+    hold_common_flux_scale,
+    sharing_a_site,
+)
 from libs.gains.patch_gains import keep_coherent
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
 from libs.gains.tec_table import keep_tec, read_tec, store_tec
+from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
 from selfcal.origin import DEFAULT
 from selfcal.step import Skip, TableRef
@@ -110,11 +116,7 @@ def solve_round(
             if held_out is not None and (keeps_all or context.options["incoherent"] == "keep"):
                 replaced = tuple(held_out.fallback)
                 dropped = _keep(context, ms, table, options, beneath, held_out, keeps_all)
-            factor = 1.0
-            if options.calmode != "p":
-                hold_flux_scale(table, _known_amplitudes(context, ms))
-                factor = flux_factor(table)
-        solved.append(Solved(ms.name, result, options, held_out, factor, replaced, dropped))
+        solved.append(Solved(ms.name, result, options, held_out, 1.0, replaced, dropped))
         refs.append(
             TableRef(
                 ms=ms.name,
@@ -126,7 +128,32 @@ def solve_round(
         )
     if not solved:
         raise left_alone[0]
+    if calmode != "p":
+        own = refs[len(prior) :]
+        _hold_flux_scales(context, own)
+        solved = [
+            replace(one, flux_factor=flux_factor(context.workdir / ref.path))
+            for one, ref in zip(solved, own, strict=True)
+        ]
     return tuple(refs), tuple(solved)
+
+
+def _hold_flux_scales(context: Context, refs: Sequence[TableRef]) -> None:
+    """Hold the flux scale of a round's amplitude tables, those of all working copies together."""
+    copies = {ms.name: ms for ms in measurement_sets(context)}
+    hold_common_flux_scale(
+        [
+            GainTable(
+                context.workdir / ref.path,
+                {
+                    number: (window.mean_hz, window.bandwidth_hz)
+                    for number, window in enumerate(Subtables(copies[ref.ms]).windows)
+                },
+                _known_amplitudes(context, copies[ref.ms]),
+            )
+            for ref in refs
+        ]
+    )
 
 
 def _known_amplitudes(context: Context, ms: Path) -> NDArray[np.bool_] | None:
@@ -198,23 +225,29 @@ def renew_tables(
         A working copy has no solution.
     """
     renewed: list[TableRef] = []
-    for ref in prior:
-        made = solved_before(context, ref.round)
-        stored = made.solve_options.get(ref.ms)
-        if stored is None or made.model_from == model_from or made.replaced_stations:
-            renewed.append(ref)
-            continue
-        options = SolveOptions.from_record(stored)
-        ms = next(ms for ms in measurement_sets(context) if ms.name == ref.ms)
-        restore_base_flags(context, ms)
-        context.progress.activity(f"{context.tools.solver.name} solve {ms.name}: {ref.round} anew")
-        table = context.workdir / "tables" / f"{name}{suffix}.{ref.round}.{ms.stem}.gcal"
-        with context.clock.time("solving"):
-            beneath = applied_tables(context, renewed, ms)
-            context.tools.solver.solve(ms, table, options, beneath)
+    for earlier in dict.fromkeys(ref.round for ref in prior):
+        made = solved_before(context, earlier)
+        amplitudes: list[TableRef] = []
+        for ref in [ref for ref in prior if ref.round == earlier]:
+            stored = made.solve_options.get(ref.ms)
+            if stored is None or made.model_from == model_from or made.replaced_stations:
+                renewed.append(ref)
+                continue
+            options = SolveOptions.from_record(stored)
+            ms = next(ms for ms in measurement_sets(context) if ms.name == ref.ms)
+            restore_base_flags(context, ms)
+            context.progress.activity(
+                f"{context.tools.solver.name} solve {ms.name}: {earlier} anew"
+            )
+            table = context.workdir / "tables" / f"{name}{suffix}.{earlier}.{ms.stem}.gcal"
+            with context.clock.time("solving"):
+                beneath = applied_tables(context, renewed, ms)
+                context.tools.solver.solve(ms, table, options, beneath)
+            renewed.append(replace(ref, path=context.relative(table)))
             if options.calmode != "p":
-                hold_flux_scale(table, _known_amplitudes(context, ms))
-        renewed.append(replace(ref, path=context.relative(table)))
+                amplitudes.append(renewed[-1])
+        if amplitudes:
+            _hold_flux_scales(context, amplitudes)
     return tuple(renewed)
 
 
@@ -267,11 +300,8 @@ def _followed(context: Context, held_out: HeldOut, calmode: str) -> tuple[str, .
     native = context.tools.solver.name == "native"
     if coherence is None or calmode != "p" or not native or set_by_user(context, "minsnr"):
         return ()
-    return tuple(
-        name
-        for name, good in zip(coherence.antenna, coherence.coherent, strict=True)
-        if good and name not in held_out.fallback
-    )
+    coherent = zip(coherence.antenna, coherence.coherent, strict=True)
+    return tuple(name for name, good in coherent if good and name not in held_out.fallback)
 
 
 def _keep(
@@ -283,10 +313,9 @@ def _keep(
     held_out: HeldOut,
     keeps_all: bool,
 ) -> tuple[str, ...]:
-    """Give incoherent antennas the solutions of a longer interval, or what they came with.
+    """Give incoherent antennas a longer interval's solutions, or what they came with.
 
-    Those that came with none, and have none now, are flagged and returned, but for
-    ``keeps_all``.
+    Those without any are flagged and returned, but for ``keeps_all``.
     """
     assert held_out.coherence is not None
     gains, tec = read_solutions(table, ms), read_tec(table)

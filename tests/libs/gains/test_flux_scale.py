@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from libs.gains.caltable import read_solutions
 from libs.gains.caltable_writer import write_caltable
-from libs.gains.flux_scale import flux_factor, hold_flux_scale, mean_pair_product, sharing_a_site
+from libs.gains.flux_scale import (
+    GainTable,
+    flux_factor,
+    hold_common_flux_scale,
+    hold_flux_scale,
+    mean_pair_product,
+    sharing_a_site,
+)
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.tables import open_table
 from tests.libs.small_ms import TIME0_S, make_ms
@@ -220,3 +227,34 @@ def test_stations_that_share_a_site() -> None:
     position_m = np.array([[0, 0, 0], [0, 9e3, 0], [0, 0, 5e6], [5e6, 0, 0], [5e6, 0, 11e3]])
     assert sharing_a_site(position_m).tolist() == [True, True, False, False, False]
     assert not sharing_a_site(position_m[:1]).any()
+
+
+# -- several executions ----------------------------------------------------------------------------
+
+
+def of_executions(
+    folder: Path, ms: Path, factors: tuple[float, ...], window_hz: tuple[float, ...]
+) -> list[GainTable]:
+    """Tables with gains of one amplitude each."""
+    tables = []
+    for number, (factor, hz) in enumerate(zip(factors, window_hz, strict=True)):
+        path = folder / f"{number}.gcal"
+        write_caltable(path, solutions(np.full((4, 1, 6, 2), factor + 0j)), ms)
+        tables.append(GainTable(path, {0: (hz, 64e6)}))
+    return tables
+
+
+def test_executions_keep_the_ratio_of_their_scales(tmp_path: Path, ms: Path) -> None:
+    """One factor for each table would undo what the solve found between the executions."""
+    tables = of_executions(tmp_path, ms, (1.0, 1.2), (5.007e9, 5.007e9 + 1e4))
+    one, two = hold_common_flux_scale(tables)
+    assert one == two == {0: pytest.approx(np.sqrt((1 + 1.2**2) / 2), rel=1e-6)}
+    gains = [np.abs(read_solutions(table.path, ms).gain) for table in tables]
+    np.testing.assert_allclose(gains[1] / gains[0], 1.2, rtol=1e-6)
+    assert np.mean([gain**2 for gain in gains]) == pytest.approx(1, rel=1e-6)
+
+
+def test_windows_that_not_all_executions_have_share_a_factor(tmp_path: Path, ms: Path) -> None:
+    tables = of_executions(tmp_path, ms, (1.0, 1.2, 1.5), (5.007e9, 5.007e9, 6e9))
+    factors = [factor[0] for factor in hold_common_flux_scale(tables)]
+    assert factors == pytest.approx([np.sqrt((1 + 1.2**2 + 1.5**2) / 3)] * 3, rel=1e-6)

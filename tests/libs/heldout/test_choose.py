@@ -21,10 +21,10 @@ from libs.heldout.choose import (
     HeldOutChoice,
     choose_solve,
     folds_of,
-    held_out_coherence,
     interval_ladder,
     score_candidate,
 )
+from libs.heldout.coherence import held_out_coherence
 from tests.libs.simulated_sums import INTEGRATION_S, repeated, sums_of, walk
 
 
