@@ -17,11 +17,12 @@ NEEDS := setup.cfg pyproject.toml
 # programs of the packages installed, such as DP3.py, are found there
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint bench bench-peers bench-random torture clean
+.PHONY: help run test docs lint bench bench-peers bench-random torture clean
 
 help:
 	@echo "make run          install into $(VENV), then self-calibrate the demonstration"
 	@echo "make test         install with the test tools, then run the whole suite"
+	@echo "make docs         the documentation, in docs/_build/index.html"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        figures of speed and quality (slow)"
 	@echo "make bench-peers  the same beside other programs, where they are installed (slow)"
@@ -36,6 +37,10 @@ run: $(VENV)/.installed-run
 test: $(VENV)/.installed-test
 	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg \
 	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -76,7 +81,7 @@ $(VENV)/.installed-run: $(NEEDS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(NEEDS) | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
-	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,lofar,ata,cluster]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,docs,notebook,lofar,ata,cluster]'
 	@$(BIN)/python -m libs.warm_up
 	@touch $(VENV)/.installed-run $@
 
@@ -85,6 +90,11 @@ $(VENV)/.installed-dev: $(NEEDS) | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[test,dev]'
 	@touch $(VENV)/.installed-run $@
 
+$(VENV)/.installed-docs: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV) (some minutes, 3 GB; done once)"
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[docs]'
+	@touch $(VENV)/.installed-run $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,10 @@ from steps.commands.command_line import Reports, RunDrawer
 
 ROOT = Path(__file__).resolve().parent
 DEMONSTRATION = ROOT / "templates" / "demonstration.py"
-COMMANDS = ("init", "apply", "solutions", "calibrate", "field", "report", "doctor")
+COMMANDS = (
+    "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field",
+    "vlass_cube", "report", "doctor",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +44,12 @@ def _dispatch(words: list[str]) -> int:
     name = words[0] if words else ""
     if name in COMMANDS:
         given = {
+            "inspect": (_program(),),
             "init": (_program(),),
+            "apply": (REPORTS,),
             "calibrate": (REPORTS,),
             "field": (REPORTS,),
+            "vlass_cube": (REPORTS,),
             "report": (REPORTS,),
         }
         module = importlib.import_module(f"steps.commands.{name}")
@@ -118,6 +124,12 @@ def _session(workdir: Path) -> Path:
     return write_session_page(workdir)
 
 
+def _vlass(workdir: Path) -> Path:
+    from reports.vlass_page import write_vlass_page
+
+    return write_vlass_page(workdir)
+
+
 def _any_run(workdir: Path) -> Path:
     from reports.html import write_report
     from reports.targets_report import write_targets_report
@@ -125,12 +137,14 @@ def _any_run(workdir: Path) -> Path:
 
     if (workdir / "sources.json").exists():
         return _field(workdir)
+    if (workdir / "edit_image_list_seip.json").exists():
+        return _vlass(workdir)
     if (workdir / "roles.json").exists():
         return _session(workdir)
     return (write_targets_report if has_targets(workdir) else write_report)(workdir)
 
 
-REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _any_run)
+REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _vlass, _any_run)
 
 
 if __name__ == "__main__":

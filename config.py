@@ -1,4 +1,4 @@
-"""What to self-calibrate and how. Every key is optional but vis; README explains each.
+"""What to self-calibrate and how. Every key is optional but vis; docs/options.md explains each.
 
 As shipped it demonstrates the program on real data: the quasar 3C 273 and its jet observed with
 the VLA, with known gain errors applied, so that there is something to recover.

@@ -123,7 +123,7 @@ def _run_peer(ms: Path, folder: Path, python: Path, band: str) -> tuple[Finished
         cwd=folder,
         env=_home(python.parents[2]),
     )
-    made = sorted(folder.glob("*.selfcal.ms"))
+    made = sorted(folder.glob("*.calibrated.ms"))
     if finished.code or not made:
         last = finished.log.read_text(errors="replace").strip().splitlines()[-6:]
         raise PeerMissingError(f"{PACKAGE} exits with code {finished.code}: " + " | ".join(last))

@@ -19,7 +19,7 @@ from libs.closure.model import FitOptions, fit_components
 from libs.closure.statistics import closure_quantities
 from libs.gains.apply_kernels import apply_gains
 from libs.gains.kernels import accumulate_rows
-from libs.gains.native import solve_gains
+from libs.gains.native_solve import solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import reference_phases
 from libs.gains.tec import solve_tec
@@ -29,6 +29,7 @@ from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanSettings, clean
 from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.samples import Selection, SetLayout, make_block
+from libs.imaging.native.source_scores import sum_rows
 from libs.imaging.native.weighting import make_weighting
 
 __all__ = ["warm_up"]
@@ -122,6 +123,12 @@ def _imager() -> None:
     )
     assert block is not None
     make_weighting([block], (16, 16), 1e-5, briggs=True).of(block)
+    values, index = block.visibility, np.zeros(len(block.time_s), np.int64)
+    sum_rows(
+        block.uvw_m, frequency, block.weight, values, values, values, np.zeros(4), index,
+        index + block.antenna1, index + block.antenna2, np.zeros((1, 2, 7)),
+        np.zeros((1, 2, 2, 7)), np.zeros((7, 7)), np.zeros((7, 7)),
+    )  # fmt: skip
     plan = plan_averaging(block, 1e-3, 1e9, with_terms=False)
     for model in (None, np.zeros((nrow, nchan), np.complex64), np.zeros((nrow, nchan), complex)):
         plan.sums(block, model)

@@ -87,9 +87,8 @@ def _frequency(entry: Mapping[str, Any]) -> str:
     """Return the treatment of the frequency axis."""
     solution = str(entry.get("solution", "gain"))
     if solution != "gain":
-        return {"tec": "TEC", "tec+phase": "TEC and phase", "delay+phase": "delays"}.get(
-            solution, solution
-        )
+        return {"tec": "TEC", "tec+phase": "TEC and phase", "delay+phase": "delays",
+                "constants+phase": "constants, common phase"}.get(solution, solution)  # fmt: skip
     if entry.get("combine_spw"):
         return "windows combined"
     return "blocks of channels" if entry.get("channels_per_block") else "each window"

@@ -4,17 +4,66 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from libs.core.files import replacing
+from libs.record.quality import score_target
 from reports.records import Run, StepRow, read_run
 
-__all__ = ["build_summary", "write_summary"]
+__all__ = ["STATE_MEANINGS", "SUMMARY_MEANINGS", "build_summary", "write_summary"]
 
 CLOSURE_KEYS = ("closure_phases", "closure_amplitudes", "phase_floor_rad", "amplitude_floor")
+_MAIN = "main_source_"
+# Quantities of the main source, their errors, and how many units of the errors (arcsec on the sky
+# for positions) are one of the quantity's own at a declination.
+_MEASURED: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("peak_jy_beam", "peak_error_jy_beam", lambda _: 1.0),
+    ("total_flux_jy", "total_flux_error_jy", lambda _: 1.0),
+    ("ra_deg", "ra_error_arcsec", lambda dec: 3600.0 * math.cos(math.radians(dec))),
+    ("dec_deg", "dec_error_arcsec", lambda _: 3600.0),
+    ("major_arcsec", "major_error_arcsec", lambda _: 1.0),
+    ("minor_arcsec", "minor_error_arcsec", lambda _: 1.0),
+)
 STATE_KEYS = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
+
+# What the documentation says of each key; a test holds that there are no others.
+STATE_MEANINGS = {
+    "image": "FITS image that was measured",
+    "peak_jy_beam": "Peak, Jy/beam",
+    "rms_jy_beam": "Root mean square of the residual, Jy/beam",
+    "snr": "Peak over the noise (1.4826 times the MAD of the residual)",
+    "dynamic_range": "Peak over the root mean square of the residual",
+    "total_flux_jy": "Flux density of all CLEAN found, Jy",
+}
+SUMMARY_MEANINGS = {
+    "status": "`improved`, `unchanged` or `failed`",
+    "calibrated_ms": "Data set to image next; a list for several executions",
+    "column": "Column of it to image",
+    "initial": "State before self-calibration, an image's figures as below",
+    "final": "State after the last accepted round",
+    "untouched": "State of the untouched data of a demonstration with known errors",
+    "accepted": "Accepted rounds with the reasons",
+    "rejected": "Rejected rounds with the reasons",
+    "closure": "Where `closure_check` ran: reduced chi2 of closure phases and log closure"
+    " amplitudes of the first model and of the final image, their numbers, and the"
+    " non-closing errors allowed for",
+    "tables": "Gain tables in order of application",
+    "h5parm": "The h5parm with all solutions; empty when no round was accepted and nothing was"
+    " started from",
+    "main_source": "Main source of the final image: peak, total flux, position and widths, each"
+    " with its error (positions: arcsec on the sky) and 68 % interval; null where it is not known",
+    "longest_baseline_km": "Longest baseline between stations with coherent phase solutions, km",
+    "seconds": "Time of each step, s",
+    "seconds_imaging": "Time within imagers, s",
+    "seconds_solving": "Time within solvers, s",
+    "qa": "Quality `score` as observatories' pipelines give it, and its `reason`: 1.0 not"
+    " attempted, 0.99 tried and not kept, 0.98 kept, 0.85 kept with a noise more than 2 % higher,"
+    " 0.8 failed",
+    "warnings": "Warnings of the steps",
+    "versions": "Versions of the tools",
+}
 
 
 def _state(row: StepRow | None, prefix: str = "") -> dict[str, Any]:
@@ -38,6 +87,19 @@ def _closure(row: StepRow | None) -> dict[str, Any]:
         known = {part: value for part, value in values.items() if not math.isnan(value)}
         if known:
             found[state] = known
+    return found
+
+
+def _main_source(final: StepRow | None, row: StepRow | None) -> dict[str, Any]:
+    """Return the main source of the final image with its intervals; empty where not measured."""
+    if final is None or row is None or row.status != "done":
+        return {}
+    found: dict[str, Any] = {"image": final.products.get("image", ""), "confidence": 0.68}
+    for name, error, unit in _MEASURED:
+        value, spread = row.metric(_MAIN + name), row.metric(_MAIN + error)
+        half = spread / unit(row.metric(f"{_MAIN}dec_deg"))
+        numbers = {"value": value, "error": spread, "low": value - half, "high": value + half}
+        found[name] = {key: None if math.isnan(n) else n for key, n in numbers.items()}
     return found
 
 
@@ -86,13 +148,24 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
         "versions": dict(versions),
     }
+    summary["qa"] = _quality(summary, rounds)
     closure = _closure(_first(run, lambda row: CLOSURE_KEYS[0] in row.metrics))
     if closure:
         summary["closure"] = closure
+    source = _main_source(final, _first(run, lambda row: f"{_MAIN}peak_jy_beam" in row.metrics))
+    if source:
+        summary["main_source"] = source
     untouched = _state(report, "untouched_")
     if untouched:
         summary["untouched"] = untouched
     return summary
+
+
+def _quality(summary: Mapping[str, Any], rounds: Sequence[StepRow]) -> dict[str, Any]:
+    """Return the quality score of a run of one target and its reason."""
+    attempted = any(row.interval is not None for row in rounds)
+    quality = score_target(summary["status"], attempted, summary["initial"], summary["final"])
+    return {"score": quality.score, "reason": quality.reason}
 
 
 def _first(run: Run, wanted: Callable[[StepRow], bool]) -> StepRow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from libs.core.errors import InputError
 from libs.core.files import replacing
 from libs.core.numbers import MISSING, format_number, format_quantity
 from libs.core.text_table import aligned
+from libs.record.quality import QualityScore, lowest_score, score_target
 from reports.drawings import Drawing
 from reports.html_parts import (
     Markup,
@@ -25,6 +27,7 @@ from reports.html_parts import (
 from reports.page import document, write_page
 from reports.records import STATISTICS, as_number
 from reports.tables import write_csv
+from reports.target_details import TargetsRecord, settings_table, target_figures
 
 __all__ = [
     "TARGET_COLUMNS",
@@ -72,9 +75,11 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
     versions: Mapping[str, str] = {}
     for result in results:
         versions = versions or result.get("versions", {})
+    scores = [_quality(result) for result in results]
     return {
         "status": next((status for status in order if counts[status]), "unchanged"),
         "counts": counts,
+        "qa": dict(zip(("score", "reason"), astuple(lowest_score(scores)), strict=True)),
         "warnings": [
             f"{result['label']}: {text}"
             for result in results
@@ -82,10 +87,21 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
         ],
         "versions": versions,
         "targets": {
-            result["label"]: {key: value for key, value in result.items() if key != "label"}
-            for result in results
+            result["label"]: {
+                **{key: value for key, value in result.items() if key != "label"},
+                "qa": {"score": own.score, "reason": own.reason},
+            }
+            for result, own in zip(results, scores, strict=True)
         },
     }
+
+
+def _quality(result: Entry) -> QualityScore:
+    """Return the quality score of one target: its run's, or that of a failure."""
+    if result["status"] == "failed":
+        return score_target("failed", True, {}, {})
+    found = result.get("qa") or {}
+    return QualityScore(found.get("score"), found.get("reason", "the run has no score"))
 
 
 def finish_targets(workdir: Path, results: Sequence[Entry]) -> str:
@@ -173,8 +189,16 @@ def render_targets(workdir: Path, summary: Entry) -> str:
         tag("p", _lead(counts), class_="lead"),
         class_="top",
     )
-    sections = [_section(workdir, label, targets) for label in targets]
-    overview = tag("section", tag("h2", "Targets"), _table(workdir, targets), id="targets")
+    record = TargetsRecord.read(workdir)
+    sections = [_section(workdir, label, targets, record) for label in targets]
+    overview = tag(
+        "section",
+        tag("h2", "Targets"),
+        _table(workdir, targets),
+        settings_table(record, targets),
+        _quality_said(summary),
+        id="targets",
+    )
     links = [tag("li", tag("a", "Targets", href="#targets"))]
     links += [tag("li", tag("a", label, href=f"#{label}")) for label in targets]
     return document(
@@ -185,6 +209,14 @@ def render_targets(workdir: Path, summary: Entry) -> str:
             tag("main", _warnings(summary), overview, *sections),
         ],
     )
+
+
+def _quality_said(summary: Entry) -> Markup:
+    """Return the quality score of the whole run; nothing for runs that have none."""
+    quality = summary.get("qa") or {}
+    if quality.get("score") is None:
+        return Markup("")
+    return tag("p", f"Quality score of the run: {quality['score']:g} ({quality['reason']}).")
 
 
 def _lead(counts: Mapping[str, int]) -> str:
@@ -235,7 +267,9 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
     return table(heading, rows)
 
 
-def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
+def _section(
+    workdir: Path, label: str, targets: Mapping[str, Entry], record: TargetsRecord
+) -> Markup:
     """Return a target's section: its result, the reason, and its images."""
     entry, name = targets[label], _name(label, targets)
     parts = [tag("h2", f"{name} {entry['band']}".strip())]
@@ -256,4 +290,7 @@ def _section(workdir: Path, label: str, targets: Mapping[str, Entry]) -> Markup:
     if picture.exists():
         title = f"{label}: the image before and after, in one colour scale"
         parts.append(figure(Drawing(picture, title, title, "comparison")))
+    found = record.target(label)
+    if found is not None:
+        parts += target_figures(workdir, workdir / entry["workdir"], found)
     return tag("section", *parts, id=label)

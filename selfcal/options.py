@@ -44,7 +44,8 @@ class Option:
     name : str
     kind : str
         ``int``, ``float``, ``bool``, ``str``, ``choice``, ``names`` (list of str), ``path`` (a
-        file or folder), ``paths`` (list of them), ``rounds`` (list of lists of str), ``size``
+        file or folder), ``paths`` (list of them), ``files`` (name of a file, a list of them, or a
+        mapping of names to these), ``rounds`` (list of lists of str), ``size``
         (pixels, one or two), ``spwmap`` or a quantity with a unit: ``time``, ``angle``,
         ``length``, ``flux``, ``frequency``, ``memory``.
     default : object
@@ -58,6 +59,8 @@ class Option:
         of them.
     minimum : float, optional
         Least allowed number.
+    also : tuple of str
+        Other names that a config may use for it.
     """
 
     name: str
@@ -67,11 +70,12 @@ class Option:
     choices: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     minimum: float | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def names_files(self) -> bool:
         """True when the value names files or folders, which depend on the current folder."""
-        return self.kind in ("path", "paths")
+        return self.kind in ("path", "paths", "files")
 
     def parse(self, value: Any, where: str = "") -> Any:
         """Return the value, checked and in the unit of its kind.
@@ -105,7 +109,9 @@ class Option:
             text = {
                 "int": "a whole number", "float": "a number", "bool": "True or False",
                 "str": "text", "names": "a list of names", "path": "the name of a file",
-                "paths": "a list of names of files", "rounds": "a list of lists of steps",
+                "paths": "a list of names of files",
+                "files": "the name of a file, a list of them, or a mapping of names to files",
+                "rounds": "a list of lists of steps",
                 "size": "a number of pixels or a pair", "spwmap": "a list of spw ids",
                 "table": "a mapping",
             }[self.kind]  # fmt: skip
@@ -194,6 +200,17 @@ def _size(option: Option, value: Any) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def _files(option: Option, value: Any) -> str | tuple[str, ...] | dict[str, Any]:
+    if isinstance(value, dict):
+        found = {_str(option, name): _files(option, item) for name, item in value.items()}
+        if any(isinstance(item, dict) for item in found.values()):
+            raise TypeError("it is a mapping of mappings")
+        return found
+    if isinstance(value, (list, tuple)):
+        return tuple(_str(option, item) for item in value)
+    return _str(option, value)
+
+
 def _spwmap(option: Option, value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
         raise TypeError("it is text")
@@ -210,6 +227,6 @@ def _table(option: Option, value: Any) -> dict[str, Any]:
 
 _CONVERTERS = {
     "int": _int, "float": _float, "bool": _bool, "str": _str, "choice": _choice, "names": _names,
-    "path": _str, "paths": _names, "rounds": _rounds, "size": _size, "spwmap": _spwmap,
-    "table": _table,
+    "path": _str, "paths": _names, "files": _files, "rounds": _rounds, "size": _size,
+    "spwmap": _spwmap, "table": _table,
 }  # fmt: skip

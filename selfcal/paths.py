@@ -78,9 +78,15 @@ def _value(option: Option | None, value: Any) -> Any:
     """Return the value of an option, absolute where it names files."""
     if option is None or not option.names_files:
         return value
-    names = option.parse(value)
+    return _named(option, option.parse(value))
+
+
+def _named(option: Option, names: Any) -> Any:
+    """Return parsed names made absolute: one, a list of them, or a mapping to these."""
     if isinstance(names, str):
         return _absolute(option, names)
+    if isinstance(names, Mapping):
+        return {key: _named(option, item) for key, item in names.items()}
     return [_absolute(option, name) for name in names]
 
 

@@ -21,13 +21,17 @@ from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
 from selfcal.templates import Resolved, resolve_options
 
-__all__ = ["Pipeline", "PlannedStep", "StepFailed"]
+__all__ = ["Pipeline", "PlannedStep", "StepFailed", "StepRefused"]
 
 log = logging.getLogger(__name__)
 
 
 class StepFailed(SelfcalError):  # noqa: N818 - names an event, not a kind of error
     """A step failed; the failure is in its row and the run stops (exit code 1)."""
+
+
+class StepRefused(StepFailed, ConfigError):  # noqa: N818 - as StepFailed
+    """A step failed for what the config says, which only the data could show (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class Pipeline:
     def _fingerprint(self, step: Step, resolved: Resolved, previous: Record | None) -> str:
         """Return a hash of the resolved options, the code and everything that came before."""
         settings = self.context.settings
-        named = [Path(settings[name]).expanduser() for name in step.uses_files if settings[name]]
+        named = [Path(file).expanduser() for n in step.uses_files for file in _files(settings[n])]
         content = {
             "step": step.name,
             "class": type(step).__name__,
@@ -283,13 +287,19 @@ def _stamp(path: Path) -> list[int]:
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
+def _files(value: str | Sequence[str]) -> Sequence[str]:
+    """Return the files that a setting names, one or a list of them."""
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
 def _summary(result: StepResult) -> str:
     return f"{result.status}: {result.reason}" if result.reason else result.status
 
 
 def _step_failed(name: str, error: Exception) -> StepFailed:
     if isinstance(error, SelfcalError):
-        return StepFailed(f"step {name} failed: {error.cause}", error.remedy)
+        kind = StepRefused if isinstance(error, ConfigError) else StepFailed
+        return kind(f"step {name} failed: {error.cause}", error.remedy)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, (OSError, MemoryError)):  # of the machine
         return StepFailed(f"step {name} failed: {said}", "the traceback is in run.log")

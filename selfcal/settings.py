@@ -20,6 +20,7 @@ __all__ = [
     "build_settings",
     "check_known",
     "load_config",
+    "own_names",
     "parse_assignments",
     "parse_options",
     "read_config",
@@ -63,12 +64,29 @@ def load_config(path: Path, options: Sequence[Option]) -> dict[str, Any]:
     """
     if not path.exists():
         raise ConfigError(f"config {path} does not exist", "make one with: auto_selfcal.py init")
-    raw = read_config(path)
+    raw = own_names(read_config(path), options)
     known = [option.name for option in options]
     for key in raw:
         if key not in known:
             raise unknown_name(f"config key in {path.name}", str(key), known)
     return raw
+
+
+def own_names(values: Mapping[str, Any], options: Sequence[Option]) -> dict[str, Any]:
+    """Return settings with other names of options replaced by their own.
+
+    Raises
+    ------
+    ConfigError
+        A setting is given under both names.
+    """
+    own = {other: option.name for option in options for other in option.also}
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if own.get(name, name) in found or (name in own and own[name] in values):
+            raise ConfigError(f"{name} is another name of {own.get(name, name)}", "give one")
+        found[own.get(name, name)] = value
+    return found
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -146,6 +164,7 @@ def build_settings(
         ``global_parameters`` and ``overrides``; the others are for steps.
     """
     source = config_path.name if config_path else "config"
+    config, assignments = own_names(config, options), own_names(assignments, options)
     known = [option.name for option in options]
     tops = {name: value for name, value in assignments.items() if "." not in name}
     for name in tops:

@@ -83,6 +83,10 @@ class State:
         """Return the last record of a step."""
         return self._records.get(step)
 
+    def records(self) -> list[Record]:
+        """Return the last record of every step, in order of their rows."""
+        return sorted(self._records.values(), key=lambda record: record.order)
+
     def interrupted(self) -> list[str]:
         """Return the steps in which runs were killed and that have not run since."""
         return self.running_path.read_text().split() if self.running_path.exists() else []

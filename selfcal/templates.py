@@ -85,7 +85,7 @@ def resolve_options(
         absent = step.name not in sections
         source = Origin(Layer.TEMPLATE, f"templates/{template}.yaml")
         layers.append((source, sections.get(step.name, {})))
-    shared = settings["global_parameters"]
+    shared = settings.values.get("global_parameters", {})
     own = {name: value for name, value in shared.items() if name in known}
     layers.append((Origin(Layer.USER, "global_parameters"), own))
     values = {name: option.parse(option.default, step.name) for name, option in known.items()}

@@ -11,35 +11,33 @@ import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from libs.core.errors import ConfigError, InputError
-from libs.core.files import fsync_tree
 from libs.gains.apply import apply_tables
 from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
-from libs.inputs.input_data import resolve_inputs
-from libs.ms import flag_versions
-from libs.ms.columns import ensure_data_column
+from libs.inputs.input_data import InputData, resolve_inputs
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
-from libs.ms.subtables import Subtables
 from libs.ms.summary import MsDescription, describe_ms
-from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
-from steps.facts import InputFacts, StartFacts, recorded, start_facts
+from steps.facts import AlignFacts, CopyFacts, InputFacts, StartFacts, recorded, start_facts
+from steps.record.writing import (
+    VERSION,
+    Application,
+    apply_planned,
+    data_descriptions,
+    prepare_columns,
+)
 
 __all__ = ["apply_run", "apply_solutions", "apply_targets", "apply_to_original", "has_targets"]
-
-VERSION = "before_selfcal_apply"
 
 
 def apply_run(workdir: Path, to: str | None, field: str = "") -> Iterator[str]:
@@ -74,17 +72,7 @@ def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterato
         raise ConfigError(f"{workdir} holds no finished run", "run the pipeline first")
     with hold_workdir(workdir):
         for work in _plan_application(workdir, to, field):
-            yield _apply_planned(work)
-
-
-@dataclass(frozen=True)
-class Application:
-    """A data set to write, the rows, the tables in order of application and whose they are."""
-
-    workdir: Path
-    ms: Path
-    rows: RowChoice
-    tables: list[AppliedTable]
+            yield apply_planned(work)
 
 
 def _plan_application(workdir: Path, to: str | None, field: str = "") -> list[Application]:
@@ -109,6 +97,19 @@ def _refuse_started(workdir: Path) -> None:
         )
 
 
+def _refuse_aligned(workdir: Path, sources: Sequence[InputData]) -> None:
+    """The tables of an execution that was moved or scaled are of data as they became."""
+    record = State(workdir).get("align")
+    moved = recorded(AlignFacts, record.result.metrics).aligned if record else ()
+    wrong = [source.vis for source in sources if f"{source.name}.ms" in moved]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)} was brought to the position and fluxes of another execution,"
+            " which its tables do not hold",
+            "take the calibrated data from the run, or run with align = never",
+        )
+
+
 def _targets(
     workdir: Path, resolved: dict[str, Any], to: str | None, field: str
 ) -> Iterator[Application]:
@@ -122,37 +123,61 @@ def _targets(
     if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
+    _refuse_aligned(workdir, wanted)
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
+    taken = _taken(startup.result.metrics if startup else {})
     if copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
             "take the calibrated data from the run, or split CORRECTED_DATA to DATA first",
         )
+    # runs of versions that did not record what they took of each input
+    older = {name: resolved[name]["value"] for name in ("field", "spw")}
     for source in wanted:
         path = Path(to).resolve() if to else source.path
         if source.kind != "ms" and to is None:
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
-        copy = workdir / "data" / f"{source.name}.ms"
+        name, own = taken.get(str(source.path), (f"{source.name}.ms", older))
+        copy = workdir / "data" / name
         take_back(path)
         ours, theirs = describe_ms(copy), describe_ms(path)
-        of_input = path == source.path
-        windows = _match(ours, theirs, resolved["spw"]["value"] if of_input else "")
+        selected = own if path == source.path else {}
+        windows = _windows(ours, theirs, selected)
         fields = (
             choose_fields(path, field)
             if field
-            else _own_fields(ours, theirs, resolved["field"]["value"] if of_input else "")
+            else _own_fields(ours, theirs, selected.get("field", ""))
         )
         yield Application(
-            workdir,
+            workdir.name,
             path,
-            RowChoice(fields, _data_descriptions(path, windows, len(theirs.frequency_hz))),
+            RowChoice(fields, data_descriptions(path, windows, len(theirs.frequency_hz))),
             [
                 AppliedTable(workdir / ref.path, _spwmap(ref.spwmap, windows, theirs), ref.interp)  # type: ignore[arg-type]
                 for ref in last
                 if ref.ms == copy.name
             ],
         )
+
+
+def _taken(metrics: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, str]]]:
+    """Name of the working copy of each input, by its path, and what was taken of it."""
+    if "selections" not in metrics:
+        return {}
+    facts = recorded(CopyFacts, metrics)
+    pairs = zip(facts.working_copies, facts.selections, strict=True)
+    return {own["vis"]: (name, own) for name, own in pairs}
+
+
+def _windows(
+    ours: MsDescription, theirs: MsDescription, selected: Mapping[str, str]
+) -> tuple[int, ...]:
+    """For each window of the working copy its number in the target, on record or by frequency."""
+    noted = selected.get("windows", "")
+    if noted:
+        return tuple(int(number) for number in noted.split(","))
+    return _match(ours, theirs, selected.get("spw", ""))
 
 
 def _own_fields(ours: MsDescription, theirs: MsDescription, selected: str) -> frozenset[int] | None:
@@ -181,60 +206,12 @@ def _match(ours: MsDescription, theirs: MsDescription, selected: str) -> tuple[i
         ) from error
 
 
-def _data_descriptions(ms: Path, windows: Sequence[int], count: int) -> frozenset[int] | None:
-    """Data descriptions of windows; None where these are all there are."""
-    if len(set(windows)) == count:
-        return None
-    found = enumerate(Subtables(ms).descriptions)
-    return frozenset(i for i, each in found if each.spw in windows)
-
-
 def _spwmap(own: Sequence[int], windows: Sequence[int], theirs: MsDescription) -> tuple[int, ...]:
     """The map of a table for the working copy, by the numbers of the target's windows."""
     found = [0] * len(theirs.frequency_hz)
     for window, number in zip(windows, full_spwmap(own, len(windows), len(windows)), strict=True):
         found[window] = number
     return tuple(found)
-
-
-def _apply_planned(work: Application) -> str:
-    """Apply, safe against being killed; return a line that says what was done."""
-    with guarded(work.ms):
-        return _apply_within(work)
-
-
-def _apply_within(work: Application) -> str:
-    _prepare(work.ms, work.rows, f"before the solutions of {work.workdir.name}")
-    result = apply_tables(work.ms, work.tables, rows=work.rows)
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    return (
-        f"{work.ms}: {len(work.tables)} table(s) applied to CORRECTED_DATA of"
-        f" {_fields_said(work)}, flags {result.flagged_before:.1%} ->"
-        f" {result.flagged_after:.1%} (saved: {VERSION}), {stamp}"
-    )
-
-
-def _fields_said(work: Application) -> str:
-    if work.rows.fields is None:
-        return "all fields"
-    fields = Subtables(work.ms).fields
-    return "field " + ", ".join(dict.fromkeys(fields[i].name for i in sorted(work.rows.fields)))
-
-
-def _prepare(ms: Path, rows: RowChoice, comment: str) -> None:
-    """Save the flags, or put those of the rows back; make CORRECTED_DATA where it is missing."""
-    if flag_versions.has_version(ms, VERSION):
-        flag_versions.restore_version(ms, VERSION, where=rows)
-    else:
-        flag_versions.save_version(ms, VERSION, comment)
-    # rows that are not written keep what they have: a column that a kill left half filled must
-    # not pass for one that was there before
-    mark = ms.with_name(ms.name + ".filling")
-    if mark.exists() or "CORRECTED_DATA" not in column_names(ms):
-        mark.touch()
-        fsync_tree(mark)
-        ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)
-        mark.unlink()
 
 
 # -- a run of several targets ----------------------------------------------------------------------
@@ -286,7 +263,7 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
         if not planned:
             raise ConfigError("no target has solutions to apply", "there is nothing to apply")
         for work in planned:
-            yield f"{work.workdir.name}: {_apply_planned(work)}"
+            yield f"{work.title}: {apply_planned(work)}"
 
 
 def _why_not(entry: Mapping[str, Any], folder: Path) -> str:
@@ -340,7 +317,7 @@ def apply_solutions(ms: Path, gains: GainSolutions, field: str = "all") -> str:
 
 
 def _apply_solutions_within(ms: Path, gains: GainSolutions, rows: RowChoice) -> str:
-    _prepare(ms, rows, "before solutions of an h5parm")
+    prepare_columns(ms, rows, "before solutions of an h5parm")
     with tempfile.TemporaryDirectory(dir=ms.parent) as folder:
         table = Path(folder) / "h5parm.gcal"
         write_caltable(table, gains, ms)

@@ -9,7 +9,7 @@ import numpy as np
 from libs.closure.agreement import within_baselines
 from libs.closure.coherence_time import CoherenceTime, averaged, coherence_time
 from libs.closure.formation import BaselineVisibilities
-from libs.closure.read import BLOCK_FRACTION, read_visibilities
+from libs.closure.read import BLOCK_FRACTION, hands_are_copies, read_visibilities
 from libs.core.errors import InputError
 from libs.ms.summary import MsSummary, describe_ms, summarise
 from selfcal.options import Option
@@ -17,7 +17,14 @@ from selfcal.step import Skip
 from steps.context import Context
 from steps.data_state import measurement_sets
 
-__all__ = ["CLOSURE_READ_OPTIONS", "FEW_STATIONS", "ClosureInput", "closure_input"]
+__all__ = [
+    "CLOSURE_READ_OPTIONS",
+    "FEW_STATIONS",
+    "PLACING_BLOCKS",
+    "ClosureInput",
+    "closure_input",
+    "read_closure_data",
+]
 
 CLOSURE_READ_OPTIONS = (
     Option("average", "time", "auto", "averaging before closures are formed; 0: none; auto: while"
@@ -29,6 +36,7 @@ CLOSURE_READ_OPTIONS = (
 )  # fmt: skip
 
 
+PLACING_BLOCKS = 8  # of the band: phases between them tell a position
 FEW_STATIONS = 15  # up to which several models may fit the closure quantities alike
 
 
@@ -68,6 +76,40 @@ class ClosureInput:
         return [self.average_s, *others]
 
 
+def read_closure_data(
+    context: Context, *, uvmin_m: float = 0.0, least_blocks: int = 1, column: str = "DATA"
+) -> BaselineVisibilities:
+    """Read the visibilities of the working copy with the most data.
+
+    Parameters
+    ----------
+    context : Context
+    uvmin_m : float
+        Shortest baseline, m.
+    least_blocks : int
+        The band is cut into so many parts at least, as far as there are channels.
+    column : str
+        Column ``DATA``, or ``MODEL_DATA`` for the same visibilities of the model in it.
+
+    Raises
+    ------
+    InputError
+        There are no data.
+    """
+    copies = measurement_sets(context)
+    largest = max(copies, key=lambda ms: describe_ms(ms).rows)
+    context.progress.activity(f"closure quantities of {largest.name}")
+    data = read_visibilities(
+        largest,
+        column=column,
+        block_hz=_block_hz(summarise(largest), least_blocks),
+        # hands of a model are always alike: those of the data decide
+        combine_hands=hands_are_copies(largest),
+        noise_from_data=column == "DATA",
+    )
+    return within_baselines(data, uvmin_m) if uvmin_m else data
+
+
 def closure_input(context: Context, least_blocks: int = 1, uvmin_m: float = 0.0) -> ClosureInput:
     """Read the working copy with the most data.
 
@@ -84,12 +126,8 @@ def closure_input(context: Context, least_blocks: int = 1, uvmin_m: float = 0.0)
     Skip
         There are no data.
     """
-    copies = measurement_sets(context)
-    largest = max(copies, key=lambda ms: describe_ms(ms).rows)
-    context.progress.activity(f"closure quantities of {largest.name}")
     try:
-        data = read_visibilities(largest, block_hz=_block_hz(summarise(largest), least_blocks))
-        data = within_baselines(data, uvmin_m) if uvmin_m else data
+        data = read_closure_data(context, uvmin_m=uvmin_m, least_blocks=least_blocks)
     except InputError as error:
         raise Skip(f"no closure quantities: {error}") from error
     average = context.options["average"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,18 @@ from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
-from steps.closure_data import CLOSURE_READ_OPTIONS, ClosureInput, closure_input
+from steps.closure_data import (
+    CLOSURE_READ_OPTIONS,
+    PLACING_BLOCKS,
+    ClosureInput,
+    closure_input,
+)
 from steps.closure_starts import most_evident
 from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
+from steps.model_components import on_pixel
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
     as_model,
@@ -47,9 +54,7 @@ __all__ = ["ClosureStats", "InitialModel"]
 ARCSEC = np.pi / 180 / 3600
 SURE_SNR = 20.0
 HARMLESS_RAD = 0.5
-ROUNDED_RAD = 0.1
 COMPLETE_CHI2 = 1.5
-PLACING_BLOCKS = 8  # of the band: phases between them tell a position
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
 
@@ -173,7 +178,7 @@ class InitialModel(Step):
             said += ": it has compact structure that the survey does not see"
         context.progress.activity("fitting components to closure phases and amplitudes")
         try:
-            model, others = self._best_fit(context, source)
+            model, others, average_s = self._best_fit(context, source)
         except InputError as error:
             raise Skip(f"no closure quantities: {error}") from error
         model = _with_flux(model, _test_image(context).total_flux_jy)
@@ -186,7 +191,11 @@ class InitialModel(Step):
         words = (
             f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}{others}"
         )
-        return self._record(context, model, centre, complete, f"{words}; {said}" if said else words)
+        words = f"{words}; {said}" if said else words
+        how = asdict(self._fit_options(context))
+        fit = {"average_s": average_s, "interval_s": options["interval"],
+               "uvmin_m": options["uvmin"], "options": how}  # fmt: skip
+        return self._record(context, model, centre, complete, words, fit)
 
     def begin_ahead(self, context: Context) -> None:
         """Begin the fit while the first images are made, unless the data are large.
@@ -206,13 +215,23 @@ class InitialModel(Step):
         source = closure_input(context, uvmin_m=context.options["uvmin"])
         context.ahead.begin(self.name, *self._fit(context, source.averaged()))
 
-    def _best_fit(self, context: Context, source: ClosureInput) -> tuple[ComponentModel, str]:
+    def _best_fit(
+        self, context: Context, source: ClosureInput
+    ) -> tuple[ComponentModel, str, float]:
         """Fit at the averaging time, and where one was needed, at shorter and longer ones.
 
         Short averages are noisy, long ones smear what lies far apart, and with few stations
         several models fit the closures alike. That one is taken which, with gains of its own,
         explains the most of baselines that are held out of the gains. Noise shows no coherence,
         so it is fitted once, and the rate of false alarms stays that of one fit.
+
+        Returns
+        -------
+        ComponentModel
+        str
+            What was chosen among several.
+        float
+            Averaging time of its visibilities, s.
         """
         models = {}
         for average_s in source.trials_s():
@@ -221,15 +240,17 @@ class InitialModel(Step):
                 models[average_s] = context.ahead.take(self.name, key) or fit(*given)
         accepted = {length: one for length, one in models.items() if one.accepted}
         if len(models) == 1 or not accepted:
-            return models[source.average_s], ""
+            return models[source.average_s], "", source.average_s
         if len(accepted) == 1:
             (best_s,) = accepted
-            return accepted[best_s], f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
+            said = f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
+            return accepted[best_s], said, best_s
         best_s = most_evident(context, accepted, self._start(context))
-        return accepted[best_s], (
+        said = (
             f"; of the fits to averages of {_seconds(accepted)} that of {best_s:.3g} s explains the"
             " most of the held-out baselines"
         )
+        return accepted[best_s], said, best_s
 
     def _fit(
         self, context: Context, data: BaselineVisibilities
@@ -275,6 +296,7 @@ class InitialModel(Step):
         centre: tuple[float, float],
         complete: bool,
         reason: str,
+        fit: Mapping[str, Any] | None = None,
     ) -> StepResult:
         """Write the model and say what it is."""
         path = context.workdir / "initial_model.json"
@@ -290,6 +312,7 @@ class InitialModel(Step):
             closure_model=path.name if model.accepted else "",
             closure_model_complete=complete,
             model_origin="closures" if model.ladder else "catalogue",
+            closure_fit=fit,
         )
         fitted = {"closure_reduced_chi2": model.reduced_chi2} if model.ladder else {}
         return StepResult(
@@ -342,10 +365,9 @@ class InitialModel(Step):
         half = 0.5 * cell * np.array(imsize)
         if found is None or not found.significant or np.any(np.abs(found.offset_rad) > half):
             return start, ""
-        l0, m0 = found.offset_rad
-        if _slope(context) * cell < ROUNDED_RAD:
-            # CLEAN holds a point best on a pixel's centre, and the band cannot tell the rest
-            l0, m0 = round(l0 / cell) * cell, round(m0 / cell) * cell
+        test = _test_image(context)
+        beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
+        l0, m0 = on_pixel(context, model.components, found.offset_rad, cell, beam)
         moved = np.hypot(l0 - start[0], m0 - start[1]) / ARCSEC
         if moved == 0:
             return start, ""

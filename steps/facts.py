@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "AlignFacts",
     "ClosureFacts",
     "CopyFacts",
     "FlagFacts",
@@ -83,6 +84,19 @@ def as_metrics(facts: DataclassInstance) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class AlignFacts:
+    """What ``align`` did.
+
+    Attributes
+    ----------
+    aligned : tuple of str
+        Working copies that were moved or scaled.
+    """
+
+    aligned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StartupFacts:
     """What ``startup`` found in the working copies.
 
@@ -111,6 +125,9 @@ class StartupFacts:
         What was mended in the copies.
     datacolumn : str
         The column of the input that was copied.
+    selections : tuple of mapping
+        Of each working copy, in their order: ``vis``, the path of its input, ``field`` and
+        ``spw``, what was taken of it, and ``windows``, the numbers of its windows there.
     """
 
     working_copies: tuple[str, ...]
@@ -135,13 +152,15 @@ class StartupFacts:
     datacolumn: str
     repairs: tuple[str, ...] = ()
     band: str = ""
+    selections: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class CopyFacts:
-    """Names of the working copies in the folder ``data``, in the order of the input."""
+    """Names of the working copies in the folder ``data``, and what was taken of which input."""
 
     working_copies: tuple[str, ...]
+    selections: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,11 +246,15 @@ class ModelFacts:
         Whether it describes all baselines.
     model_origin : str
         ``closures``, ``catalogue`` or ``start_model``, the user's.
+    closure_fit : mapping or None
+        How closure quantities were formed and fitted: ``average_s``, ``interval_s``, ``uvmin_m``,
+        and ``options``, the fields of `libs.closure.search.FitOptions`. None where none were.
     """
 
     closure_model: str = ""
     closure_model_complete: bool = False
     model_origin: str = "closures"
+    closure_fit: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,8 @@ def image_products(context: Context, image: Imaged) -> dict[str, str]:
     files = image.products
     paths = {"image": files.image, "residual": files.residual, "model": files.model,
              "psf": files.psf}  # fmt: skip
+    if files.dirty is not None:
+        paths["dirty"] = files.dirty
     if len(files.models) > 1:
         paths |= {f"model_{number}": path for number, path in enumerate(files.models)}
     return {name: context.relative(path) for name, path in paths.items()}

@@ -14,10 +14,44 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.predict import fill_model_column
 from steps.context import Context
 from steps.data_state import measurement_sets, set_note
-from steps.facts import model_facts
+from steps.facts import model_facts, startup_facts
 from steps.start_model import ORIGIN, fill_start_model
 
-__all__ = ["fill_component_model", "fill_components"]
+__all__ = ["fill_component_model", "fill_components", "on_pixel"]
+
+ROUNDED_RAD = 0.1
+
+
+def on_pixel(
+    context: Context,
+    components: Sequence[GaussianComponent],
+    centre_rad: tuple[float, float],
+    cell_rad: float,
+    beam_rad: float,
+) -> tuple[float, float]:
+    """Return the place of components with their most compact bright one on a pixel's centre.
+
+    CLEAN holds a point best on a pixel's centre, and no gains tell a sky from the same one moved by
+    less than a pixel, unless the band is so wide that a shift is a slope of phases over it.
+
+    Parameters
+    ----------
+    context : Context
+    components : sequence of GaussianComponent
+    centre_rad : (float, float)
+        Offset (l, m) of their origin from the phase centre, rad.
+    cell_rad, beam_rad : float
+        Widths of a pixel and of the beam.
+    """
+    data = startup_facts(context)
+    width_hz = data.max_frequency_hz - data.min_frequency_hz
+    slope = 2 * np.pi * data.longest_baseline_m * width_hz / SPEED_OF_LIGHT_M_S
+    if slope * cell_rad >= ROUNDED_RAD:
+        return centre_rad
+    peak = max(components, key=lambda c: c.flux_jy / (1 + c.major_rad * c.minor_rad / beam_rad**2))
+    place = np.array([centre_rad[0] + peak.l_rad, centre_rad[1] + peak.m_rad])
+    moved = np.round(place / cell_rad) * cell_rad - place
+    return float(centre_rad[0] + moved[0]), float(centre_rad[1] + moved[1])
 
 
 def fill_component_model(context: Context, path: Path) -> None:

@@ -30,7 +30,7 @@ from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
 
-__all__ = ["Peel"]
+__all__ = ["Peel", "peeled_models"]
 
 
 class Peel(Step):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from libs.core.geometry import ARCSEC_PER_RAD
+from libs.directions.subtract import add_source
 from libs.ms import split
 from libs.ms.summary import summarise
 from selfcal.options import Option
@@ -21,9 +23,12 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.main_source import main_source
+from steps.peel import peeled_models
 from steps.primary_beam import BEAM_SETTING, beam_correction
 from steps.solution_file import write_solutions
 from steps.user_mask import MASK_SETTING
+from steps.window_images import PER_WINDOW_SETTING, image_windows
 
 __all__ = ["ReportResults", "SplitTrial"]
 
@@ -32,7 +37,7 @@ class SplitTrial(Step):
     """Split the calibrated data and image them with two weightings."""
 
     needs = ("test_image",)
-    uses = ("imager", "threads", "memory", BEAM_SETTING)
+    uses = ("imager", "threads", "memory", "stokes", BEAM_SETTING)
     uses_files = (MASK_SETTING,)
     options = (
         Option("robust_values", "names", ["-0.5", "0.5"], "Briggs' robust of the images made"),
@@ -44,6 +49,8 @@ class SplitTrial(Step):
                " auto: as long as the map allows", words=("auto",), minimum=0),
         Option("average_channels", "int", 1, "channels averaged into one; auto: as many as the map"
                " allows", words=("auto",), minimum=1),
+        Option("restore_peeled", "bool", False, "sources that were peeled are put back into the"
+               " calibrated data, without their gains"),
         Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's"
                " edge", minimum=0.0001),
     )  # fmt: skip
@@ -60,12 +67,15 @@ class SplitTrial(Step):
             options = imaging_options(
                 context, judged_with, folder, f"robust_{float(value):+.1f}", context.tables,
                 robust=float(value), multiscale=context.options["with_multiscale"],
+                stokes=context.settings["stokes"],
             )  # fmt: skip
             image = make_image(context, options)
             images.append(image)
-            name = f"{float(value):+.1f}"
-            products[f"image_{name}"] = context.relative(image.products.image)
-            products |= correction.products(image, options, name)
+            for plane in (image.products, *image.products.others):
+                letter = "" if plane is image.products else f"{plane.stokes}_"
+                name = f"{letter}{float(value):+.1f}"
+                products[f"image_{name}"] = context.relative(plane.image)
+                products |= correction.products(replace(image, products=plane), options, name)
         return StepResult(
             reason="; ".join(filter(None, (_said(products, metrics), correction.said))),
             tables=context.tables,
@@ -83,7 +93,7 @@ class SplitTrial(Step):
         assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
         half_width_rad = 0.5 * max(grid.imsize) * grid.cell_arcsec / ARCSEC_PER_RAD
         for number, ms in enumerate(measurement_sets(context)):
-            target = ms.with_name(f"{ms.stem}.selfcal.ms")
+            target = ms.with_name(f"{ms.stem}.calibrated.ms")
             context.progress.activity(f"split {target.name}")
             time_s, width = split.averaging(
                 summarise(ms),
@@ -102,6 +112,9 @@ class SplitTrial(Step):
             made = split.split_calibrated(
                 ms, target, context.tools.session, options=options, log=log
             )
+            if context.options["restore_peeled"]:
+                for source in peeled_models(context):
+                    add_source(target, source)
             name = "calibrated_ms" if number == 0 else f"calibrated_ms_{number}"
             products[name] = context.relative(target)
             times.append(time_s)
@@ -126,20 +139,34 @@ class ReportResults(Step):
 
     uses = ("imager", "threads", "memory")
     uses_files = (MASK_SETTING,)
+    options = (
+        Option("error_bars", "bool", True, "errors of the main source from the scatter of times,"
+               " antennas and gains"),
+    )  # fmt: skip
 
     def run(self, context: Context) -> StepResult:
-        """Leave CORRECTED_DATA calibrated; image a demonstration's untouched data alike."""
+        """Leave CORRECTED_DATA calibrated; measure the main source, and untouched data alike."""
         metrics: dict[str, Any] = {}
         products: dict[str, str] = {}
-        rows = []
+        rows: list[Mapping[str, Any]] = []
         reason = "gains.csv, images.csv, summary.json, plots/, report.html"
         untouched = context.results["startup"].products.get("untouched_0")
-        if untouched and "test_image" in context.results:
+        imaged = "test_image" in context.results
+        if context.settings[PER_WINDOW_SETTING] and imaged:
+            windows = image_windows(context, self.name, clean_folder(context, self.name))
+            products, rows = dict(windows.products), list(windows.rows)
+            metrics = windows.metrics
+            reason += "".join(f"; WARNING: {text}" for text in windows.warnings)
+        if untouched and imaged:
             image = self._untouched(context, untouched)
-            metrics = {f"untouched_{k}": v for k, v in image.statistics.as_row().items()}
-            products = image_products(context, image)
+            metrics |= {f"untouched_{k}": v for k, v in image.statistics.as_row().items()}
+            products |= image_products(context, image)
             rows.append(image_row(context, self.name, image))
         ensure_tables(context, context.tables)
+        if context.options["error_bars"]:
+            source, why = main_source(context)
+            metrics |= source.as_metrics() if source else {}
+            reason += f"; {source.said() if source else why}"
         # rounds that were taken back since it was last written are no part of it
         write_solutions(context, context.tables)
         return StepResult(
@@ -152,7 +179,9 @@ class ReportResults(Step):
         )
 
     def _untouched(self, context: Context, untouched: str) -> Any:
-        folder = clean_folder(context, self.name)
+        folder = context.workdir / "images" / self.name
+        if not context.settings[PER_WINDOW_SETTING]:
+            folder = clean_folder(context, self.name)
         options = imaging_options(
             context,
             ImageRecord.of(context.results["test_image"]).judged_with,

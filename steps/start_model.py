@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from libs.closure.agreement import agreement
 from libs.closure.formation import BaselineVisibilities
 from libs.core.angles import separation_rad
-from libs.core.errors import InputError
+from libs.core.errors import ConfigError, InputError
 from libs.core.files import write_atomically
 from libs.core.geometry import ARCSEC_PER_RAD, primary_beam_fwhm_arcsec
 from libs.core.numbers import format_quantity
@@ -28,10 +29,12 @@ from libs.imaging.start_model import (
     read_sky_image,
 )
 from libs.imaging.start_model_files import read_start_model
+from libs.imaging.user_mask import draw_mask
 from selfcal.step import StepResult
 from steps.context import Context
 from steps.data_state import measurement_sets, set_note
-from steps.facts import ModelFacts, as_metrics, startup_facts
+from steps.facts import ModelFacts, as_metrics, grid_facts, startup_facts
+from steps.images import run_grid
 from steps.instruments import dish_diameter_m
 
 __all__ = [
@@ -61,15 +64,22 @@ def record_start_model(context: Context, data: BaselineVisibilities | None) -> S
     data : BaselineVisibilities or None
         What its closure quantities are compared with; None where there are none.
     """
-    path = Path(context.settings[MODEL_SETTING]).expanduser()
-    model, kind = read_start_model(path, flux_unit=context.settings["model_flux_unit"])
-    said = f"{path.name} ({kind})"
+    paths = _model_files(context)
+    path = paths[0]
+    if len(paths) > 1:
+        model: ComponentSky | ImageSky = read_sky_image(paths)
+        said = f"{path.name} and {len(paths) - 1} more (Taylor terms)"
+    else:
+        model, kind = read_start_model(path, flux_unit=context.settings["model_flux_unit"])
+        said = f"{path.name} ({kind})"
     if isinstance(model, ComponentSky):
         model, left_out = _near(context, model)
         said += f": {len(model.components)} components"
         said += f", {left_out} more are outside the primary beam" if left_out else ""
     said += f", {format_quantity(model.flux_jy, 'Jy', 4)}"
-    name = _keep(context, path, model)
+    if isinstance(model, ImageSky):
+        _check_overlap(context, paths)
+    name = _keep(context, paths, model)
     fitted: dict[str, float] = {}
     if data is not None:
         chi2 = _closure_chi2(context, model, data)
@@ -88,6 +98,34 @@ def record_start_model(context: Context, data: BaselineVisibilities | None) -> S
     )  # fmt: skip
 
 
+def _model_files(context: Context) -> list[Path]:
+    """Return the file of the user's model, or those of its Taylor terms."""
+    value = context.settings[MODEL_SETTING]
+    names = [value] if isinstance(value, str) else list(value)
+    return [Path(name).expanduser() for name in names]
+
+
+def _check_overlap(context: Context, paths: Sequence[Path]) -> None:
+    """Refuse a model image that has no flux within the image of the run.
+
+    Raises
+    ------
+    ConfigError
+        It has none.
+    """
+    grid = grid_facts(context)
+    if not grid.imsize or not grid.cell_arcsec:
+        return  # nothing is imaged before the model is asked for
+    try:
+        draw_mask(paths[0], run_grid(context, grid.imsize, grid.cell_arcsec))
+    except ConfigError as error:
+        raise ConfigError(
+            f"the model {paths[0].name} has no flux inside the image of"
+            f" {grid.imsize[0]} x {grid.imsize[1]} pixels",
+            "name a model of this field, or enlarge imsize",
+        ) from error
+
+
 def _near(context: Context, model: ComponentSky) -> tuple[ComponentSky, int]:
     """Return the components within a beam's width of the phase centre; how many are not."""
     data = startup_facts(context)
@@ -100,7 +138,7 @@ def _near(context: Context, model: ComponentSky) -> tuple[ComponentSky, int]:
             float(separation_rad(np.array([one.ra_rad, one.dec_rad]), np.array(centre)))
             for one in model.components
         )
-        raise InputError(
+        raise ConfigError(
             f"{context.settings[MODEL_SETTING]} has nothing within the primary beam: the nearest"
             f" of its components is {np.rad2deg(nearest):.3g} deg from the phase centre",
             "name a model of this field",
@@ -108,21 +146,31 @@ def _near(context: Context, model: ComponentSky) -> tuple[ComponentSky, int]:
     return kept, len(model.components) - len(kept.components)
 
 
-def _keep(context: Context, path: Path, model: ComponentSky | ImageSky) -> str:
+def _keep(context: Context, paths: Sequence[Path], model: ComponentSky | ImageSky) -> str:
     """Copy the model into the work directory, so that a run goes on with what it began with."""
+    for old in context.workdir.glob(f"{Path(_IMAGE).stem}.tt*.fits"):
+        old.unlink()
     if isinstance(model, ImageSky):
-        beside = context.workdir / f".{_IMAGE}.part"
-        shutil.copyfile(path, beside)
-        beside.replace(context.workdir / _IMAGE)
+        names = [_IMAGE, *(_term_name(number) for number in range(1, len(paths)))]
+        for path, name in zip(paths, names, strict=True):
+            beside = context.workdir / f".{name}.part"
+            shutil.copyfile(path, beside)
+            beside.replace(context.workdir / name)
         return _IMAGE
     text = json.dumps({"components": [asdict(one) for one in model.components]}, indent=1)
     write_atomically(context.workdir / _LIST, text)
     return _LIST
 
 
+def _term_name(number: int) -> str:
+    """Return the name of a kept Taylor term above the first."""
+    return f"{Path(_IMAGE).stem}.tt{number}.fits"
+
+
 def _read_kept(path: Path) -> StartModel:
     if path.suffix == ".fits":
-        return read_sky_image([path])
+        more = path.parent.glob(f"{path.stem}.tt*.fits")
+        return read_sky_image([path, *sorted(more, key=lambda term: (len(term.name), term.name))])
     found = json.loads(path.read_text())["components"]
     return ComponentSky(
         tuple(SkyComponent(**{**one, "spectrum": tuple(one["spectrum"])}) for one in found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
 from libs.ms.summary import MsSummary, summarise
-from selfcal.options import Option
+from selfcal.options import Option, unknown_name
 from selfcal.step import Step, StepResult
+from steps.cont_file import CONTFILE_SETTING, cont_file
 from steps.context import Context
+from steps.copy_treatment import LINES_SETTING, CopyTreatment
 from steps.facts import StartFacts, StartupFacts, as_metrics
 from steps.instruments import identify
+from steps.selections import EXECUTIONS_SETTING, SelectedInput, selected_inputs
 
 __all__ = ["Startup"]
 
@@ -33,12 +36,17 @@ class Startup(Step):
     """Make the folders and a working copy of each input; say what the data hold."""
 
     uses = (
-        "vis", "field", "spw", "datacolumn", "instrument", "band", "start_from",
-        "start_direction",
+        "vis", "field", "spw", EXECUTIONS_SETTING, "datacolumn", "instrument", "band", "start_from",
+        "start_direction", CONTFILE_SETTING, LINES_SETTING, "imsize", "cell",
     )  # fmt: skip
     options = (
         Option("disk_factor", "float", 4.0,
                "free disk needed, in sizes of the input: columns, images, splits", minimum=1),
+        Option("channel_width", "frequency", "0Hz", "channels of the working copies are averaged"
+               " up to this width; 0: not at all; auto: as wide as the band and the map allow",
+               words=("auto",), minimum=0),
+        Option("smearing", "float", 0.02, "amplitude that channel_width = auto may cost at the"
+               " map's edge", minimum=0.0001),
         Option("phase_centre", "str", "",
                "RA and Dec to which uvh5 data without a phase centre are phased"),
         Option("start_applied", "bool", False,
@@ -51,9 +59,12 @@ class Startup(Step):
 
     def identity(self, context: Context) -> Mapping[str, Any]:
         """Return what tells one input, and what it starts from, from another."""
-        sources = working_copy.resolve_inputs(context.settings["vis"])
-        found: dict[str, Any] = {"input": [working_copy.identity(source) for source in sources]}
+        inputs = selected_inputs(context.settings)
+        found: dict[str, Any] = {"input": [working_copy.identity(one.source) for one in inputs]}
         path = _start_path(context)
+        ranges = cont_file(context.settings)
+        if ranges is not None:
+            found["contfile"] = hashlib.sha256(ranges.read_bytes()).hexdigest()
         if path is not None:
             found["start_from"] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
@@ -64,26 +75,27 @@ class Startup(Step):
 
     def run(self, context: Context) -> StepResult:
         """Copy the selected data, column by column, beside the input."""
-        sources = working_copy.resolve_inputs(context.settings["vis"])
+        inputs = selected_inputs(context.settings)
         folders = ("data", "images", "tables", "plots", "logs")
         for name in folders:
             (context.workdir / name).mkdir(exist_ok=True)
         (context.workdir / "solutions.h5").unlink(missing_ok=True)
-        chosen = [context.settings[name] for name in ("field", "spw")]
-        size = sum(working_copy.copy_size_bytes(source, *chosen) for source in sources)
+        size = sum(working_copy.copy_size_bytes(one.source, one.field, one.spw) for one in inputs)
         context.progress.activity(f"working copy of {size / GIB:.2f} GiB")
         working_copy.check_disk(context.workdir, int(size * context.options["disk_factor"]))
         for old in (context.workdir / "data").iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         copies, used = [], []
-        for source in sources:
+        treatments = CopyTreatment.each(context, inputs)
+        for one, treat in zip(inputs, treatments, strict=True):
             copy = working_copy.make_working_copy(
-                source,
-                context.workdir / "data" / f"{source.name}.ms",
-                field=context.settings["field"],
-                spw=context.settings["spw"],
+                one.source,
+                context.workdir / "data" / f"{one.copy}.ms",
+                field=one.field,
+                spw=one.spw,
                 datacolumn=context.settings["datacolumn"],
                 phase_centre_rad=_phase_centre(context),
+                treat=treat,
                 session=context.tools.session,
                 log=context.workdir / "logs" / "startup.log",
                 progress=context.progress.activity,
@@ -98,10 +110,29 @@ class Startup(Step):
                 )
             copies.append(copy)
             used.append(summary)
+        _check_refant(context, used)
         start = begin(context, copies, used)
         if start is not None and start.corrected:
             used = [summarise(copy.ms) for copy in copies]
-        return _describe(context, copies, used, start)
+        taken = [_taken(one, copy) for one, copy in zip(inputs, copies, strict=True)]
+        result = _describe(context, copies, used, start, taken)
+        return _warned(result, [text for treat in treatments for text in treat.warnings])
+
+
+def _warned(result: StepResult, warnings: Sequence[str]) -> StepResult:
+    """Add warnings to a result, alike ones once."""
+    own = [result.metrics["warning"]] if "warning" in result.metrics else []
+    said = "; ".join(dict.fromkeys([*own, *warnings]))
+    return replace(result, metrics={**result.metrics, "warning": said}) if said else result
+
+
+def _check_refant(context: Context, used: list[MsSummary]) -> None:
+    """Refuse reference antennas that are not in the data, before minutes of work."""
+    wanted = context.settings["refant"]
+    known = sorted({name for summary in used for name in summary.antenna})
+    for name in wanted if wanted != "auto" else ():
+        if name not in known:
+            raise unknown_name("antenna in refant", name, known)
 
 
 def _phase_centre(context: Context) -> tuple[float, float] | None:
@@ -206,11 +237,18 @@ def _said(found: NearestSolutions, corrected: bool) -> str:
     return text + (f", none for {', '.join(found.missing)}" if found.missing else "")
 
 
+def _taken(one: SelectedInput, copy: working_copy.WorkingCopy) -> dict[str, str]:
+    """What a working copy holds of its input."""
+    windows = ",".join(map(str, copy.windows))
+    return {"vis": str(one.source.path), "field": one.field, "spw": one.spw, "windows": windows}
+
+
 def _describe(
     context: Context,
     copies: list[working_copy.WorkingCopy],
     used: list[MsSummary],
     start: Start | None = None,
+    taken: Sequence[Mapping[str, str]] = (),
 ) -> StepResult:
     repairs = [note for copy in copies for note in copy.notes]
     first = used[0]
@@ -222,6 +260,7 @@ def _describe(
     )
     facts = StartupFacts(
         working_copies=tuple(copy.ms.name for copy in copies),
+        selections=tuple(taken),
         instrument=instrument,
         band=band,
         telescope=first.telescope,

@@ -23,7 +23,7 @@ FLOORS = (
     ("ms",),
     ("flagging", "weights", "gains", "closure", "imaging"),
     ("heldout",),
-    ("h5parm", "simulation"),
+    ("h5parm", "simulation", "record"),
     ("inputs", "directions"),
     ("warm_up",),
 )

@@ -310,3 +310,47 @@ def test_after_a_failure_the_run_goes_on(bench: Bench, wsclean: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "startup            reused" in done.stdout
     assert State(bench.workdir).rows == 3
+
+
+# -- before a run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "says"),
+    [
+        ({"vis": "/path/to/data.ms"}, 1, "/path/to/data.ms"),
+        ({"field": "NOPE"}, 1, "no field NOPE.*its fields are 0 "),
+        ({"spw": "77"}, 1, "no spectral window 77.*its windows are 0 to 0"),
+        ({"spw": "0:400"}, 1, "channel 400"),
+        ({"refant": ["ea99"]}, 2, "unknown antenna in refant 'ea99'"),
+        ({"datacolumn": "corrected"}, 1, "no column CORRECTED_DATA"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    bench: Bench, config: dict[str, Any], code: int, says: str
+) -> None:
+    bench.refused(code, says, "--dry-run", **config)
+    assert not bench.workdir.exists()
+
+
+def test_a_dry_run_tells_disk_and_time(bench: Bench) -> None:
+    done = bench.run("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"disk: \d\.\d\d GB must be free, and are", done.stdout)
+    assert re.search(r"time: about \d+ s to \d+ s on one core", done.stdout)
+    assert not bench.workdir.exists()
+
+
+def test_a_wrong_refant_is_refused_by_the_first_step(bench: Bench) -> None:
+    bench.refused(1, "step startup failed: unknown antenna in refant 'ea99'", refant=["ea99"])
+
+
+def test_results_of_other_data_are_not_replaced(bench: Bench, tmp_path: Path) -> None:
+    assert bench.run().returncode == 0
+    (bench.workdir / "solutions.h5").write_text("worth keeping")
+    other = shutil.copytree(bench.vis, tmp_path / "other.ms")
+    for words in ((), ("--dry-run",), ("--list",)):
+        bench.refused(2, "holds other results.*point.ms.*--restart", *words, vis=str(other))
+    assert (bench.workdir / "solutions.h5").read_text() == "worth keeping"
+    assert bench.run("--restart", vis=str(other)).returncode == 0
+    assert bench.run(vis=str(other)).returncode == 0

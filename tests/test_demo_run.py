@@ -153,7 +153,7 @@ def test_kills_at_random_moments_change_nothing(finished: demo.Run, tmp_path: Pa
 def test_a_kill_that_cuts_a_header_short(finished: demo.Run, tmp_path: Path) -> None:
     """casacore truncates a tiled column's header before it writes it anew."""
     workdir = demo.copy_of(finished, tmp_path)
-    (copy,) = (workdir / "data").glob("3c273.ms")
+    (copy,) = (workdir / "data").glob("3c273.selfcal.ms")
     with open_table(copy) as opened:
         managers = opened.getdminfo().values()
     (number,) = [entry["SEQNR"] for entry in managers if "MODEL_DATA" in entry["COLUMNS"]]
@@ -161,7 +161,7 @@ def test_a_kill_that_cuts_a_header_short(finished: demo.Run, tmp_path: Path) -> 
     (workdir / ".running").write_text("select_refant\n")
     again = demo.run(workdir, "--until", "select_refant")
     assert again.code == 0, again.output
-    assert f"3c273.ms: table.f{number} put back" in again.output
+    assert f"3c273.selfcal.ms: table.f{number} put back" in again.output
 
 
 def test_a_kill_while_the_report_is_drawn(finished: demo.Run, tmp_path: Path) -> None:

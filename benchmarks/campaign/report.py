@@ -47,6 +47,16 @@ def _by_kind(bright: Sequence[Row], subject: str) -> list[str]:
     return lines
 
 
+def _coverage(rows: Sequence[Row]) -> list[str]:
+    """How often the 68 % intervals of the main source hold the truth."""
+    lines = ["| error bars of the main source | cases | hold the truth | within 2 sigma |",
+             "|" + "---|" * 4]  # fmt: skip
+    for name in sorted({name for row in rows for name in row.get("deviations", {})}):
+        off = np.abs([row["deviations"][name] for row in rows if name in row["deviations"]])
+        lines.append(f"| {name} | {len(off)} | {np.mean(off <= 1):.0%} | {np.mean(off <= 2):.0%} |")
+    return lines
+
+
 def _lines_of(rows: Sequence[Row]) -> list[str]:
     lines = ["| seed | case | of perfect | flux | DR start, final, perfect | rounds |",
              "|" + "---|" * 6]  # fmt: skip
@@ -89,6 +99,7 @@ def report(rows: Sequence[Row]) -> str:
         " unchanged.",
         "",
     ]
+    lines += [*_coverage(source), ""]
     for subject in ("array", "sky", "errors", "noise", "windows", "flags"):
         lines += [*_by_kind(bright, subject), ""]
     lines += ["The worst ten:", "", *_lines_of(worst), ""]

@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.bench import RESULTS
 from benchmarks.campaign.draw import Case, draw, flag_drawn
 from benchmarks.campaign.report import report
+from benchmarks.campaign.true_source import deviations
 from benchmarks.running import ROOT, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.core.errors import InputError, SelfcalError
@@ -62,6 +63,8 @@ class Score:
         Of the run.
     rejected : dict of str to str
         Rounds that were refused, and why.
+    deviations : dict of str to float
+        (measured - true) / error of the main source, by quantity.
     fault : str
         Why a case could not be run.
     """
@@ -84,6 +87,7 @@ class Score:
     cpu_seconds: float = math.nan
     rounds: str = ""
     rejected: dict[str, str] = field(default_factory=dict)
+    deviations: dict[str, float] = field(default_factory=dict)
     fault: str = ""
 
 
@@ -146,6 +150,7 @@ def score(case: Case, place: Path) -> Score:
         cpu_seconds=finished.cpu_seconds,
         rounds=" ".join(summary["accepted"]) or "-",
         rejected={name: str(why)[:300] for name, why in summary["rejected"].items()},
+        deviations=deviations(case.scenario, workdir, summary, place),
     )
 
 

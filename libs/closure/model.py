@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "TwoComponents",
     "fit_components",
     "fit_visibilities",
+    "refit_components",
 ]
 
 log = logging.getLogger(__name__)
@@ -409,6 +411,64 @@ def fit_components(
     return model
 
 
+def refit_components(
+    data: ClosureData,
+    starts: Mapping[str, Sequence[GaussianComponent]],
+    options: FitOptions | None = None,
+    *,
+    total_flux_jy: float = 0.0,
+    centre_rad: tuple[float, float] = (0.0, 0.0),
+) -> ComponentModel:
+    """Fit components to closure quantities from models that an image or an earlier fit gave.
+
+    Parameters
+    ----------
+    data : ClosureData
+    starts : mapping of str to sequence of GaussianComponent
+        Models by what gave them; at least one component each, of which the brightest
+        ``max_components`` are used.
+    options, total_flux_jy, centre_rad
+        As for `fit_components`.
+
+    Returns
+    -------
+    ComponentModel
+        The best that was reached from any of them, with more components where it does not
+        describe the data.
+    """
+    search = Search(data, options or FitOptions())
+    most = search.options.max_components
+    try:
+        given = {
+            name: _from_components(
+                sorted(start, key=lambda c: -c.flux_jy)[:most], search.problem.unit_rad
+            )
+            for name, start in starts.items()
+        }
+        model = _climb(search, total_flux_jy, centre_rad, given)
+    finally:
+        search.pool.shutdown()
+    log.info("closure model: %s", model.reason)
+    return model
+
+
+def _from_components(start: Sequence[GaussianComponent], unit_rad: float) -> Components:
+    """Return components in the units of a fit, referred to the first."""
+    flux = np.array([max(c.flux_jy, 1e-6 * start[0].flux_jy) for c in start])
+    position = np.array([[c.l_rad, c.m_rad] for c in start]) / unit_rad
+    shape = np.zeros((len(start), 3))
+    for k, c in enumerate(start):
+        east, north = np.sin(c.pa_rad), np.cos(c.pa_rad)
+        turn = np.array([[east, north], [north, -east]])
+        axes = np.array([c.major_rad, c.minor_rad]) / (_FWHM * unit_rad)
+        least = 1e-3 * max(axes.max(), 1e-6)  # a line has no Cholesky factor
+        lower = np.linalg.cholesky(turn.T @ np.diag(np.maximum(axes, least) ** 2) @ turn)
+        shape[k] = lower[0, 0], lower[1, 0], lower[1, 1]
+    extended = np.array([c.major_rad > 0 for c in start])
+    shape[~extended] = 0.0
+    return Components(np.log(flux / flux[0]), position - position[0], shape, extended)
+
+
 def fit_visibilities(
     data: BaselineVisibilities, interval_s: float, options: FitOptions | None = None
 ) -> ComponentModel:
@@ -420,10 +480,15 @@ def fit_visibilities(
     return fit_components(closure_quantities(data, interval_s), options)
 
 
-def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> ComponentModel:
-    """Fit models of increasing complexity and judge the best one."""
+def _climb(
+    search: Search,
+    total_jy: float,
+    centre: tuple[float, float],
+    given: Mapping[str, Components] | None = None,
+) -> ComponentModel:
+    """Fit models of increasing complexity, or those given, and judge the best one."""
     options, started = search.options, time.perf_counter()
-    rungs = search.climb()
+    rungs = search.climb(given)
     best, point = _choose(search, rungs), search.tried[0]
     final = _finish(search, best, total_jy, centre)
     # Noise is tested twice, so each test has half of the false-alarm rate.
@@ -456,7 +521,7 @@ def _climb(search: Search, total_jy: float, centre: tuple[float, float]) -> Comp
         accepted,
         partial,
         reason,
-        _two(search, rungs, detected, total_jy, centre),
+        None if given else _two(search, rungs, detected, total_jy, centre),
         final.flux_origin,
         time.perf_counter() - started,
     )

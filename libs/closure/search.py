@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -236,6 +236,19 @@ class Search:
             options.append(self.record("1 Gaussian", fits[1], started))
         return _Rung(min(options, key=self.bic), [f.model for f in _distinct(fits)])
 
+    def given(self, models: Mapping[str, Components]) -> _Rung:
+        """Fit models that something else gave, as they are and with all components Gaussian."""
+        started = time.perf_counter()
+        tried, every = [], []
+        for name, model in models.items():
+            starts = [model]
+            if self.problem.n_amplitude:
+                starts.append(model.widened(np.ones(len(model), dtype=bool), 0.15))
+            fits = _distinct(self.pool.map(self.polish, starts))
+            tried.append(self.record(f"{len(model)} components of {name}", fits[0], started))
+            every += fits
+        return _Rung(min(tried, key=self.bic), [f.model for f in _distinct(every)])
+
     def seeds(self, model: Components) -> list[Components]:
         """Return models with one more point: at peaks of the residual closures or at random."""
         reach = self.problem.field
@@ -298,10 +311,18 @@ class Search:
             every += fits
         return _Rung(min(options, key=self.bic), [f.model for f in _distinct(every)])
 
-    def climb(self) -> list[TriedModel]:
-        """Return the best model of each number of components, up to the last that was tried."""
+    def climb(self, given: Mapping[str, Components] | None = None) -> list[TriedModel]:
+        """Return the best model of each number of components, up to the last that was tried.
+
+        With ``given`` models to start from, more components are added only while the best of
+        them does not describe the data.
+        """
         rungs = [self.single()]
-        while len(rungs) < self.options.max_components:
+        if given:
+            rungs.append(self.given(given))
+            if rungs[-1].best.reduced_chi2 <= self.options.chi2_limit:
+                return [rung.best for rung in rungs]
+        while rungs[-1].best.n_components < self.options.max_components:
             rungs.append(self.more(rungs[-1]))
             before, after = rungs[-2].best, rungs[-1].best
             if self.bic(after) > self.bic(before) - self.options.min_bic_gain:

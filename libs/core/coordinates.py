@@ -12,6 +12,7 @@ from libs.core.errors import InputError
 from libs.core.geometry import DAY_S, EARTH_RATE_RAD_S, MJD_ZERO_JD, SPEED_OF_LIGHT_M_S
 
 __all__ = [
+    "AU_DAY_M_S",
     "SKY_FRAMES",
     "antenna_uvw",
     "lm_to_radec",
@@ -33,7 +34,7 @@ SKY_FRAMES = {
     "GALACTIC": ("galactic", {}),
 }
 
-_AU_DAY_M_S = 149597870700.0 / DAY_S
+AU_DAY_M_S = 149597870700.0 / DAY_S
 
 
 def lm_to_radec(l_rad: float, m_rad: float, ra0_rad: float, dec0_rad: float) -> tuple[float, float]:
@@ -166,7 +167,7 @@ def antenna_uvw(
     north = np.cross(toward, east)
     centre = position_m.mean(axis=0)
     # TT serves for TDB: they differ by 2 ms, in which the velocity hardly changes
-    velocity = erfa.epv00(*tt)[1]["v"] * (_AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
+    velocity = erfa.epv00(*tt)[1]["v"] * (AU_DAY_M_S / SPEED_OF_LIGHT_M_S)
     spin = np.array([-centre[1], centre[0], 0.0]) * (EARTH_RATE_RAD_S / SPEED_OF_LIGHT_M_S)
     velocity = velocity + np.einsum("i,tij->tj", spin, to_itrf)
     aberration = _apparent_rotation(toward, velocity)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.gains.delay import DelaySolutions
 from libs.gains.gain_solutions import GainSolutions
-from libs.ms.subtables import Subtables, add_empty_subtable, collapse_windows, copy_subtable
+from libs.ms.collapsed_windows import collapse_windows
+from libs.ms.subtables import Subtables, add_empty_subtable, copy_subtable
 from libs.ms.tables import open_table
 from libs.ms.time_survey import first_of_stamps
 

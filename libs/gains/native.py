@@ -7,189 +7,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import SolveError
-from libs.gains import kernels
 from libs.gains.apply import apply_tables
 from libs.gains.caltable import normalise_amplitude
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.delay import solve_delays
 from libs.gains.delay_table import solve_delay_table
 from libs.gains.gain_solutions import GainSolutions
-from libs.gains.normal_equations import NormalEquations, accumulate_batches
+from libs.gains.native_solve import GainFit, solve_gains
+from libs.gains.normal_equations import NormalEquations, accumulate, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
+from libs.gains.two_factors import fit_two_factors
+from libs.gains.windows_apart import LEAST_SNR, donors, median_snr
 from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
 
-__all__ = [
-    "GainFit",
-    "NativeSolver",
-    "fit_normal_equations",
-    "solve_gains",
-]
+__all__ = ["NativeSolver", "fit_normal_equations"]
 
 logger = logging.getLogger(__name__)
-
-_MODE = {"p": kernels.PHASE, "a": kernels.AMPLITUDE, "ap": kernels.BOTH}
-MAX_ITERATIONS = 400
-TOLERANCE = 1e-7  # relative change of the gains in one averaged step
-STUDENT_FREEDOM = 4.0
-_SHORTFALL_SIGMA = 3.0
-
-
-@dataclass(frozen=True)
-class GainFit:
-    """Gains solved from normal equations.
-
-    Attributes
-    ----------
-    gain : (ntime, nfreq, nant, ngain) complex128
-        1 where not solved; their common phase is arbitrary until referenced. For ``calmode="p"``
-        of unit amplitude only after `reference_phases`.
-    flag : (ntime, nfreq, nant, ngain) bool
-        Too few baselines or too low an SNR.
-    snr : (ntime, nfreq, nant, ngain) float64
-        0 where there is no solution at all.
-    attempted : (ntime, nfreq) bool
-        Whether any antenna had baselines enough.
-    chi2 : (ntime, nfreq) float64
-        Sum of weight |residual|^2 of the averaged visibilities.
-    samples : (ntime, nfreq) int64
-        Averaged visibilities that took part.
-    """
-
-    gain: NDArray[np.complex128]
-    flag: NDArray[np.bool_]
-    snr: NDArray[np.float64]
-    attempted: NDArray[np.bool_]
-    chi2: NDArray[np.float64]
-    samples: NDArray[np.int64]
-
-
-def solve_gains(
-    vis: NDArray[np.complex128],
-    weight: NDArray[np.float64],
-    antenna1: NDArray[np.int64],
-    antenna2: NDArray[np.int64],
-    nant: int,
-    *,
-    calmode: Literal["p", "a", "ap"] = "p",
-    gaintype: Literal["G", "T"] = "G",
-    combine_blocks: bool = False,
-    minblperant: int = 4,
-    minsnr: float = 3.0,
-    spare: Sequence[int] = (),
-    outlier_weights: bool = False,
-    guess_from: Sequence[int] = (),
-    baseline_mask: NDArray[np.bool_] | None = None,
-) -> GainFit:
-    """Solve V_pq = g_p conj(g_q) M_pq for the antenna gains.
-
-    The sums are divided into averaged visibilities V / M. Phase-only solves keep the phase of
-    those and move their squared amplitude into the weight, amplitude-only solves keep the
-    amplitude. The fit is then made for complex gains in all modes, as gaincal does, by StEFCal
-    (Salvini & Wijnholds 2014, A&A 571, A97). SNR is |g| / err with err^2 = 2 chi2 / (dof h),
-    h the sum of weight |g_q|^2 over the antenna's baselines, dof = 2 (visibilities - gains) and
-    chi2 over both polarizations: gaincal's definition, which scales with the scatter of the data
-    and not with the scale of the weights.
-
-    Parameters
-    ----------
-    vis : (ntime, nblock, nbl, npol) complex128
-        Sum of w V conj(M).
-    weight : (ntime, nblock, nbl, npol) float64
-        Sum of w |M|^2; 0 where there are no data.
-    antenna1, antenna2 : (nbl,) int64
-        Antennas p and q of each baseline; p != q.
-    nant : int
-    calmode, gaintype, minblperant, minsnr, outlier_weights
-        As in `libs.gains.solver.SolveOptions`.
-    combine_blocks : bool
-        One gain for all blocks instead of one for each.
-    spare : sequence of int
-        Antennas whose solutions below ``minsnr`` stay unless they fall short of the model.
-    guess_from : sequence of int
-        Antennas whose baselines give the first guess, in order of preference.
-    baseline_mask : (nbl,) bool, optional
-        Baselines that take part; default all.
-
-    Returns
-    -------
-    GainFit
-        ngain is 1 for ``"T"``, else npol; nfreq 1 with ``combine_blocks``, else nblock.
-    """
-    ntime, nblock, nbl, npol = vis.shape
-    nfreq, ngain = (1 if combine_blocks else nblock), (1 if gaintype == "T" else npol)
-    shape = (ntime, nfreq, nant, ngain)
-    gain, solved, snr = np.ones(shape, np.complex128), np.zeros(shape, bool), np.zeros(shape)
-    chi2, samples = np.zeros(shape[:2]), np.zeros(shape[:2], np.int64)
-    converged = np.zeros(shape[:2], bool)
-    mask = np.ones(nbl, bool) if baseline_mask is None else np.asarray(baseline_mask, bool)
-    order = list(dict.fromkeys([*guess_from, *range(nant)]))
-    kernels.solve_kernel(
-        vis, weight, mask, np.asarray(antenna1, np.int64), np.asarray(antenna2, np.int64),
-        np.array(order, np.int64), _MODE[calmode], ngain == 1 and npol >= 1, combine_blocks,
-        minblperant, STUDENT_FREEDOM if outlier_weights else 0.0, MAX_ITERATIONS, TOLERANCE,
-        gain, solved, snr, chi2, samples, converged,
-    )  # fmt: skip
-    if not converged.all():
-        logger.debug("%d solves stopped at %d iterations", (~converged).sum(), MAX_ITERATIONS)
-    attempted = np.asarray(solved.any(axis=(2, 3)), bool)
-    # gaincal flags what does not exceed minsnr
-    flag = np.ones(shape, bool)
-    flag[solved & (snr > minsnr)] = False
-    if calmode == "p" and len(spare):
-        own = np.zeros(nant, bool)
-        own[list(spare)] = True
-        freedom = 2.0 * np.maximum(samples - solved.sum(axis=(2, 3)), 1)
-        scatter = 2 * chi2 / freedom
-        promised = _promised_snr(
-            np.where(mask[:, None], weight, 0.0), antenna1, antenna2, shape, scatter
-        )
-        flag[solved & own[:, None] & (promised - snr < _SHORTFALL_SIGMA)] = False
-    return GainFit(
-        np.where(solved, gain, 1), flag, np.where(solved, snr, 0), attempted, chi2, samples
-    )
-
-
-def _promised_snr(
-    weight: NDArray[np.float64],
-    antenna1: NDArray[np.int64],
-    antenna2: NDArray[np.int64],
-    shape: tuple[int, ...],
-    scatter: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the SNR that gains of 1 would have by the model alone, (ntime, nfreq, nant, ngain).
-
-    An antenna that sees nothing falls short of it. One whose baselines resolve the source has a
-    low SNR because the model promises no more: its phase is as good as its data, and flagging it
-    would only take these away.
-
-    Parameters
-    ----------
-    weight : (ntime, nblock, nbl, npol)
-        Sums of w |M|^2 of the baselines that take part.
-    shape : tuple of int
-        Of the result.
-    scatter : (ntime, nfreq)
-        Variance of the data in units of 1 / w, by the residuals of the solve.
-    """
-    if shape[1] == 1:
-        weight = weight.sum(axis=1, keepdims=True)
-    if shape[3] == 1:
-        weight = weight.sum(axis=3, keepdims=True)
-    total = np.zeros(shape)
-    by_antenna, by_baseline = np.moveaxis(total, 2, 0), np.moveaxis(weight, 2, 0)
-    np.add.at(by_antenna, antenna1, by_baseline)
-    np.add.at(by_antenna, antenna2, by_baseline)
-    return np.sqrt(total / np.maximum(scatter, 1e-300)[:, :, None, None])
 
 
 def fit_normal_equations(
@@ -304,6 +146,44 @@ class _Axis:
     observation: NDArray[np.int64]
 
 
+_AXIS_NAMES = ("time_s", "interval_s", "scan", "field", "observation")
+
+
+def _with_donors(fit: GainFit, facts: NormalEquations, options: SolveOptions) -> GainFit:
+    """Give windows that are too weak for phases of their own those of the nearest good window."""
+    apart = "spw" not in options.combine and not options.channels_per_block
+    if options.calmode != "p" or options.solution != "gain" or not apart:
+        return fit
+    strength = median_snr(fit.snr)
+    source = donors(strength, facts.frequency_hz, fit.attempted)
+    own = np.arange(len(source))
+    if (source == own).all():
+        return fit
+    logger.info(
+        "windows %s have a median SNR below %g and take the phases of %s",
+        facts.spw[source != own].tolist(), LEAST_SNR, facts.spw[source[source != own]].tolist(),
+    )  # fmt: skip
+    return replace(fit, gain=fit.gain[:, source], flag=fit.flag[:, source], snr=fit.snr[:, source])
+
+
+def _result(
+    table: Path,
+    solutions: GainSolutions,
+    kept: NDArray[np.bool_],
+    spwmap: tuple[int, ...],
+    start_s: float,
+) -> SolveResult:
+    """Sum up a solve that began at a time of the monotonic clock, s."""
+    good = ~solutions.flag[kept]
+    return SolveResult(
+        table=Path(table),
+        applied=AppliedTable(Path(table), spwmap),
+        flagged_fraction=float(1 - good.mean()),
+        median_snr=float(np.median(solutions.snr[kept][good])) if good.any() else 0.0,
+        seconds=time.monotonic() - start_s,
+    )
+
+
 class NativeSolver:
     """Solves and applies gains in this process; the protocol of `libs.gains.solver.Solver`.
 
@@ -342,6 +222,8 @@ class NativeSolver:
         """
         if options.solution == "delay":
             return solve_delay_table(ms, table, options, prior, corr_dep_flags=self.corr_dep_flags)
+        if options.solution == "constants+phase":
+            return self._solve_two_factors(ms, table, options, prior)
         start = time.monotonic()
         fits: list[GainFit] = []
         tecs: list[TecFit] = []
@@ -390,14 +272,31 @@ class NativeSolver:
         count = len(Subtables(ms).windows)
         one_spw = "spw" in options.combine and not blocks
         spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
-        good = ~solutions.flag[kept]
-        return SolveResult(
-            table=Path(table),
-            applied=AppliedTable(Path(table), spwmap),
-            flagged_fraction=float(1 - good.mean()),
-            median_snr=float(np.median(solutions.snr[kept][good])) if good.any() else 0.0,
-            seconds=time.monotonic() - start,
+        return _result(table, solutions, kept, spwmap, start)
+
+    def _solve_two_factors(
+        self, ms: Path, table: Path, options: SolveOptions, prior: Sequence[AppliedTable]
+    ) -> SolveResult:
+        """Solve constants of windows and hands and a phase common to them; write the products."""
+        start = time.monotonic()
+        equations = accumulate(
+            ms, replace(options, combine=frozenset()), prior, corr_dep_flags=self.corr_dep_flags
         )
+        refants = antenna_ids(options.refant, equations.antenna)
+        fit = fit_two_factors(
+            equations, minblperant=options.minblperant, minsnr=options.minsnr, guess_from=refants,
+            spare=[i for i, name in enumerate(equations.antenna) if name in options.spare],
+        )  # fmt: skip
+        logger.info("%s: constants and common phase solved %d times in turn", ms, fit.rounds)
+        axis = _Axis(*(getattr(equations, name) for name in _AXIS_NAMES))
+        present = np.asarray((equations.weight > 0).any(axis=(0, 2, 3)), bool)
+        fits = [fit.as_gains(equations.weight)]
+        solutions, kept, used, axis = self._finish(fits, [axis], equations, present, options, ms)
+        write_caltable(
+            table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
+            observation=axis.observation, refant=used,
+        )  # fmt: skip
+        return _result(table, solutions, kept, (), start)
 
     def _finish(
         self,
@@ -409,15 +308,16 @@ class NativeSolver:
         ms: Path,
     ) -> tuple[GainSolutions, NDArray[np.bool_], NDArray[np.int64], _Axis]:
         """Join the batches, drop intervals without data, reference and normalise."""
-        fit = _concatenate(fits)
+        fit = _with_donors(_concatenate(fits), facts, options)
         if not fit.attempted.any():
             raise SolveError(
                 f"no solution interval of {ms} has an antenna with {options.minblperant} baselines",
                 "check flags, weights and the model, or lower minblperant",
             )
-        names = ("time_s", "interval_s", "scan", "field", "observation")
         rows = fit.attempted.any(axis=1)
-        axis = _Axis(*(np.concatenate([getattr(a, name) for a in axes])[rows] for name in names))
+        axis = _Axis(
+            *(np.concatenate([getattr(a, name) for a in axes])[rows] for name in _AXIS_NAMES)
+        )
         kept = fit.attempted[rows]
         choices = refant_choices(
             antenna_ids(options.refant, facts.antenna), facts.position_m, fit.flag[rows]

@@ -71,7 +71,9 @@ class SolveOptions:
         both polarizations; ``"tec+phase"``: and a constant phase (native solver only);
         ``"delay"``: a delay of each polarization in each spectral window, or with
         ``combine="spw"`` one for the whole band, as a table of delays; ``"delay+phase"``: delays
-        and phases of each window, as gains.
+        and phases of each window, as gains; ``"constants+phase"``: a phase of each window and
+        polarization for the whole execution, beneath one common to them on the interval
+        (`libs.gains.two_factors`, native solver only), as gains.
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
         0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
@@ -92,7 +94,9 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     outlier_weights: bool = False
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
+        "gain"
+    )
     channels_per_block: int = 0
     fields: tuple[int, ...] = ()
 

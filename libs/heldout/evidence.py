@@ -34,8 +34,8 @@ __all__ = [
     "unsolved_evidence",
 ]
 
-# sigma that a model must reach where nothing else speaks for a source: with the best of a ladder of
-# solves one of 1000 sets of noise reached 4 (python -m benchmarks.false_alarms --only point)
+# sigma that a model must reach where nothing else speaks for a source: the best of a ladder of
+# solves on noise, which is more than a single one (python -m benchmarks.false_alarms)
 CERTAIN = 4.0
 _MOST_PARTS = 32  # of the time, over which a difference is seen to scatter
 
@@ -146,17 +146,18 @@ def model_evidence(
         Fewest baselines of an antenna.
     folds : int
     """
-    fine = candidate.solution != "gain" or candidate.channels_per_block
+    fine = candidate.solution not in ("gain", "constants+phase") or candidate.channels_per_block
     used = equations if fine else merge_blocks(equations, spw_groups(equations.spw))
     parts = _part_of(len(used.time_s))
     shape = (int(parts[-1]) + 1, len(used.antenna1))
     inner, norm = np.zeros(shape), np.zeros(shape)
-    chi2, freedom = 0.0, 0
+    across, count = 0.0, 0
     for fits in solve_without(used, candidate, refants, minblperant, folds):
-        for total, part in zip((inner, norm), fits.project(used), strict=True):
+        *sums, off, predicted = fits.project(used)
+        for total, part in zip((inner, norm), sums, strict=True):
             np.add.at(total, parts, part)
-        chi2, freedom = chi2 + fits.chi2, freedom + fits.freedom
-    return Evidence(inner, norm, chi2 / freedom if freedom > 0 else np.inf)
+        across, count = across + off, count + predicted
+    return Evidence(inner, norm, across / count if count else np.inf)
 
 
 def unsolved_evidence(equations: NormalEquations, noise: float) -> Evidence:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from libs.gains.delay import DelayFit, solve_delays
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.kernels import AMPLITUDE, BOTH, PHASE
-from libs.gains.native import MAX_ITERATIONS
+from libs.gains.native_solve import MAX_ITERATIONS
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.tec import solve_tec
+from libs.gains.two_factors import fit_two_factors
 from libs.heldout import kernels
 
 __all__ = ["FOLDS", "Candidate", "FoldFits", "folds_of", "solve_without"]
@@ -36,6 +37,7 @@ _MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 _SOLUTIONS = {
     "tec": "a TEC", "tec+phase": "a TEC and a phase",
     "delay+phase": "a delay and a phase of each spectral window",
+    "constants+phase": "a constant of each window and polarization beneath a common phase",
 }  # fmt: skip
 
 
@@ -54,7 +56,8 @@ class Candidate:
     calmode : str
         ``p``, ``a`` or ``ap``.
     solution : str
-        ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window.
+        ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window;
+        ``constants+phase``, constants of each window and polarization and a common phase.
     channels_per_block : int
         Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
@@ -64,7 +67,9 @@ class Candidate:
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
     calmode: Literal["p", "a", "ap"] = "p"
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase"] = "gain"
+    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
+        "gain"
+    )
     channels_per_block: int = 0
 
     def __str__(self) -> str:
@@ -72,6 +77,8 @@ class Candidate:
         windows = "all spectral windows together" if self.combine_spw else "each spectral window"
         if self.channels_per_block:
             windows = f"each block of {self.channels_per_block} channels"
+        if self.solution == "constants+phase":
+            return f"{_SOLVED_FOR[self.calmode]}, {length}, {_SOLUTIONS[self.solution]}"
         if self.solution != "gain":
             windows = _SOLUTIONS[self.solution]
         hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
@@ -110,10 +117,6 @@ class FoldFits:
         The frequency of the gains that belongs to each block of the equations.
     gain : (nfold, nlong, nfreq, nant, ngain) complex128
     good : same shape, bool
-    chi2 : float
-        Of all the solves.
-    freedom : int
-        Its degrees of freedom.
     """
 
     time_s: NDArray[np.float64]
@@ -121,8 +124,6 @@ class FoldFits:
     place: NDArray[np.int64]
     gain: NDArray[np.complex128]
     good: NDArray[np.bool_]
-    chi2: float
-    freedom: int
 
     def _between(
         self, wanted_s: NDArray[np.float64]
@@ -135,29 +136,35 @@ class FoldFits:
         share = np.clip((wanted_s - self.time_s[left]) / np.where(span > 0, span, 1), 0, 1)
         return left, right, np.where(span > 0, share, 0.0)
 
-    def predict(self, equations: NormalEquations) -> tuple[float, float, int]:
-        """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, and how many there are."""
+    def predict(self, equations: NormalEquations) -> tuple[float, float, float, int]:
+        """Fall of chi2 of the baselines held out, sum of W |G - 1|^2, what is across, their number.
+
+        What is across is the chi2 of the parts of the visibilities at right angles to the phases
+        predicted.
+        """
         ntime = len(equations.time_s)
-        fall, power, count = np.zeros(ntime), np.zeros(ntime), np.zeros(ntime, np.int64)
+        fall, power, across = (np.zeros(ntime) for _ in range(3))
+        count = np.zeros(ntime, np.int64)
         kernels.predict_folds(
             equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
-            fall, power, count,
+            fall, power, across, count,
         )  # fmt: skip
-        return float(fall.sum()), float(power.sum()), int(count.sum())
+        return float(fall.sum()), float(power.sum()), float(across.sum()), int(count.sum())
 
     def project(
         self, equations: NormalEquations
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2 over what is held out."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int]:
+        """(ntime, nbl) sums of w Re(V conj(G M)) and w |G M|^2; what is across, their number."""
         shape = (len(equations.time_s), len(equations.antenna1))
-        inner, norm = np.zeros(shape), np.zeros(shape)
+        inner, norm, across = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+        count = np.zeros(shape[0], np.int64)
         kernels.project_folds(
             equations.vis, equations.weight, *self._between(equations.time_s), self.gain,
             self.good, self.place, self.held_out, equations.antenna1, equations.antenna2,
-            inner, norm,
+            inner, norm, across, count,
         )  # fmt: skip
-        return inner, norm
+        return inner, norm, float(across.sum()), int(count.sum())
 
 
 def solve_without(
@@ -187,9 +194,9 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = {"gain": _gain_folds, "delay+phase": _delay_folds}.get(
-            candidate.solution, _tec_folds
-        )
+        solve = {
+            "gain": _gain_folds, "delay+phase": _delay_folds, "constants+phase": _two_factor_folds,
+        }.get(candidate.solution, _tec_folds)  # fmt: skip
         yield solve(longer, candidate, refants, minblperant, number, size)
 
 
@@ -220,11 +227,10 @@ def _gain_folds(
         _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
         MAX_ITERATIONS, TOLERANCE, gain, solved, chi2, samples,
     )  # fmt: skip
-    freedom = 2 * (int(samples.sum()) - int(solved.sum()))
     if candidate.combine_spw:
         place = np.zeros_like(place)
     _reference(gain, solved, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, place, gain, solved, float(chi2.sum()), freedom)
+    return FoldFits(longer.time_s, held_out, place, gain, solved)
 
 
 def _tec_folds(
@@ -237,7 +243,6 @@ def _tec_folds(
 ) -> FoldFits:
     """Gains that the TECs of each fold make of the blocks, referenced."""
     gains, goods = [], []
-    chi2, freedom = 0.0, 0
     for number in range(folds):
         tec = solve_tec(
             longer.vis, longer.weight, longer.antenna1, longer.antenna2, len(longer.antenna),
@@ -247,11 +252,9 @@ def _tec_folds(
         )  # fmt: skip
         gains.append(tec.gain(longer.frequency_hz))
         goods.append(np.broadcast_to(~tec.flag[:, None], gains[-1].shape))
-        # of two components of a residual only that in quadrature is in a TEC's chi2
-        chi2, freedom = chi2 + float(tec.chi2.sum()), freedom + int(tec.freedom.sum())
     gain, good = np.stack(gains), np.stack(goods)
     _reference(gain, good, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good)
 
 
 def _delay_folds(
@@ -270,7 +273,6 @@ def _delay_folds(
     nant, ngain = len(longer.antenna), 1 if candidate.gaintype == "T" else longer.vis.shape[3]
     shape = (folds, len(longer.time_s), len(longer.spw), nant, ngain)
     gain, good = np.ones(shape, np.complex128), np.zeros(shape, bool)
-    chi2, freedom = 0.0, 0
     for spw in np.unique(longer.spw):
         mine = longer.spw == spw
 
@@ -286,10 +288,33 @@ def _delay_folds(
             fit = solved(baseline_mask=held_out != number, start=whole)
             gain[number][:, mine] = fit.gain(longer.frequency_hz[mine])[..., :ngain]
             good[number][:, mine] = ~fit.flag[:, None, :, :ngain]
-            # only the residual in quadrature is in a delay's chi2
-            chi2, freedom = chi2 + float(fit.chi2.sum()), freedom + int(fit.freedom.sum())
     _reference(gain, good, longer, candidate, refants)
-    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good, chi2, freedom)
+    return FoldFits(longer.time_s, held_out, np.arange(len(longer.spw)), gain, good)
+
+
+def _two_factor_folds(
+    longer: NormalEquations,
+    candidate: Candidate,
+    refants: Sequence[int],
+    minblperant: int,
+    held_out: NDArray[np.int64],
+    folds: int,
+) -> FoldFits:
+    """Products of constants and common phases of each fold, referenced.
+
+    Each fold starts from the constants of all baselines, as the search for delays does.
+    """
+    how: dict[str, Any] = {"minblperant": minblperant, "guess_from": refants}
+    place = spw_groups(longer.spw)
+    blocks = merge_blocks(longer, place)
+    whole = fit_two_factors(blocks, **how)
+    parts = [
+        fit_two_factors(blocks, baseline_mask=held_out != number, start=whole, **how)
+        for number in range(folds)
+    ]
+    gain, good = np.stack([fit.gain for fit in parts]), np.stack([~fit.flag for fit in parts])
+    _reference(gain, good, longer, candidate, refants)
+    return FoldFits(longer.time_s, held_out, place, gain, good)
 
 
 def _reference(

@@ -77,6 +77,18 @@ def _gains_at(left, right, share, gain, good, at, known):
                         at[n, f, p, k] = size * complex(math.cos(angle), math.sin(angle))
 
 
+@njit(cache=True)
+def _across(vis, weight, gain):
+    """Chi2 of the part of a visibility at right angles to the phase that gains predict.
+
+    Of noise it has the variance of one component, whatever the SNR and whatever amplitudes are
+    wrong; phases that the gains did not follow add to it.
+    """
+    turned = vis * gain.conjugate()
+    square = gain.real * gain.real + gain.imag * gain.imag
+    return turned.imag * turned.imag / (square * weight) if square > 0.0 else 0.0
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def predict_folds(
     vis: NDArray[np.complex128],
@@ -92,6 +104,7 @@ def predict_folds(
     second: NDArray[np.int64],
     fall: NDArray[np.float64],
     power: NDArray[np.float64],
+    across: NDArray[np.float64],
     count: NDArray[np.int64],
 ) -> None:
     """What gains G = g_p conj(g_q) make of the chi2 of baselines held out.
@@ -100,8 +113,9 @@ def predict_folds(
     and ``good`` (nfold, nlong, nfreq, nant, ngain) are interpolated between intervals ``left``
     and ``right`` (ntime,) by ``share``; ``place`` (nblock,) is the gains' frequency of each
     block, ``held_out`` (nbl,) the fold of each baseline, -1 for none of these. ``fall``,
-    ``power`` and ``count`` (ntime,) receive the fall of chi2, the sum of w |G - 1|^2 |M|^2 and
-    the number of visibilities predicted.
+    ``power``, ``across`` and ``count`` (ntime,) receive the fall of chi2, the sum of
+    w |G - 1|^2 |M|^2, the chi2 of what is at right angles to the prediction (`_across`) and the
+    number of visibilities predicted.
     """
     ntime, nblock, nbl, npol = vis.shape
     nfold, _, nfreq, nant, ngain = gain.shape
@@ -123,11 +137,13 @@ def predict_folds(
                     w = weight[t, block, b, pol]
                     if not w > 0.0:
                         continue
-                    moved = at[n, f, p, k] * at[n, f, q, k].conjugate() - 1.0
+                    g = at[n, f, p, k] * at[n, f, q, k].conjugate()
+                    moved = g - 1.0
                     square = w * (moved.real * moved.real + moved.imag * moved.imag)
                     inner = (moved.conjugate() * (vis[t, block, b, pol] - w)).real
                     fall[t] += 2.0 * inner - square
                     power[t] += square
+                    across[t] += _across(vis[t, block, b, pol], w, g)
                     count[t] += 1
 
 
@@ -146,11 +162,13 @@ def project_folds(
     second: NDArray[np.int64],
     inner: NDArray[np.float64],
     norm: NDArray[np.float64],
+    across: NDArray[np.float64],
+    count: NDArray[np.int64],
 ) -> None:
     """Held-out visibilities projected on what gains predict, baseline by baseline.
 
     Arguments as for `predict_folds`; ``inner`` and ``norm`` (ntime, nbl) receive the sums of
-    w Re(V conj(G M)) and of w |G M|^2.
+    w Re(V conj(G M)) and of w |G M|^2, ``across`` and ``count`` (ntime,) what they do there.
     """
     ntime, nblock, nbl, npol = vis.shape
     nfold, _, nfreq, nant, ngain = gain.shape
@@ -172,4 +190,8 @@ def project_folds(
                     g = at[n, f, p, k] * at[n, f, q, k].conjugate()
                     inner[t, b] += (g.conjugate() * vis[t, block, b, pol]).real
                     power = g.real * g.real + g.imag * g.imag
-                    norm[t, b] += weight[t, block, b, pol] * power
+                    w = weight[t, block, b, pol]
+                    norm[t, b] += w * power
+                    if w > 0.0:
+                        across[t] += _across(vis[t, block, b, pol], w, g)
+                        count[t] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,10 @@ from libs.core.errors import ImageError
 from libs.imaging.interface import open_image, sky_position
 from libs.imaging.statistics import grid_of, mad_std
 
-__all__ = ["FittedGaussian", "fit_gaussian"]
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+__all__ = ["FittedGaussian", "fit_gaussian", "fit_plane", "gaussian_shape"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -52,12 +56,15 @@ class FittedGaussian:
     noise_jy_beam: float
 
 
-def _shape(parameters: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]):  # type: ignore[no-untyped-def]
+def gaussian_shape(
+    parameters: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Gaussian of peak, x, y, log major, log minor (sigma, pixels) and angle of the major axis."""
     peak, x0, y0, log_a, log_b, angle = parameters
     along = (x - x0) * math.cos(angle) + (y - y0) * math.sin(angle)
     across = -(x - x0) * math.sin(angle) + (y - y0) * math.cos(angle)
-    return peak * np.exp(-0.5 * ((along / math.exp(log_a)) ** 2 + (across / math.exp(log_b)) ** 2))
+    square = (along / math.exp(log_a)) ** 2 + (across / math.exp(log_b)) ** 2
+    return np.asarray(peak * np.exp(-0.5 * square))
 
 
 def fit_gaussian(
@@ -85,9 +92,24 @@ def fit_gaussian(
     ImageError
         The fit does not converge within the box.
     """
+    plane, header = open_image(image)
+    try:
+        return fit_plane(plane, header, at_pixel, box_beams=box_beams, noise_jy_beam=noise_jy_beam)
+    except ImageError as error:
+        raise ImageError(f"{image.name}: {error.cause}", error.remedy) from error
+
+
+def fit_plane(
+    plane: NDArray[np.floating],
+    header: fits.Header,
+    at_pixel: tuple[float, float] | None = None,
+    *,
+    box_beams: float = 5.0,
+    noise_jy_beam: float = 0.0,
+) -> FittedGaussian:
+    """Fit an elliptical Gaussian to a source of an image in memory; see `fit_gaussian`."""
     from scipy.optimize import least_squares
 
-    plane, header = open_image(image)
     grid = grid_of(header)
     noise = noise_jy_beam or mad_std(plane)
     plane = np.nan_to_num(np.asarray(plane, np.float64))
@@ -107,15 +129,14 @@ def fit_gaussian(
     start = [top, x0, y0, *axes, math.radians(90.0 + grid.beam_pa_deg)]
     scale = max(abs(top), 1e-30)
     fit = least_squares(
-        lambda p: ((_shape(np.array([p[0] * scale, *p[1:]]), x, y) - box) / scale).ravel(),
+        lambda p: ((gaussian_shape(np.array([p[0] * scale, *p[1:]]), x, y) - box) / scale).ravel(),
         [1.0 if top > 0 else -1.0, *start[1:]], method="lm", max_nfev=4000,
     )  # fmt: skip
     peak, x0, y0, log_a, log_b, angle = (float(v) for v in fit.x)
     inside = 0 <= x0 < box.shape[1] and 0 <= y0 < box.shape[0]
     if not (fit.success and inside and max(log_a, log_b) < math.log(2.0 * half)):
         raise ImageError(
-            f"no Gaussian fits the source at pixel {at_pixel[0]:.0f}, {at_pixel[1]:.0f} of"
-            f" {image.name}",
+            f"no Gaussian fits the source at pixel {at_pixel[0]:.0f}, {at_pixel[1]:.0f}",
             "look at the image: the source may be extended or noise",
         )
     widths = sorted((math.exp(log_a), math.exp(log_b)), reverse=True)

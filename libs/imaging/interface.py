@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
+from libs.imaging.joint import CleanStage, Mosaic
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
 __all__ = [
+    "CleanStage",
     "ImageProducts",
     "Imager",
     "ImagingOptions",
+    "Mosaic",
     "default_memory_bytes",
     "open_image",
     "sky_position",
@@ -38,6 +41,9 @@ def default_memory_bytes() -> float:
     import psutil
 
     return _MEMORY_SHARE * float(psutil.virtual_memory().total)
+
+
+_STOKES = "IQUV"
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,18 @@ class ImagingOptions:
     nterms : int
         Number of spectral terms fitted over the slices (WSClean), or of Taylor terms (tclean).
     stokes : str
-        Stokes parameter; only ``I`` is implemented.
+        Stokes parameters in the order I, Q, U, V, such as ``I``, ``IV`` or ``IQUV``. Each is an
+        image of its own with the same weights, so that all have one PSF.
     field_id : int
         FIELD_ID imaged in every measurement set.
+    spws : tuple of int
+        Spectral windows imaged, by their ids; empty: all.
+    mosaic : Mosaic or None
+        Pointings imaged jointly in place of ``field_id``. The image then is attenuated by the
+        mosaic's response, which `ImageProducts.response` holds.
+    stages : tuple of CleanStage
+        Stages of CLEAN with a mask and a depth each, in place of ``mask`` and the thresholds;
+        ``niter`` is then the largest number of all stages together. Empty: one stage.
     gain : float
         Fraction of the peak subtracted by one minor iteration.
     mgain : float
@@ -128,8 +143,11 @@ class ImagingOptions:
     update_model: bool = False
     channels_out: int = 1
     nterms: int = 1
-    stokes: Literal["I"] = "I"
+    stokes: str = "I"
     field_id: int = 0
+    spws: tuple[int, ...] = ()
+    mosaic: Mosaic | None = None
+    stages: tuple[CleanStage, ...] = ()
     gain: float = 0.05
     mgain: float = 0.6
     nmajor: int = 30
@@ -174,14 +192,52 @@ class ImagingOptions:
         for name, (good, wanted) in ranges.items():
             if not good:
                 raise ConfigError(f"{name} is {getattr(self, name)}", f"it must be {wanted}")
-        if self.stokes != "I":
-            raise ConfigError(f"Stokes {self.stokes} is not imaged", "use stokes I")
+        self._check_planes()
         if 0 < self.automask_nsigma < self.autothreshold_nsigma:
             raise ConfigError(
                 f"automask_nsigma {self.automask_nsigma} is below"
                 f" autothreshold_nsigma {self.autothreshold_nsigma}",
                 "the mask is built first, then cleaned deeper: give the larger number to automask",
             )
+
+    def _check_planes(self) -> None:
+        ordered = "".join(one for one in _STOKES if one in self.stokes)
+        if not self.stokes or ordered != self.stokes:
+            raise ConfigError(
+                f"stokes {self.stokes!r} is not imaged",
+                "use some of I, Q, U, V in this order, such as I, IV or IQUV",
+            )
+        if self.update_model and "I" not in self.stokes:
+            raise ConfigError(
+                f"MODEL_DATA cannot be filled from Stokes {self.stokes}", "image Stokes I as well"
+            )
+        if len(set(self.spws)) < len(self.spws) or any(spw < 0 for spw in self.spws):
+            raise ConfigError(f"the windows are {list(self.spws)}", "give each window's id once")
+        if self.stages and (self.mask or self.automask_nsigma or self.autothreshold_nsigma):
+            raise ConfigError(
+                "a mask or a depth of CLEAN is given beside stages", "give them to each stage"
+            )
+        if self.mosaic is None:
+            if any(stage.response for stage in self.stages):
+                raise ConfigError(
+                    "a stage of CLEAN is limited by the response of a mosaic, but one field is"
+                    " imaged", "leave response out"
+                )  # fmt: skip
+            return
+        if self.phase_centre_deg is None:
+            raise ConfigError(
+                "a mosaic has no centre of its own", "give the image's centre (phase_centre_deg)"
+            )
+        if self.nterms > 1:
+            raise ConfigError(
+                "a mosaic is imaged with one spectral term",
+                "set nterms to 1, and image narrower groups of windows",
+            )
+
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        """FIELD_IDs imaged."""
+        return self.mosaic.field_ids if self.mosaic else (self.field_id,)
 
     def but(self, **changes: Any) -> ImagingOptions:
         """Return a copy with some options changed; an unknown name raises TypeError."""
@@ -230,6 +286,12 @@ class ImageProducts:
         Restoring beam: FWHM and position angle, north through east.
     seconds : float
         Wall-clock time.
+    stokes : str
+        Stokes parameter that these images show.
+    response : Path or None
+        Response of a mosaic, 1 at its most sensitive place: what its image is to be divided by.
+    others : tuple of ImageProducts
+        Images of the other Stokes parameters of the run, in the order of the options.
     """
 
     image: Path
@@ -242,14 +304,28 @@ class ImageProducts:
     beam_minor_arcsec: float
     beam_pa_deg: float
     seconds: float
+    stokes: str = "I"
+    response: Path | None = None
+    others: tuple[ImageProducts, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Every file of the run, for the record of products."""
-        first = [self.image, self.residual, self.model, self.psf]
-        if self.dirty is not None:
-            first.append(self.dirty)
-        return tuple(dict.fromkeys([*first, *self.models]))
+        found = [self.image, self.residual, self.model, self.psf, *self.models]
+        found += [path for path in (self.dirty, self.response) if path is not None]
+        found += [path for plane in self.others for path in plane.paths]
+        return tuple(dict.fromkeys(found))
+
+    def plane(self, stokes: str) -> ImageProducts:
+        """Return the images of one Stokes parameter.
+
+        Raises
+        ------
+        KeyError
+            It was not imaged.
+        """
+        found = {plane.stokes: plane for plane in (self, *self.others)}
+        return found[stokes]
 
 
 class Imager(Protocol):

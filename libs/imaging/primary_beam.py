@@ -75,7 +75,7 @@ class PrimaryBeam:
 
     def power(self, angle_rad: Float, frequency_hz: float) -> Float:
         """Return the power at angles from the axis; NaN beyond the main lobe."""
-        grid = self._main_lobe(frequency_hz)
+        grid = self.reach_rad(frequency_hz)
         flat = np.asarray(angle_rad, np.float64).ravel()
         inside = np.isfinite(flat) & (flat <= grid)
         found = np.full(flat.shape, np.nan)
@@ -89,12 +89,19 @@ class PrimaryBeam:
             total += weight * self.power(angle_rad, frequency)
         return total
 
-    def _main_lobe(self, frequency_hz: float) -> float:
-        """Return the angle, rad, to which the pattern falls from the middle on."""
+    def reach_rad(self, frequency_hz: float, least_power: float = _LEAST_POWER) -> float:
+        """Return the angle, rad, to which the pattern falls from the middle on.
+
+        Parameters
+        ----------
+        frequency_hz : float
+        least_power : float
+            The main lobe is followed down to this power.
+        """
         widest = 4.0 * SPEED_OF_LIGHT_M_S / frequency_hz / _SMALLEST_DISH_M
         angle = np.linspace(0.0, min(widest, 1.5), 4000)
         power = self.pattern(angle, frequency_hz)
-        over = (np.diff(power, append=-np.inf) >= 0) | (power < _LEAST_POWER)
+        over = (np.diff(power, append=-np.inf) >= 0) | (power < max(least_power, _LEAST_POWER))
         over[0] = False  # in the middle it is flat
         return float(angle[int(np.argmax(over)) if over.any() else -1])
 

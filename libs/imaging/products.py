@@ -12,7 +12,15 @@ from libs.core.errors import ImageError, ToolError
 from libs.core.process import tail
 from libs.imaging.interface import ImagingOptions, open_image
 
-__all__ = ["check_made", "fresh_scratch", "restoring_beam"]
+__all__ = ["check_made", "fresh_scratch", "plane_name", "restoring_beam"]
+
+
+def plane_name(options: ImagingOptions, stokes: str) -> str:
+    """Return the stem of the products of one Stokes parameter.
+
+    Of several, each has its letter in the name, as in WSClean's names.
+    """
+    return options.basename if len(options.stokes) == 1 else f"{options.basename}-{stokes}"
 
 
 def fresh_scratch(options: ImagingOptions, program: str) -> Path:
@@ -28,8 +36,19 @@ def fresh_scratch(options: ImagingOptions, program: str) -> Path:
     return scratch
 
 
-def check_made(program: str, kind: str, path: Path, log: Path) -> None:
+def check_made(
+    program: str, kind: str, path: Path, log: Path, *, blank_allowed: bool = False
+) -> None:
     """Check that an image exists, is finite and, unless it is a model, is not all zero.
+
+    Parameters
+    ----------
+    program, kind : str
+        Program and kind of image, for the message.
+    path, log : Path
+        Image and log of the program.
+    blank_allowed : bool
+        True: some pixels may be blank, as outside the primary beams of a mosaic.
 
     Raises
     ------
@@ -43,12 +62,13 @@ def check_made(program: str, kind: str, path: Path, log: Path) -> None:
             f"{program} made no {kind} image; its last lines:\n{tail(log)}", f"see {log}"
         )
     plane, _ = open_image(path)
-    if not np.isfinite(plane).all():
+    finite = np.isfinite(plane)
+    if not (finite.any() if blank_allowed else finite.all()):
         raise ImageError(
             f"{program}'s {kind} image is not finite",
             f"check whether the data are flagged, have zero weights or hold NaN; see {log}",
         )
-    if kind != "model" and not plane.any():
+    if kind != "model" and not plane[finite].any():
         raise ImageError(
             f"{program}'s {kind} image is all zero",
             f"check whether the data are flagged or have zero weights; see {log}",

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +16,25 @@ from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
-from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.interface import (
+    CleanStage,
+    ImageProducts,
+    ImagingOptions,
+    Mosaic,
+    open_image,
+)
+from libs.imaging.mosaic import check_mosaic
+from libs.imaging.native.mosaic_model import predict_mosaic
 from libs.imaging.phase_centre import PhaseCentre
 from libs.imaging.predict import predict_model, read_model
-from libs.imaging.products import check_made, fresh_scratch, restoring_beam
+from libs.imaging.products import check_made, fresh_scratch, plane_name, restoring_beam
+from libs.imaging.stokes_planes import (
+    EQUINOX_B1950_VLA,
+    mend_equinox,
+    read_planes,
+    split_plane,
+    write_cube,
+)
 from libs.ms.rows import chunks
 from libs.ms.subtables import Subtables
 
@@ -40,10 +55,6 @@ _PIXELS_PER_BEAM = 5.0
 # Smaller steps leave the same residual (3C 273: dynamic range 21900 at 0.05, 22800 at 0.2) and
 # take twice the time.
 _MULTISCALE_GAIN = 0.2
-
-# CASA's mark for B1950_VLA in FITS: B1950 with the E-terms of the middle of the VLA's use of it.
-# CASA takes images without the mark to be in another frame and regrids them.
-_EQUINOX_B1950_VLA = 1979.9
 
 _FILE_ENDINGS = ("image", "residual", "model", "psf")
 
@@ -116,6 +127,7 @@ def tclean_arguments(
     w_projection: bool = False,
     centre: PhaseCentre | None = None,
     go_on: bool = False,
+    cycleniter: int = 0,
 ) -> dict[str, Any]:
     """Return tclean's keyword arguments for one pass.
 
@@ -125,10 +137,8 @@ def tclean_arguments(
         Imaging options.
     imagename : Path
         Prefix of the CASA images.
-    nsigma : float
-        Depth at which CLEAN stops, in sigma; 0: it stops at niter.
-    niter : int
-        Largest number of minor iterations in this pass.
+    nsigma, niter : float, int
+        Depth in sigma and iterations at which CLEAN stops; 0 sigma: it stops at niter.
     mask : Path or None
         CASA image that is 1 where to clean; None: everywhere.
     w_projection : bool
@@ -137,6 +147,8 @@ def tclean_arguments(
         Centre of the image, if not the field's.
     go_on : bool
         True for a second pass, which starts from the images of the first.
+    cycleniter : int
+        Largest number of minor iterations before the next residual; 0: no limit.
 
     Returns
     -------
@@ -153,13 +165,14 @@ def tclean_arguments(
     """
     arguments: dict[str, Any] = {
         "vis": [str(ms.resolve()) for ms in options.vis],
-        "field": str(options.field_id),
+        "field": ",".join(map(str, options.field_ids)),
+        "spw": ",".join(map(str, options.spws)),
         "datacolumn": "corrected" if options.column == "CORRECTED_DATA" else "data",
         "imagename": str(imagename),
         "imsize": list(options.imsize),
         "cell": [f"{options.cell_arcsec:.10g}arcsec"],
         "phasecenter": centre.casa() if centre else "",
-        "stokes": "pseudoI",
+        "stokes": "pseudoI" if options.stokes == "I" else options.stokes,
         "specmode": "mfs",
         "gridder": "wproject" if w_projection else "standard",
         "wprojplanes": -1 if w_projection else 1,
@@ -187,7 +200,24 @@ def tclean_arguments(
         "interactive": False,
         "parallel": False,
     }
+    if cycleniter:
+        arguments["cycleniter"] = cycleniter
+    if options.mosaic:
+        arguments |= _mosaic_arguments(options.mosaic)
     return arguments | _deconvolver(options)
+
+
+def _mosaic_arguments(mosaic: Mosaic) -> dict[str, Any]:
+    """Return what differs for several pointings: each with its beam, on one grid of even noise."""
+    return {
+        "gridder": "mosaic",
+        "wprojplanes": 1,
+        "pblimit": mosaic.least_power,
+        "normtype": "flatnoise",
+        "usepointing": False,
+        "conjbeams": False,
+        "mosweight": False,
+    }
 
 
 @dataclass(frozen=True)
@@ -198,6 +228,8 @@ class Tclean:
     ----------
     session : Session
         CASA child process; its owner closes it.
+    arguments : mapping
+        Arguments of tclean that take the place of those worked out from the options.
 
     Notes
     -----
@@ -207,6 +239,7 @@ class Tclean:
 
     session: Session
     name: str = "tclean"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def version(self) -> str:
         """Return the version of casatasks; raise ToolError if it is not installed."""
@@ -230,10 +263,12 @@ class Tclean:
             shutil.rmtree(scratch, ignore_errors=True)
         if options.update_model:
             self.predict(products.models, options)
-        return ImageProducts(**{**products.__dict__, "seconds": time.monotonic() - start})
+        return replace(products, seconds=time.monotonic() - start)
 
     def predict(self, models: Sequence[Path], options: ImagingOptions) -> float:
         """Fill MODEL_DATA from model images; return the seconds it took (see Imager.predict)."""
+        if options.mosaic:
+            return predict_mosaic(models, options)
         here = _phase_centre(options)
         there = here.at(*options.phase_centre_deg) if options.phase_centre_deg else here
         return predict_model(
@@ -247,27 +282,76 @@ class Tclean:
         return self.session.run(task, log=log, **arguments)
 
     def _clean(self, options: ImagingOptions, scratch: Path) -> None:
+        """Run tclean once for each stage."""
+        if options.mosaic:
+            check_mosaic(options)
+        here = _phase_centre(options)
+        fixed: dict[str, Any] = {
+            "w_projection": not options.mosaic
+            and needs_w_projection(options, *_longest_w(options)),
+            "centre": here.at(*options.phase_centre_deg) if options.phase_centre_deg else None,
+        }
+        if options.stages and options.niter:
+            self._clean_stages(options, scratch, here, fixed)
+        else:
+            self._clean_once_or_twice(options, scratch, here, fixed)
+
+    def _tclean(self, options: ImagingOptions, arguments: Mapping[str, Any]) -> int:
+        """Run tclean; return the number of minor iterations done."""
+        done = self._run("tclean", options.log, {**arguments, **self.arguments})
+        return int(done.get("iterdone", 0)) if isinstance(done, dict) else 0
+
+    def _clean_stages(
+        self, options: ImagingOptions, scratch: Path, here: PhaseCentre, fixed: Mapping[str, Any]
+    ) -> None:
+        """Run each stage from the images of the one before, with a mask of its own."""
+        prefix = scratch / options.basename
+        # the response, by which masks are made, and the first residual are those of a dirty image
+        empty = tclean_arguments(options, prefix, nsigma=0.0, niter=0, **fixed)
+        self._tclean(options, empty)
+        left = options.niter
+        for number, stage in enumerate(options.stages):
+            if left <= 0:
+                return
+            plane = self._stage_mask(options, stage, scratch)
+            mask = None
+            if plane is not None:
+                mask = self._casa_mask(plane, scratch / f"stage{number}.mask", options, here)
+            shutil.rmtree(Path(f"{prefix}.mask"), ignore_errors=True)
+            arguments = tclean_arguments(
+                options, prefix, nsigma=stage.nsigma, niter=min(left, stage.niter), mask=mask,
+                go_on=True, cycleniter=stage.cycleniter, **fixed,
+            )  # fmt: skip
+            left -= self._tclean(options, arguments)
+
+    def _stage_mask(self, options: ImagingOptions, stage: CleanStage, scratch: Path) -> Path | None:
+        """Return the mask of a stage as FITS: the user's, where the response is high enough."""
+        if not stage.response:
+            return stage.mask
+        planes, header = read_planes(self._export(options, scratch, ["pb"])[0])
+        inside = np.nan_to_num(planes[0]) >= stage.response
+        if stage.mask is not None:
+            inside &= np.nan_to_num(open_image(stage.mask)[0]) != 0
+        return write_cube([inside], header, scratch / "stage.fits", "I")
+
+    def _clean_once_or_twice(
+        self, options: ImagingOptions, scratch: Path, here: PhaseCentre, fixed: Mapping[str, Any]
+    ) -> None:
         """Run tclean once, or twice where a mask is built from the first components.
 
         This is WSClean's auto-mask: clean to automask_nsigma, then to autothreshold_nsigma, only
         where components were found.
         """
-        log, prefix = options.log, scratch / options.basename
-        here = _phase_centre(options)
-        fixed: dict[str, Any] = {
-            "w_projection": needs_w_projection(options, *_longest_w(options)),
-            "centre": here.at(*options.phase_centre_deg) if options.phase_centre_deg else None,
-        }
+        prefix = scratch / options.basename
         mask = None
         if options.mask is not None and options.niter:
-            mask = self._casa_mask(options.mask, scratch / "user.mask", log, here)
+            mask = self._casa_mask(options.mask, scratch / "user.mask", options, here)
         two = bool(options.automask_nsigma and options.niter)
         nsigma = options.automask_nsigma if two else options.autothreshold_nsigma
         arguments = tclean_arguments(
             options, prefix, nsigma=nsigma, niter=options.niter, mask=mask, **fixed
         )
-        done = self._run("tclean", log, arguments)
-        left = options.niter - int(done.get("iterdone", 0) if isinstance(done, dict) else 0)
+        left = options.niter - self._tclean(options, arguments)
         if not two or left <= 0:
             return
         components = self._component_mask(options, scratch, here)
@@ -275,24 +359,26 @@ class Tclean:
             return
         shutil.rmtree(Path(f"{prefix}.mask"), ignore_errors=True)
         arguments = tclean_arguments(
-            options,
-            prefix,
-            nsigma=options.autothreshold_nsigma,
-            niter=left,
-            mask=components,
-            go_on=True,
-            **fixed,
-        )
-        self._run("tclean", log, arguments)
+            options, prefix, nsigma=options.autothreshold_nsigma, niter=left, mask=components,
+            go_on=True, **fixed,
+        )  # fmt: skip
+        self._tclean(options, arguments)
 
-    def _casa_mask(self, mask: Path, imagename: Path, log: Path, here: PhaseCentre) -> Path:
-        """Convert a FITS mask to a CASA image and return its path."""
-        plane, header = open_image(mask)
+    def _casa_mask(
+        self, mask: Path, imagename: Path, options: ImagingOptions, here: PhaseCentre
+    ) -> Path:
+        """Convert a FITS mask to a CASA image with the run's Stokes parameters; return its path.
+
+        A mask of one plane holds for all of them.
+        """
+        planes, header = read_planes(mask)
         if here.frame == "B1950_VLA":
-            header["EQUINOX"] = _EQUINOX_B1950_VLA
-        copied = write_image(plane, header, imagename.with_suffix(".fits"))
+            header["EQUINOX"] = EQUINOX_B1950_VLA
+        if len(planes) == 1:
+            planes = planes * len(options.stokes)
+        copied = write_cube(planes, header, imagename.with_suffix(".fits"), options.stokes)
         arguments = {"fitsimage": str(copied), "imagename": str(imagename), "overwrite": True}
-        self._run("importfits", log, arguments)
+        self._run("importfits", options.log, arguments)
         return imagename
 
     def _component_mask(
@@ -300,11 +386,13 @@ class Tclean:
     ) -> Path | None:
         """Return a CASA mask of the pixels with components; None when there are none."""
         (model,) = self._export(options, scratch, ["model"])
-        plane, header = open_image(model)
-        if not plane.any():
+        planes, header = read_planes(model)
+        if not any(plane.any() for plane in planes):
             return None
-        found = write_image(plane != 0, header, scratch / "found.fits")
-        return self._casa_mask(found, scratch / "components.mask", options.log, here)
+        found = write_cube(
+            [plane != 0 for plane in planes], header, scratch / "found.fits", options.stokes
+        )
+        return self._casa_mask(found, scratch / "components.mask", options, here)
 
     def _export(
         self, options: ImagingOptions, scratch: Path, kinds: Sequence[str], term: int = 0
@@ -327,54 +415,69 @@ class Tclean:
                 "history": False,
             }
             self._run("exportfits", options.log, arguments)
-            _mend_equinox(target)
+            mend_equinox(target)
             paths.append(target)
         return paths
 
     def _collect(self, options: ImagingOptions, scratch: Path) -> ImageProducts:
-        """Export the images, check them and move them into place."""
-        made = dict(zip(_FILE_ENDINGS, self._export(options, scratch, _FILE_ENDINGS), strict=True))
+        """Export the images, check them and move them into place, each Stokes parameter apart."""
+        kinds = [*_FILE_ENDINGS, "pb"] if options.mosaic else list(_FILE_ENDINGS)
+        found = dict(zip(kinds, self._export(options, scratch, kinds), strict=True))
         more = [
             self._export(options, scratch, ["model"], term)[0] for term in range(1, options.nterms)
         ]
-        for kind, path in made.items():
-            check_made("tclean", kind, path, options.log)
-        major, minor, angle = restoring_beam(made["image"], options.log)
-        moved = [path.replace(options.folder / path.name) for path in more]
-        placed = {
-            kind: path.replace(options.folder / path.name)
-            for kind, path in sorted(made.items(), key=lambda item: item[0] == "image")
-        }
-        return ImageProducts(
-            image=placed["image"],
-            residual=placed["residual"],
-            model=placed["model"],
-            psf=placed["psf"],
-            dirty=None,
-            models=(placed["model"], *moved),
-            beam_major_arcsec=major,
-            beam_minor_arcsec=minor,
-            beam_pa_deg=angle,
-            seconds=0.0,
-        )
+        made = []
+        for number, stokes in enumerate(options.stokes):
+            stem = plane_name(options, stokes)
+            own = {
+                kind: split_plane(path, number, stokes, scratch / f"{stem}-{kind}.fits")
+                for kind, path in found.items()
+            }
+            terms = [
+                split_plane(path, number, stokes, scratch / f"{stem}-model-t{term}.fits")
+                for term, path in enumerate(more, 1)
+            ]
+            made.append(_placed(options, stokes, own, terms))
+        return replace(made[0], others=tuple(made[1:]))
 
 
-def _mend_equinox(path: Path) -> None:
-    """Correct the equinox of images in B1950_VLA to the value that other FITS readers expect."""
-    from astropy.io import fits
-
-    if fits.getval(path, "EQUINOX") == _EQUINOX_B1950_VLA:
-        fits.setval(path, "EQUINOX", value=1950.0)
+def _placed(
+    options: ImagingOptions, stokes: str, made: dict[str, Path], more: Sequence[Path]
+) -> ImageProducts:
+    """Check the images of one Stokes parameter and move them into place."""
+    blank_allowed = options.mosaic is not None
+    for kind, path in made.items():
+        check_made("tclean", kind, path, options.log, blank_allowed=blank_allowed)
+    major, minor, angle = restoring_beam(made["image"], options.log)
+    moved = [path.replace(options.folder / path.name) for path in more]
+    placed = {
+        kind: path.replace(options.folder / path.name)
+        for kind, path in sorted(made.items(), key=lambda item: item[0] == "image")
+    }
+    return ImageProducts(
+        image=placed["image"],
+        residual=placed["residual"],
+        model=placed["model"],
+        psf=placed["psf"],
+        dirty=None,
+        models=(placed["model"], *moved),
+        beam_major_arcsec=major,
+        beam_minor_arcsec=minor,
+        beam_pa_deg=angle,
+        seconds=0.0,
+        stokes=stokes,
+        response=placed.get("pb"),
+    )
 
 
 def _phase_centre(options: ImagingOptions) -> PhaseCentre:
     """Read the phase centre of the field imaged from the first measurement set."""
     fields = Subtables(options.vis[0]).fields
-    if options.field_id >= len(fields):
-        raise ToolError(f"{options.vis[0]} has no field {options.field_id}", "correct the field")
-    field = fields[options.field_id]
-    ra, dec = np.degrees(field.direction_rad)
-    return PhaseCentre(field.frame, float(ra), float(dec))
+    first = options.field_ids[0]
+    if first >= len(fields):
+        raise ToolError(f"{options.vis[0]} has no field {first}", "correct the field")
+    ra, dec = np.degrees(fields[first].direction_rad)
+    return PhaseCentre(fields[first].frame, float(ra), float(dec))
 
 
 def _channels(options: ImagingOptions) -> int:

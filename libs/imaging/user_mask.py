@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.core.errors import InputError
+from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import open_image
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def draw_mask(path: Path, header: fits.Header) -> DrawnMask:
 
     Raises
     ------
+    ConfigError
+        It has nothing inside the image.
     InputError
-        The file cannot be read, has no mask, gives regions in pixels, or has nothing inside the
-        image.
+        The file cannot be read, has no mask, or gives regions in pixels.
     """
     from astropy.wcs import WCS
 
@@ -74,7 +75,7 @@ def draw_mask(path: Path, header: fits.Header) -> DrawnMask:
     else:
         inside, outside = _from_regions(path, kind, wcs, shape)
     if not inside.any():
-        raise InputError(
+        raise ConfigError(
             f"the mask {path.name} has nothing inside the image of {shape[1]} x {shape[0]} pixels",
             "enlarge imsize, or correct the mask's position",
         )

@@ -9,20 +9,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.angles import direction_text
-from libs.core.errors import ToolError
+from libs.core.errors import ConfigError, ToolError
 from libs.core.process import run_tool, which
 from libs.imaging.data_shape import DataShape, read_shape
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
 from libs.imaging.phase_centre import field_centre
 from libs.imaging.predict import fill_model_column, model_visibilities, read_model
-from libs.imaging.products import check_made, fresh_scratch, restoring_beam
+from libs.imaging.products import check_made, fresh_scratch, plane_name, restoring_beam
 
 __all__ = ["OLDEST", "WSClean", "image_arguments", "parse_version", "predict_arguments"]
 
@@ -135,10 +135,13 @@ def _common(
     words += ["-name", str(scratch / options.basename), "-temp-dir", str(scratch)]
     # of one hand it forms no Stokes I, though the hand is one
     hand = shape.hand if shape else ""
-    words += ["-pol", hand or options.stokes, "-field", str(options.field_id)]
+    words += ["-pol", hand or ",".join(options.stokes), "-field", str(options.field_id)]
+    windows = options.spws
     if shape and shape.empty:
         # slices are shares of the channels: one of a flagged window would have no model
-        words += ["-spws", ",".join(map(str, shape.windows))]
+        windows = tuple(spw for spw in shape.windows if not windows or spw in windows)
+    if windows:
+        words += ["-spws", ",".join(map(str, windows))]
     words += _gridder(version, options)
     if options.phase_centre_deg is not None:
         # Prediction needs it too, because it ignores the shift in the header of the model image.
@@ -192,7 +195,7 @@ def _fills_model(options: ImagingOptions, shape: DataShape | None = None) -> boo
     With baseline limits, and without CLEAN, WSClean leaves visibilities that it does not image
     unchanged; a prediction then follows.
     """
-    limited = bool(options.uvmin_m or options.uvmax_m)
+    limited = bool(options.uvmin_m or options.uvmax_m or options.stokes != "I")
     return options.update_model and not limited and options.niter > 0 and _can_predict(shape)
 
 
@@ -282,6 +285,7 @@ class WSClean:
     def image(self, options: ImagingOptions) -> ImageProducts:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
+        _check_able(options)
         program, version, _ = self._found()
         shape = read_shape(options.vis, options.field_id)
         scratch = fresh_scratch(options, "wsclean")
@@ -292,17 +296,18 @@ class WSClean:
             shutil.rmtree(scratch, ignore_errors=True)
         if options.update_model and not _fills_model(options, shape):
             self.predict(products.models, options)
-        return _with_seconds(products, time.monotonic() - start)
+        return replace(products, seconds=time.monotonic() - start)
 
     def predict(self, models: Sequence[Path], options: ImagingOptions) -> float:
         """Fill MODEL_DATA from model images; return the seconds it took (see Imager.predict)."""
+        _check_able(options)
         program, version, _ = self._found()
         if len(models) != options.channels_out:
             raise ToolError(
                 f"there are {len(models)} model images for {options.channels_out} channels",
                 "give the models of a run with the same channels_out",
             )
-        if not _can_predict(read_shape(options.vis, options.field_id)):
+        if options.stokes != "I" or not _can_predict(read_shape(options.vis, options.field_id)):
             return _predict_slices(models, options)
         scratch = fresh_scratch(options, "wsclean")
         try:
@@ -321,6 +326,15 @@ class WSClean:
             stall_s=self.stall_s,
             on_wait=self.on_wait,
         )
+
+
+def _check_able(options: ImagingOptions) -> None:
+    """Raise ConfigError for what WSClean does not do here."""
+    remedy = "set imager to native or tclean"
+    if options.mosaic:
+        raise ConfigError("WSClean images no mosaics of primary beams", remedy)
+    if options.stages:
+        raise ConfigError("WSClean cleans in one stage, not in several", remedy)
 
 
 def _predict_slices(models: Sequence[Path], options: ImagingOptions) -> float:
@@ -345,19 +359,26 @@ def _predict_slices(models: Sequence[Path], options: ImagingOptions) -> float:
     return fill_model_column(options.vis, visibilities, field_id=options.field_id)
 
 
-def _with_seconds(products: ImageProducts, seconds: float) -> ImageProducts:
-    return ImageProducts(**{**products.__dict__, "seconds": seconds})
-
-
 def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
     """Check the images a run left in ``scratch`` and move them into place."""
+    made = [_collect_plane(options, scratch, stokes) for stokes in options.stokes]
+    return replace(made[0], others=tuple(made[1:]))
+
+
+def _collect_plane(options: ImagingOptions, scratch: Path, stokes: str) -> ImageProducts:
+    """Check the images of one Stokes parameter and move them into place."""
     many = options.channels_out > 1
+    letter = "" if len(options.stokes) == 1 else f"-{stokes}"
+    joined = f"{options.basename}{'-MFS' if many else ''}"
     made = {
-        kind: scratch / f"{options.basename}{'-MFS' if many else ''}-{kind}.fits"
+        kind: scratch / f"{joined}{letter}-{kind}.fits"
         for kind in ("dirty", "psf", "model", "residual", "image")
     }
+    if letter:
+        # one PSF for all of them
+        shutil.copyfile(scratch / f"{joined}-psf.fits", made["psf"])
     slices = [
-        scratch / f"{options.basename}-{number:04d}-model.fits"
+        scratch / f"{options.basename}-{number:04d}{letter}-model.fits"
         for number in range(options.channels_out if many else 0)
     ]
     if not options.niter:
@@ -370,9 +391,9 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
         # A slice without data has no model image; predicting it would need one.
         check_made("WSClean", "model", path, options.log)
         models.append(path.replace(options.folder / path.name))
+    stem = plane_name(options, stokes)
     placed = {
-        kind: path.replace(options.folder / f"{options.basename}-{kind}.fits")
-        for kind, path in made.items()
+        kind: path.replace(options.folder / f"{stem}-{kind}.fits") for kind, path in made.items()
     }
     return ImageProducts(
         image=placed["image"],
@@ -385,6 +406,7 @@ def _collect(options: ImagingOptions, scratch: Path) -> ImageProducts:
         beam_minor_arcsec=beam[1],
         beam_pa_deg=beam[2],
         seconds=0.0,
+        stokes=stokes,
     )
 
 

@@ -26,7 +26,7 @@ from libs.ms.subset_copy import copy_subset
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["copy_selected", "import_source", "mstransform_options"]
+__all__ = ["check_channels", "copy_selected", "import_source", "mstransform_options"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def copy_selected(
     ToolError
         mstransform failed.
     """
-    _check_channels(view, options["spw"])
+    check_channels(view, options["spw"])
     part = Path(options["outputvis"])
     try:
         subset = choose_subset(
@@ -185,7 +185,7 @@ def _transform(
         raise _nothing_selected(source, view, options, "no rows")
 
 
-def _check_channels(view: Path, spw: str) -> None:
+def check_channels(view: Path, spw: str) -> None:
     """Refuse channels beyond a window's end, which CASA silently moves to its last channel."""
     channels = [window.channels for window in Subtables(view).windows]
     for window, ranges in re.findall(r"(\d+):([\d~;^]+)", spw):

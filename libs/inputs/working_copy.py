@@ -10,7 +10,8 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,12 @@ from libs.inputs.input_data import (
 )
 from libs.inputs.selected_copy import copy_selected, import_source, mstransform_options
 from libs.inputs.uvh5_to_ms import convert
-from libs.ms.field_directions import settle_directions
+from libs.ms.field_directions import join_coincident, settle_directions
+from libs.ms.hard_links import link_pointing
 from libs.ms.integration import read_integration_time_s
 from libs.ms.rows import SLAB_ROWS, chunks, distinct, stretches
 from libs.ms.sanitise import Repairs, add_scratch_columns, name_antennas, sanitise
-from libs.ms.selection import RowChoice
+from libs.ms.selection import RowChoice, match_windows, parse_windows
 from libs.ms.subtables import Subtables, remove_subtables
 from libs.ms.summary import MsSummary
 from libs.ms.tables import open_table
@@ -81,6 +83,8 @@ class WorkingCopy:
         for a demonstration with known gain errors.
     size_bytes : int
     seconds : float
+    windows : tuple of int
+        Number in the input of each window of the copy; empty where it is not known.
     """
 
     ms: Path
@@ -91,6 +95,7 @@ class WorkingCopy:
     untouched: Path | None
     size_bytes: int
     seconds: float
+    windows: tuple[int, ...] = ()
 
 
 def check_disk(folder: str | Path, need_bytes: int) -> None:
@@ -145,6 +150,7 @@ def make_working_copy(
     datacolumn: str = "auto",
     phase_centre_rad: tuple[float, float] | None = None,
     one_target: bool = True,
+    treat: Callable[[Path, Sequence[int]], list[str]] | None = None,
     session: CasaSession,
     log: Path | None = None,
     progress: Callable[[str], None] | None = None,
@@ -167,6 +173,9 @@ def make_working_copy(
         ICRS direction to which uvh5 data without a phase centre are phased.
     one_target : bool
         False allows fields too far apart to be one target, as those of a whole session are.
+    treat : callable, optional
+        Function of the copy and the numbers of its windows in the input that flags or averages it
+        in place, once its values are checked, and returns what it did, one line each.
     session : CasaSession
     log : Path, optional
         Log of the CASA tasks.
@@ -192,14 +201,7 @@ def make_working_copy(
         shutil.rmtree(leftover, ignore_errors=True)
     scratch.mkdir()
     try:
-        input_ms, said = source.path, list[str]()
-        if source.kind == "uvfits":
-            tell(f"importing {source.path.name}")
-            input_ms = scratch / f"{source.name}.ms"
-            said = import_source(source, input_ms, session, log)
-        elif source.kind == "uvh5":
-            input_ms = scratch / f"{source.name}.ms"
-            said = convert(source.parts, input_ms, centre_rad=phase_centre_rad, progress=tell)
+        input_ms, said = _imported(source, scratch, phase_centre_rad, session, log, tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
         with reading(source), read_view(input_ms, scratch) as view:
             choice = selected_rows(view.path, field or source.field, spw)
@@ -214,7 +216,8 @@ def make_working_copy(
             options = mstransform_options(view.path, part, datacolumn=column, **selection)
             notes += copy_selected(source, view.path, options, session, log, tell, look.left_out)
             own_every_file(part)
-            notes += settle_directions(part, view.path)
+            windows = _windows_of(part, view.path, spw) if source.kind == "ms" else ()
+            notes += settle_directions(part, view.path) + join_coincident(part)
             notes += _check_one_target(part, source) if one_target else []
             remove_subtables(part, view.replaced)
             notes = [*said, *view.notes, *notes]
@@ -223,10 +226,11 @@ def make_working_copy(
         notes += [f"antennas renamed: {', '.join(renamed)}"] if renamed else []
         repairs = sanitise(part, quantised=quantised)
         notes += [*repairs.lines(), *flag_dead_feeds(part)]
-        notes += _note_interval(part)
+        notes += _note_interval(part) + (treat(part, windows) if treat else [])
         truth, untouched = _corrupt(source, part, target_ms)
         tell(f"adding model and corrected columns to {source.name}")
         add_scratch_columns(part)
+        notes += link_pointing(part, source.path) if source.kind == "ms" else []
         _rename(part, target_ms)
     finally:
         for leftover in (part, scratch, Path(f"{part}.flagversions")):
@@ -240,7 +244,36 @@ def make_working_copy(
         untouched=untouched,
         size_bytes=tree_bytes(target_ms),
         seconds=time.monotonic() - start,
+        windows=windows,
     )
+
+
+def _imported(
+    source: InputData,
+    scratch: Path,
+    phase_centre_rad: tuple[float, float] | None,
+    session: CasaSession,
+    log: Path | None,
+    tell: Callable[[str], None],
+) -> tuple[Path, list[str]]:
+    """Return the measurement set to copy, imported where the input is none, and notes."""
+    made = scratch / f"{source.name}.ms"
+    if source.kind == "uvfits":
+        tell(f"importing {source.path.name}")
+        return made, import_source(source, made, session, log)
+    if source.kind == "uvh5":
+        return made, convert(source.parts, made, centre_rad=phase_centre_rad, progress=tell)
+    return source.path, []
+
+
+def _windows_of(part: Path, view: Path, spw: str) -> tuple[int, ...]:
+    """Return which windows of the input a copy has; none where frequencies do not tell."""
+    theirs = Subtables(view).channel_hz
+    with suppress(ConfigError, InputError):  # named otherwise, or not told apart by frequency
+        return match_windows(
+            Subtables(part).channel_hz, theirs, parse_windows(spw, len(theirs)) if spw else None
+        )
+    return ()
 
 
 def _hands_with_data(ms: Path) -> str:

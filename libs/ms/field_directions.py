@@ -13,17 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.core.angles import separation_rad
 from libs.core.coordinates import SKY_FRAMES, to_j2000
 from libs.core.errors import InputError
+from libs.core.geometry import ARCSEC_PER_RAD
 from libs.ms.subtables import Field, Subtables
 from libs.ms.tables import open_table
 
-__all__ = ["j2000_directions", "settle_directions"]
+__all__ = ["j2000_directions", "join_coincident", "settle_directions"]
 
 _COLUMNS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
 # Frames in which coordinates of visibilities may be; others are converted to J2000.
 _KEPT = ("J2000", "ICRS", "B1950", "B1950_VLA")
 _DAY_S = 86400.0
+SAME_PLACE_RAD = 1.0 / ARCSEC_PER_RAD  # a second of arc
 
 
 def j2000_directions(ms: Path) -> list[tuple[float, float]]:
@@ -70,6 +73,47 @@ def settle_directions(ms: Path, origin: Path) -> list[str]:
     if others:
         notes += _to_j2000(ms, np.unique(ids).tolist(), fields, uvw_frame)
     return notes
+
+
+def join_coincident(ms: Path) -> list[str]:
+    """Make one field of those of one name at one place, in place.
+
+    Some writers repeat a field for each of its setups.
+
+    Parameters
+    ----------
+    ms : Path
+        A working copy whose directions are settled.
+
+    Returns
+    -------
+    list of str
+        Changes, one line each.
+    """
+    with open_table(ms) as opened:
+        ids = opened.getcol("FIELD_ID")
+    used = np.unique(ids).tolist()
+    if len(used) < 2:
+        return []
+    fields, directions = Subtables(ms).fields, j2000_directions(ms)
+    first: dict[int, int] = {}
+    for number in used:
+        alike = [
+            other for other in dict.fromkeys(first.values())
+            if fields[other].name.strip() == fields[number].name.strip()
+            and float(separation_rad(np.array(directions[other]), np.array(directions[number])))
+            <= SAME_PLACE_RAD
+        ]  # fmt: skip
+        first[number] = alike[0] if alike else number
+    moved = [number for number in used if first[number] != number]
+    if not moved:
+        return []
+    new = np.arange(max(used) + 1, dtype=np.int32)
+    new[used] = [first[number] for number in used]
+    with open_table(ms, write=True) as opened:
+        opened.putcol("FIELD_ID", new[ids])
+    names = ", ".join(dict.fromkeys(fields[number].name.strip() for number in moved))
+    return [f"fields {moved} of {names} are where others of that name are, and are one with them"]
 
 
 def _settle(ms: Path, origin: Path, number: int, time_s: float) -> list[str]:

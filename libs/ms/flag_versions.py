@@ -25,8 +25,10 @@ from libs.ms.tables import column_names, open_table
 
 __all__ = [
     "FlagCount",
+    "adopt_version",
     "count",
     "delete_version",
+    "flag_table",
     "has_version",
     "has_weights",
     "restore_version",
@@ -196,6 +198,30 @@ def save_version(ms: str | Path, name: str, comment: str = "") -> None:
     _write_list(ms, listed)
 
 
+def adopt_version(ms: str | Path, table: Path, name: str, comment: str = "") -> None:
+    """Copy a flag version of the same rows, saved elsewhere, beside a measurement set.
+
+    Parameters
+    ----------
+    ms : path
+        Measurement set; it is not opened.
+    table : Path
+        Table with FLAG and FLAG_ROW; it is only read.
+    name, comment : str
+        As in `save_version`.
+    """
+    _check_name(name)
+    final = _flag_folder(ms) / f"flags.{name}"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(final.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(table, part)
+    _put_in_place(part, final)
+    listed = versions(ms)
+    listed[name] = " ".join(comment.split())
+    _write_list(ms, listed)
+
+
 def restore_version(ms: str | Path, name: str, *, where: str | RowFilter = "") -> None:
     """Set FLAG and FLAG_ROW to a saved version.
 
@@ -222,6 +248,19 @@ def has_version(ms: str | Path, name: str) -> bool:
     saved = _flag_folder(ms) / f"flags.{name}"
     _settle(saved)
     return (saved / "table.dat").exists()
+
+
+def flag_table(ms: str | Path, name: str) -> Path:
+    """Return the table of a flag version; its rows are those of the measurement set.
+
+    Raises
+    ------
+    InputError
+        There is no such version.
+    """
+    if not has_version(ms, name):
+        raise InputError(f"{ms} has no flag version {name!r}", "save it first")
+    return _flag_folder(ms) / f"flags.{name}"
 
 
 def delete_version(ms: str | Path, name: str) -> None:

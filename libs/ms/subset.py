@@ -52,6 +52,9 @@ class Subset:
         True when nothing is left out.
     left_out : (n,) int64
         Rows that are not copied whatever they hold.
+    bin_starts : tuple of (nbin,) int64
+        Of each window the first of the channels that are averaged into one, among those kept;
+        empty: nothing is averaged.
     """
 
     fields: tuple[int, ...]
@@ -64,6 +67,7 @@ class Subset:
     all_fields: bool
     all_windows: bool
     left_out: NDArray[np.int64] = dataclass_field(default_factory=lambda: np.zeros(0, np.int64))
+    bin_starts: tuple[NDArray[np.int64], ...] = ()
 
 
 def choose_subset(

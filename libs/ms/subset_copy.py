@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.ms.rows import RowBlock, read_block, stretches, write_block
-from libs.ms.sanitise import sigma_of
+from libs.ms.sanitise import sigma_of, spread_weight
 from libs.ms.subset import NotUnderstoodError, Subset
 from libs.ms.tables import open_table
 
@@ -93,11 +93,12 @@ def copy_subset(
 
 @dataclass(frozen=True)
 class _Job:
-    """A copy in progress: the open source, the part to copy, and the columns it has."""
+    """A copy in progress: the open source, the part to copy, and the columns it has or makes."""
 
     source: Any
     subset: Subset
     spectrum: bool
+    makes_spectrum: bool
     sigma_spectrum: bool
     correlations: int
     widest: int
@@ -135,9 +136,10 @@ def _job(source: Any, subset: Subset) -> _Job:
         source=source,
         subset=subset,
         spectrum=spectrum,
+        makes_spectrum=spectrum or bool(subset.bin_starts),
         sigma_spectrum="SIGMA_SPECTRUM" in columns and _is_filled(source, "SIGMA_SPECTRUM"),
         correlations=most if subset.correlations is None else len(subset.correlations),
-        widest=max(len(channels) for channels in subset.channels),
+        widest=max(len(channels) for channels in subset.bin_starts or subset.channels),
     )
 
 
@@ -154,7 +156,7 @@ def _create(source: Any, target: Path, job: _Job) -> None:
 
     description = required_ms_desc()
     extra = [makearrcoldesc("DATA", 0j, ndim=2, valuetype="complex", comment="visibilities")]
-    if job.spectrum:
+    if job.makes_spectrum:
         extra += [
             makearrcoldesc(name, 0.0, ndim=2, valuetype="float", comment=name.lower())
             for name in ("WEIGHT_SPECTRUM", "SIGMA_SPECTRUM")
@@ -182,7 +184,7 @@ def _storage(job: _Job) -> dict[str, Any]:
     tiles = {name: [ncorr, nchan, rows] for name in ("DATA", "FLAG")}
     tiles |= {"WEIGHT": [ncorr, 32768 // ncorr], "SIGMA": [ncorr, 32768 // ncorr]}
     tiles |= {"FLAG_CATEGORY": [ncorr, nchan, 1, rows]}
-    if job.spectrum:
+    if job.makes_spectrum:
         tiles |= {f"{name}_SPECTRUM": [ncorr, nchan, rows] for name in ("WEIGHT", "SIGMA")}
     info: dict[str, Any] = {}
     for name, tile in tiles.items():
@@ -243,6 +245,8 @@ def _copy_cells(source: Any, made: Any, rows: NDArray[np.int64], start: int, job
             part = mine[first : first + step]
             values = _cells(source, _block(ddid, rows[part]), channels, job, buffer)
             block = _block(ddid, start + part)
+            if job.subset.bin_starts:
+                values = _averaged(values, job.subset.bin_starts[number])
             for name, value in values.items():
                 write_block(made, name, block, value)
 
@@ -301,6 +305,23 @@ def _cells(
             spread = np.broadcast_to(values["SIGMA"][:, None], spectrum.shape)
             values["SIGMA_SPECTRUM"] = np.ascontiguousarray(spread)
     return values
+
+
+def _averaged(
+    values: dict[str, NDArray[Any]], starts: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return weighted means of channels with the sums of their weights."""
+    data, flag = values["DATA"], values["FLAG"]
+    weight = values.get("WEIGHT_SPECTRUM", values["WEIGHT"][:, None]) * ~flag
+    total = np.add.reduceat(weight.astype(np.float64), starts, axis=1)
+    summed = np.add.reduceat(np.where(flag, 0, data) * weight, starts, axis=1)
+    mean = np.where(total > 0, summed / np.where(total > 0, total, 1), 0)
+    spectrum = total.astype(np.float32)
+    return {
+        "DATA": mean.astype(np.complex64), "FLAG": total <= 0, "WEIGHT_SPECTRUM": spectrum,
+        "SIGMA_SPECTRUM": sigma_of(spectrum), "WEIGHT": spread_weight(spectrum),
+        "SIGMA": sigma_of(spread_weight(spectrum)),
+    }  # fmt: skip
 
 
 def _weight_of(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -407,6 +428,9 @@ def _cut_windows(target: Path, subset: Subset) -> None:
             if stale:
                 table.removecols(stale)
         for row, channels in enumerate(subset.channels):
+            if subset.bin_starts:
+                _average_cells(table, row, channels, subset.bin_starts[row])
+                continue
             if len(channels) == counts[row]:
                 table.putcell("NUM_CHAN", row, len(channels))
                 continue
@@ -416,3 +440,14 @@ def _cut_windows(target: Path, subset: Subset) -> None:
             table.putcell("REF_FREQUENCY", row, float(table.getcell("CHAN_FREQ", row).min()))
             width = np.abs(table.getcell("CHAN_WIDTH", row)).sum()
             table.putcell("TOTAL_BANDWIDTH", row, float(width))
+
+
+def _average_cells(
+    table: Any, row: int, channels: NDArray[np.int64], starts: NDArray[np.int64]
+) -> None:
+    """Write the channels that averages of a window's channels have."""
+    sizes = np.diff([*starts, len(channels)])
+    for column in ("CHAN_FREQ", "CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
+        sums = np.add.reduceat(np.atleast_1d(table.getcell(column, row))[channels], starts)
+        table.putcell(column, row, sums / sizes if column == "CHAN_FREQ" else sums)
+    table.putcell("NUM_CHAN", row, len(starts))

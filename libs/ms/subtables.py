@@ -28,7 +28,6 @@ __all__ = [
     "add_empty_subtable",
     "add_fields",
     "antenna_labels",
-    "collapse_windows",
     "copy_subtable",
     "put_antenna_names",
     "put_channels",
@@ -43,6 +42,8 @@ CORR_NAMES = {
     5: "RR", 6: "RL", 7: "LR", 8: "LL",
     9: "XX", 10: "XY", 11: "YX", 12: "YY",
 }  # fmt: skip
+# MFrequency::Types
+_FREQUENCY_FRAMES = ("REST", "LSRK", "LSRD", "BARY", "GEO", "TOPO", "GALACTO", "LGROUP", "CMB")
 PARALLEL_HANDS = ("RR", "LL", "XX", "YY", "I")
 _DIRECTIONS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
 _WIDTHS = ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION")
@@ -85,12 +86,15 @@ class Field:
         Reference frame of the phase centre, e.g. ``"J2000"``.
     pointing_rad : (float, float)
         Reference direction, at which the antennas point; phase shifts leave it where it was.
+    code : str
+        Calibrator code, by which CASA selects as well as by name.
     """
 
     name: str
     direction_rad: tuple[float, float]
     frame: str
     pointing_rad: tuple[float, float]
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,17 @@ class Window:
     ----------
     frequency_hz, width_hz : (nchan,) float64
         Channel centres and widths, Hz; widths may be negative.
+    name : str
+        NAME; may be empty.
+    frame : str
+        Frame of the frequencies: ``TOPO``, ``LSRK``, ``BARY`` or another of casacore's; a code that
+        has no name as a number.
     """
 
     frequency_hz: NDArray[np.float64]
     width_hz: NDArray[np.float64]
+    name: str = ""
+    frame: str = "TOPO"
 
     @property
     def channels(self) -> int:
@@ -120,6 +131,13 @@ class Window:
     def bandwidth_hz(self) -> float:
         """Sum of the channels' widths, Hz."""
         return float(np.abs(self.width_hz).sum())
+
+    @property
+    def step_hz(self) -> float:
+        """Mean distance of a channel to the next, Hz; the width where there is one channel."""
+        if self.channels > 1:
+            return float(self.frequency_hz[-1] - self.frequency_hz[0]) / (self.channels - 1)
+        return float(self.width_hz[0])
 
 
 @dataclass(frozen=True)
@@ -222,21 +240,29 @@ class Subtables:
                 return ()
             measure = opened.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
             found = []
+            codes = opened.getcol("CODE") if "CODE" in opened.colnames() else None
             for row, name in enumerate(opened.getcol("NAME")):
+                code = str(codes[row]).strip() if codes is not None else ""
                 ra, dec = np.asarray(opened.getcell("PHASE_DIR", row))[0]
                 frame = _frame(opened, row, measure)
                 place = (float(ra), float(dec))
-                found.append(Field(str(name), place, frame, _pointing(opened, row, place)))
+                found.append(Field(str(name), place, frame, _pointing(opened, row, place), code))
         return tuple(found)
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
         """Spectral windows by id."""
         with open_table(f"{self.path}::SPECTRAL_WINDOW") as opened:
+            columns = opened.colnames()
+            named, framed = "NAME" in columns, "MEAS_FREQ_REF" in columns
             return tuple(
                 Window(
                     np.atleast_1d(np.asarray(opened.getcell("CHAN_FREQ", row), np.float64)),
                     np.atleast_1d(np.asarray(opened.getcell("CHAN_WIDTH", row), np.float64)),
+                    str(opened.getcell("NAME", row)).strip() if named else "",
+                    _frequency_frame(int(opened.getcell("MEAS_FREQ_REF", row)))
+                    if framed
+                    else "TOPO",
                 )
                 for row in range(opened.nrows())
             )
@@ -312,6 +338,10 @@ class Subtables:
     def setup_of(self) -> tuple[PolarizationSetup, ...]:
         """Polarization setup by data description."""
         return tuple(self.setups[each.setup] for each in self.descriptions)
+
+
+def _frequency_frame(code: int) -> str:
+    return _FREQUENCY_FRAMES[code] if 0 <= code < len(_FREQUENCY_FRAMES) else str(code)
 
 
 def antenna_labels(names: Iterable[str], stations: Iterable[str]) -> tuple[str, ...]:
@@ -453,39 +483,3 @@ def add_empty_subtable(name: str, target: Path) -> None:
     default_ms_subtable(name, str(target / name)).close()
     with open_table(target, write=True) as main, open_table(target / name) as made:
         main.putkeyword(name, made)
-
-
-def collapse_windows(
-    ms: str | Path, target: Path, centre_hz: Mapping[int, NDArray[np.float64]]
-) -> None:
-    """Fill the empty windows of a gain table from those of the data it belongs to.
-
-    Parameters
-    ----------
-    ms : path
-    target : Path
-        Gain table.
-    centre_hz : mapping of int to (nblock,) float64
-        Centres of the blocks of channels of each window with solutions, Hz. The other windows
-        keep one channel and are flagged.
-    """
-    plain = ("REF_FREQUENCY", "MEAS_FREQ_REF", "NAME", "NET_SIDEBAND", "IF_CONV_CHAIN",
-             "FREQ_GROUP", "FREQ_GROUP_NAME", "TOTAL_BANDWIDTH")  # fmt: skip
-    with (
-        open_table(f"{ms}::SPECTRAL_WINDOW") as source,
-        open_table(f"{target}::SPECTRAL_WINDOW", write=True) as made,
-    ):
-        made.addrows(source.nrows())
-        names = set(source.colnames())
-        for spw in range(source.nrows()):
-            for name in plain:
-                if name in names:
-                    made.putcell(name, spw, source.getcell(name, spw))
-            frequency = np.atleast_1d(source.getcell("CHAN_FREQ", spw))
-            centre = centre_hz.get(spw, np.array([frequency.mean()]))
-            width = float(np.abs(source.getcell("CHAN_WIDTH", spw)).sum()) / len(centre)
-            made.putcell("NUM_CHAN", spw, len(centre))
-            made.putcell("CHAN_FREQ", spw, centre)
-            for name in _WIDTHS:
-                made.putcell(name, spw, np.full(len(centre), width))
-            made.putcell("FLAG_ROW", spw, spw not in centre_hz)

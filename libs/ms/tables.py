@@ -6,6 +6,7 @@ Only python-casacore is used, in (row, channel, correlation) order; casatools, w
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from libs.core.errors import InputError
 
-__all__ = ["column_names", "open_table"]
+__all__ = ["column_names", "open_table", "settle_rows"]
 
 
 @contextmanager
@@ -27,6 +28,8 @@ def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
     """
     from casacore.tables import table
 
+    if write:
+        _own_files(Path(str(path).replace("::", "/")))
     try:
         opened = table(str(path), readonly=not write, ack=False, lockoptions="autonoread")
     except RuntimeError as error:
@@ -40,7 +43,31 @@ def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
         opened.close()
 
 
+def _own_files(folder: Path) -> None:
+    """Give a table files of its own in place of hard links, so that no other one is written."""
+    if not folder.is_dir():
+        return
+    for file in folder.iterdir():
+        if file.is_file() and not file.is_symlink() and file.stat().st_nlink > 1:
+            own = file.with_name(f"{file.name}.own")
+            shutil.copy2(file, own)
+            own.replace(file)
+
+
 def column_names(path: str | Path) -> list[str]:
     """Return the names of a table's columns."""
     with open_table(path) as opened:
         return list(opened.colnames())
+
+
+def settle_rows(path: str | Path) -> None:
+    """Make a table's own files hold its number of rows, which else only its lock may hold.
+
+    casacore writes the description of a table anew only when something in it has changed.
+    """
+    name = "selfcal_settled"
+    with open_table(path, write=True) as opened:
+        opened.putkeyword(name, True)
+        opened.flush()
+        opened.removekeyword(name)
+        opened.flush()

@@ -31,7 +31,9 @@ ESSENTIAL = (
 )  # fmt: skip
 # Copied whatever their size, because rows of the data or of other subtables refer to them.
 KEPT = (*ESSENTIAL, "FEED", "OBSERVATION", "PROCESSOR", "SOURCE", "STATE")
-# POINTING and SYSPOWER of long observations take gigabytes; the others stay far below this.
+# Its rows are not copied: a working copy shares the files (`libs.ms.hard_links`).
+_LINKED_LATER = "POINTING"
+# SYSPOWER of long observations takes gigabytes; the others stay far below this.
 COPY_BELOW_BYTES = 64 * 1024**2
 
 
@@ -81,6 +83,8 @@ def _copy_subtables(original: Path, view: Path) -> list[str]:
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         place, size = view / entry.name, tree_bytes(entry)
+        if entry.name == _LINKED_LATER and _copy_empty(entry, place):
+            continue
         if entry.name in KEPT or size <= COPY_BELOW_BYTES:
             _copy_tree(entry, place, shutil.copyfile)
         elif (entry / "table.dat").exists():
@@ -90,6 +94,17 @@ def _copy_subtables(original: Path, view: Path) -> list[str]:
         else:  # parts of a multi-measurement-set, which the main table refers to
             _copy_tree(entry, place, _link)
     return notes
+
+
+def _copy_empty(entry: Path, place: Path) -> bool:
+    """Copy a subtable without its rows; return False where it is broken."""
+    if not (entry / "table.dat").exists():
+        return False
+    with _linked(entry, place.with_name(f"{entry.name}.linked")) as linked:
+        if not _is_sound(linked):
+            return False
+        _copy_structure(linked, place)
+    return True
 
 
 def _copy_tree(origin: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:

@@ -18,7 +18,7 @@ from steps.calibrate.session_data import (
 from steps.calibrate.session_images import session_imaging
 from steps.context import Context
 from steps.ready_configs import load_ready_config
-from steps.targets.plan import Target
+from steps.targets.plan import Target, TargetPart
 from steps.targets.run import FOLDER, TargetTask, run_targets, target_config
 
 __all__ = ["TargetImages", "TargetsNotDone"]
@@ -55,7 +55,7 @@ class TargetImages(Step):
                 with context.clock.time("imaging"):
                     made = context.tools.imager.image(options)
                 products[f"{stem}_dirty"] = context.relative(made.image)
-                tasks.append(_task(context, Target(stem, name, "", "", "", (str(ms),))))
+                tasks.append(_task(context, Target(stem, name, "", (TargetPart(str(ms), (), ""),))))
         results = run_targets(tasks, context.settings["cluster"], context.progress)
         write_record(context.workdir / "targets.json", results)
         failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from steps.commands.command_line import (
 if TYPE_CHECKING:
     from selfcal.step import Step
 
-__all__ = ["SessionsFailed", "command"]
+__all__ = ["SessionsFailed", "calibrate_parser", "command"]
 
 _DESCRIPTION = (
     "Calibrate a session: find out which field is what, solve for delays,"
@@ -38,6 +39,11 @@ _EXAMPLE = """\
 """
 
 
+def calibrate_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    return config_parser("calibrate", _DESCRIPTION, _EXAMPLE, CALIBRATE_OPTIONS)
+
+
 def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     """Calibrate a session; failures are raised.
 
@@ -48,9 +54,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = config_parser("calibrate", _DESCRIPTION, _EXAMPLE, CALIBRATE_OPTIONS).parse_args(
-        list(argv)
-    )
+    parsed = calibrate_parser().parse_args(list(argv))
     with outcome_to(parsed.outcome):
         _run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
@@ -62,9 +66,11 @@ class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     from steps.calibrate.calibrate_settings import load_calibrate_settings
+    from steps.work_directory import check_owner
 
     settings = load_calibrate_settings(path, arguments.assignments)
     if not settings["project"]:
+        check_owner(settings, arguments.steps)
         _run_session(settings, arguments, reports)
         return
     _run_project(settings, arguments, reports)
@@ -124,12 +130,15 @@ def _run_steps(settings: Settings, steps: Sequence[Step], arguments: RunArgument
     from selfcal.state import hold_workdir
     from steps.data_state import mend_working_copies
     from steps.tools import make_tools
+    from steps.work_directory import note_owner
 
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     workdir = settings.workdir
     with hold_workdir(workdir), log_to(workdir / "run.log"):
+        if not settings["project"]:
+            note_owner(settings)
         progress = Progress(quiet=settings["quiet"])
         mended = mend_working_copies(workdir)
         if mended:

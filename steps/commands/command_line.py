@@ -76,6 +76,8 @@ class Reports:
         ``(workdir) -> Path``: writes the report of a field.
     session : callable
         ``(workdir) -> Path``: writes the report of a session's calibration.
+    vlass : callable
+        ``(workdir) -> Path``: writes the report of ``vlass_cube``.
     any_run : callable
         ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
     """
@@ -86,6 +88,7 @@ class Reports:
     targets: Callable[[Path, Sequence[Row]], str]
     field: Callable[[Path], Path]
     session: Callable[[Path], Path]
+    vlass: Callable[[Path], Path]
     any_run: Callable[[Path], Path]
 
 

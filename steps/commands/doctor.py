@@ -12,7 +12,7 @@ from pathlib import Path
 
 from libs.core.errors import ToolError
 
-__all__ = ["command", "examine"]
+__all__ = ["command", "doctor_parser", "examine"]
 
 NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
           "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
@@ -26,12 +26,17 @@ OPTIONAL = {
 }
 
 
-def command(argv: Sequence[str]) -> int:
-    """Print what was found; return 0 when a run could start, else 1."""
-    argparse.ArgumentParser(
+def doctor_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    return argparse.ArgumentParser(
         prog="auto_selfcal.py doctor",
         description="Tell what is installed, which imager is used, free disk.",
-    ).parse_args(argv)
+    )
+
+
+def command(argv: Sequence[str]) -> int:
+    """Print what was found; return 0 when a run could start, else 1."""
+    doctor_parser().parse_args(argv)
     lines, healthy = examine()
     print("\n".join(lines))
     return 0 if healthy else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from steps.commands.command_line import (
 )
 from steps.field.field_options import FIELD_OPTIONS
 
-__all__ = ["command"]
+__all__ = ["command", "field_parser"]
 
 _DESCRIPTION = (
     "Calibrate the sources of a LOFAR field in layers, the brightest first: each"
@@ -35,6 +36,11 @@ _EXAMPLE = """\
 """
 
 
+def field_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    return config_parser("field", _DESCRIPTION, _EXAMPLE, FIELD_OPTIONS)
+
+
 def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     """Calibrate a field: sources in layers, one global table of solutions; failures are raised.
 
@@ -45,7 +51,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = config_parser("field", _DESCRIPTION, _EXAMPLE, FIELD_OPTIONS).parse_args(list(argv))
+    parsed = field_parser().parse_args(list(argv))
     with outcome_to(parsed.outcome):
         _run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
@@ -56,14 +62,17 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     from selfcal.state import hold_workdir
     from steps.field.field_settings import load_field_settings
     from steps.field.plan import field_steps
+    from steps.work_directory import check_owner, note_owner
 
     settings = load_field_settings(path, arguments.assignments)
+    check_owner(settings, arguments.steps)
     steps = field_steps(settings)
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     workdir = settings.workdir
     with hold_workdir(workdir), log_to(workdir / "run.log"):
+        note_owner(settings)
         progress = Progress(quiet=settings["quiet"])
         pipeline = make_pipeline(settings, steps, progress)
         try:

@@ -12,7 +12,27 @@ from selfcal.options import unknown_name
 from selfcal.template_files import TEMPLATE_DIR
 from steps.ready_configs import ready_config_names, ready_config_text
 
-__all__ = ["command"]
+__all__ = ["command", "init_parser"]
+
+
+# Commands of ready configs that are not those of a session's calibration.
+_COMMANDS = {"vlass_cube": "vlass_cube"}
+
+
+def _sessions() -> dict[str, Path]:
+    """Return the ready configs of sessions by name."""
+    return {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
+
+
+def init_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py init", description="Write a commented config to edit."
+    )
+    known = sorted({*ready_config_names(), *_sessions()})
+    parser.add_argument("instrument", help="one of " + ", ".join(known))
+    parser.add_argument("-o", "--output", default="config.py", help="file to write (config.py)")
+    return parser
 
 
 def command(argv: Sequence[str], program: str) -> int:
@@ -25,14 +45,9 @@ def command(argv: Sequence[str], program: str) -> int:
     program : str
         How the program is called from any folder, for the text.
     """
-    sessions = {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
+    sessions = _sessions()
     known = sorted({*ready_config_names(), *sessions})
-    parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py init", description="Write a commented config to edit."
-    )
-    parser.add_argument("instrument", help=", ".join(known))
-    parser.add_argument("-o", "--output", default="config.py", help="file to write")
-    arguments = parser.parse_args(argv)
+    arguments = init_parser().parse_args(argv)
     if arguments.instrument not in known:
         raise unknown_name("instrument", arguments.instrument, known)
     target = Path(arguments.output)
@@ -41,7 +56,7 @@ def command(argv: Sequence[str], program: str) -> int:
     session = sessions.get(arguments.instrument)
     text = session.read_text() if session else ready_config_text(arguments.instrument)
     target.write_text(text)
-    word = "calibrate " if session else ""
+    word = f"{_COMMANDS.get(arguments.instrument, 'calibrate')} " if session else ""
     key = "project" if "\nproject = " in text else "vis"
     there = shlex.quote(str(target.absolute()))
     print(f"{target} written: set {key}, then {program} {word}{there}")

@@ -8,14 +8,19 @@ from pathlib import Path
 
 from steps.commands.command_line import Reports
 
-__all__ = ["command"]
+__all__ = ["command", "report_parser"]
+
+
+def report_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="auto_selfcal.py report", description="Draw the figures and write report.html anew."
+    )
+    parser.add_argument("workdir", help="work directory of a run, a field or a session")
+    return parser
 
 
 def command(argv: Sequence[str], reports: Reports) -> int:
     """Write the report of whatever was run in a work directory and print its name."""
-    parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py report", description="Draw the figures and write report.html anew."
-    )
-    parser.add_argument("workdir")
-    print(reports.any_run(Path(parser.parse_args(argv).workdir)))
+    print(reports.any_run(Path(report_parser().parse_args(argv).workdir)))
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from libs.core.errors import ConfigError
 from selfcal import __version__
 from selfcal.progress import Progress
-from selfcal.settings import Settings
+from selfcal.settings import Settings, own_names
 from steps import STANDARD, STEPS, build_steps
 from steps.commands.command_line import (
     Reports,
@@ -80,6 +80,7 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     from selfcal.template_check import check_settings
     from steps.imaging import MEASURES
     from steps.tools import check_memory
+    from steps.work_directory import check_owner, note_owner
 
     settings = run_settings(config, path, arguments.assignments)
     steps = build_steps(settings["steps"] or STANDARD)
@@ -88,10 +89,12 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
     check_memory(settings)
+    check_owner(settings, arguments.steps)
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 
-        run_every_target(arguments, {**config, **arguments.assignments}, settings, reports)
+        over = own_names(arguments.assignments, RUN_OPTIONS)
+        run_every_target(arguments, {**config, **over}, settings, reports)
         return
     if settings["cluster"] != "inline":
         raise ConfigError(
@@ -99,10 +102,24 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
             'add targets = "all", or leave cluster out',
         )
     if arguments.listed or arguments.planned:
-        show_plan(pipeline_of(settings, steps, Progress(quiet=True)), arguments)
+        _show(settings, steps, arguments)
         return
     with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+        check_owner(settings, arguments.steps)  # another run may have ended in between
+        note_owner(settings)
         run_pipeline(arguments, settings, steps, reports)
+
+
+def _show(settings: Settings, steps: Sequence[Step], arguments: RunArguments) -> None:
+    """Print the steps and their state, or what would run on data that were looked at."""
+    estimate = None
+    if arguments.planned:
+        from steps.preflight import check_data
+
+        estimate = check_data(settings, steps)
+    show_plan(pipeline_of(settings, steps, Progress(quiet=True)), arguments)
+    if estimate:
+        print("\n".join([f"work directory: {settings.workdir}", *estimate.lines]))
 
 
 def run_pipeline(
@@ -110,7 +127,9 @@ def run_pipeline(
 ) -> None:
     """Run the steps of one target, whose work directory is held; print its table."""
     from selfcal.pipeline import StepFailed
+    from steps.cont_file import cont_file
     from steps.data_state import mend_working_copies
+    from steps.record.build import write_run_record
     from steps.tools import make_tools
 
     workdir = settings.workdir
@@ -139,12 +158,14 @@ def run_pipeline(
     finally:
         pipeline.context.ahead.close()
         tools.close()
+    asked = arguments.steps["until"] or arguments.steps["only"]
     render = pipeline.state.rows > rows_before or _report_is_old(workdir)
     summary = _finish(drawer, tools, progress, reports, "", render=render)
+    if not asked:
+        write_run_record(workdir, tools.versions(), cont_file(settings))
     print(reports.table(summary), flush=True)
     for text in summary["warnings"]:
         print(f"WARNING: {text}")
-    asked = arguments.steps["until"] or arguments.steps["only"]
     part = asked or not any(step.from_template for step in steps)
     if summary["status"] == "unchanged" and not part:
         print("self-calibration did not help: the initial data stay as they were")

@@ -11,8 +11,11 @@ from selfcal.settings import Settings
 from selfcal.state import hold_workdir
 from steps import STANDARD, build_steps
 from steps.commands.command_line import Reports, RunArguments, log_to, pipeline_of, show_plan
+from steps.preflight import check_data
+from steps.record.merge import write_targets_record
 from steps.targets.neighbours import find_attempts, judge_attempt
 from steps.targets.run import FOLDER, TargetTask, plan_targets, run_targets
+from steps.work_directory import note_owner
 
 __all__ = ["TargetsFailed", "calibrate_targets", "run_every_target"]
 
@@ -42,11 +45,14 @@ def run_every_target(
         for task in tasks:
             print("\n".join(task.lines))
             if not task.target.problem:
+                estimate = check_data(task.settings, steps) if arguments.planned else None
                 show_plan(pipeline_of(task.settings, steps, quiet), arguments)
+                print("\n".join(estimate.lines if estimate else []))
         return
     # steps that are not there are told before the first target runs
     pipeline_of(tasks[0].settings, steps, quiet).plan(**arguments.steps)
     with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+        note_owner(settings)
         calibrate_targets(tasks, settings, reports)
 
 
@@ -62,6 +68,7 @@ def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: 
     progress.note(f"{len(tasks)} targets -> {settings.workdir / FOLDER}")
     results = run_targets(tasks, settings["cluster"], progress)
     results = _with_neighbours(tasks, results, settings, progress)
+    write_targets_record(settings.workdir, results, settings["oussid"])
     print(reports.targets(settings.workdir, results), flush=True)
     progress.note(f"report: {settings.workdir / 'report.html'}")
     failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]

@@ -48,7 +48,7 @@ def load_field_settings(path: Path, assignments: Mapping[str, Any]) -> Settings:
         Unknown keys or values, nothing to work on, an unknown place to run.
     """
     if not path.exists():
-        raise ConfigError(f"config {path} does not exist", "see README for an example")
+        raise ConfigError(f"config {path} does not exist", "auto-selfcal field -h shows an example")
     config = read_config(path)
     assignments = _nested(assignments, config)
     check_known(FIELD_OPTIONS, {path.name: config, "--set": assignments})

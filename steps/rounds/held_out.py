@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.numbers import format_number
 from libs.gains.frequency_blocks import (
     channels_for_blocks,
     merge_blocks,
@@ -20,6 +22,7 @@ from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.choose import (
+    FOLD_SCATTER,
     Candidate,
     HeldOutChoice,
     HeldOutCoherence,
@@ -31,7 +34,7 @@ from libs.heldout.delays import channels_for_delays
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context
 
-__all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve"]
+__all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve", "evidence_said"]
 
 MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
@@ -192,6 +195,30 @@ def _with_coherence(
     apart = equations.position_m[seen][:, None] - equations.position_m[seen][None]
     longest = float(np.linalg.norm(apart, axis=-1).max()) if len(seen) > 1 else 0.0
     return HeldOut(choice, coherence, fallback, longest)
+
+
+def evidence_said(each: Sequence[HeldOut]) -> str:
+    """Return in words by how much the gains lower chi2 of held-out visibilities, with its error.
+
+    Parameters
+    ----------
+    each : sequence of HeldOut
+        Of the working copies that were solved.
+    """
+    fall = variance = 0.0
+    for choice in (one.choice for one in each):
+        for score in choice.scores:
+            if score.candidate == choice.best and choice.noise > 0:
+                fall += score.fall / choice.noise
+                variance += (FOLD_SCATTER * score.error(choice.noise) / choice.noise) ** 2
+                break
+    if not variance > 0:
+        return ""
+    verb = "lower" if fall >= 0 else "raise"
+    return (
+        f"on baselines held out of the solve such gains {verb} chi2 by"
+        f" {format_number(abs(fall), 4)} ± {format_number(math.sqrt(variance), 2)}"
+    )
 
 
 def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str]) -> SolveOptions:

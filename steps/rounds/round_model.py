@@ -19,6 +19,7 @@ from libs.imaging.interface import ImagingOptions, open_image, write_masked_mode
 from libs.ms.summary import describe_ms
 from selfcal.step import Skip
 from steps.closure_data import FEW_STATIONS
+from steps.closure_refit import refitted_model
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.facts import grid_facts, model_facts
@@ -131,12 +132,39 @@ def round_models(
             raise
     if not candidates:
         return [_certain(context, _point(context, best))]
+    if closure is None and cycle.number == 1:
+        refitted = _refitted(context, best, candidates[0])
+        candidates = [refitted, *candidates] if refitted else candidates
     sure = model_facts(context).closure_model_complete and not _few_stations(context)
     if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out
         # baselines tell components from images, but not one image's parts from the whole
         return candidates
     return [*_ranked(context, candidates[:2]), *candidates[2:]]
+
+
+def _refitted(context: Context, best: BestState, image: ModelCandidate) -> ModelCandidate | None:
+    """The image's components fitted to closure quantities, where these speak for them.
+
+    Held-out baselines cannot decide between them and CLEAN's model, which was found in data that
+    all baselines had calibrated; closure quantities know no gains. With many stations CLEAN's
+    model is as good.
+    """
+    if not (best.tables and adaptive(context) and _few_stations(context)):
+        return None
+    name = best.image.products["image"]
+    found = refitted_model(context, context.workdir / name, image.fill)
+    if found is None or not found.better:
+        return None
+    said = (
+        f"{len(found.components)} components of the image fitted to closure quantities: reduced"
+        f" chi2 {found.chi2:.3g}, of CLEAN's model {found.image_chi2:.3g}"
+    )
+    return ModelCandidate(
+        "components fitted to closure quantities",
+        lambda: fill_components(context, found.components, found.centre_rad),
+        RoundModel(None, said, None, f"closures, from {name}"),
+    )
 
 
 def _few_stations(context: Context) -> bool:

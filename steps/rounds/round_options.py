@@ -23,8 +23,9 @@ ROUND_OPTIONS = (
     Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
            choices=("G", "T")),
     Option("solution", "choice", "auto", "gain, tec (phase goes as 1 / frequency), tec+phase or"
-           " delay+phase (of each window); auto: by held-out data where the band can show them",
-           choices=("auto", "gain", "tec", "tec+phase", "delay+phase")),
+           " delay+phase (of each window) or constants+phase (a constant of each window and"
+           " polarization beneath a common phase); auto: by held-out data where they can show them",
+           choices=("auto", "gain", "tec", "tec+phase", "delay+phase", "constants+phase")),
     Option("block", "int", 0, "channels of a frequency block with phases of its own; 0: a"
            " spectral window, and for TECs worked out", minimum=0),
     Option("minsnr", "float", 1.5, "solutions below this SNR are flagged", minimum=0),

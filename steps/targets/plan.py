@@ -2,63 +2,57 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from libs.core.angles import separation_rad
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import InputData
-from libs.ms.rows import stretches
-from libs.ms.selection import parse_windows
-from libs.ms.subtables import Subtables
-from libs.ms.tables import open_table
-from libs.ms.view import read_view
+from libs.ms.field_directions import SAME_PLACE_RAD
+from libs.ms.virtual_windows import (
+    VirtualWindow,
+    find_virtual_windows,
+    select_windows,
+)
 from selfcal.options import nearest
+from steps.copy_names import copy_name, field_word
 from steps.instruments import identify
+from steps.targets.executions import INTENT, Execution, in_order_of_time
 
-__all__ = ["ALL", "Execution", "Target", "find_targets", "survey"]
+__all__ = ["ALL", "Sighting", "Target", "TargetPart", "find_pointings", "find_targets"]
 
 ALL = ("all",)
-_INTENT = "OBSERVE_TARGET"
-_KEYS = ("FIELD_ID", "DATA_DESC_ID", "STATE_ID")
-# names that CASA selects by as they are; digits alone would be an id
-_PLAIN = re.compile(r"[\w+\-. ]*[A-Za-z][\w+\-. ]*", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Execution:
-    """What one measurement set holds.
+class TargetPart:
+    """What a target takes of one execution.
 
     Attributes
     ----------
     vis : str
-        As the user wrote it.
-    telescope : str
-    fields : tuple of str
-        Names by id.
-    window_hz : tuple of float
-        Mean frequency of each spectral window.
-    windows : dict of int to frozenset of int
-        Of each field with cross-correlations: the windows they are in.
-    intents : dict of int to frozenset of str
-        And the observing modes of their states; empty where the data carry none.
+        Measurement set, as the user wrote it.
+    fields : tuple of int
+        Ids of the field; several where the execution has it twice at one place.
+    spw : str
+        Windows and channels by the execution's own numbers, in the order of their virtual ones.
+    copy : str
+        Name of its working copy without ``.ms``.
+    windows : tuple of int
+        Virtual number of each window in ``spw``.
     """
 
     vis: str
-    telescope: str
-    fields: tuple[str, ...]
-    window_hz: tuple[float, ...]
-    windows: Mapping[int, frozenset[int]]
-    intents: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    fields: tuple[int, ...]
+    spw: str
+    copy: str = ""
+    windows: tuple[int, ...] = ()
 
-    def is_target(self, number: int) -> bool:
-        """Whether a field was observed as a target, or nothing says what fields were for."""
-        if not any(self.intents.values()):
-            return True
-        return any(_INTENT in mode for mode in self.intents.get(number, ()))
+    @property
+    def field(self) -> str:
+        """Selection of the fields by id."""
+        return ",".join(map(str, self.fields))
 
 
 @dataclass(frozen=True)
@@ -71,10 +65,10 @@ class Target:
         Name of its folder; no two share it.
     name, band : str
         Field, and band as in ``templates/instruments.yaml``; the band may be empty.
-    field, spw : str
-        What its run selects; spw is empty where it has all windows of the field.
-    vis : tuple of str
-        Its executions.
+    parts : tuple of TargetPart
+        What it takes of each execution, in order of time.
+    windows : tuple of int
+        Virtual windows that it has.
     notes : tuple of str
         What is left out.
     problem : str
@@ -84,68 +78,31 @@ class Target:
     label: str
     name: str
     band: str
-    field: str
-    spw: str
-    vis: tuple[str, ...]
+    parts: tuple[TargetPart, ...]
+    windows: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
 
-
-def survey(source: InputData) -> Execution:
-    """Read which fields, windows and intents a measurement set holds.
-
-    Raises
-    ------
-    ConfigError
-        The input is no measurement set.
-    InputError
-        It cannot be read.
-    """
-    if source.kind != "ms":
-        raise ConfigError(
-            f"targets are looked for in measurement sets, {source.vis} is {source.kind}",
-            "import it first, or leave targets out",
-        )
-    with read_view(source.path) as view:
-        tables = Subtables(view.path)
-        names = tuple(field.name.strip() for field in tables.fields)
-        centre = tuple(window.mean_hz for window in tables.windows)
-        descriptions, states, telescope = tables.descriptions, tables.states, tables.telescope
-        with open_table(view.path) as opened:
-            found = _combinations(opened)
-    used: dict[int, set[int]] = {}
-    intents: dict[int, set[str]] = {}
-    for number, description, state in sorted(found):
-        used.setdefault(number, set()).add(descriptions[description].spw)
-        mode = states[state].intents if 0 <= state < len(states) else ""
-        intents.setdefault(number, set()).update({mode} - {""})
-    return Execution(
-        source.vis, telescope, names, centre,
-        {number: frozenset(values) for number, values in used.items()},
-        {number: frozenset(values) for number, values in intents.items()},
-    )  # fmt: skip
-
-
-def _combinations(opened: Any) -> set[tuple[int, int, int]]:
-    """Field, data description and state of all cross-correlations."""
-    found: set[tuple[int, int, int]] = set()
-    for low, count in stretches(opened.nrows()):
-        cross = opened.getcol("ANTENNA1", low, count) != opened.getcol("ANTENNA2", low, count)
-        keys = np.stack([opened.getcol(name, low, count)[cross] for name in _KEYS], axis=1)
-        found.update((int(f), int(d), int(s)) for f, d, s in np.unique(keys, axis=0))
-    return found
+    @property
+    def vis(self) -> tuple[str, ...]:
+        """Its executions, in order of time."""
+        return tuple(part.vis for part in self.parts)
 
 
 # -- from what the data hold to what is run ------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Sighting:
-    """A field in an execution: its id, and what selects its windows, by band."""
+class Sighting:
+    """A field in an execution: its ids there."""
 
     execution: Execution
-    number: int
-    bands: Mapping[str, str]
+    fields: tuple[int, ...]
+
+    @property
+    def used(self) -> frozenset[int]:
+        """Windows in which it has data."""
+        return frozenset().union(*(self.execution.used[number] for number in self.fields))
 
 
 def find_targets(
@@ -158,33 +115,39 @@ def find_targets(
 ) -> list[Target]:
     """Return every target in every band, in the order of the fields.
 
+    The order of the executions does not matter: they are taken in order of time.
+
     Parameters
     ----------
     executions : sequence of Execution
     wanted : sequence of str
         Names of fields, or `ALL`.
     spw : str
-        Windows and channels to keep, by number; empty: all.
+        Windows and channels to keep, by virtual number (`libs.ms.virtual_windows`); empty: all.
     instrument, band : str
         As in the config; a band that is named is that of all windows.
 
     Raises
     ------
     ConfigError
-        A field is in none of the executions, ``all`` finds none, or windows are not named by
-        number.
+        A field is in none of the executions, ``all`` finds none, windows are not named by
+        number, or it is not clear which windows of several executions are the same.
     """
-    names = _names(executions, wanted)
-    selections = [parse_windows(spw, len(execution.window_hz)) for execution in executions]
+    ordered = in_order_of_time(executions)
+    names = _names(ordered, wanted)
+    pointings = [(name, seen) for name in names for seen in find_pointings(ordered, name)]
+    selection = _Selection.make(ordered, [seen for _, seen in pointings], spw)
     found: list[Target] = []
     taken: set[str] = set()
-    for name, number in _fields(executions, names):
-        sightings = [
-            _Sighting(execution, here, _bands(execution, here, selection, instrument, band))
-            for execution, selection in zip(executions, selections, strict=True)
-            for here in _ids(execution, name, number)
-        ]
-        targets = _targets_of(name, number, sightings, executions, spw, taken)
+    stems: set[str] = set()
+    for name in names:
+        own = [seen for other, seen in pointings if other == name]
+        targets: list[Target] = []
+        for seen in own:
+            bands = _bands(seen, selection, instrument, band)
+            stem = field_word(name) + (f"_{seen[0].fields[0]}" if len(own) > 1 else "")
+            stem = _distinct(stem, stems)
+            targets += _targets_of(name, stem, seen, ordered, bands, selection, taken)
         if not targets and tuple(wanted) != ALL:
             raise ConfigError(f"{name} has no data in spw = {spw!r}", "leave it out of targets")
         found += targets
@@ -196,7 +159,7 @@ def find_targets(
 def _names(executions: Sequence[Execution], wanted: Sequence[str]) -> list[str]:
     """Names of the fields to calibrate, in the order asked for or that of the data."""
     there = dict.fromkeys(
-        execution.fields[number] for execution in executions for number in execution.windows
+        execution.fields[number] for execution in executions for number in sorted(execution.used)
     )
     if tuple(wanted) != ALL:
         for name in wanted:
@@ -209,69 +172,130 @@ def _names(executions: Sequence[Execution], wanted: Sequence[str]) -> list[str]:
     names = dict.fromkeys(
         execution.fields[number]
         for execution in executions
-        for number in sorted(execution.windows)
+        for number in sorted(execution.used)
         if execution.is_target(number)
     )
     if not names:
         raise ConfigError(
-            f"no field has the intent {_INTENT}",
+            f"no field has the intent {INTENT}",
             f"name the targets; there are {', '.join(there)}",
         )
     return list(names)
 
 
-def _fields(executions: Sequence[Execution], names: Sequence[str]) -> list[tuple[str, int | None]]:
-    """Name and, where an execution has several fields of that name, the id of each field."""
-    found: list[tuple[str, int | None]] = []
-    for name in names:
-        ids = [_ids(execution, name, None) for execution in executions]
-        several = max(map(len, ids)) > 1
-        numbers = sorted(set().union(*ids)) if several else []
-        found += [(name, number) for number in numbers] if several else [(name, None)]
-    return found
+def find_pointings(executions: Sequence[Execution], name: str) -> list[list[Sighting]]:
+    """Return the fields of a name, those at one place together whatever their ids are.
+
+    Parameters
+    ----------
+    executions : sequence of Execution
+        In order of time.
+    name : str
+
+    Returns
+    -------
+    list of list of Sighting
+        Of each place: the executions that observed it, in order of time. The places are in order
+        of id in the first execution that has them.
+    """
+    single = [
+        (execution, number)
+        for execution in executions
+        for number in sorted(execution.used)
+        if execution.fields[number] == name
+    ]
+    groups: list[list[tuple[Execution, int]]] = []
+    for execution, number in single:
+        near = [g for g in groups if any(_same_place(execution, number, *other) for other in g)]
+        groups = [g for g in groups if g not in near]
+        groups.append([*(one for g in near for one in g), (execution, number)])
+    rank = {execution.vis: place for place, execution in enumerate(executions)}
+    places = []
+    for group in groups:
+        by_execution: dict[str, list[int]] = {}
+        for execution, number in sorted(group, key=lambda one: (rank[one[0].vis], one[1])):
+            by_execution.setdefault(execution.vis, []).append(number)
+        places.append(
+            [Sighting(executions[rank[vis]], tuple(ids)) for vis, ids in by_execution.items()]
+        )
+    return sorted(places, key=lambda seen: (rank[seen[0].execution.vis], seen[0].fields))
 
 
-def _ids(execution: Execution, name: str, number: int | None) -> list[int]:
-    """Ids of the fields of a name that have data; of one id where it is given."""
-    ids = [i for i in sorted(execution.windows) if execution.fields[i] == name]
-    return ids if number is None else [i for i in ids if i == number]
+def _same_place(one: Execution, first: int, two: Execution, second: int) -> bool:
+    """Whether two fields have one direction; those that move with a body are told by name."""
+    here, there = one.directions_rad[first], two.directions_rad[second]
+    if here is None or there is None:
+        return here is there
+    return float(separation_rad(np.array(here), np.array(there))) <= SAME_PLACE_RAD
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The virtual windows of the targets and what selects each in each execution."""
+
+    windows: Mapping[int, VirtualWindow]
+    chosen: Mapping[int, Mapping[str, str]]
+
+    @classmethod
+    def make(
+        cls, executions: Sequence[Execution], pointings: Sequence[Sequence[Sighting]], spw: str
+    ) -> _Selection:
+        """Match the windows in which the targets have data, and choose among them."""
+        fields: dict[str, list[int]] = {execution.vis: [] for execution in executions}
+        for seen in pointings:
+            for sighting in seen:
+                fields[sighting.execution.vis] += sighting.fields
+        windows = find_virtual_windows([each.windows_of(fields[each.vis]) for each in executions])
+        return cls({each.number: each for each in windows}, select_windows(spw, windows))
+
+    def part(self, sighting: Sighting, numbers: Sequence[int], stem: str) -> TargetPart | None:
+        """What some virtual windows of a field are in an execution; None where it has none."""
+        execution = sighting.execution
+        own = {
+            number: self.windows[number].members[execution.vis].number
+            for number in numbers
+            if execution.vis in self.windows[number].members
+        }
+        own = {number: window for number, window in own.items() if window in sighting.used}
+        if not own:
+            return None
+        words = ",".join(self.chosen[number][execution.vis] for number in own)
+        copy = copy_name(execution.name, stem, list(own.values()))
+        return TargetPart(execution.vis, sighting.fields, words, copy, tuple(own))
 
 
 def _bands(
-    execution: Execution, number: int, selection: Mapping[int, str], instrument: str, band: str
-) -> dict[str, str]:
-    """What selects a field's windows, those of the selection only, by band."""
-    found: dict[str, list[str]] = {}
-    for window in sorted(execution.windows[number] & selection.keys()):
-        name = identify(execution.telescope, execution.window_hz[window], instrument, band)[1]
-        found.setdefault(name, []).append(selection[window])
-    return {name: ",".join(parts) for name, parts in found.items()}
+    seen: Sequence[Sighting], selection: _Selection, instrument: str, band: str
+) -> dict[str, list[int]]:
+    """Virtual windows that are chosen and in which a field has data, by band."""
+    found: dict[str, list[int]] = {}
+    for number in sorted(selection.chosen):
+        window = selection.windows[number]
+        if any(selection.part(sighting, [number], "") for sighting in seen):
+            telescope = seen[0].execution.telescope
+            centre_hz = window.reference.centre_hz
+            found.setdefault(identify(telescope, centre_hz, instrument, band)[1], []).append(number)
+    return found
 
 
 def _targets_of(
     name: str,
-    number: int | None,
-    sightings: Sequence[_Sighting],
+    stem: str,
+    seen: Sequence[Sighting],
     executions: Sequence[Execution],
-    spw: str,
+    bands: Mapping[str, Sequence[int]],
+    selection: _Selection,
     taken: set[str],
 ) -> list[Target]:
     """The targets that one field makes, a band each."""
-    bands = list(dict.fromkeys(band for sighting in sightings for band in sighting.bands))
-    stem = re.sub(r"[^A-Za-z0-9_.+\-]", "_", name).strip(".") or "field"
-    if number is not None:
-        stem += f"_{number}"
     found = []
-    for band in bands:
+    for band, numbers in bands.items():
         label = _distinct(f"{stem}_{band or 'other'}" if len(bands) > 1 else stem, taken)
-        here = [sighting for sighting in sightings if band in sighting.bands]
-        vis = tuple(sighting.execution.vis for sighting in here)
+        parts = tuple(filter(None, (selection.part(one, numbers, stem) for one in seen)))
+        vis = [part.vis for part in parts]
         said = f"has no {band} data of {name}" if len(bands) > 1 else f"has no data of {name}"
         notes = tuple(f"{e.vis} {said}" for e in executions if e.vis not in vis)
-        chosen, no_field = _field_selection(name, here)
-        windows, no_spw = _window_selection(band, here, spw)
-        problem = no_field or no_spw
-        found.append(Target(label, name, band, chosen, windows, vis, notes, problem))
+        found.append(Target(label, name, band, parts, tuple(numbers), notes))
     return found
 
 
@@ -282,27 +306,3 @@ def _distinct(label: str, taken: set[str]) -> str:
         name, number = f"{label}_{number}", number + 1
     taken.add(name.lower())
     return name
-
-
-def _field_selection(name: str, sightings: Sequence[_Sighting]) -> tuple[str, str]:
-    """What selects the field in every execution, and why nothing does.
-
-    By id where it is the same everywhere, since names may hold what means something to CASA.
-    """
-    numbers = {sighting.number for sighting in sightings}
-    if len(numbers) == 1:
-        return str(numbers.pop()), ""
-    if _PLAIN.fullmatch(name):
-        return name, ""
-    return "", f"its name cannot be selected by, and its ids differ: {sorted(numbers)}"
-
-
-def _window_selection(band: str, sightings: Sequence[_Sighting], spw: str) -> tuple[str, str]:
-    """What selects the band's windows in every execution, and why nothing does."""
-    if all(len(sighting.bands) == 1 for sighting in sightings):
-        return spw, ""
-    selections = {sighting.bands[band] for sighting in sightings}
-    if len(selections) == 1:
-        return selections.pop(), ""
-    listed = "; ".join(f"{s.execution.vis} {s.bands[band]}" for s in sightings)
-    return "", f"its executions number the windows of band {band} differently ({listed})"

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError
+from libs.inputs.cont_dat import read_cont_dat
 from libs.inputs.working_copy import resolve_inputs
 from selfcal.child_runs import Board, ChildRun, run_child, run_side_by_side
 from selfcal.cluster import Outcome, check_where, shared_threads
-from selfcal.paths import with_absolute_paths
+from selfcal.options import unknown_name
+from selfcal.paths import absolute, with_absolute_paths
 from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps import STEPS
-from steps.run_options import RUN_OPTIONS, run_settings
-from steps.targets.plan import Target, find_targets, survey
+from steps.cont_file import CONTFILE_SETTING, cont_file
+from steps.run_options import FILE_SETTINGS, RUN_OPTIONS, file_for, run_settings
+from steps.selections import EXECUTIONS_SETTING
+from steps.targets.executions import survey
+from steps.targets.plan import Target, find_targets
 
 __all__ = [
     "FOLDER",
@@ -27,11 +32,14 @@ __all__ = [
     "plan_targets",
     "run_targets",
     "target_config",
+    "target_names",
 ]
 
 FOLDER = "targets"
 # what a target has values of its own for
-_OWN_KEYS = ("vis", "workdir", "field", "spw", "targets", "cluster", "quiet")
+_OWN_KEYS = (
+    "vis", "workdir", "field", "spw", EXECUTIONS_SETTING, "targets", "cluster", "quiet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,9 @@ class TargetTask:
         """What it is, what is left out and why it cannot run, for a list of targets."""
         target = self.target
         parts = [target.name, *([f"band {target.band}"] if target.band else [])]
-        parts += [f"spw {target.spw}"] if target.spw else []
-        more = [*target.notes, *filter(None, [target.problem])]
+        parts += [f"spw {','.join(map(str, target.windows))}"]
+        taken = [f"{part.vis}: field {part.field}, spw {part.spw}" for part in target.parts]
+        more = [*taken, *target.notes, *filter(None, [target.problem])]
         return [f"== {FOLDER}/{target.label}: {', '.join(parts)}", *(f"   {line}" for line in more)]
 
 
@@ -103,7 +112,34 @@ def plan_targets(
         [survey(source) for source in resolve_inputs(settings["vis"])], settings["targets"],
         spw=settings["spw"], instrument=settings["instrument"], band=settings["band"],
     )  # fmt: skip
+    _check_names(settings, targets)
+    path = cont_file(settings)
+    if path is not None:
+        read_cont_dat(path)  # a wrong line is told before the first target runs
+        config = {**config, CONTFILE_SETTING: str(path)}
     return [_task(target, words, config, settings) for target in targets]
+
+
+def target_names(target: Target) -> tuple[str, ...]:
+    """Return the names by which settings may give files for a target, the most special first."""
+    return target.label, f"{target.name} {target.band}", target.name, target.band
+
+
+def _check_names(settings: Settings, targets: Sequence[Target]) -> None:
+    """Refuse files that are given for a target or band that is not there."""
+    known = dict.fromkeys(name for target in targets for name in target_names(target) if name)
+    bands = {target.band for target in targets}
+    fields = {name for target in targets for name in (target.label, target.name)}
+    for setting in FILE_SETTINGS:
+        if isinstance(settings[setting], Mapping):
+            for name in settings[setting]:
+                if name not in known:
+                    raise unknown_name(f"target or band in {setting}", name, list(known))
+                if name in bands and name in fields:
+                    raise ConfigError(
+                        f"{setting} has a file for {name}, which is a target and a band",
+                        f"write '{name} BAND' for the target, and the band's targets one by one",
+                    )
 
 
 # -- what each target is run with -----------------------------------------------------------------
@@ -126,9 +162,17 @@ def target_config(
     quiet : bool
     """
     kept = {name: value for name, value in config.items() if name not in _OWN_KEYS}
+    for name in [name for name in FILE_SETTINGS if name in kept]:
+        kept[name] = file_for(kept[name], target_names(target))
+    parts = {
+        absolute(part.vis): {
+            "field": part.field, "spw": part.spw, "copy": part.copy,
+            "windows": ",".join(map(str, part.windows)),
+        }
+        for part in target.parts
+    }  # fmt: skip
     own = {
-        "vis": list(target.vis), "workdir": str(workdir), "field": target.field,
-        "spw": target.spw, "quiet": quiet,
+        "vis": list(target.vis), "workdir": str(workdir), EXECUTIONS_SETTING: parts, "quiet": quiet,
     }  # fmt: skip
     options = {name: kind.options for name, kind in STEPS.items()}
     found = with_absolute_paths({**own, **kept}, RUN_OPTIONS, options)

@@ -1,12 +1,12 @@
 """Self-calibration of ALMA data: line-free channels of one target or several.
 
 Every key but vis is optional;
-README explains each.
+docs/options.md explains each.
 """
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/uid_target.ms"
-workdir = "work_selfcal"
+workdir = "auto"
 
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""
@@ -24,6 +24,8 @@ steps = [
     "save_init_flags",
     "fov_image",
     "run_rflag_init",
+    "align",
+    "peel",
     "test_image",
     "select_refant",
     "closure_stats",

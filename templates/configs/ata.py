@@ -1,9 +1,9 @@
-"""Self-calibration of ATA data. Every key but vis is optional; README explains each."""
+"""Self-calibration of ATA data. Every key but vis is optional; docs/options.md explains each."""
 
 # Measurement set(s), or all uvh5 files of the observation (pip install -e '.[ata]'): parts of the
 # band, tunings and scans are joined.
 vis = ["/path/to/first.uvh5", "/path/to/second.uvh5"]
-workdir = "work_selfcal"
+workdir = "auto"
 
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""
@@ -17,6 +17,8 @@ steps = [
     "save_init_flags",
     "fov_image",
     "run_rflag_init",
+    "align",
+    "peel",
     "test_image",
     "select_refant",
     "closure_stats",

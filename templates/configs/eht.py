@@ -1,11 +1,11 @@
 """Self-calibration of sparse millimetre VLBI (EHT): the phases come from a closure model.
 
-Every key but vis is optional; README explains each.
+Every key but vis is optional; docs/options.md explains each.
 """
 
 # Measurement set(s) or UVFITS of one target: several are solved each and imaged together.
 vis = "/path/to/data.uvfits"
-workdir = "work_selfcal"
+workdir = "auto"
 
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""

@@ -1,12 +1,12 @@
 """Self-calibration of one LOFAR source with international stations: the ladder to 800 km.
 
 Every key but vis is optional;
-README explains each.
+docs/options.md explains each.
 """
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/source.ms"
-workdir = "work_selfcal"
+workdir = "auto"
 
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""

@@ -1,8 +1,8 @@
-"""Self-calibration of VLA data. Every key but vis is optional; README explains each."""
+"""Self-calibration of VLA data. Every key but vis is optional; docs/options.md explains each."""
 
 # Measurement set(s) of one target: several are several executions, solved each, imaged together.
 vis = "/path/to/data.ms"
-workdir = "work_selfcal"
+workdir = "auto"
 
 # The target, by name or id, and spectral windows as CASA selects them (empty: all).
 field = ""
@@ -20,6 +20,8 @@ steps = [
     "save_init_flags",
     "fov_image",
     "run_rflag_init",
+    "align",
+    "peel",
     "test_image",
     "select_refant",
     "closure_stats",

@@ -1,4 +1,4 @@
-"""Sessions of an ATA project to calibrate. Every key but project is optional; see README."""
+"""Sessions of an ATA project to calibrate. Every key but project is optional: docs/sessions.md."""
 
 # The project's folder as the telescope writes it, PROJECT/SESSION/SCAN/LoB.C0352/*.uvh5
 # (pip install -e '.[ata]'); it is never written. Sessions by name, with * and ?.

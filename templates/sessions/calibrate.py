@@ -1,4 +1,4 @@
-"""A session of calibrators and targets to calibrate. Every key but vis is optional; see README."""
+"""A session of calibrators and targets. Every key but vis is optional; see docs/sessions.md."""
 
 # All data of one session: measurement sets, UVFITS or uvh5 files. They are never written.
 vis = ["/path/to/session.ms"]

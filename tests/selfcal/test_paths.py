@@ -82,3 +82,12 @@ def test_done_twice_it_is_as_done_once(name: str) -> None:
 def test_what_is_no_mapping_is_left_for_the_check() -> None:
     config = {"overrides": {"stats": 3}, "global_parameters": 4}
     assert with_absolute_paths(config, OPTIONS, STEPS) == config
+
+
+def test_files_by_target_are_made_absolute(here: Path) -> None:
+    options = (Option("mask", "files", "", "a mask"),)
+    config = {"mask": {"A": "a.crtf", "6": ["b.fits", "/c.fits"]}}
+    assert with_absolute_paths(config, options, {}) == {
+        "mask": {"A": str(here / "a.crtf"), "6": [str(here / "b.fits"), "/c.fits"]}
+    }
+    assert with_absolute_paths({"mask": "a.crtf"}, options, {}) == {"mask": str(here / "a.crtf")}

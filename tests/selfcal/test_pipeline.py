@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from libs.core.errors import ConfigError, InputError
 from selfcal import pipeline as pipeline_module
+from selfcal.child_runs import exit_code
 from selfcal.pipeline import StepFailed
 from selfcal.state import State
 from tests.selfcal.fake_steps import NAMES, Fake, Killed, Skipping, make_pipeline, run
@@ -179,6 +181,20 @@ def test_failure_is_one_line_with_step_cause_and_remedy(tmp_path: Path) -> None:
     record = State(tmp_path).get("third")
     assert record is not None and record.result.status == "failed"
     assert [table.round for table in record.result.tables] == ["first", "second"]
+
+
+def refuse() -> None:
+    raise ConfigError("the mask has nothing inside the image", "correct mask")
+
+
+@pytest.mark.parametrize(("trouble", "code"), [(fail, 1), (refuse, 2)])
+def test_what_the_config_gets_wrong_has_an_exit_code_of_its_own(
+    tmp_path: Path, trouble: Callable[[], None], code: int
+) -> None:
+    Fake.trouble["third"] = trouble
+    with pytest.raises(StepFailed) as caught:
+        run(tmp_path)
+    assert exit_code(caught.value) == code
 
 
 def test_unexpected_failure_is_named_and_its_traceback_logged(

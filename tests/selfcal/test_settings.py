@@ -142,3 +142,22 @@ def test_every_key_has_a_meaning_and_a_valid_default() -> None:
     for option in RUN_OPTIONS:
         assert option.meaning
         option.parse(option.default)
+
+
+def test_other_names_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("usermask: a.crtf\nusermodel: [m.tt0.fits, m.tt1.fits]\n")
+    config = load_run_config(path)
+    assert config == {"mask": "a.crtf", "start_model": ["m.tt0.fits", "m.tt1.fits"]}
+    settings = run_settings(config, path, {"usermask": "b.crtf"})
+    assert settings["mask"] == "b.crtf" and settings.origin["mask"] == "--set"
+    assert settings["start_model"] == ("m.tt0.fits", "m.tt1.fits")
+    path.write_text("usermask: a.crtf\nmask: b.crtf\n")
+    with pytest.raises(ConfigError, match="usermask is another name of mask"):
+        load_run_config(path)
+
+
+@pytest.mark.parametrize("value", [{"a": {"b": "c"}}, {"a": 1.5}, [["a"]], 2.5])
+def test_files_are_names_lists_or_mappings_of_these(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"mask = .* is not the name of a file, a list"):
+        run_settings({"mask": value})

@@ -21,7 +21,8 @@ from libs.ms.columns import ensure_data_column
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
-from steps.applying import VERSION, apply_solutions, apply_to_original
+from steps.applying import apply_solutions, apply_to_original
+from steps.record.writing import VERSION
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
 PHASE_RAD = np.linspace(0, 2, 5)
@@ -76,7 +77,11 @@ def make_run(
         refs.append(TableRef(copy.name, f"tables/{table.name}", (), "linear", "p0"))
     state = State(workdir)
     seconds = {"total": 0.1, "imaging": 0.0, "solving": 0.1}
-    state.append("startup", "f0", StepResult(metrics={"datacolumn": "DATA"}), seconds, {})
+    taken = {
+        "datacolumn": "DATA", "working_copies": [original.name for original in originals],
+        "selections": [{"vis": str(o.resolve()), "field": field, "spw": spw} for o in originals],
+    }  # fmt: skip
+    state.append("startup", "f0", StepResult(metrics=taken), seconds, {})
     state.append("p0", "f1", StepResult(tables=tuple(refs)), seconds, {})
     summary = {"tables": [ref.path for ref in refs]}
     (workdir / "summary.json").write_text(json.dumps(summary))

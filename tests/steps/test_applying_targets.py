@@ -10,7 +10,8 @@ import pytest
 
 from libs.core.errors import ConfigError, InputError
 from libs.ms import flag_versions, tables
-from steps.applying import VERSION, apply_targets, has_targets
+from steps.applying import apply_targets, has_targets
+from steps.record.writing import VERSION
 from tests.steps.test_applying import column, contents, corrupted, flags_of, make_run
 
 FIELDS = ("cal", "one", "two")

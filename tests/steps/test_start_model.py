@@ -93,3 +93,34 @@ def test_a_model_that_no_step_reads_or_that_is_not_there_is_an_error(tmp_path: P
         quiet_run(tmp_path, [tmp_path], start_model=str(tmp_path / "none.txt"))
     with pytest.raises(ConfigError, match="without start_model"):
         quiet_run(tmp_path, [tmp_path], model_flux_unit="mJy")
+
+
+def write_terms(folder: Path) -> list[str]:
+    """The image, which is that at the reference frequency, and a slope that is nothing."""
+    first, second = write_image(folder / "sky.tt0.fits"), folder / "sky.tt1.fits"
+    with fits.open(first) as hdus:
+        fits.writeto(second, 0 * hdus[0].data, hdus[0].header)
+    return [str(first), str(second)]
+
+
+def test_taylor_terms_are_one_model(tmp_path: Path) -> None:
+    ms = odd_data.plain(tmp_path / "a.ms", antennas=10, integrations=4, errors=ERRORS)
+    steps = STEPS[:-1]
+    one = quiet_run(tmp_path, [ms], steps=steps, start_model=write_terms(tmp_path))
+    assert "sky.tt0.fits and 1 more (Taylor terms), 1.450 Jy" in one.result("initial_model").reason
+    assert (one.workdir / "start_model.tt1.fits").exists(), "kept for later starts"
+    two = quiet_run(tmp_path, [ms], steps=steps, start_model=str(tmp_path / "sky.tt0.fits"))
+    assert not (two.workdir / "start_model.tt1.fits").exists()
+    final = [run.summary["final"]["snr"] for run in (one, two)]
+    assert final[0] == pytest.approx(final[1], rel=1e-3)
+
+
+def test_a_model_of_another_field_is_a_wrong_config(tmp_path: Path) -> None:
+    ms = odd_data.plain(tmp_path / "a.ms", antennas=10, integrations=4, errors=ERRORS)
+    header = grid_header((100, 100), 0.5, (227.0, 30.0))
+    header["BUNIT"] = "JY/PIXEL"
+    plane = np.zeros((100, 100), np.float32)
+    plane[50, 50] = 1.0
+    fits.writeto(tmp_path / "far.fits", plane[None, None], header)
+    with pytest.raises(ConfigError, match=r"far.fits has no flux inside the image of 128 x 128"):
+        quiet_run(tmp_path, [ms], steps=STEPS, start_model=str(tmp_path / "far.fits"))

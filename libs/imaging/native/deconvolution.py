@@ -66,6 +66,8 @@ class CleanSettings:
         Where components may be; None: everywhere.
     image_domain : bool
         Whether residuals between cycles may be computed by convolution with the PSF.
+    seen : (ny, nx) bool or None
+        Where the image is not blank, for the noise; None: everywhere.
     """
 
     niter: int
@@ -77,6 +79,7 @@ class CleanSettings:
     mask: NDArray[np.bool_] | None = None
     image_domain: bool = True
     threshold_jy_beam: float = 0.0
+    seen: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,9 @@ def clean(
     settings: CleanSettings,
     residual_of: Residual,
     report: Callable[[Cycle], None] = lambda cycle: None,
+    before: CleanResult | None = None,
 ) -> CleanResult:
-    """Deconvolve a dirty image, from an empty model.
+    """Deconvolve a dirty image, from an empty model or from where another stage ended.
 
     Parameters
     ----------
@@ -162,28 +166,31 @@ def clean(
         Model (nterms, ny, nx) -> exact residual.
     report : callable
         Called after each cycle.
+    before : CleanResult, optional
+        Result of the stage before; its components count among those of ``settings.niter``.
 
     Raises
     ------
     ImageError
         It diverges.
     """
-    shape = (len(convolver.scales), *convolver.shape)
-    state = _State(
-        np.zeros(dirty.shape, np.float32), dirty.astype(np.float32), np.zeros(shape, bool)
-    )
+    found = np.zeros((len(convolver.scales), *convolver.shape), bool)
+    state = _State(np.zeros(dirty.shape, np.float32), dirty.astype(np.float32), found)
+    if before is not None:
+        state.model, state.components = before.model.copy(), before.components
+        state.residual, state.cycles = before.residual.astype(np.float32), before.cycles
     worker = _Cleaner(convolver, settings, residual_of, report, state)
     agreement = math.nan
     for _ in range(_MOST_EXACT):
-        before = state.components
+        earlier = state.components
         worker.clean_down()
         convolved = state.residual
-        checked = settings.image_domain and state.components > before
+        checked = settings.image_domain and state.components > earlier
         if checked or not state.exact:
             state.residual = residual_of(state.model) if state.components else dirty
             state.exact += 1
             worker.check()
-        noise = _noise(state.residual[0])
+        noise = worker.noise(state.residual[0])
         agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
         worker.tell(exact=True)
         if worker.is_done(agreement) or worker.is_spent():
@@ -214,6 +221,10 @@ class _Cleaner:
         bias = _SCALE_BIAS ** np.arange(len(response))
         self.metric = (bias * np.sqrt(response[0] / response)).astype(np.float32)
         self.far_sidelobe = convolver.far_sidelobe
+
+    def noise(self, plane: NDArray[np.floating]) -> float:
+        """Return the robust noise of a residual where it is not blank."""
+        return _noise(plane, self.settings.seen)
 
     def clean_down(self) -> None:
         """Find components everywhere, then deeper where there are some."""
@@ -248,7 +259,7 @@ class _Cleaner:
             return False
         settings = self.settings
         begin = max(settings.automask_nsigma, settings.autothreshold_nsigma)
-        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin) * _noise(self.state.residual[0])
+        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin) * self.noise(self.state.residual[0])
         limit = max(limit, _LEFT_FACTOR * settings.threshold_jy_beam)
         plane = np.abs(self.state.residual[0])
         if settings.mask is not None:
@@ -258,7 +269,7 @@ class _Cleaner:
     def tell(self, *, exact: bool, peak: float | None = None, left: float = math.nan) -> None:
         """Report a cycle."""
         state = self.state
-        noise = _noise(state.residual[0])
+        noise = self.noise(state.residual[0])
         highest = float(np.abs(state.residual[0]).max()) if peak is None else peak
         self.report(Cycle(state.cycles, exact, highest, noise, state.components, left))
 
@@ -272,7 +283,7 @@ class _Cleaner:
         reached = False
         while not self.is_spent():
             smooth = self.convolver.with_scales(self.state.residual)
-            noise = np.array([_noise(plane[0]) for plane in smooth])
+            noise = np.array([self.noise(plane[0]) for plane in smooth])
             floor = np.maximum(nsigma * noise, self.settings.threshold_jy_beam).astype(np.float32)
             peak, delta, count, at_floor = self._minor(
                 smooth, floor, mask, _LEFT_FACTOR if reached else 1.0
@@ -347,6 +358,7 @@ class _Cleaner:
         return peak, self.convolver.components(planes), count, at_floor
 
 
-def _noise(plane: NDArray[np.floating]) -> float:
+def _noise(plane: NDArray[np.floating], seen: NDArray[np.bool_] | None) -> float:
     """Return the robust noise; every second pixel, of which a beam has several, tells it."""
-    return mad_std(plane[::2, ::2])
+    part = plane[::2, ::2]
+    return mad_std(part if seen is None else part[seen[::2, ::2]])

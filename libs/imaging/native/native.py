@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
+from libs.imaging.mosaic import check_mosaic, mosaic_centre
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanResult, CleanSettings, Cycle, clean
 from libs.imaging.native.gridding import Gridder
 from libs.imaging.native.measurement import Measurement
 from libs.imaging.native.memory import MOST_SCALES, memory_for_visibilities
 from libs.imaging.native.model_column import model_of, write_model_column
+from libs.imaging.native.mosaic_model import predict_mosaic
+from libs.imaging.native.pointings import MosaicMeasurement, open_views
 from libs.imaging.native.products import Planes, image_header, write_products
 from libs.imaging.native.restore import Beam, fit_beam, restored
-from libs.imaging.native.samples import Selection
-from libs.imaging.native.visibility_store import VisibilityStore, open_store
-from libs.imaging.native.weighting import make_weighting
+from libs.imaging.native.samples import Block, Selection
+from libs.imaging.native.visibility_store import StoreFacts, open_store
+from libs.imaging.native.weighting import Weighting, make_weighting
+from libs.imaging.phase_centre import PhaseCentre
 
 __all__ = ["NativeImager"]
 
@@ -88,6 +92,8 @@ class NativeImager:
         as well; cross hands get 0.
         """
         start = time.monotonic()
+        if options.mosaic:
+            return predict_mosaic(models, options, _threads(options))
         model = model_of(models, options)
         for ms in options.vis:
             write_model_column(ms, model, options, threads=_threads(options))
@@ -125,6 +131,29 @@ class _RunLog:
             self._on_cycle(cycle)
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """One Stokes parameter of what is imaged.
+
+    Attributes
+    ----------
+    measurement : Measurement or MosaicMeasurement
+    facts : StoreFacts
+    centre : PhaseCentre
+        Where the plane of the image touches the sky.
+    offset_rad : (float, float)
+        Direction cosines of the image's centre from there.
+    mosaic : MosaicMeasurement or None
+        The measurement, where it is one of several pointings.
+    """
+
+    measurement: Measurement | MosaicMeasurement
+    facts: StoreFacts
+    centre: PhaseCentre
+    offset_rad: tuple[float, float]
+    mosaic: MosaicMeasurement | None = None
+
+
 class _Run:
     """One imaging run."""
 
@@ -134,85 +163,139 @@ class _Run:
         self.nterms = options.nterms if options.channels_out > 1 else 1
 
     def image(self, start: float) -> ImageProducts:
-        """Read, grid, CLEAN, restore and write."""
+        """Image each Stokes parameter; return the products of the first with the others."""
+        made = [self._plane(stokes, start) for stokes in self.options.stokes]
+        return replace(made[0], others=tuple(made[1:]))
+
+    def _plane(self, stokes: str, start: float) -> ImageProducts:
+        """Read, grid, CLEAN, restore and write one Stokes parameter."""
         options = self.options
-        mask = _read_mask(options)
-        store = self._read()
-        measurement = self._measurement(store)
-        image_domain = self._in_image_domain(measurement)
+        self.log.line(f"Stokes {stokes}")
+        sight = self._mosaic(stokes) if options.mosaic else self._single(stokes)
         room = 2 if _needs_room(options) else 1
-        psf, dirty = measurement.first_images((room * options.imsize[0], room * options.imsize[1]))
+        psf, dirty = sight.measurement.first_images(
+            (room * options.imsize[0], room * options.imsize[1])
+        )
         near = psf[0][_middle(psf.shape[1:], options.imsize)]
         beam = fit_beam(near)
         self.log.line(
             f"beam {beam.major_pixel * options.cell_arcsec:.6g} x"
             f" {beam.minor_pixel * options.cell_arcsec:.6g} arcsec, {beam.pa_deg:.1f} deg"
         )
-        result = self._clean(measurement, psf, dirty, beam, mask, image_domain=image_domain)
+        result = self._clean(sight, psf, dirty, beam)
         image = restored(result.model[0], result.residual[0], beam, self.threads)
-        planes = Planes(image, result.residual[0], near, dirty[0], tuple(result.model), beam)
-        band = store.facts.lowest_hz, store.facts.highest_hz
-        header = image_header(
-            options, store.centre, measurement.gridder.offset_rad, band,
-            store.facts.first_time_s, self.version,
+        planes = Planes(
+            image, result.residual[0], near, dirty[0], tuple(result.model), beam, stokes,
+            *((sight.mosaic.response, sight.mosaic.seen) if sight.mosaic else ()),
         )  # fmt: skip
+        header = image_header(
+            options, sight.centre, sight.offset_rad, sight.facts, self.version, stokes
+        )
         products = write_products(planes, options, header, start)
         self.log.line(f"images written, {products.seconds:.1f} s")
         return products
 
-    def _read(self) -> VisibilityStore:
+    def _selection(self, stokes: str) -> Selection:
         options = self.options
-        selection = Selection(options.column, options.field_id, options.uvmin_m, options.uvmax_m)
-        memory = memory_for_visibilities(
+        return Selection(
+            options.column, options.field_id, options.uvmin_m, options.uvmax_m, options.spws,
+            stokes, options.stokes,
+        )  # fmt: skip
+
+    def _memory_bytes(self) -> float:
+        """Return what the images leave for the visibilities, bytes."""
+        options = self.options
+        return memory_for_visibilities(
             options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
             convolved=_needs_room(options),
         )  # fmt: skip
-        store = open_store(options.vis, selection, memory_bytes=memory)
-        facts = store.facts
-        self.log.line(
-            f"{facts.visibilities} visibilities, {facts.lowest_hz / 1e6:.6g} to"
-            f" {facts.highest_hz / 1e6:.6g} MHz, longest {facts.longest_uv:.4g} wavelengths,"
-            f" {'in memory' if store.in_memory else 'read anew for each pass'}"
-        )
-        return store
 
-    def _measurement(self, store: VisibilityStore) -> Measurement:
+    def _single(self, stokes: str) -> _Sight:
+        """Read one field."""
         options = self.options
+        store = open_store(options.vis, self._selection(stokes), memory_bytes=self._memory_bytes())
+        self._tell(store.facts, held=store.in_memory)
         cell = options.cell_arcsec / ARCSEC_PER_RAD
         offset = (0.0, 0.0)
         if options.phase_centre_deg is not None:
             offset = store.centre.offset_rad(store.centre.at(*options.phase_centre_deg))
         gridder = Gridder(options.imsize, cell, offset, threads=self.threads)
-        store.weigh(
-            make_weighting(
-                store.blocks(), options.imsize, cell, briggs=options.weighting == "briggs",
-                robust=options.robust, taper_arcsec=options.uvtaper_arcsec,
-            )
-        )  # fmt: skip
-        return Measurement(
+        store.weigh(self._weighting(store.blocks()))
+        measurement = Measurement(
             store, gridder.for_w(store.facts.longest_w), store.facts.centre_hz, self.nterms,
             average=options.niter > 0,
         )  # fmt: skip
+        return _Sight(measurement, store.facts, store.centre, offset)
 
-    def _in_image_domain(self, measurement: Measurement) -> bool:
+    def _mosaic(self, stokes: str) -> _Sight:
+        """Read the pointings of a mosaic."""
+        options = self.options
+        assert options.mosaic is not None
+        check_mosaic(options)
+        views = open_views(
+            options, self._selection(stokes), memory_bytes=self._memory_bytes(),
+            threads=self.threads,
+        )  # fmt: skip
+        mosaic = MosaicMeasurement(
+            views, options.imsize, options.mosaic.least_power, mosaic_centre(options)
+        )
+        held = all(store.in_memory for store in mosaic.stores())
+        self._tell(mosaic.facts, held=held)
+        mosaic.weigh(
+            self._weighting(block for store in mosaic.stores() for block in store.blocks())
+        )
+        return _Sight(mosaic, mosaic.facts, mosaic.centre, (0.0, 0.0), mosaic)
+
+    def _tell(self, facts: StoreFacts, *, held: bool) -> None:
+        self.log.line(
+            f"{facts.visibilities} visibilities, {facts.lowest_hz / 1e6:.6g} to"
+            f" {facts.highest_hz / 1e6:.6g} MHz, longest {facts.longest_uv:.4g} wavelengths,"
+            f" {'in memory' if held else 'read anew for each pass'}"
+        )
+
+    def _weighting(self, blocks: Iterable[Block]) -> Weighting:
+        options = self.options
+        return make_weighting(
+            blocks, options.imsize, options.cell_arcsec / ARCSEC_PER_RAD,
+            briggs=options.weighting == "briggs", robust=options.robust,
+            taper_arcsec=options.uvtaper_arcsec,
+        )  # fmt: skip
+
+    def _in_image_domain(self, sight: _Sight) -> bool:
         """Whether residuals between cycles are convolutions with the PSF."""
-        turns = measurement.gridder.w_turns(measurement.store.facts.longest_w)
+        if not isinstance(sight.measurement, Measurement):
+            return False  # the PSF of a mosaic differs from place to place
+        turns = sight.measurement.gridder.w_turns(sight.facts.longest_w)
         return max(self.options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
 
     def _clean(
-        self,
-        measurement: Measurement,
-        psf: NDArray[np.float32],
-        dirty: NDArray[np.float64],
-        beam: Beam,
-        mask: NDArray[np.bool_] | None,
-        *,
-        image_domain: bool,
+        self, sight: _Sight, psf: NDArray[np.float32], dirty: NDArray[np.float64], beam: Beam
     ) -> CleanResult:
+        """CLEAN in one stage or several."""
         options = self.options
+        empty = CleanResult(np.zeros(dirty.shape, np.float32), dirty, 0, 0, 0, math.nan)
         if not options.niter:
-            return CleanResult(np.zeros(dirty.shape, np.float32), dirty, 0, 0, 0, math.nan)
-        settings = CleanSettings(
+            return empty
+        convolver = Convolver(psf, _scales(options, beam), self.threads, shape=dirty.shape[1:])
+        result = None
+        for settings in self._stages(sight):
+            done = result.components if result else 0
+            settings = replace(settings, niter=min(options.niter, done + settings.niter))
+            result = clean(
+                dirty, convolver, settings, sight.measurement.residual, self.log.cycle, result
+            )
+            self.log.line(
+                f"{result.components} components in {result.cycles} cycles, {result.exact_cycles}"
+                f" residuals from visibilities, the last differed by"
+                f" {result.agreement_nsigma:.2g} sigma from the image domain"
+            )
+        return result or empty
+
+    def _stages(self, sight: _Sight) -> Iterator[CleanSettings]:
+        """Yield the settings of each stage; their ``niter`` is the stage's own."""
+        options, mosaic = self.options, sight.mosaic
+        seen = mosaic.seen if mosaic else None
+        common = CleanSettings(
             niter=options.niter,
             gain=options.gain,
             mgain=options.mgain,
@@ -220,17 +303,26 @@ class _Run:
             automask_nsigma=options.automask_nsigma,
             autothreshold_nsigma=options.autothreshold_nsigma,
             threshold_jy_beam=options.threshold_jy_beam,
-            mask=mask,
-            image_domain=image_domain,
+            mask=_within(_read_mask(options.mask, options.imsize), seen),
+            image_domain=self._in_image_domain(sight),
+            seen=seen,
         )
-        convolver = Convolver(psf, _scales(options, beam), self.threads, shape=dirty.shape[1:])
-        result = clean(dirty, convolver, settings, measurement.residual, self.log.cycle)
-        self.log.line(
-            f"{result.components} components in {result.cycles} cycles, {result.exact_cycles}"
-            f" residuals from visibilities, the last differed by {result.agreement_nsigma:.2g}"
-            f" sigma from the image domain"
-        )
-        return result
+        if not options.stages:
+            yield common
+        for stage in options.stages:
+            mask = _within(_read_mask(stage.mask, options.imsize), seen)
+            if stage.response and mosaic:
+                mask = _within(mask, mosaic.response >= stage.response)
+            yield replace(common, niter=stage.niter, autothreshold_nsigma=stage.nsigma, mask=mask)
+
+
+def _within(
+    mask: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """Return what both masks allow; None allows everything."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & other
 
 
 def _threads(options: ImagingOptions) -> int:
@@ -279,15 +371,14 @@ def _middle(shape: Sequence[int], imsize: tuple[int, int]) -> tuple[slice, slice
     )
 
 
-def _read_mask(options: ImagingOptions) -> NDArray[np.bool_] | None:
-    """Read the mask of the options."""
-    if options.mask is None:
+def _read_mask(mask: Path | None, imsize: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Read a mask; None where there is none."""
+    if mask is None:
         return None
-    plane, _ = open_image(options.mask)
-    if plane.shape != (options.imsize[1], options.imsize[0]):
+    plane, _ = open_image(mask)
+    if plane.shape != (imsize[1], imsize[0]):
         raise InputError(
-            f"mask {options.mask.name} has shape {plane.shape}, the image"
-            f" {(options.imsize[1], options.imsize[0])}",
+            f"mask {mask.name} has shape {plane.shape}, the image {(imsize[1], imsize[0])}",
             "make the mask from an image of the same size",
         )
     return np.nan_to_num(plane) != 0

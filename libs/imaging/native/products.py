@@ -17,6 +17,8 @@ from libs.core.errors import ImageError
 from libs.core.geometry import ARCSEC_PER_RAD
 from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
 from libs.imaging.native.restore import Beam
+from libs.imaging.native.visibility_store import StoreFacts
+from libs.imaging.products import plane_name
 from libs.ms.subtables import Subtables
 
 __all__ = ["Planes", "image_header", "write_products"]
@@ -35,6 +37,12 @@ class Planes:
     models : sequence of (ny, nx) float32
         By Taylor term, Jy/pixel.
     beam : Beam
+    stokes : str
+        Stokes parameter.
+    response : (ny, nx) float32 or None
+        Response of a mosaic.
+    seen : (ny, nx) bool or None
+        Where a mosaic is not blank.
     """
 
     image: NDArray[np.floating]
@@ -43,15 +51,18 @@ class Planes:
     dirty: NDArray[np.floating]
     models: Sequence[NDArray[np.floating]]
     beam: Beam
+    stokes: str = "I"
+    response: NDArray[np.floating] | None = None
+    seen: NDArray[np.bool_] | None = None
 
 
 def image_header(
     options: ImagingOptions,
     centre: Any,
     offset_rad: tuple[float, float],
-    band_hz: tuple[float, float],
-    first_time_s: float,
+    facts: StoreFacts,
     version: str,
+    stokes: str = "I",
 ) -> fits.Header:
     """Return the header that all images of a run share.
 
@@ -62,12 +73,12 @@ def image_header(
         Of the visibilities: where the sky's projection touches.
     offset_rad : (float, float)
         Direction cosines of the image's centre from there.
-    band_hz : (float, float)
-        Edges of the band.
-    first_time_s : float
-        Start of the observation, MJD seconds.
+    facts : StoreFacts
+        Edges of the band and start of the observation.
     version : str
         For the record.
+    stokes : str
+        Stokes parameter of the image.
     """
     width, height = options.imsize
     cell = options.cell_arcsec / 3600.0
@@ -77,8 +88,8 @@ def image_header(
     axes = (
         ("RA---SIN", centre.ra_deg, -cell, width // 2 + 1 + offset_rad[0] / cell_rad, "deg"),
         ("DEC--SIN", centre.dec_deg, cell, height // 2 + 1 - offset_rad[1] / cell_rad, "deg"),
-        ("FREQ", 0.5 * (band_hz[0] + band_hz[1]), band_hz[1] - band_hz[0], 1.0, "Hz"),
-        ("STOKES", 1.0, 1.0, 1.0, ""),
+        ("FREQ", facts.centre_hz, facts.highest_hz - facts.lowest_hz, 1.0, "Hz"),
+        ("STOKES", float("IQUV".index(stokes) + 1), 1.0, 1.0, ""),
     )
     for axis, (kind, value, step, pixel, unit) in enumerate(axes, start=1):
         header[f"CTYPE{axis}"], header[f"CRPIX{axis}"] = kind, pixel
@@ -91,8 +102,8 @@ def image_header(
     else:
         header["EQUINOX"], header["RADESYS"] = 2000.0, "FK5"
     header["SPECSYS"] = "TOPOCENT"
-    header["DATE-OBS"] = _date(first_time_s)
-    telescope, observer, target = _observation(options.vis[0], options.field_id)
+    header["DATE-OBS"] = _date(facts.first_time_s)
+    telescope, observer, target = _observation(options.vis[0], options.field_ids[0])
     header["TELESCOP"], header["OBSERVER"], header["OBJECT"] = telescope, observer, target
     header["ORIGIN"] = version
     header["HISTORY"] = (
@@ -147,15 +158,23 @@ def write_products(
     with_beam["BMAJ"], with_beam["BMIN"], with_beam["BPA"] = major / 3600, minor / 3600, beam.pa_deg
     per_pixel = header.copy()
     per_pixel["BUNIT"], per_pixel["BTYPE"] = "JY/PIXEL", "Intensity"
+    stem = plane_name(options, planes.stokes)
     made: dict[str, Path] = {}
     for kind in ("image", "residual", "psf", "dirty"):
-        path = options.folder / f"{options.basename}-{kind}.fits"
-        made[kind] = write_image(getattr(planes, kind), with_beam, path)
+        plane = getattr(planes, kind)
+        if planes.seen is not None and kind != "psf":
+            plane = np.where(planes.seen, plane, np.nan)
+        made[kind] = write_image(plane, with_beam, options.folder / f"{stem}-{kind}.fits")
+    response = None
+    if planes.response is not None:
+        flat = header.copy()
+        flat["BUNIT"], flat["BTYPE"] = "", "Beam"
+        response = write_image(planes.response, flat, options.folder / f"{stem}-pb.fits")
     models = []
     for term, plane in enumerate(planes.models):
         # what has frequency^t in place of the flux is named for it
         part = f"-tt{term}" if term else ""
-        path = options.folder / f"{options.basename}{part}-model.fits"
+        path = options.folder / f"{stem}{part}-model.fits"
         models.append(write_image(plane, per_pixel, path))
     return ImageProducts(
         image=made["image"],
@@ -168,6 +187,8 @@ def write_products(
         beam_minor_arcsec=minor,
         beam_pa_deg=beam.pa_deg,
         seconds=time.monotonic() - start,
+        stokes=planes.stokes,
+        response=response,
     )
 
 

@@ -1,10 +1,10 @@
-"""Stokes I of measurement sets: blocks of visibilities with their weights, read in pieces."""
+"""Stokes parameters of measurement sets: visibilities with their weights, read in pieces."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
+from libs.imaging.native.stokes import Combination, combination, stokes_visibilities
 from libs.ms.rows import read_rows, row_pieces
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -25,6 +26,7 @@ __all__ = [
     "make_block",
     "read_blocks",
     "read_set_layout",
+    "referred_uvw",
     "turn_phases",
 ]
 
@@ -43,9 +45,9 @@ class Block:
     frequency_hz : (nchan,) float64
         Channel centres in the order of the data, rising or falling.
     visibility : (nrow, nchan) complex64
-        Stokes I, Jy; 0 where the weight is 0.
+        The Stokes parameter imaged, Jy; 0 where the weight is 0.
     weight : (nrow, nchan) float32
-        Of Stokes I; 0 where it is flagged or cannot be used.
+        Its weight; 0 where it is flagged or cannot be used.
     time_s : (nrow,) float64
         TIME, MJD seconds.
     antenna1, antenna2 : (nrow,) int32
@@ -85,6 +87,13 @@ class SetLayout:
     lone : frozenset of int
         Data descriptions in which no sample has both hands, because one is flagged throughout:
         one unflagged hand is Stokes I there.
+    combinations : tuple of (Combination or None)
+        How the Stokes parameter imaged is made, by data description; empty: the mean of
+        ``hands``, which is Stokes I imaged by itself.
+    facet : (float, float) or None
+        Direction cosines (l, m), about the store's phase centre, that phases are referred to
+        after ``turn``; u and v then are those of the plane that touches the sky at the phase
+        centre. None: the phase centre itself.
     """
 
     path: Path
@@ -94,6 +103,19 @@ class SetLayout:
     hands: tuple[tuple[int, int], ...]
     turn: NDArray[np.float64] | None = None
     lone: frozenset[int] = frozenset()
+    combinations: tuple[Combination | None, ...] = ()
+    facet: tuple[float, float] | None = None
+
+    def descriptions(self, spws: Collection[int]) -> frozenset[int]:
+        """Return the data descriptions of some windows; of all where none is given."""
+        every = range(len(self.spw_of))
+        return frozenset(d for d in every if not spws or int(self.spw_of[d]) in spws)
+
+    def can_make(self, ddid: int) -> bool:
+        """Return whether a data description has what the Stokes parameter needs."""
+        if self.combinations:
+            return self.combinations[ddid] is not None
+        return self.hands[ddid][0] >= 0
 
 
 @dataclass(frozen=True)
@@ -108,20 +130,53 @@ class Selection:
         FIELD_ID of the rows.
     uvmin_m, uvmax_m : float
         Limits of the length of (u, v, w), m; 0: none.
+    spws : tuple of int
+        Spectral windows; empty: all.
+    stokes : str
+        Stokes parameter.
+    together : str
+        Parameters of the whole run: a sample counts where all of them can be made.
     """
 
     column: str
     field_id: int = 0
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
+    spws: tuple[int, ...] = ()
+    stokes: str = "I"
+    together: str = "I"
 
 
-def read_set_layout(ms: Path, turn: NDArray[np.float64] | None = None) -> SetLayout:
-    """Read the windows and correlations of a measurement set."""
+def read_set_layout(
+    ms: Path,
+    turn: NDArray[np.float64] | None = None,
+    *,
+    stokes: str = "I",
+    together: str = "I",
+    facet: tuple[float, float] | None = None,
+) -> SetLayout:
+    """Read the windows and correlations of a measurement set.
+
+    Parameters
+    ----------
+    ms : Path
+    turn, facet
+        As in `SetLayout`.
+    stokes, together : str
+        As in `Selection`.
+    """
     subtables = Subtables(ms)
     width = tuple(float(np.mean(np.abs(window.width_hz))) for window in subtables.windows)
     hands = tuple(_hands(setup.correlations) for setup in subtables.setup_of)
-    return SetLayout(Path(ms), subtables.channel_hz, width, subtables.spw_of, hands, turn)
+    made: tuple[Combination | None, ...] = ()
+    if together != "I":
+        made = tuple(
+            combination(setup.correlations, stokes, together) for setup in subtables.setup_of
+        )
+    return SetLayout(
+        Path(ms), subtables.channel_hz, width, subtables.spw_of, hands, turn,
+        combinations=made, facet=facet,
+    )  # fmt: skip
 
 
 def _hands(names: Sequence[str]) -> tuple[int, int]:
@@ -174,11 +229,15 @@ def read_blocks(
             )
         spectrum = "WEIGHT_SPECTRUM" in opened.colnames()
         where = f"FIELD_ID == {selection.field_id}"
+        wanted = layout.descriptions(selection.spws)
         if descriptions is not None:
-            where += f" && DATA_DESC_ID IN [{', '.join(map(str, sorted(descriptions)))}]"
+            wanted &= frozenset(descriptions)
+        if not wanted:
+            return
+        if len(wanted) < len(layout.spw_of):
+            where += f" && DATA_DESC_ID IN [{', '.join(map(str, sorted(wanted)))}]"
         for ddid, rows in row_pieces(opened, names, max_bytes=max_bytes, where=where):
-            first, second = layout.hands[ddid]
-            if first < 0:
+            if not layout.can_make(ddid):
                 continue
             with_spectrum = spectrum and opened.iscelldefined("WEIGHT_SPECTRUM", int(rows[0]))
             columns = read_rows(
@@ -189,8 +248,9 @@ def read_blocks(
                 weight = columns["WEIGHT"][:, None]
             frequency = layout.frequency_hz[int(layout.spw_of[ddid])]
             block = make_block(
-                columns, weight, frequency, (first, second), selection, layout, number,
+                columns, weight, frequency, layout.hands[ddid], selection, layout, number,
                 either_hand=ddid in layout.lone,
+                how=layout.combinations[ddid] if layout.combinations else None,
             )  # fmt: skip
             if block is not None:
                 yield block
@@ -206,6 +266,7 @@ def make_block(
     number: int,
     *,
     either_hand: bool = False,
+    how: Combination | None = None,
 ) -> Block | None:
     """Make the block of some rows of one window.
 
@@ -223,6 +284,8 @@ def make_block(
         Of the measurement set.
     either_hand : bool
         Whether one unflagged hand of two is enough.
+    how : Combination, optional
+        How the Stokes parameter is made; None: the mean of ``hands``.
 
     Returns
     -------
@@ -235,14 +298,17 @@ def make_block(
     wanted = (one != two) & ~columns["FLAG_ROW"] & (length >= selection.uvmin_m)
     if selection.uvmax_m:
         wanted &= length <= selection.uvmax_m
-    data = columns[selection.column]
-    visibility = np.zeros(data.shape[:2], dtype=np.complex64)
-    stokes_weight = np.zeros(data.shape[:2], dtype=np.float32)
-    _stokes_i(
-        data.astype(np.complex64, copy=False), columns["FLAG"],
-        weight.astype(np.float32, copy=False), wanted, hands[0], hands[1], either_hand,
-        visibility, stokes_weight,
-    )  # fmt: skip
+    data = columns[selection.column].astype(np.complex64, copy=False)
+    weight = weight.astype(np.float32, copy=False)
+    if how is None:
+        visibility = np.zeros(data.shape[:2], dtype=np.complex64)
+        stokes_weight = np.zeros(data.shape[:2], dtype=np.float32)
+        _stokes_i(
+            data, columns["FLAG"], weight, wanted, hands[0], hands[1], either_hand,
+            visibility, stokes_weight,
+        )  # fmt: skip
+    else:
+        visibility, stokes_weight = stokes_visibilities(data, columns["FLAG"], weight, wanted, how)
     used = stokes_weight.any(axis=1)
     if not used.any():
         return None
@@ -250,18 +316,47 @@ def make_block(
         uvw[used], frequency_hz, visibility[used], stokes_weight[used], columns["TIME"][used],
         one[used].astype(np.int32), two[used].astype(np.int32), number,
     )  # fmt: skip
-    return block if layout.turn is None else _turned(block, layout.turn)
-
-
-def _turned(block: Block, turn: NDArray[np.float64]) -> Block:
-    """Return the block about another phase centre."""
-    uvw = block.uvw_m @ turn.T
-    path = block.uvw_m[:, 2] - uvw[:, 2]
+    if layout.turn is None and layout.facet is None:
+        return block
+    uvw, path = referred_uvw(block.uvw_m, layout.turn, layout.facet)
     turned = block.visibility * turn_phases(path, block.frequency_hz)
-    return Block(
-        uvw, block.frequency_hz, turned.astype(np.complex64), block.weight, block.time_s,
-        block.antenna1, block.antenna2, block.ms,
-    )  # fmt: skip
+    return replace(block, uvw_m=uvw, visibility=turned.astype(np.complex64))
+
+
+def referred_uvw(
+    uvw_m: NDArray[np.float64],
+    turn: NDArray[np.float64] | None,
+    facet: tuple[float, float] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return u, v, w about another place, and the paths that visibilities are turned by.
+
+    To first order in the distance from a facet's middle, n is a linear function of l and m, so
+    that this part of the w term is a change of u and v.
+
+    Parameters
+    ----------
+    uvw_m : (nrow, 3) float64
+        About the set's phase centre, m.
+    turn, facet
+        As in `SetLayout`.
+
+    Returns
+    -------
+    uvw_m : (nrow, 3) float64
+    path_m : (nrow,) float64
+        For `turn_phases`.
+    """
+    path = np.zeros(len(uvw_m))
+    if turn is not None:
+        turned = uvw_m @ turn.T
+        path, uvw_m = uvw_m[:, 2] - turned[:, 2], turned
+    if facet is not None:
+        east, north = facet
+        along = math.sqrt(1.0 - east**2 - north**2)
+        u, v, w = uvw_m.T
+        path = path - (u * east + v * north + w * (along - 1.0))
+        uvw_m = np.column_stack([u - w * (east / along), v - w * (north / along), w])
+    return uvw_m, path
 
 
 def turn_phases(

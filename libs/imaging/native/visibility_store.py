@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from libs.core.coordinates import rotation
-from libs.core.errors import ConfigError, ImageError
+from libs.core.errors import ConfigError, ImageError, InputError
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.native.samples import (
     Block,
@@ -24,7 +24,7 @@ from libs.imaging.phase_centre import PhaseCentre, field_centre
 from libs.ms.rows import CHUNK_BYTES
 from libs.ms.tables import open_table
 
-__all__ = ["StoreFacts", "VisibilityStore", "field_centre", "open_store"]
+__all__ = ["StoreFacts", "VisibilityStore", "field_centre", "open_store", "turn_to"]
 
 # Bytes in memory of a visibility: Stokes I 8, weight 4, and what a pass makes of them: the
 # weighted visibility 8, the model 16, masks of the gridder 1.
@@ -68,7 +68,7 @@ class StoreFacts:
 
 @dataclass
 class VisibilityStore:
-    """Stokes I of one or more measurement sets.
+    """One Stokes parameter of one field of one or more measurement sets.
 
     Attributes
     ----------
@@ -100,6 +100,13 @@ class VisibilityStore:
         """Whether the data are held in memory."""
         return self.held is not None
 
+    @property
+    def bytes_held(self) -> float:
+        """Memory that the visibilities take, bytes; 0 where they are not held."""
+        if self.held is None:
+            return 0.0
+        return sum(_bytes_needed(layout, self.selection) for layout in self.layouts)
+
     def blocks(self) -> Iterator[Block]:
         """Yield all visibilities with their own weights."""
         if self.held is not None:
@@ -130,6 +137,9 @@ def open_store(
     selection: Selection,
     *,
     memory_bytes: float,
+    centre: PhaseCentre | None = None,
+    facet: tuple[float, float] | None = None,
+    may_be_empty: bool = False,
 ) -> VisibilityStore:
     """Read measurement sets into a store.
 
@@ -140,25 +150,51 @@ def open_store(
     selection : Selection
     memory_bytes : float
         What the visibilities may take; more than that are read anew for each pass.
+    centre : PhaseCentre, optional
+        Phase centre of the store; default: the field's in the first set.
+    facet : (float, float), optional
+        As in `SetLayout`.
+    may_be_empty : bool
+        True: a store without visibilities is returned.
 
     Raises
     ------
     InputError
-        A column is missing.
+        A column is missing, or the correlations that the Stokes parameter needs.
     ImageError
         No visibility can be used.
     """
-    centre = field_centre(vis[0], selection.field_id)
-    layouts = tuple(read_set_layout(ms, _turn(ms, selection.field_id, centre)) for ms in vis)
+    centre = centre or field_centre(vis[0], selection.field_id)
+    layouts = tuple(
+        read_set_layout(
+            ms, turn_to(ms, selection.field_id, centre), stokes=selection.stokes,
+            together=selection.together, facet=facet,
+        )
+        for ms in vis
+    )  # fmt: skip
+    _check_correlations(layouts, selection)
     fits = sum(_bytes_needed(layout, selection) for layout in layouts) <= memory_bytes
     store = _read(layouts, selection, centre, fits, memory_bytes)
-    if not store.facts.visibilities:
+    if not store.facts.visibilities and not may_be_empty:
         names = ", ".join(ms.name for ms in vis)
         raise ImageError(
             f"no visibility of {names} can be imaged",
             "all are flagged, without weight or outside the limits of uv: look at the data",
         )
     return store
+
+
+def _check_correlations(layouts: Sequence[SetLayout], selection: Selection) -> None:
+    """Raise InputError where no window has what the Stokes parameters need."""
+    able = [
+        layout.can_make(ddid) for layout in layouts for ddid in layout.descriptions(selection.spws)
+    ]
+    if selection.together != "I" and able and not any(able):
+        names = ", ".join(layout.path.name for layout in layouts)
+        raise InputError(
+            f"{names} has not the correlations that Stokes {selection.together} needs",
+            "image Stokes I, or data with cross hands",
+        )
 
 
 def _read(
@@ -186,7 +222,9 @@ def _read(
         lone = frozenset(
             ddid
             for ddid, (first, second) in enumerate(layout.hands)
-            if first != second and (number, int(layout.spw_of[ddid])) not in survey.windows
+            if not layout.combinations
+            and first != second
+            and (number, int(layout.spw_of[ddid])) not in survey.windows
         )
         known.append(replace(layout, lone=lone))
         if lone:
@@ -203,7 +241,7 @@ def _streamed_bytes(memory_bytes: float) -> int:
     return int(max(CHUNK_BYTES, min(memory_bytes / 3, 2**31)))
 
 
-def _turn(ms: Path, field_id: int, centre: PhaseCentre) -> np.ndarray | None:
+def turn_to(ms: Path, field_id: int, centre: PhaseCentre) -> np.ndarray | None:
     """Return what turns a set's u, v, w to another phase centre; None: it has this one."""
     own = field_centre(ms, field_id)
     if own.frame != centre.frame:
@@ -225,6 +263,7 @@ def _bytes_needed(layout: SetLayout, selection: Selection) -> float:
     with open_table(layout.path) as opened:
         ids = opened.getcol("DATA_DESC_ID")
         own = opened.getcol("FIELD_ID") == selection.field_id
+    own &= np.isin(ids, sorted(layout.descriptions(selection.spws)))
     total = 0.0
     for ddid, rows in zip(*np.unique(ids[own], return_counts=True), strict=True):
         channels = len(layout.frequency_hz[int(layout.spw_of[ddid])])

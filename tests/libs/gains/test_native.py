@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from libs.gains.native import GainFit, solve_gains
+from libs.gains.native_solve import GainFit, solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval

@@ -50,7 +50,7 @@ def test_slow_amplitudes_are_found_beneath_fast_phases(rng: np.random.Generator)
     phases = np.exp(1j * rng.normal(0.0, 0.2, (64, 1, 10, 1)))
     amplitude = 1.0 + rng.normal(0.0, 0.1, (1, 1, 10, 1))
     for true, expected in ((phases * amplitude, "ap"), (phases, None)):
-        equations = sums_of(true, 0.3, rng)
+        equations = sums_of(true, 0.2, rng)
         choice = choose_solve(equations, calmode="ap")
         found = amplitudes_worth_it(choice, lambda form: score_candidate(equations, form))  # noqa: B023
         assert (found.best.calmode if found.best else None) == expected, found.reason

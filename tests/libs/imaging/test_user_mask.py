@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.core.errors import InputError
+from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import sky_position
 from libs.imaging.masks import grid_header
 from libs.imaging.user_mask import draw_mask
@@ -152,7 +152,9 @@ def test_a_mask_that_is_cut_off_says_by_how_much(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_mask_is_an_error(tmp_path: Path, name: str, content: str, cause: str) -> None:
-    with pytest.raises(InputError, match=cause) as caught:
+    # what lies outside of the image is a fault of the config
+    kind = ConfigError if "nothing inside" in cause else InputError
+    with pytest.raises(kind, match=cause) as caught:
         draw_mask(text(tmp_path / name, content), GRID)
     assert caught.value.remedy
 

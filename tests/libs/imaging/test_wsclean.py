@@ -166,7 +166,7 @@ def test_small_images_use_one_thread_so_that_they_repeat_exactly():
         {"automask_nsigma": 2.0, "autothreshold_nsigma": 3.0},
         {"vis": ()},
         {"basename": "a/b"},
-        {"stokes": "V"},
+        {"stokes": "QI"},
     ],
 )
 def test_senseless_options_are_an_error(change):

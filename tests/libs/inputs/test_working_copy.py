@@ -246,14 +246,14 @@ def test_an_empty_state_table_gets_its_row(ms: Path) -> None:
 def test_large_optional_subtables_lose_their_rows(
     ms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_table(ms / "POINTING", write=True) as opened:
+    with open_table(ms / "HISTORY", write=True) as opened:
         opened.addrows(10)
     monkeypatch.setattr(ms_view, "COPY_BELOW_BYTES", 0)
     tree = tree_hash(ms)
-    with ms_view.read_view(ms) as view, open_table(view.path / "POINTING") as opened:
+    with ms_view.read_view(ms) as view, open_table(view.path / "HISTORY") as opened:
         assert opened.nrows() == 0
-        assert "TARGET" in opened.colnames()
-        assert any("POINTING" in note for note in view.notes)
+        assert "MESSAGE" in opened.colnames()
+        assert any("HISTORY" in note for note in view.notes)
         assert not list(view.path.glob("*.linked"))
     assert tree_hash(ms) == tree
 

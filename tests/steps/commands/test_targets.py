@@ -54,7 +54,10 @@ def test_each_target_is_a_run_of_its_own(config: dict[str, Any], tmp_path: Path)
     written = yaml.safe_load((tmp_path / "work/targets/A_1/config.yaml").read_text())
     assert written == {
         "vis": [str(tmp_path / "a.ms")], "workdir": str(tmp_path / "work/targets/A_1"),
-        "field": "0", "spw": "", "quiet": False, "steps": STEP_NAMES, "cell": "1arcsec",
+        "executions": {
+            str(tmp_path / "a.ms"): {"field": "0", "spw": "0", "copy": "a.A_1.spw0.selfcal",
+                                       "windows": "0"}
+        }, "quiet": False, "steps": STEP_NAMES, "cell": "1arcsec",
         "overrides": {"p0": {"solint": "30s"}},
     }  # fmt: skip
 
@@ -163,3 +166,29 @@ def test_lists_and_plans_write_nothing(
     assert command(config, "--dry-run", "--until", "startup") == 0
     assert capsys.readouterr().out.count("startup           run    not run yet") == 3
     assert not (tmp_path / "work").exists()
+
+
+def test_masks_and_models_by_target_and_band(config: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("a.crtf", "b.crtf", "m0.fits", "m1.fits"):
+        (tmp_path / name).touch()
+    config |= {
+        "mask": {"A 1": "a.crtf", "C C": "b.crtf"},
+        "start_model": {"B": ["m0.fits", "m1.fits"]},
+    }
+    tasks, _ = tasks_of(config)
+    found = {task.target.label: task.config for task in tasks}
+    assert found["A_1"]["mask"] == str(tmp_path / "a.crtf")
+    assert found["B"]["start_model"] == [str(tmp_path / "m0.fits"), str(tmp_path / "m1.fits")]
+    assert not found["B"].get("mask") and not found["A_1"].get("start_model")
+    assert found["C"]["mask"] == str(tmp_path / "b.crtf")
+    config["mask"] = {"B": "a.crtf", "C": "b.crtf"}
+    with pytest.raises(ConfigError, match="C, which is a target and a band"):
+        tasks_of(config)
+    config["targets"] = ["A 1", "B"]
+    found = {task.target.label: task.config["mask"] for task in tasks_of(config)[0]}
+    assert found == {
+        "A_1": str(tmp_path / "b.crtf"), "B": str(tmp_path / "a.crtf"),
+    }  # fmt: skip
+    config["mask"] = {"D": "a.crtf"}
+    with pytest.raises(ConfigError, match="unknown target or band in mask 'D'"):
+        tasks_of(config)

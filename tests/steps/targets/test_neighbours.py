@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steps.targets.neighbours import Attempt, judge_attempt
-from steps.targets.plan import Target
+from steps.targets.plan import Target, TargetPart
 from steps.targets.run import TargetTask
 from tests.conftest import ROOT
 from tests.two_targets import FieldMade, make_fields_ms
 
 TASK = TargetTask(
-    Target("faint@bright", "faint", "C", "1", "", ("a.ms",), (), ""),
+    Target("faint@bright", "faint", "C", (TargetPart("a.ms", (1,), ""),)),
     "/tmp/none",
     {},
     (),

@@ -11,7 +11,9 @@ import pytest
 from libs.core.errors import ConfigError
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.tables import open_table
-from steps.targets.plan import ALL, Execution, Target, find_targets, survey
+from libs.ms.virtual_windows import WindowFacts
+from steps.targets.executions import Execution, survey
+from steps.targets.plan import ALL, Target, find_targets
 from tests.libs.small_ms import make_ms
 
 C1, C2, X1 = 5e9, 6e9, 9e9
@@ -24,21 +26,32 @@ def execution(
     windows: tuple[set[int], ...] = ({0, 1, 2}, {0, 1, 2}, {2}),
     intents: tuple[str, ...] = (CALIBRATOR, TARGET, TARGET),
     window_hz: tuple[float, ...] = (C1, C2, X1),
+    directions_deg: tuple[tuple[float, float], ...] = (),
+    start_s: float = 1.0,
 ) -> Execution:
+    """Channels are 1 MHz wide; fields of one name are at one place unless directions are given."""
+    places = directions_deg or tuple((10.0 * (sum(name.encode()) % 30), 5.0) for name in fields)
     return Execution(
-        vis, "EVLA", fields, window_hz,
+        vis, vis.removesuffix(".ms"), "EVLA", start_s, fields,
+        tuple((np.radians(ra), np.radians(dec)) for ra, dec in places),
+        tuple(WindowFacts(i, "", hz, 1e6, 4) for i, hz in enumerate(window_hz)),
         {i: frozenset(values) for i, values in enumerate(windows) if values},
         {i: frozenset({mode} - {""}) for i, mode in enumerate(intents)},
     )  # fmt: skip
 
 
 def facts(targets: list[Target]) -> list[tuple[str, str, str, str]]:
-    return [(t.label, t.band, t.field, t.spw) for t in targets]
+    """Label, band, field and windows of targets of one execution."""
+    return [(t.label, t.band, t.parts[0].field, t.parts[0].spw) for t in targets]
+
+
+def parts(target: Target) -> dict[str, tuple[str, str]]:
+    return {part.vis: (part.field, part.spw) for part in target.parts}
 
 
 def test_targets_by_intent_in_each_of_their_bands() -> None:
     assert facts(find_targets([execution()], ALL)) == [
-        ("NGC_1_C", "C", "1", "0,1"), ("NGC_1_X", "X", "1", "2"), ("J2", "X", "2", ""),
+        ("NGC_1_C", "C", "1", "0,1"), ("NGC_1_X", "X", "1", "2"), ("J2", "X", "2", "2"),
     ]  # fmt: skip
 
 
@@ -69,10 +82,10 @@ def test_windows_and_channels_that_are_selected() -> None:
     found = find_targets([execution()], ALL, spw="1~2:0~3,0")
     assert facts(found) == [
         ("NGC_1_C", "C", "1", "0,1:0~3"), ("NGC_1_X", "X", "1", "2:0~3"),
-        ("J2", "X", "2", "1~2:0~3,0"),
+        ("J2", "X", "2", "2:0~3"),
     ]  # fmt: skip
     found = find_targets([execution()], ALL, spw="0~1")
-    assert facts(found) == [("NGC_1", "C", "1", "0~1")], "J2 has none of them"
+    assert facts(found) == [("NGC_1", "C", "1", "0,1")], "J2 has none of them"
     with pytest.raises(ConfigError, match="J2 has no data in spw"):
         find_targets([execution()], ["NGC 1", "J2"], spw="0~1")
     with pytest.raises(ConfigError, match="by number"):
@@ -80,12 +93,12 @@ def test_windows_and_channels_that_are_selected() -> None:
 
 
 def test_a_band_that_is_named_is_that_of_all_windows() -> None:
-    assert facts(find_targets([execution()], ["NGC 1"], band="C")) == [("NGC_1", "C", "1", "")]
+    assert facts(find_targets([execution()], ["NGC 1"], band="C")) == [("NGC_1", "C", "1", "0,1,2")]
 
 
 def test_windows_between_the_bands_are_one_group() -> None:
     found = find_targets([execution(window_hz=(C1, 100e9, 101e9))], ["NGC 1"])
-    assert [(t.label, t.spw) for t in found] == [("NGC_1_C", "0"), ("NGC_1_other", "1,2")]
+    assert [(t.label, t.parts[0].spw) for t in found] == [("NGC_1_C", "0"), ("NGC_1_other", "1,2")]
 
 
 def test_folders_are_distinct() -> None:
@@ -94,12 +107,29 @@ def test_folders_are_distinct() -> None:
         intents=("",) * 5,
     )  # fmt: skip
     labels = [t.label for t in find_targets([one], ALL)]
-    assert labels == ["A_C", "A_X", "A_C_2", "a", "a_b", "a_b_2"]
+    assert labels == ["A_C", "A_X", "A_C_2", "a_2", "a_b", "a_b_2"]
 
 
-def test_fields_of_one_name_are_a_target_each() -> None:
-    one = execution(fields=("cal", "M", "M"), windows=({0}, {0}, {0}))
-    assert facts(find_targets([one], ALL)) == [("M_1", "C", "1", ""), ("M_2", "C", "2", "")]
+def mosaic(vis: str, order: tuple[int, ...], start_s: float = 1.0) -> Execution:
+    """A calibrator and three pointings 10 arcsec apart, in another order of ids."""
+    places = [(3.0, 1.0), (10.0, 0.0), (10.0 + 10 / 3600, 0.0), (10.0 + 20 / 3600, 0.0)]
+    names = ["cal", "M", "M", "M"]
+    return execution(
+        vis, tuple(names[i] for i in order), ({0},) * 4,
+        tuple(TARGET if i else CALIBRATOR for i in order),
+        directions_deg=tuple(places[i] for i in order), start_s=start_s,
+    )  # fmt: skip
+
+
+def test_pointings_of_a_mosaic_are_a_target_each() -> None:
+    assert facts(find_targets([mosaic("a.ms", (0, 1, 2, 3))], ALL)) == [
+        ("M_1", "C", "1", "0"), ("M_2", "C", "2", "0"), ("M_3", "C", "3", "0"),
+    ]  # fmt: skip
+
+
+def test_a_field_that_is_there_twice_is_one() -> None:
+    twice = execution(fields=("cal", "M", "M"), windows=({0}, {0}, {0}))
+    assert facts(find_targets([twice], ALL)) == [("M", "C", "1,2", "0")]
 
 
 # -- several executions ---------------------------------------------------------------------------
@@ -118,29 +148,45 @@ def test_executions_without_the_target_are_left_out_with_a_note() -> None:
 def test_a_target_of_any_execution_is_one_in_all() -> None:
     other = execution("b.ms", intents=(CALIBRATOR, CALIBRATOR, TARGET))
     found = find_targets([other, execution()], ["NGC 1"])
-    assert found[0].vis == ("b.ms", "a.ms")
+    assert found[0].vis == ("a.ms", "b.ms"), "in order of time, then of name"
     assert {t.name for t in find_targets([other, execution()], ALL)} == {"NGC 1", "J2"}
 
 
-def test_ids_that_differ_are_selected_by_name() -> None:
-    other = execution("b.ms", fields=("J2", "NGC 1", "cal"), windows=({2}, {0, 1, 2}, {0}))
-    found = {t.label: t for t in find_targets([execution(), other], ALL)}
-    assert found["J2"].field == "J2" and found["NGC_1_C"].field == "1"
+@pytest.mark.parametrize("name", ["J2", "04287+1801", "G34.3 core#1", "042", "A(1)", "A,B", "A~B"])
+def test_ids_that_differ_are_each_execution_s_own(name: str) -> None:
+    """Whatever the name is: nothing is selected by it."""
+    one = execution("a.ms", fields=("cal", name, "x"))
+    other = execution("b.ms", fields=(name, "y", "x"), start_s=2.0)
+    for order in ([one, other], [other, one]):
+        (found,) = find_targets(order, [name], band="C")
+        assert parts(found) == {"a.ms": ("1", "0,1,2"), "b.ms": ("0", "0,1,2")}
 
 
-@pytest.mark.parametrize("name", ["042", "A(1)", "A,B", "A~B"])
-def test_a_name_that_cannot_be_selected_by(name: str) -> None:
-    ids = [execution("a.ms", fields=("cal", name, "x")), execution("b.ms", fields=(name, "y", "x"))]
-    (found,) = find_targets(ids, [name], band="C")
-    assert "cannot be selected by" in found.problem and "[0, 1]" in found.problem
-    assert find_targets(ids[:1], [name], band="C")[0].field == "1", "its id will do"
+def test_windows_numbered_differently_are_found_by_frequency() -> None:
+    other = execution("b.ms", window_hz=(X1, C1, C2), windows=({0, 1, 2}, {0, 1, 2}, {0}),
+                      start_s=2.0)  # fmt: skip
+    found = {t.label: t for t in find_targets([execution(), other], ALL, spw="0:1~2,1~2")}
+    assert parts(found["NGC_1_C"]) == {"a.ms": ("1", "0:1~2,1"), "b.ms": ("1", "1:1~2,2")}
+    assert parts(found["J2"]) == {"a.ms": ("2", "2"), "b.ms": ("2", "0")}
+    assert found["J2"].parts[1].copy == "b.J2.spw0.selfcal"
 
 
-def test_windows_numbered_differently_are_a_problem_of_that_band_only() -> None:
-    other = execution("b.ms", window_hz=(X1, C1, C2), windows=({0, 1, 2}, {0, 1, 2}, {0}))
-    found = {t.label: t for t in find_targets([execution(), other], ALL)}
-    assert "b.ms 1,2" in found["NGC_1_C"].problem and "band C" in found["NGC_1_C"].problem
-    assert not found["J2"].problem and found["J2"].spw == ""
+@pytest.mark.parametrize("swapped", [False, True])
+def test_pointings_are_matched_by_direction(swapped: bool) -> None:
+    """Three pointings are three targets, though the second execution numbers them otherwise."""
+    executions = [mosaic("a.ms", (0, 1, 2, 3)), mosaic("b.ms", (2, 3, 0, 1), 2.0)]
+    found = find_targets(executions[::-1] if swapped else executions, ALL)
+    assert [(t.label, parts(t)) for t in found] == [
+        ("M_1", {"a.ms": ("1", "0"), "b.ms": ("3", "0")}),
+        ("M_2", {"a.ms": ("2", "0"), "b.ms": ("0", "0")}),
+        ("M_3", {"a.ms": ("3", "0"), "b.ms": ("1", "0")}),
+    ]
+
+
+def test_windows_that_could_be_the_same_stop_the_run() -> None:
+    other = execution("b.ms", window_hz=(C1, C1 + 1e5, X1), start_s=2.0)
+    with pytest.raises(ConfigError, match=r"could be the same.*a.ms: 0 .*b.ms: 0 .*, 1 "):
+        find_targets([execution(), other], ["NGC 1"])
 
 
 # -- from measurement sets ------------------------------------------------------------------------
@@ -155,10 +201,12 @@ def test_what_a_measurement_set_holds(tmp_path: Path) -> None:
         opened.putcol("STATE_ID", opened.getcol("FIELD_ID"))
     (source,) = resolve_inputs(str(path))
     found = survey(source)
-    assert found.fields == ("cal", "target") and found.window_hz == (pytest.approx(5.007e9),)
-    assert found.windows == {0: {0}, 1: {0}}
+    assert found.fields == ("cal", "target") and found.windows[0].centre_hz == pytest.approx(
+        5.007e9
+    )
+    assert found.used == {0: {0}, 1: {0}}
     assert found.intents == {0: {CALIBRATOR}, 1: {TARGET}}
-    assert facts(find_targets([found], ALL)) == [("target", "C", "1", "")]
+    assert facts(find_targets([found], ALL)) == [("target", "C", "1", "0")]
 
 
 def test_autocorrelations_are_no_data_of_a_target(tmp_path: Path) -> None:

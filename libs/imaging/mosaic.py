@@ -1,0 +1,245 @@
+"""Mosaics: where pointings and their primary beams lie on the grid of one image.
+
+All pointings share one plane that touches the sky at the image's centre. An image of a mosaic is
+attenuated by its response, sqrt(sum w B^2) over its largest value, so that its noise is the same
+everywhere: the "flat noise" of CASA.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from libs.core.coordinates import radec_to_lm
+from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import ARCSEC_PER_RAD
+from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.phase_centre import PhaseCentre, field_centre
+from libs.imaging.primary_beam import PrimaryBeam, find_beam
+from libs.ms.subtables import Subtables
+
+__all__ = [
+    "Pointing",
+    "beam_plane",
+    "check_mosaic",
+    "correct_by_response",
+    "mosaic_beam",
+    "mosaic_centre",
+    "pointings",
+]
+
+# Steps of the table of a beam; between them it is interpolated in the square of the angle.
+_TABLE_STEPS = 4096
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """A pointing of a mosaic.
+
+    Attributes
+    ----------
+    field_id : int
+    name : str
+    offset_rad : (float, float)
+        Direction cosines (l, m) of its direction about the image's centre.
+    """
+
+    field_id: int
+    name: str
+    offset_rad: tuple[float, float]
+
+
+def mosaic_centre(options: ImagingOptions) -> PhaseCentre:
+    """Return the centre of a mosaic's image in the frame of the data."""
+    assert options.mosaic is not None and options.phase_centre_deg is not None
+    first = field_centre(options.vis[0], options.mosaic.field_ids[0])
+    return first.at(*options.phase_centre_deg)
+
+
+def pointings(options: ImagingOptions) -> tuple[Pointing, ...]:
+    """Return the pointings of a mosaic, in the order of the options.
+
+    Raises
+    ------
+    ConfigError
+        A measurement set has no such field, or another one under that id.
+    """
+    assert options.mosaic is not None
+    centre = mosaic_centre(options)
+    origin = math.radians(centre.ra_deg), math.radians(centre.dec_deg)
+    found = []
+    for field_id in options.mosaic.field_ids:
+        places = []
+        for ms in options.vis:
+            field_centre(ms, field_id)  # refuses an id that is not there
+            places.append(Subtables(ms).fields[field_id])
+        for ms, place in zip(options.vis[1:], places[1:], strict=True):
+            apart = radec_to_lm(*place.pointing_rad, *places[0].pointing_rad)
+            if math.hypot(*apart) * ARCSEC_PER_RAD > 1.0:
+                raise ConfigError(
+                    f"field {field_id} of {ms.name} is not that of {options.vis[0].name}",
+                    "image sets with the same pointings together",
+                )
+        offset = radec_to_lm(*places[0].pointing_rad, *origin)
+        found.append(Pointing(field_id, places[0].name, offset))
+    return tuple(found)
+
+
+def mosaic_beam(options: ImagingOptions, frequency_hz: float) -> PrimaryBeam:
+    """Return the primary beam of a mosaic's dishes.
+
+    Raises
+    ------
+    ConfigError
+        None is known.
+    """
+    assert options.mosaic is not None
+    mosaic = options.mosaic
+    beam = find_beam(mosaic.instrument, frequency_hz, mosaic.dish_diameter_m)
+    if beam is None:
+        raise ConfigError(
+            f"the primary beam of {mosaic.instrument} at {frequency_hz / 1e9:.4g} GHz is not known",
+            "image its pointings one by one",
+        )
+    return beam
+
+
+def check_mosaic(options: ImagingOptions) -> None:
+    """Refuse a mosaic that the image does not hold.
+
+    tclean only warns of it while its grid aliases the beam, which took 40 % of a simulated
+    source's flux.
+
+    Raises
+    ------
+    ConfigError
+        A pointing's beam, down to the power at which the image is blanked, reaches beyond it.
+    """
+    assert options.mosaic is not None
+    windows = Subtables(options.vis[0]).windows
+    chosen = options.spws or tuple(range(len(windows)))
+    if any(spw >= len(windows) for spw in chosen):
+        raise ConfigError(
+            f"{options.vis[0].name} has no window {max(chosen)}",
+            f"its windows are 0 to {len(windows) - 1}",
+        )
+    lowest = min(float(windows[spw].frequency_hz.min()) for spw in chosen)
+    beam = mosaic_beam(options, lowest)
+    reach = beam.reach_rad(lowest, options.mosaic.least_power)
+    cell = options.cell_arcsec / ARCSEC_PER_RAD
+    needed = [0.0, 0.0]
+    outside = []
+    for pointing in pointings(options):
+        extent = [2.0 * (abs(offset) + reach) / cell for offset in pointing.offset_rad]
+        needed = [max(old, new) for old, new in zip(needed, extent, strict=True)]
+        if any(size > pixels for size, pixels in zip(extent, options.imsize, strict=True)):
+            outside.append(f"{pointing.field_id} ({pointing.name})")
+    if outside:
+        size = " x ".join(str(2 * math.ceil(pixels / 2)) for pixels in needed)
+        raise ConfigError(
+            f"an image of {options.imsize[0]} x {options.imsize[1]} pixels does not hold the"
+            f" mosaic: the primary beams of fields {', '.join(outside)} reach beyond it",
+            f"make it at least {size} pixels (imsize), centre it on the mosaic, or leave out"
+            " these fields",
+        )
+
+
+def beam_plane(
+    beam: PrimaryBeam,
+    frequency_hz: float,
+    l_rad: NDArray[np.float64],
+    m_rad: NDArray[np.float64],
+    pointing_rad: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Return the power of a beam on a grid; 0 beyond its main lobe.
+
+    Parameters
+    ----------
+    beam : PrimaryBeam
+    frequency_hz : float
+    l_rad : (nx,) float64
+        Direction cosines of the columns about the image's centre.
+    m_rad : (ny,) float64
+        The same of the rows.
+    pointing_rad : (float, float)
+        Direction cosines of the axis of the beam.
+
+    Returns
+    -------
+    (ny, nx) float32
+    """
+    reach = beam.reach_rad(frequency_hz)
+    chord = 2.0 * math.sin(0.5 * reach)
+    square = np.linspace(0.0, chord**2, _TABLE_STEPS + 1)
+    angle = 2.0 * np.arcsin(np.minimum(0.5 * np.sqrt(square), 1.0))
+    table = np.nan_to_num(beam.power(angle, frequency_hz))
+    out = np.zeros((len(m_rad), len(l_rad)), np.float32)
+    _look_up(l_rad, m_rad, *pointing_rad, table, chord**2, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _look_up(
+    l_rad: NDArray[np.float64],
+    m_rad: NDArray[np.float64],
+    east: float,
+    north: float,
+    table: NDArray[np.float64],
+    farthest: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Interpolate a table in the square of the chord between pixels and a pointing."""
+    steps = table.size - 1
+    along = math.sqrt(1.0 - east**2 - north**2)
+    for row in range(m_rad.size):
+        for column in range(l_rad.size):
+            rest = 1.0 - l_rad[column] ** 2 - m_rad[row] ** 2
+            if rest <= 0.0:
+                continue
+            square = (
+                (l_rad[column] - east) ** 2
+                + (m_rad[row] - north) ** 2
+                + (math.sqrt(rest) - along) ** 2
+            )
+            place = square / farthest * steps
+            low = int(place)
+            if low < steps:
+                part = place - low
+                out[row, column] = (1.0 - part) * table[low] + part * table[low + 1]
+
+
+def correct_by_response(products: ImageProducts, least_response: float) -> Path:
+    """Write a mosaic's image divided by its response, NaN where that is low.
+
+    Parameters
+    ----------
+    products : ImageProducts
+        Images of one Stokes parameter of a mosaic.
+    least_response : float
+        The image is NaN where the response is lower.
+
+    Returns
+    -------
+    Path
+        ``NAME-pbcor.fits`` beside ``NAME-image.fits``.
+
+    Raises
+    ------
+    InputError
+        It is not an image of a mosaic.
+    """
+    if products.response is None:
+        raise InputError(
+            f"{products.image.name} has no response of a mosaic", "correct it with a single beam"
+        )
+    plane, header = open_image(products.image)
+    response, _ = open_image(products.response)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        corrected = np.where(response >= least_response, plane / response, np.nan)
+    name = products.image.name.removesuffix(".fits").removesuffix("-image")
+    return write_image(corrected, header, products.image.with_name(f"{name}-pbcor.fits"))

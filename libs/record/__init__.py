@@ -1,0 +1,1 @@
+"""The record of a self-calibration: its schema, its bundle, and how it goes onto other data."""

@@ -1,0 +1,218 @@
+"""The brightest source of the final image, with errors that hold after self-calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from libs.core.errors import ImageError
+from libs.gains.scatter import GainFreedom, gain_freedom
+from libs.imaging.gaussian_fit import FittedGaussian, fit_gaussian
+from libs.imaging.interface import ImagingOptions
+from libs.imaging.native.source_scores import SourceShape, source_scores
+from libs.imaging.source_errors import SourceScatter, source_scatter, widths_error
+from libs.imaging.statistics import ImageStatistics
+from selfcal.step import TableRef
+from steps.context import Context
+from steps.data_state import measurement_sets
+from steps.facts import startup_facts
+from steps.images import best_image, imaging_options, model_files
+from steps.solution_file import solutions_of
+
+__all__ = ["MainSource", "combined", "main_source", "measured"]
+
+_BOX_BEAMS = 5.0
+_LINEAR_RAD = 1.0
+
+
+@dataclass(frozen=True)
+class MainSource:
+    """The main source of the final image; errors are those of 68 % confidence (1 sigma).
+
+    Attributes
+    ----------
+    peak_jy_beam, peak_error_jy_beam : float
+        Of the Gaussian fitted to the brightest source; of the brightest pixel where none fits.
+    total_flux_jy, total_flux_error_jy : float
+        Of everything within the source mask.
+    ra_deg, dec_deg : float
+        J2000, of the Gaussian fitted to the brightest source.
+    ra_error_arcsec, dec_error_arcsec : float
+        On the sky; not a number where phases larger than a radian were solved for, which leave
+        the position open.
+    major_arcsec, major_error_arcsec, minor_arcsec, minor_error_arcsec : float
+        FWHM of that Gaussian, the beam included; not a number where none fits.
+    """
+
+    peak_jy_beam: float
+    peak_error_jy_beam: float
+    total_flux_jy: float
+    total_flux_error_jy: float
+    ra_deg: float
+    dec_deg: float
+    ra_error_arcsec: float
+    dec_error_arcsec: float
+    major_arcsec: float
+    major_error_arcsec: float
+    minor_arcsec: float
+    minor_error_arcsec: float
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return the numbers for a step's record."""
+        return {f"main_source_{name}": value for name, value in asdict(self).items()}
+
+    def said(self) -> str:
+        """Return peak and flux with their errors, in words."""
+        return (
+            f"main source {self.peak_jy_beam:.4g} ± {self.peak_error_jy_beam:.2g} Jy/beam, total"
+            f" flux {self.total_flux_jy:.4g} ± {self.total_flux_error_jy:.2g} Jy (68 %, without"
+            " the error of the data's own flux scale)"
+        )
+
+
+def main_source(context: Context) -> tuple[MainSource | None, str]:
+    """Measure the brightest source of the final image.
+
+    Errors have three parts, added in quadrature: the noise of the image; what times and antennas
+    differ in beyond it, in what they say of the source; and what solving for gains leaves open,
+    where the sky is and how bright. The calibration of the data's own flux scale is not among
+    them.
+
+    Returns
+    -------
+    MainSource or None
+        None where the final image has no model.
+    str
+        Why it is None.
+    """
+    record = best_image(context)
+    options = imaging_options(
+        context, record.judged_with, context.workdir / "images" / "main_source", "main_source",
+        context.tables,
+    )  # fmt: skip
+    models = model_files(context, record.products)
+    if context.tools.imager.name == "wsclean":
+        # its images of frequency slices are no Taylor terms; that of the whole band is one
+        models = [context.workdir / record.products["model"]]
+    image = context.workdir / record.products["image"]
+    try:
+        fitted, scatter = measured(image, record.statistics, options, models)
+    except ImageError as error:
+        return None, f"the errors of the main source are not known: {error.cause}"
+    return combined(fitted, record.statistics, scatter, _freedom(context)), ""
+
+
+def measured(
+    image: Path, statistics: ImageStatistics, options: ImagingOptions, models: Sequence[Path]
+) -> tuple[FittedGaussian | None, SourceScatter]:
+    """Return the Gaussian of the brightest source, and how times and antennas differ in it.
+
+    Parameters
+    ----------
+    image : Path
+        Restored image.
+    statistics : ImageStatistics
+        Of the image.
+    options : ImagingOptions
+        The image's.
+    models : sequence of Path
+        Model of the image, or one for each Taylor term.
+
+    Returns
+    -------
+    FittedGaussian or None
+        None where no Gaussian fits: the source is a ring, or one part of a larger whole.
+    SourceScatter
+
+    Raises
+    ------
+    ImageError
+        The model holds nothing at the brightest pixel.
+    """
+    at = float(statistics.peak_x_pixel), float(statistics.peak_y_pixel)
+    fitted, pa_deg = None, statistics.beam_pa_deg
+    try:
+        fitted = fit_gaussian(image, at, box_beams=_BOX_BEAMS,
+                              noise_jy_beam=statistics.rms_jy_beam)  # fmt: skip
+        at, pa_deg = (fitted.x_pixel, fitted.y_pixel), fitted.pa_deg
+    except ImageError:
+        pass  # its place and widths are then not given
+    half = math.ceil(0.5 * _BOX_BEAMS * statistics.beam_major_arcsec / statistics.cell_arcsec)
+    shape = SourceShape(*at, half, pa_deg, _beam_arcsec(statistics))
+    return fitted, source_scatter(source_scores(options, models, shape))
+
+
+def _beam_arcsec(statistics: ImageStatistics) -> float:
+    return math.sqrt(statistics.beam_major_arcsec * statistics.beam_minor_arcsec)
+
+
+def _freedom(context: Context) -> GainFreedom:
+    """What the gains of all executions leave open; their errors are independent."""
+    data = startup_facts(context)
+    direction = data.right_ascension_rad, data.declination_rad
+    by_set: dict[str, list[TableRef]] = {ms.name: [] for ms in measurement_sets(context)}
+    for ref in context.tables:
+        by_set.setdefault(ref.ms, []).append(ref)
+    each = [
+        gain_freedom([solutions_of(context, ref) for ref in refs], direction)
+        for refs in by_set.values()
+    ]
+    values = np.array([[one.east_arcsec, one.north_arcsec, one.flux_scale] for one in each])
+    mean = np.sqrt((values**2).sum(axis=0)) / len(each)
+    east, north, scale = (float(value) for value in mean)
+    return GainFreedom(east, north, scale, max(one.phase_rad for one in each))
+
+
+def combined(
+    fitted: FittedGaussian | None,
+    statistics: ImageStatistics,
+    scatter: SourceScatter,
+    freedom: GainFreedom,
+) -> MainSource:
+    """Return the source with its errors, from all that adds to them."""
+    flux = statistics.total_flux_jy
+    # the brightest pixel of an extended source is where noise and CLEAN have added most to it
+    peak = fitted.peak_jy_beam if fitted else statistics.peak_jy_beam
+    return MainSource(
+        peak_jy_beam=peak,
+        peak_error_jy_beam=math.hypot(
+            statistics.rms_jy_beam, scatter.peak_jy_beam, peak * freedom.flux_scale
+        ),
+        total_flux_jy=flux,
+        total_flux_error_jy=math.hypot(
+            statistics.flux_error_jy, flux * scatter.total, flux * freedom.flux_scale
+        ),
+        **_place_and_widths(fitted, _beam_arcsec(statistics), scatter, freedom),
+    )
+
+
+def _place_and_widths(
+    fitted: FittedGaussian | None, beam: float, scatter: SourceScatter, freedom: GainFreedom
+) -> dict[str, float]:
+    """Return place and widths with their errors; not a number where there is no Gaussian."""
+    if fitted is None:
+        names = [f.name for f in fields(MainSource)]
+        return dict.fromkeys(names[names.index("ra_deg") :], math.nan)
+    own = fitted.position_error_arcsec
+    of_width = own * math.sqrt(8 * math.log(2))
+    # beyond this, phases turn by more than they can be followed: the gradient that they have by
+    # chance is not known from them
+    place = own if freedom.phase_rad < _LINEAR_RAD else math.nan
+    return {
+        "ra_deg": fitted.ra_deg,
+        "dec_deg": fitted.dec_deg,
+        "ra_error_arcsec": math.hypot(place, beam * scatter.east_beams, freedom.east_arcsec),
+        "dec_error_arcsec": math.hypot(place, beam * scatter.north_beams, freedom.north_arcsec),
+        "major_arcsec": fitted.major_arcsec,
+        "major_error_arcsec": math.hypot(
+            of_width, beam * widths_error(fitted.major_arcsec / beam, scatter.along_beams2)
+        ),
+        "minor_arcsec": fitted.minor_arcsec,
+        "minor_error_arcsec": math.hypot(
+            of_width, beam * widths_error(fitted.minor_arcsec / beam, scatter.across_beams2)
+        ),
+    }

@@ -1,0 +1,379 @@
+"""Solutions of a record applied to measurement sets of the same observation.
+
+Nothing is written before everything has been checked, and everything that is wrong is told at
+once. What was interrupted is completed by the same call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from libs.core.errors import ConfigError, SelfcalError
+from libs.core.files import write_atomically
+from libs.gains.solver import AppliedTable
+from libs.ms import flag_versions
+from libs.ms.selection import RowChoice
+from libs.ms.tables import column_names
+from libs.ms.tiled_headers import take_back
+from libs.record.bundle import opened_bundle, record_faults
+from libs.record.facts import set_facts
+from libs.record.localise import localise_table, spwmap_by_id
+from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
+from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
+from libs.record.script import ApplyCall, apply_script
+from selfcal.state import hold_workdir
+from steps.record.collect import FinishedRun
+from steps.record.registration import (
+    Registration,
+    register,
+    registered,
+    solutions_id,
+    source_keys,
+)
+from steps.record.writing import (
+    VERSION,
+    Application,
+    apply_planned,
+    comment_of,
+    data_descriptions,
+)
+
+__all__ = ["HowToApply", "apply_record", "record_of_run", "restore"]
+
+_NOTHING = "no target has solutions: there is nothing to apply, and the data stay as they are"
+APPLIED = "applied.json"
+"""File in a work directory with what was applied to the original data."""
+
+
+@dataclass(frozen=True)
+class HowToApply:
+    """What is done with solutions.
+
+    Attributes
+    ----------
+    dry_run : bool
+        Only check, and tell what would be done.
+    script : Path or None
+        Script of applycal calls to write in place of the data.
+    overwrite : bool
+        Write over self-calibrated data that are registered.
+    """
+
+    dry_run: bool = False
+    script: Path | None = None
+    overwrite: bool = False
+
+
+def restore(bundle: Path, to: Sequence[Path], how: HowToApply) -> Iterator[str]:
+    """Apply a bundle's solutions to measurement sets; yield what is done.
+
+    Parameters
+    ----------
+    bundle : Path
+        Archive, or the folder of one that was unpacked.
+    to : sequence of Path
+        Measurement sets of the observation, in any order.
+    how : HowToApply
+
+    Raises
+    ------
+    ConfigError
+        The bundle is refused, does not fit the data, or they hold self-calibrated data already.
+    """
+    with opened_bundle(bundle) as opened:
+        yield from _apply(opened.record, opened.folder, to, how)
+
+
+def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator[str]:
+    """Apply a run's solutions by its record, to its inputs or to other sets of the observation.
+
+    Parameters
+    ----------
+    workdir : Path
+        Work directory with a record.
+    to : sequence of Path
+        Measurement sets; empty: the run's inputs.
+    how : HowToApply
+    """
+    path = record_of_run(workdir)
+    assert path is not None, "the caller looks for the record"
+    record = load_record(path)
+    with hold_workdir(workdir):
+        faults = record_faults(record, workdir)
+        if faults:
+            raise ConfigError(f"{workdir}: {'; '.join(faults)}", "run it again")
+        done = []
+        for line in _apply(record, workdir, to or _inputs(workdir), how):
+            done.append(line)
+            yield line
+        if not (how.dry_run or how.script):
+            _note_applied(workdir, record, to or _inputs(workdir))
+
+
+def record_of_run(workdir: Path) -> Path | None:
+    """Return the record in a work directory; None where it has none."""
+    found = sorted(workdir.glob("*.selfcal.json"))
+    return found[0] if found else None
+
+
+def _inputs(workdir: Path) -> list[Path]:
+    """Return the measurement sets that a run, or a run of several targets, was of."""
+    if (workdir / "resolved.yaml").exists():
+        folders = [workdir]
+    else:
+        targets = json.loads((workdir / "summary.json").read_text())["targets"].values()
+        folders = [workdir / entry["workdir"] for entry in targets]
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not (folder / "resolved.yaml").exists():
+            continue  # its run never began
+        for name, path in FinishedRun.read(folder).inputs:
+            if not (path / "table.dat").is_file():
+                raise ConfigError(f"{name}: {path} is no measurement set", "name one with --to")
+            found[path] = None
+    return list(found)
+
+
+def _note_applied(workdir: Path, record: RunRecord, to: Sequence[Path]) -> None:
+    """Note which targets were applied to which data, for the report."""
+    entry = {target.label: [str(ms) for ms in to] for target in record.targets if target.applied}
+    write_atomically(workdir / APPLIED, json.dumps(entry, indent=1) + "\n")
+
+
+# -- planning --------------------------------------------------------------------------------------
+
+
+def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply) -> Iterator[str]:
+    """Check everything, then write."""
+    if not record.applied:
+        yield _NOTHING
+        return
+    left_out = [target for target in record.targets if target.applied and target.not_applicable]
+    for target in left_out:
+        yield f"{target.label} is left out: {target.not_applicable}"
+    record = _without(record, left_out)
+    if not record.applied:
+        raise ConfigError(
+            "; ".join(f"{target.label}: {target.not_applicable}" for target in left_out),
+            "nothing was written",
+        )
+    placements = match_record(record, _facts(to))
+    _check_columns(placements)
+    wanted = {place.facts.path: _registration(place) for place in placements}
+    done = _check_registered(wanted, how)
+    for target in record.targets:
+        if not target.applied and not target.not_applicable:
+            yield f"{target.label}: {target.status}, it has no solutions to apply"
+    named = {place.execution.name for place in placements}
+    for name in dict.fromkeys(entry.execution for entry in record.applied):
+        if name not in named:
+            yield f"{name}: none of the measurement sets is this execution, it is left out"
+    for place in placements:
+        yield from (f"{place.facts.path}: {note}" for note in place.notes)
+    if how.script is not None:
+        yield _write_script(record, folder, placements, how.script)
+        return
+    for place in placements:
+        if place.facts.path in done:
+            yield f"{place.facts.path}: these solutions are applied already, nothing was written"
+        else:
+            yield from _apply_to_set(folder, place, wanted[place.facts.path], how)
+
+
+def _without(record: RunRecord, left_out: Sequence[TargetEntry]) -> RunRecord:
+    """Return a record in which some targets have no solutions."""
+    targets = (
+        replace(target, applied=()) if target in left_out else target for target in record.targets
+    )
+    return replace(record, targets=tuple(targets))
+
+
+def _facts(to: Sequence[Path]) -> list[SetFacts]:
+    """Describe all measurement sets; everything that cannot be read is told at once."""
+    found, faults = [], []
+    for path in to:
+        try:
+            take_back(path.resolve())
+            found.append(set_facts(path.resolve()))
+        except SelfcalError as error:
+            faults.append(error.cause)
+    if faults or not found:
+        raise ConfigError("; ".join(faults) or "no measurement set is named", "correct --to")
+    return found
+
+
+def _check_columns(placements: Sequence[SetMatch]) -> None:
+    """Refuse sets whose DATA is not what was calibrated.
+
+    Where the run took CORRECTED_DATA, that has to be DATA of the set that is written, as in one
+    that was split off.
+    """
+    faults = []
+    for place in placements:
+        ms, columns = place.facts.path, column_names(place.facts.path)
+        taken = [t.target for t in place.targets if t.target.datacolumn == "CORRECTED_DATA"]
+        if place.targets and "DATA" not in columns:
+            faults.append(f"{ms} has no column DATA")
+        elif taken and "CORRECTED_DATA" in columns and not _is_begun(ms, taken):
+            labels = ", ".join(target.label for target in taken)
+            faults.append(
+                f"{ms}: the run started from CORRECTED_DATA of {labels}, which the solutions"
+                " applied to DATA would overwrite"
+            )
+    if faults:
+        raise ConfigError(
+            "; ".join(faults),
+            "split CORRECTED_DATA off, so that it becomes DATA, and name that set",
+        )
+
+
+def _is_begun(ms: Path, targets: Sequence[TargetEntry]) -> bool:
+    """Whether the CORRECTED_DATA of a set is of these solutions, be they all written or not."""
+    comment = flag_versions.versions(ms).get(VERSION, "")
+    return comment in {comment_of(target.label) for target in targets}
+
+
+def _registration(place: SetMatch) -> Registration:
+    found = {}
+    for target in place.targets:
+        windows = _windows(place, target.applied)
+        for key in source_keys(place.facts.path, target.fields, windows):
+            found[key] = solutions_id(target.applied)
+    return Registration(place.facts.path, found)
+
+
+def _check_registered(wanted: dict[Path, Registration], how: HowToApply) -> set[Path]:
+    """Refuse what is registered already; return the sets that hold just these solutions."""
+    done, faults = set(), []
+    for path, each in wanted.items():
+        present = registered(path)
+        faults += [f"{path}: {text}" for text in present.conflicts(each)]
+        complete = "CORRECTED_DATA" in column_names(path)
+        if each.solutions and present.holds(each) and complete and not how.overwrite:
+            done.add(path)
+    if faults and not how.overwrite and how.script is None:
+        raise ConfigError("; ".join(faults), "--overwrite writes over them")
+    return done
+
+
+def _windows(place: SetMatch, entries: Sequence[AppliedEntry]) -> list[int]:
+    """Return the ids of the windows that tables calibrate, ascending."""
+    labels = {label for entry in entries for label in entry.spwmap}
+    return sorted(place.window[label] for label in labels)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Fields of a target that take the same tables."""
+
+    target: TargetPlace
+    fields: tuple[int, ...]
+    entries: tuple[AppliedEntry, ...]
+
+
+def _parts(target: TargetPlace) -> list[_Part]:
+    """Group the fields of a target by the tables that calibrate them."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for field, number in zip(target.target.fields, target.fields, strict=True):
+        own = tuple(
+            place
+            for place, entry in enumerate(target.applied)
+            if not entry.fields or field in entry.fields
+        )
+        if own:
+            groups.setdefault(own, []).append(number)
+    return [
+        _Part(target, tuple(fields), tuple(target.applied[i] for i in own))
+        for own, fields in groups.items()
+    ]
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def _local_tables(folder: Path, place: SetMatch, part: _Part, target: Path) -> list[AppliedTable]:
+    """Write the tables of a part for the ids of the measurement set."""
+    ms = place.facts.path
+    count = len(place.facts.execution.windows)
+    found = []
+    for entry in part.entries:
+        name = f"{len(list(target.iterdir())):03d}.{Path(entry.table).name}"
+        local = localise_table(
+            folder / entry.table, entry.antennas, target / name, ms, part.fields[0]
+        )
+        spwmap = spwmap_by_id(entry.spwmap, entry.table_windows, place.window, count)
+        found.append(AppliedTable(local, spwmap, entry.interp))  # type: ignore[arg-type]
+    return found
+
+
+def _apply_to_set(
+    folder: Path, place: SetMatch, wanted: Registration, how: HowToApply
+) -> Iterator[str]:
+    """Apply every target to one measurement set, and register it when all are done."""
+    ms = place.facts.path
+    if not place.targets:
+        yield f"{ms}: no target has solutions for it, nothing is written"
+        return
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="selfcal-tables-")))
+        works = []
+        for target in place.targets:
+            for part in _parts(target):
+                windows = _windows(place, part.entries)
+                chosen = data_descriptions(ms, windows, len(place.facts.execution.windows))
+                rows = RowChoice(frozenset(part.fields), chosen)
+                if how.dry_run:
+                    names = ", ".join(Path(entry.table).name for entry in part.entries)
+                    yield (
+                        f"{target.target.label}: {ms}, field {_ids(part.fields)}, spw"
+                        f" {_ids(windows)}: would apply {names}"
+                    )
+                    continue
+                tables = _local_tables(folder, place, part, scratch)
+                works.append(Application(target.target.label, ms, rows, tables))
+        for work in works:
+            yield f"{work.title}: {apply_planned(work)}"
+        if works:
+            register(wanted)
+
+
+def _ids(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _write_script(
+    record: RunRecord, folder: Path, placements: Sequence[SetMatch], path: Path
+) -> str:
+    """Write a script of applycal calls, with the tables beside it."""
+    path = path.absolute()
+    tables = path.with_name(f"{path.stem}_tables")
+    if tables.exists() and any(tables.iterdir()) and not (tables / ".selfcal").exists():
+        raise ConfigError(f"{tables} holds other files", "name another script")
+    tables.mkdir(parents=True, exist_ok=True)
+    (tables / ".selfcal").touch()
+    _empty(tables)
+    calls = []
+    for place in placements:
+        for target in place.targets:
+            for part in _parts(target):
+                local = _local_tables(folder, place, part, tables)
+                windows = tuple(_windows(place, part.entries))
+                title = f"{target.target.label} of {place.execution.name}"
+                ms = place.facts.path
+                calls.append(ApplyCall(ms, title, part.fields, windows, tuple(local)))
+    write_atomically(path, apply_script(record.prefix, path.name, VERSION, calls))
+    return f"{path}: {len(calls)} call(s) of applycal, with tables in {tables}"
+
+
+def _empty(folder: Path) -> None:
+    """Remove the tables of an earlier script."""
+    import shutil
+
+    for old in folder.iterdir():
+        if old.is_dir():
+            shutil.rmtree(old)

@@ -1,0 +1,1 @@
+"""Images of a self-calibrated VLA Sky Survey set by groups of spectral windows."""
