@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libs.gains.caltable import full_spwmap
 from libs.ms import flag_versions
 from libs.ms.flag_shares import count_flag_shares
@@ -26,6 +28,7 @@ from libs.record.schema import (
     LengthBin,
     RunRecord,
     TargetEntry,
+    finite_or_none,
     record_name,
     store_record,
 )
@@ -153,7 +156,13 @@ def _window_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
     for record in reversed(run.records):
         if "windows" in record.result.metrics:
             found = record.result.metrics["windows"]
-            return {number: dict(states) for number, states in found.items()}
+            return {
+                number: {
+                    state: {name: finite_or_none(value) for name, value in values.items()}
+                    for state, values in states.items()
+                }
+                for number, states in found.items()
+            }
     return {}
 
 
@@ -168,7 +177,11 @@ def _flags(run: FinishedRun) -> dict[str, FlagChange]:
         edges = zip(shares.edges_m[:-1], shares.edges_m[1:], shares.by_length.T, strict=True)
         found[execution.name] = FlagChange(
             dict(zip(shares.antenna, pairs, strict=True)),
-            tuple(LengthBin(float(a), float(b), _share_of(*pair)) for a, b, pair in edges),
+            tuple(
+                LengthBin(float(a), float(b), _share_of(*pair))
+                for a, b, pair in edges
+                if np.isfinite(pair).all()  # no baseline is of such a length
+            ),
         )
     return found
 
