@@ -303,6 +303,8 @@ class RunRecord:
         `SCHEMA`.
     prefix : str
         Beginning of the names of its files.
+    oussid, stage : str
+        Settings from which names are made.
     versions : mapping of str to str
         Versions of the program and its tools.
     executions : tuple of ExecutionEntry
@@ -321,6 +323,8 @@ class RunRecord:
     targets: tuple[TargetEntry, ...]
     contfile: str = ""
     of_state: str = ""
+    oussid: str = ""
+    stage: str = "1"
 
     @property
     def applied(self) -> tuple[AppliedEntry, ...]:

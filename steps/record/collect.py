@@ -83,8 +83,14 @@ class FinishedRun:
     settings: Mapping[str, Any]
 
     @classmethod
-    def read(cls, workdir: Path) -> FinishedRun:
+    def read(cls, workdir: Path, names: Mapping[str, str] | None = None) -> FinishedRun:
         """Read a work directory.
+
+        Parameters
+        ----------
+        workdir : Path
+        names : mapping, optional
+            Settings ``oussid`` and ``stage``, which no step depends on; default: as recorded.
 
         Raises
         ------
@@ -100,7 +106,7 @@ class FinishedRun:
             for name, entry in resolved.items()
             if isinstance(entry, dict) and "value" in entry
         }
-        return cls(workdir, State(workdir), values)
+        return cls(workdir, State(workdir), values | dict(names or {}))
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -208,10 +214,14 @@ class FinishedRun:
         return min(self.originals, key=lambda each: (each.begin_mjd_s, each.name))
 
     @property
+    def oussid(self) -> str:
+        """Setting of this name."""
+        return str(self.settings.get("oussid") or "")
+
+    @property
     def prefix(self) -> str:
         """Beginning of the names of products: ``oussid``, or the first execution's name."""
-        name = str(self.settings.get("oussid") or "")
-        return safe_name(name or Path(self.first_execution.name).stem)
+        return safe_name(self.oussid or self.first_execution.name)
 
     @property
     def stage(self) -> str:
