@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 # sigma that the best candidate must reach for any gains to be trusted. Of 1000 sets of noise none
-# reached 0.8, since gains that follow noise predict worse, not no better; of 300 sets with phase
-# errors near the noise, gains above 2 sigma were in truth better than none in all of 103, and
-# from 1 to 2 sigma in 10 of 15 (python -m benchmarks.false_alarms, --only phases and power)
+# reached 0.8, since gains that follow noise predict worse, not no better (python -m
+# benchmarks.false_alarms); of gains that reached 2 sigma all were in truth better than none, of
+# those between 1 and 2 sigma two in three (python -m benchmarks.held_out_power)
 SIGNIFICANCE = 2.0
 # the same for delays, which are sought over many places: of 30 sets of noise one reached 3.3
 DELAY_SIGNIFICANCE = 5.0

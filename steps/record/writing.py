@@ -90,9 +90,7 @@ def note_written(ms: Path, text: str) -> None:
     """Record in the data's HISTORY what was done to them, and by which command."""
     message = f"{text}: CORRECTED_DATA and FLAG written, flags saved as {VERSION}"
     words = " ".join(map(shlex.quote, sys.argv))
-    append_history(
-        ms, "selfcal", [message], application=f"selfcal {__version__}", command=words
-    )
+    append_history(ms, "selfcal", [message], application=f"selfcal {__version__}", command=words)
 
 
 def _fields_said(work: Application) -> str:

@@ -214,7 +214,7 @@ def calibrate_target(task: TargetTask, on_wait: Callable[[], None] | None = None
         Its run failed; its own message is in the text.
     """
     if task.target.problem:
-        raise ConfigError(task.target.problem, "split its data to a measurement set of their own")
+        raise ConfigError(task.target.problem, "calibrate each execution by itself, with one vis")
     folder = Path(task.folder)
     child = ChildRun(
         folder, folder / "config.yaml", task.config, Path(task.cwd), task.stall_s,
