@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
 from steps.commands.command_line import Reports
+from steps.commands.words import is_config, program_name
 
 if TYPE_CHECKING:
     from steps.api import Api
 
-ROOT = Path(__file__).resolve().parent
-DEMONSTRATION = ROOT / "templates" / "demonstration.py"
+HERE = Path(__file__).resolve()
+DEMONSTRATION = HERE.parent / "templates" / "demonstration.py"
 COMMANDS = (
     "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field",
     "vlass_cube", "report", "config", "completion", "doctor",
@@ -46,31 +46,19 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given: dict[str, tuple[Any, ...]] = dict.fromkeys(("inspect", "init"), (_program(),))
+        given: dict[str, tuple[Any, ...]] = dict.fromkeys(
+            ("inspect", "init"), (program_name(HERE),)
+        )
         with_reports = ("apply", "calibrate", "field", "vlass_cube", "report")
         given |= dict.fromkeys(with_reports, (REPORTS,))
         given |= {"completion": (COMMANDS,)}
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
-    if name and not name.startswith("-") and not _is_config(name):
+    if name and not name.startswith("-") and not is_config(name):
         raise unknown_name("command", name, COMMANDS)
     from steps.commands import run
 
     return run.command(words, REPORTS, _default_config, COMMANDS)
-
-
-def _is_config(word: str) -> bool:
-    """Whether a word names a config file, be it there or not, rather than a command."""
-    path = Path(word)
-    return path.exists() or len(path.parts) > 1 or bool(path.suffix)
-
-
-def _program() -> str:
-    """How this program is called from any folder."""
-    beside = ROOT / "auto_selfcal.py"
-    if Path(sys.argv[0]).name == "auto-selfcal":
-        return "auto-selfcal"
-    return f"python {shlex.quote(str(beside))}"
 
 
 def _default_config() -> Path:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from libs.core.errors import InputError, SelfcalError
 from libs.core.process import die_with_parent
 
-__all__ = ["Drawer", "main"]
+__all__ = ["Drawer", "LivePage", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LIVE_PART = 0.01  # of the run's time for its live page
@@ -129,7 +129,7 @@ class Drawer:
         return False
 
 
-class _LivePage:
+class LivePage:
     """Writer of the page of a run that goes on, at most for a hundredth of the time.
 
     Parameters
@@ -162,7 +162,7 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
     from reports.html import write_live_page, write_report
     from reports.records import read_run
 
-    live = _LivePage(workdir, write_live_page)
+    live = LivePage(workdir, write_live_page)
 
     def answer(**content: str) -> None:
         answers.write(json.dumps(content) + "\n")

@@ -16,7 +16,7 @@ from reports.gain_data import RoundGains
 from reports.html_parts import Markup, details, join, tag
 from reports.records import Run
 from reports.style import format_quantity
-from reports.svg import Series, chart, scatter_map
+from reports.svg import Place, Series, chart, scatter_map
 from reports.viewer_data import Viewer
 
 __all__ = ["gain_section", "page_scripts", "viewer_section"]
@@ -42,7 +42,7 @@ def _json(key: str, content: Any) -> Markup:
 def page_scripts(viewer: Viewer | None, gains: Sequence[RoundGains]) -> Markup:
     """Return the scripts of a page with their data; all is in the page itself."""
     parts: list[Markup] = [_json("data-colours", COLOUR_MAPS)]
-    names = ["page.js"]
+    names: list[str] = []
     if viewer is not None:
         parts.append(_json("data-images", viewer.payload()))
         names.append("viewer.js")
@@ -80,6 +80,8 @@ def viewer_section(viewer: Viewer | None) -> Markup:
             _control("Show", _select("what", {
                 "image": "image", "residual": "residual", "sigma": "residual in sigma",
                 "model": "model (image less residual)"})),
+            _control("Area", _select("area", {
+                "cut": "around the source", "whole": "whole image"})),
             _control("Scale", _select("stretch", {"asinh": "asinh", "linear": "linear"})),
             _control(_check("common"), "one scale for both"),
             _control(_check("mask"), "mask"),
@@ -94,11 +96,11 @@ def viewer_section(viewer: Viewer | None) -> Markup:
             ("reset", "whole", ""), ("blink", "blink", ' aria-pressed="false"'),
         )
     )  # fmt: skip
-    said = "A part of the image around the source." if viewer.cut else "The whole image."
+    said = "" if viewer.whole or not viewer.cut else "A part of the image around the source. "
     if viewer.left_out:
-        said += f" {viewer.left_out} more images are in the work directory."
+        said += f"{viewer.left_out} more images are in the work directory. "
     said += (
-        " The slider moves the border between the two steps. On the image arrow keys move a cursor,"
+        "The slider moves the border between the two steps. On the image arrow keys move a cursor,"
         " + and \u2212 zoom, 0 shows all; dragging moves a zoomed image."
     )
     live = Markup(
@@ -112,8 +114,8 @@ def viewer_section(viewer: Viewer | None) -> Markup:
         f'<p class="kicker">{said}</p></div>'
     )
     still = [
-        tag("figure", Markup(f'<img src="{uri}" alt="Image of {label.lower()}" width="256" '
-                             f'height="256">'), tag("figcaption", label))
+        tag("figure", Markup(f'<img src="{uri}" alt="Image of {label.lower()}" decoding="sync" '
+                             f'width="256" height="256">'), tag("figcaption", label))
         for label, uri in viewer.thumbnails()
     ]  # fmt: skip
     return live + tag("div", *still, class_="still") + _residual_histogram(viewer)
@@ -200,15 +202,15 @@ def _map(table: RoundGains) -> Markup:
     north = (-math.sin(lat) * math.cos(lon), -math.sin(lat) * math.sin(lon), math.cos(lat))
     offset = position - centre
     flagged = found.flag.mean(axis=(0, 1, 3))
-    points = [
-        (float(offset[i] @ east), float(offset[i] @ north), float(flagged[i]),
-         f"{name}: {100 * flagged[i]:.0f} % flagged")
+    places = [
+        Place(float(offset[i] @ east), float(offset[i] @ north),
+              f"f{min(4, int(5 * flagged[i]))}", f"{name}: {100 * flagged[i]:.0f} % flagged")
         for i, name in enumerate(found.antenna)
     ]  # fmt: skip
-    extent = max(np.ptp([p[0] for p in points]), np.ptp([p[1] for p in points]))
+    extent = max(np.ptp([p.x for p in places]), np.ptp([p.y for p in places]))
     unit, scale = ("km", 1e3) if extent >= 2000 else ("m", 1.0)
     drawn = scatter_map(
-        points, label=f"north up; {extent / scale:.3g} {unit} across",
+        places, label=f"north up; {extent / scale:.3g} {unit} across",
         alt="Map of the antennas; the darker, the more of their solutions are flagged.",
     )  # fmt: skip
     return details(f"Map of the antennas, by flagged solutions of {table.step}", drawn)

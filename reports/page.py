@@ -8,7 +8,7 @@ from pathlib import Path
 from libs.core.errors import InputError
 from libs.core.files import replacing
 from reports.html_parts import Markup, join, tag
-from reports.stylesheet import STYLESHEET
+from reports.stylesheet import PAGE_SCRIPT, STYLESHEET
 
 __all__ = ["document", "write_page"]
 
@@ -24,6 +24,7 @@ def document(title: str, parts: Iterable[object], *, live: bool = False) -> str:
             Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
             tag("title", title),
             tag("style", Markup(STYLESHEET)),
+            Markup(f"<script>{PAGE_SCRIPT}</script>"),
             Markup('<noscript><meta http-equiv="refresh" content="10"></noscript>' if live else ""),
         ]
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reports.html_parts import Markup
 from reports.style import MINUS, format_number
 
-__all__ = ["Series", "chart", "scatter_map"]
+__all__ = ["Place", "Series", "chart", "scatter_map"]
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
@@ -50,11 +50,13 @@ class _Axis:
 
     def ticks(self, most: int = 5) -> list[float]:
         if self.log:
-            low, high = math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9)
-            if high - low >= 1:
-                stride = max(1, math.ceil((high - low) / most))
-                return [10.0**power for power in range(low, high + 1, stride)]
-            return [10**self.low, 10**self.high]
+            low, high = math.floor(self.low), math.ceil(self.high)
+            stride = max(1, math.ceil((high - low - 1) / most))
+            found = [10.0**power for power in range(low, high + 1, stride)]
+            if self.high - self.low < 1.7:  # few decades: 2 and 5 help
+                found = [part * value for value in found for part in (1, 2, 5)]
+            inside = [v for v in found if self.low <= math.log10(v) <= self.high]
+            return inside or [10 ** (0.5 * (self.low + self.high))]
         step = _nice((self.high - self.low) / most)
         first = math.ceil(self.low / step - 1e-9)
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
@@ -67,7 +69,7 @@ def _nice(step: float) -> float:
 
 def _axis(values: Sequence[float], log: bool, start: float, end: float, pad: float) -> _Axis:
     known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    low, high = (min(known), max(known)) if known else (1.0, 10.0)
     if log:
         low, high = math.log10(low), math.log10(high)
     if high - low < 1e-12 * max(1.0, abs(high)):
@@ -166,7 +168,7 @@ def _tick(value: float) -> str:
     if abs(value) >= 1e5 or (value and abs(value) < 1e-3):
         return f"{value:.0e}".replace("-", MINUS)
     return format_number(float(f"{value:.6g}")).rstrip() if abs(value) >= 1000 else (
-        f"{value:.6g}".replace("-", MINUS))  # fmt: skip
+        f"{value:.3g}".replace("-", MINUS))  # fmt: skip
 
 
 def _drawn(one: Series, across: _Axis, up: _Axis) -> str:
@@ -190,27 +192,41 @@ def _drawn(one: Series, across: _Axis, up: _Axis) -> str:
     return f'<g class="{one.colour}">{"".join(parts)}</g>'
 
 
-def scatter_map(
-    points: Sequence[tuple[float, float, float, str]], *, label: str, alt: str
-) -> Markup:
-    """Return a map of points, each with x, y, a value from 0 to 1 that colours it, and a name."""
+@dataclass(frozen=True)
+class Place:
+    """A point of a map: x, y, the class that colours it, its name and, where it leads, a link."""
+
+    x: float
+    y: float
+    colour: str
+    name: str
+    link: str = ""
+
+
+def scatter_map(places: Sequence[Place], *, label: str, alt: str) -> Markup:
+    """Return a map of points that tell their names and may be links."""
     side = 300.0
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs, ys = [p.x for p in places], [p.y for p in places]
     span = max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
     middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
     parts = []
-    for x, y, value, name in points:
-        cx = side / 2 + (x - middle[0]) / span * (side - 60)
-        cy = side / 2 - (y - middle[1]) / span * (side - 60)
-        level = min(4, int(value * 5))
-        parts.append(
-            f'<circle class="f{level}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
-            f"<title>{html.escape(name)}</title></circle>"
+    for one in places:
+        cx = side / 2 + (one.x - middle[0]) / span * (side - 60)
+        cy = side / 2 - (one.y - middle[1]) / span * (side - 60)
+        drawn = (
+            f'<circle class="{one.colour}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
+            f"<title>{html.escape(one.name)}</title></circle>"
         )
-    caption = (
-        f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{html.escape(label)}</text>'
-    )
+        parts.append(
+            f'<a href="{html.escape(one.link)}" aria-label="{html.escape(one.name)}">{drawn}</a>'
+            if one.link
+            else drawn
+        )
+    text = html.escape(label)
+    caption = f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{text}</text>'
+    # an image to those who cannot see it, unless its points lead somewhere
+    role = "group" if any(one.link for one in places) else "img"
     return Markup(
-        f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="img" aria-label="{html.escape(alt)}" '
+        f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="{role}" aria-label="{html.escape(alt)}" '
         f'class="chart map">{"".join(parts)}{caption}</svg>'
     )

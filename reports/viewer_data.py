@@ -74,6 +74,8 @@ class Viewer:
         True where the frames show a part of the images.
     left_out : int
         Number of steps whose images are not shown.
+    whole : tuple of Frame
+        Where the frames show a part: the whole image, reduced, of the first and last ones.
     """
 
     frames: tuple[Frame, ...]
@@ -81,15 +83,20 @@ class Viewer:
     frame: str
     cut: bool
     left_out: int
+    whole: tuple[Frame, ...] = ()
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs."""
-        first = self.frames[0].image
+        found = self._part(self.frames)
+        return found | {"whole": self._part(self.whole) if self.whole else None}
+
+    def _part(self, frames: Sequence[Frame]) -> dict[str, Any]:
+        first = frames[0].image
         height, width = first.plane.shape
         return {
             "width": width, "height": height, "extent": first.extent_arcsec,
             "centre": self.centre_deg, "frame": self.frame,
-            "frames": [_frame(frame) for frame in self.frames],
+            "frames": [_frame(frame) for frame in frames],
         }  # fmt: skip
 
     def thumbnails(self) -> list[tuple[str, str]]:
@@ -153,7 +160,17 @@ def read_viewer(run: Run) -> Viewer | None:
     if not found:
         return None
     centre, name = _reference(chosen[0].image)
-    return Viewer(tuple(found), centre, name, box is not None, len(panels) - len(found))
+    whole = _whole(chosen) if box is not None else ()
+    return Viewer(tuple(found), centre, name, box is not None, len(panels) - len(found), whole)
+
+
+def _whole(panels: Sequence[Panel]) -> tuple[Frame, ...]:
+    """Return the whole images, reduced, of the first, the last accepted and the untouched data."""
+    kept = [p for p in panels if p.status != "rejected" and p.label != UNTOUCHED]
+    chosen = [*kept[:1], *kept[1:][-1:], *(p for p in panels if p.label == UNTOUCHED)]
+    found = [frame for panel in chosen if (frame := _read(panel, None))]
+    shape = found[0].image.plane.shape if found else ()
+    return tuple(frame for frame in found if frame.image.plane.shape == shape)
 
 
 def _renamed(panel: Panel, others: Sequence[Panel]) -> Panel:

@@ -26,7 +26,9 @@ from steps.solution_file import solutions_of
 __all__ = ["MainSource", "combined", "main_source", "measured"]
 
 _BOX_BEAMS = 5.0
+_SEEN_NSIGMA = 6.0  # noise over many beams reaches 5
 _LINEAR_RAD = 1.0
+_PEAK_MISSED = 0.2  # of the peak: what no Gaussian of this place can miss
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,16 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
     Returns
     -------
     MainSource or None
-        None where the final image has no model.
+        None where no source stands out of the final image, or it has no model.
     str
         Why it is None.
     """
     record = best_image(context)
+    if record.statistics.snr < _SEEN_NSIGMA:
+        return None, (
+            f"no source stands out: the brightest pixel is {record.statistics.snr:.1f} sigma, and a"
+            f" source has {_SEEN_NSIGMA:.0f}"
+        )
     options = imaging_options(
         context, record.judged_with, context.workdir / "images" / "main_source", "main_source",
         context.tables,
@@ -138,7 +145,11 @@ def measured(
     try:
         fitted = fit_gaussian(image, at, box_beams=_BOX_BEAMS,
                               noise_jy_beam=statistics.rms_jy_beam)  # fmt: skip
-        at, pa_deg = (fitted.x_pixel, fitted.y_pixel), fitted.pa_deg
+        missed = abs(fitted.peak_jy_beam - statistics.peak_jy_beam)
+        if missed > max(_PEAK_MISSED * statistics.peak_jy_beam, 5.0 * statistics.rms_jy_beam):
+            fitted = None  # a ring, or one part of a larger whole
+        else:
+            at, pa_deg = (fitted.x_pixel, fitted.y_pixel), fitted.pa_deg
     except ImageError:
         pass  # its place and widths are then not given
     half = math.ceil(0.5 * _BOX_BEAMS * statistics.beam_major_arcsec / statistics.cell_arcsec)

@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -47,6 +48,15 @@ def test_help_shows_every_key_with_its_meaning(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", auto_selfcal.COMMANDS)
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert name in said(capsys, name, "-h")
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [sys.executable, str(ROOT / "auto_selfcal.py"), "-h"]
+    subprocess.run(words, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.5, "CPU seconds, which other programs do not add to"
 
 
 @pytest.mark.parametrize("name", ["", *auto_selfcal.COMMANDS])

@@ -35,9 +35,10 @@ const Page = (() => {
     const element = document.getElementById(id);
     return element ? JSON.parse(element.textContent) : null;
   }
-  const maps = data("data-colours") || {};
+  let maps = null;
   const tables = {};
   function table(name) {  // 256 colours between the stops
+    maps = maps || data("data-colours");
     if (!tables[name]) {
       const stops = maps[name].map(c => [1, 3, 5].map(i => parseInt(c.slice(i, i + 2), 16)));
       const out = new Uint8Array(768);
@@ -59,6 +60,32 @@ const Page = (() => {
   function option(select, value, text) {
     const element = document.createElement("option");
     element.value = value; element.textContent = text; select.append(element);
+  }
+  function sortable(one) {  // by a click or a key on a column's heading
+    const value = (row, column) => {
+      const cell = row.cells[column], given = cell.dataset.value;
+      const text = cell.textContent.trim();
+      const number = given !== undefined ? parseFloat(given) : parseFloat(text.replace(/\s/g, "").replace("−", "-"));
+      return isNaN(number) ? text : number;
+    };
+    [...one.tHead.rows[0].cells].forEach((heading, column) => {
+      const button = document.createElement("button");
+      button.type = "button"; button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => {
+        const up = heading.getAttribute("aria-sort") !== "ascending";
+        for (const other of one.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const body = one.tBodies[0], rows = [...body.rows];
+        rows.sort((x, y) => {
+          const a = value(x, column), b = value(y, column);
+          if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;  // what is missing comes last
+          const order = typeof a === "number" ? a - b : a.localeCompare(b);
+          return up ? order : -order;
+        });
+        body.append(...rows);
+      });
+    });
   }
   function ready(run) {
     if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", run);
@@ -87,6 +114,7 @@ const Page = (() => {
         setTimeout(() => { button.textContent = "copy"; }, 1500);
       });
     }
+    for (const one of document.querySelectorAll("table.sortable")) sortable(one);
     // a page of a run that goes on shows the next one by itself while somebody looks at it
     if (root.dataset.live) setInterval(() => { if (!document.hidden) location.reload(); }, 5000);
   });

@@ -1,23 +1,30 @@
 "use strict";
 // The image viewer: two steps beside a slider, image, residual or model, in Jy/beam or sigma.
 Page.ready(() => {
-  const data = Page.data("data-images"), root = document.getElementById("viewer");
-  if (!data || !root) return;
+  const all = Page.data("data-images"), root = document.getElementById("viewer");
+  if (!all || !root) return;
   root.hidden = false;
-  const { width, height, frames } = data, n = width * height;
+  let data, width, height, frames, n, decoded, pictures;
   const get = name => root.querySelector(`[name=${name}]`);
   const canvas = root.querySelector(".picture"), context = canvas.getContext("2d");
   const readout = root.querySelector("output"), bar = root.querySelector(".colourbar");
   const left = get("left"), right = get("right"), what = get("what"), stretch = get("stretch");
   const common = get("common"), mask = get("mask"), beam = get("beam"), slider = get("slider");
-  frames.forEach((f, i) => {
-    const word = f.status === "rejected" ? " (rejected)" : "";
-    Page.option(left, i, f.label + word); Page.option(right, i, f.label + word);
-  });
-  const own = frames.map((f, i) => i).filter(i => frames[i].status === "done");
-  left.value = own.length ? own[0] : 0;
-  right.value = own.length ? own[own.length - 1] : frames.length - 1;
-  const decoded = {};
+  const area = get("area");
+  if (!all.whole) area.closest("label").hidden = true;
+  function use(chosen) {  // the part around the source, or the whole image of a few steps
+    data = chosen; ({ width, height, frames } = data); n = width * height; decoded = {}; pictures = {};
+    for (const select of [left, right]) {
+      const before = select.selectedOptions.length ? select.selectedOptions[0].textContent : "";
+      select.replaceChildren();
+      frames.forEach((f, i) => Page.option(select, i, f.label + (f.status === "rejected" ? " (rejected)" : "")));
+      const own = frames.map((f, i) => i).filter(i => frames[i].status === "done" && f(i));
+      const same = frames.findIndex(one => one.label === before.replace(" (rejected)", ""));
+      select.value = same >= 0 ? same : select === left ? 0 : own.length ? own[own.length - 1] : frames.length - 1;
+    }
+    function f(i) { return frames[i].label !== "Untouched data" || frames.length === 1; }
+  }
+  use(all);
   function plane(i, kind) {  // Jy/beam, rows from the south
     const key = i + kind;
     if (decoded[key]) return decoded[key];
@@ -48,7 +55,6 @@ Page.ready(() => {
     if (!isFinite(sigma)) sigma = high / 100;
     return [Math.max(low, -3 * sigma), high, sigma];
   }
-  const pictures = {};
   function picture(i) {
     const kind = what.value, [low, high, sigma] = limits(i);
     const key = [i, kind, stretch.value, low, high].join();
@@ -177,6 +183,10 @@ Page.ready(() => {
     return [Math.floor(((event.clientX - box.left) * ratio - at.x) / at.side),
       height - 1 - Math.floor(((event.clientY - box.top) * ratio - at.y) / at.side)];
   }
+  area.addEventListener("input", () => {
+    use(area.value === "whole" ? all.whole : all);
+    zoom = 1; panX = panY = 0; cursor = null; draw();
+  });
   let drag = null;
   canvas.addEventListener("pointerdown", e => { drag = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
   canvas.addEventListener("pointerup", () => { drag = null; });

@@ -90,6 +90,7 @@ def _of_option(option: Option) -> dict[str, Any]:
         "names": [{"type": "string"}, names],
         "path": [{"type": "string"}],
         "paths": [{"type": "string"}, names],
+        "files": [{"type": "string"}, names, {"type": "object"}],
         "rounds": [{"type": "array", "items": names}],
         "size": [{"type": "integer", "minimum": 16},
                  {"type": "array", "items": {"type": "integer", "minimum": 16},
