@@ -62,6 +62,10 @@ def calibrate_once(solver: NativeSolver | CasaSolver, ms: Path, refant: str) -> 
     }
     tables: list[AppliedTable] = []
     spent: dict[str, float] = {}
+    if isinstance(solver, NativeSolver):  # CASA's tasks read the data each
+        before = cpu_seconds(os.getpid())
+        solver = solver.reading_once(ms, plain)
+        spent["read"] = cpu_seconds(os.getpid()) - before
     for kind, options in kinds.items():
         before = cpu_seconds(os.getpid())
         table = ms.with_suffix(f".{solver.name}.{kind}")

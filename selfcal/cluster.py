@@ -329,7 +329,9 @@ def _client(where: str, count: int) -> Iterator[Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}", "correct the arguments of the cluster") from error
     with cluster:
-        cluster.scale(jobs=settings["jobs"] or count)
+        # a fixed number by `scale` would not replace jobs that the batch system ended
+        jobs = settings["jobs"] or count
+        cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
         with distributed.Client(cluster) as client:
             yield client
 

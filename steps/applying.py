@@ -22,13 +22,13 @@ from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
-from libs.inputs.input_data import resolve_inputs
+from libs.inputs.input_data import InputData, resolve_inputs
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
 from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
-from steps.facts import CopyFacts, InputFacts, StartFacts, recorded, start_facts
+from steps.facts import AlignFacts, CopyFacts, InputFacts, StartFacts, recorded, start_facts
 from steps.record.writing import (
     VERSION,
     Application,
@@ -98,6 +98,19 @@ def _refuse_started(workdir: Path) -> None:
         )
 
 
+def _refuse_aligned(workdir: Path, sources: Sequence[InputData]) -> None:
+    """The tables of an execution that was moved or scaled are of data as they became."""
+    record = State(workdir).get("align")
+    moved = recorded(AlignFacts, record.result.metrics).aligned if record else ()
+    wrong = [source.vis for source in sources if f"{source.name}.ms" in moved]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)} was brought to the position and fluxes of another execution,"
+            " which its tables do not hold",
+            "take the calibrated data from the run, or run with align = never",
+        )
+
+
 def _targets(
     workdir: Path, resolved: dict[str, Any], to: str | None, field: str
 ) -> Iterator[Application]:
@@ -111,6 +124,7 @@ def _targets(
     if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
+    _refuse_aligned(workdir, wanted)
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
     taken = _taken(startup.result.metrics if startup else {})

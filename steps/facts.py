@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "AlignFacts",
     "ClosureFacts",
     "CopyFacts",
     "FlagFacts",
@@ -80,6 +81,19 @@ def as_metrics(facts: DataclassInstance) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
+
+
+@dataclass(frozen=True)
+class AlignFacts:
+    """What ``align`` did.
+
+    Attributes
+    ----------
+    aligned : tuple of str
+        Working copies that were moved or scaled.
+    """
+
+    aligned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

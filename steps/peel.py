@@ -30,7 +30,7 @@ from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
 
-__all__ = ["Peel"]
+__all__ = ["Peel", "peeled_models"]
 
 
 class Peel(Step):
@@ -52,7 +52,7 @@ class Peel(Step):
                " within the image by this factor", minimum=1),
         Option("most", "int", 3, "most sources peeled", minimum=1),
         Option("cycles", "int", 3, "cycles of self-calibration of each", minimum=1),
-        Option("passes", "int", 2, "times that sources and target are solved for in turn",
+        Option("passes", "int", 4, "times that sources and target are solved for in turn",
                minimum=0),
         Option("source_imsize", "int", 256, "pixels of its image", minimum=32),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.core.geometry import ARCSEC_PER_RAD
+from libs.directions.subtract import add_source
 from libs.ms import split
 from libs.ms.summary import summarise
 from selfcal.options import Option
@@ -23,6 +24,7 @@ from steps.images import (
     make_image,
 )
 from steps.main_source import main_source
+from steps.peel import peeled_models
 from steps.primary_beam import BEAM_SETTING, beam_correction
 from steps.solution_file import write_solutions
 from steps.user_mask import MASK_SETTING
@@ -47,6 +49,8 @@ class SplitTrial(Step):
                " auto: as long as the map allows", words=("auto",), minimum=0),
         Option("average_channels", "int", 1, "channels averaged into one; auto: as many as the map"
                " allows", words=("auto",), minimum=1),
+        Option("restore_peeled", "bool", False, "sources that were peeled are put back into the"
+               " calibrated data, without their gains"),
         Option("smearing", "float", 0.02, "amplitude that auto averaging may cost at the map's"
                " edge", minimum=0.0001),
     )  # fmt: skip
@@ -108,6 +112,9 @@ class SplitTrial(Step):
             made = split.split_calibrated(
                 ms, target, context.tools.session, options=options, log=log
             )
+            if context.options["restore_peeled"]:
+                for source in peeled_models(context):
+                    add_source(target, source)
             name = "calibrated_ms" if number == 0 else f"calibrated_ms_{number}"
             products[name] = context.relative(target)
             times.append(time_s)

@@ -32,6 +32,7 @@ def solve_delay_table(
     prior: Sequence[AppliedTable] = (),
     *,
     corr_dep_flags: bool = False,
+    equations: NormalEquations | None = None,
 ) -> SolveResult:
     """Solve DATA against MODEL_DATA for delays and write them as a K Jones table.
 
@@ -42,6 +43,8 @@ def solve_delay_table(
         whole band, filed under the first window with data, as gaincal does.
     corr_dep_flags : bool
         As in `libs.gains.normal_equations.accumulate_batches`.
+    equations : NormalEquations, optional
+        The normal equations, if known; otherwise the data are read.
 
     Raises
     ------
@@ -51,13 +54,11 @@ def solve_delay_table(
         No interval gave a delay.
     """
     start = time.monotonic()
-    parts = [
-        _solve_batch(equations, options)
-        for equations in accumulate_batches(
-            ms, options, prior, channels_per_block=options.channels_per_block or 1,
-            corr_dep_flags=corr_dep_flags,
-        )
-    ]  # fmt: skip
+    batches = [equations] if equations is not None else accumulate_batches(
+        ms, options, prior, channels_per_block=options.channels_per_block or 1,
+        corr_dep_flags=corr_dep_flags,
+    )  # fmt: skip
+    parts = [_solve_batch(batch, options) for batch in batches]
     found = [one for one in parts if len(one.time_s)]
     if not found or all(one.flag.all() for one in found):
         raise SolveError(

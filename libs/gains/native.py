@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.gains.native_solve import GainFit, solve_gains
 from libs.gains.normal_equations import NormalEquations, accumulate, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
+from libs.gains.shared_sums import SharedSums
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
@@ -196,15 +197,49 @@ class NativeSolver:
     channels_per_block : int, optional
         Frequency blocks of so many channels, written as a B Jones table; default one solution
         for each spw.
+    sums : SharedSums, optional
+        Sums of the data read before, which serve the solves that they can; see `reading_once`.
     """
 
     name = "native"
 
     def __init__(
-        self, *, corr_dep_flags: bool = False, channels_per_block: int | None = None
+        self,
+        *,
+        corr_dep_flags: bool = False,
+        channels_per_block: int | None = None,
+        sums: SharedSums | None = None,
     ) -> None:
         self.corr_dep_flags = corr_dep_flags
         self.channels_per_block = channels_per_block
+        self.sums = sums
+
+    def reading_once(self, ms: Path, options: SolveOptions) -> NativeSolver:
+        """Return a solver for several solves of data that do not change between them.
+
+        Parameters
+        ----------
+        ms : Path
+        options : SolveOptions
+            Of these ``solint``, the shortest interval of the solves to come, and the fields count.
+        """
+        sums = SharedSums.read(ms, options, corr_dep_flags=self.corr_dep_flags)
+        return NativeSolver(
+            corr_dep_flags=self.corr_dep_flags,
+            channels_per_block=self.channels_per_block,
+            sums=sums,
+        )
+
+    def _batches(
+        self, ms: Path, options: SolveOptions, prior: Sequence[AppliedTable], size: int | None
+    ) -> Iterable[NormalEquations]:
+        """Normal equations of a solve, from sums read before where these serve."""
+        served = self.sums.serve(ms, options, prior, size) if self.sums else None
+        if served is not None:
+            return [served]
+        return accumulate_batches(
+            ms, options, prior, channels_per_block=size, corr_dep_flags=self.corr_dep_flags
+        )
 
     def solve(
         self,
@@ -223,7 +258,14 @@ class NativeSolver:
             The data lack a needed column.
         """
         if options.solution == "delay":
-            return solve_delay_table(ms, table, options, prior, corr_dep_flags=self.corr_dep_flags)
+            served = (
+                self.sums.serve(ms, options, prior, options.channels_per_block or 1)
+                if self.sums
+                else None
+            )
+            return solve_delay_table(
+                ms, table, options, prior, corr_dep_flags=self.corr_dep_flags, equations=served
+            )
         if options.solution == "constants+phase":
             return self._solve_two_factors(ms, table, options, prior)
         start = time.monotonic()
@@ -233,10 +275,8 @@ class NativeSolver:
         size = options.channels_per_block or self.channels_per_block
         axes: list[_Axis] = []
         total: NDArray[np.float64] = np.zeros(0)
-        for equations in accumulate_batches(
-            ms, options, prior, channels_per_block=blocks.solved_channels if blocks else size,
-            corr_dep_flags=self.corr_dep_flags,
-        ):  # fmt: skip
+        width = blocks.solved_channels if blocks else size
+        for equations in self._batches(ms, options, prior, width):
             if blocks and options.solution == "delay+phase":
                 fits.append(fit_delays(equations, options, blocks))
             elif blocks:

@@ -17,7 +17,7 @@ from libs.gains.flux_transfer import TransferredFlux, mean_flux, transfer_flux
 from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import accumulate
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
-from libs.gains.solver import AppliedTable, SolveOptions
+from libs.gains.solver import AppliedTable, SolveOptions, Solver
 from libs.h5parm.clock import write_clock_h5parm
 from libs.heldout.choose import choose_solve
 from libs.ms import flag_versions
@@ -116,6 +116,7 @@ class _Solver:
             fields=self.flux_ids,
         )  # fmt: skip
         channels = [window.channels for window in Subtables(self.ms).windows]
+        self.solver: Solver = context.tools.solver
         self.with_delays = self._wants_delays(channels)
         self.interval = ""
 
@@ -151,12 +152,16 @@ class _Solver:
         self._tell(kind)
         path = table_path(self.context, self.tuning, field or self.roles.flux_calibrator, kind)
         with self.context.clock.time("solving"):
-            result = self.context.tools.solver.solve(self.ms, path, options, prior)
+            result = self.solver.solve(self.ms, path, options, prior)
         return result.applied
 
     # -- one pass ---------------------------------------------------------------------------------
 
     def _solve_once(self) -> dict[str, AppliedTable]:
+        self.solver = self.context.tools.solver
+        if isinstance(self.solver, NativeSolver):  # the flags stay until the pass is over
+            fine = replace(self.plain, solint=PER_INTEGRATION, fields=self.all_ids)
+            self.solver = self.solver.reading_once(self.ms, fine)
         scans = frozenset({"scan"})
         tables: dict[str, AppliedTable] = {}
         rough: list[AppliedTable] = []

@@ -16,7 +16,7 @@ from steps.data_state import measurement_sets
 from steps.images import image_products
 from steps.rounds.closure_judging import image_agreement
 from steps.rounds.record import BestState, Closeness, Refusal, RoundRecord, Trial, TrialRecord
-from steps.rounds.solving import Solved, SolveRecord
+from steps.rounds.solve_record import Solved, SolveRecord
 
 __all__ = ["Judged", "judge_trial", "newly_flagged", "record_of"]
 

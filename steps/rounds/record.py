@@ -13,7 +13,7 @@ from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.facts import as_metrics, latest, recorded
 from steps.images import Imaged, ImageRecord
-from steps.rounds.solving import Solved, SolveRecord
+from steps.rounds.solve_record import Solved, SolveRecord
 
 __all__ = [
     "BestState",

@@ -124,17 +124,19 @@ def round_models(
     given = model_facts(context).model_origin == ORIGIN
     if closure is not None and (given or on_ladder(context) or not adaptive(context)):
         return [closure]
-    candidates = [closure] if closure is not None else []
+    images: list[ModelCandidate] = []
     try:
-        candidates += _image_models(context, best, cycle)
+        images = _image_models(context, best, cycle)
     except Skip:
-        if not candidates and (not adaptive(context) or best.tables):
+        if closure is None and (not adaptive(context) or best.tables):
             raise
+    if images and cycle.number == 1:
+        refitted = _refitted(context, best, images[0])
+        if refitted is not None:
+            return [refitted, *images]
+    candidates = [*([closure] if closure else []), *images]
     if not candidates:
         return [_certain(context, _point(context, best))]
-    if closure is None and cycle.number == 1:
-        refitted = _refitted(context, best, candidates[0])
-        candidates = [refitted, *candidates] if refitted else candidates
     sure = model_facts(context).closure_model_complete and not _few_stations(context)
     if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out

@@ -17,6 +17,8 @@ steps = [
     "save_init_flags",
     "fov_image",
     "run_rflag_init",
+    "align",
+    "peel",
     "test_image",
     "select_refant",
     "closure_stats",

@@ -16,7 +16,7 @@ from libs.heldout.coherence import HeldOutCoherence
 from steps.facts import as_metrics
 from steps.rounds import held_out
 from steps.rounds.held_out import ask_held_out, chosen_options, curve
-from steps.rounds.solving import CoherenceRecord, Solved
+from steps.rounds.solve_record import CoherenceRecord, Solved
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
