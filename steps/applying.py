@@ -98,11 +98,15 @@ def _refuse_started(workdir: Path) -> None:
         )
 
 
-def _refuse_aligned(workdir: Path, sources: Sequence[InputData]) -> None:
+def _refuse_aligned(
+    workdir: Path, sources: Sequence[InputData], taken: Mapping[str, tuple[str, Any]]
+) -> None:
     """The tables of an execution that was moved or scaled are of data as they became."""
     record = State(workdir).get("align")
     moved = recorded(AlignFacts, record.result.metrics).aligned if record else ()
-    wrong = [source.vis for source in sources if f"{source.name}.ms" in moved]
+    copies = {str(source.path): f"{source.name}.ms" for source in sources}
+    copies |= {path: name for path, (name, _) in taken.items()}
+    wrong = [source.vis for source in sources if copies[str(source.path)] in moved]
     if wrong:
         raise ConfigError(
             f"{', '.join(wrong)} was brought to the position and fluxes of another execution,"
@@ -124,10 +128,10 @@ def _targets(
     if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
-    _refuse_aligned(workdir, wanted)
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
     taken = _taken(startup.result.metrics if startup else {})
+    _refuse_aligned(workdir, wanted, taken)
     if copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",

@@ -24,10 +24,10 @@ from libs.ms.virtual_windows import name_ending
 from libs.record.facts import copied_windows, describe_execution
 from libs.record.schema import ExecutionEntry, FieldEntry, finite_or_none
 from selfcal.state import Record, State
-from steps import STANDARD
 from steps.data_state import INITIAL
 from steps.facts import FlagFacts, StartupFacts, recorded
 from steps.solints import WHOLE_EXECUTION
+from steps.standard import STANDARD
 
 __all__ = [
     "STATISTICS",
