@@ -22,7 +22,7 @@ from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
-from libs.inputs.input_data import InputData, resolve_inputs
+from libs.inputs.input_data import resolve_inputs
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
 from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tiled_headers import guarded, take_back
@@ -97,15 +97,12 @@ def _refuse_started(workdir: Path) -> None:
         )
 
 
-def _refuse_aligned(workdir: Path, sources: Sequence[InputData]) -> None:
+def _refuse_aligned(vis: str, copy: str, aligned: Collection[str]) -> None:
     """The tables of an execution that was moved or scaled are of data as they became."""
-    record = State(workdir).get("align")
-    moved = recorded(AlignFacts, record.result.metrics).aligned if record else ()
-    wrong = [source.vis for source in sources if f"{source.name}.ms" in moved]
-    if wrong:
+    if copy in aligned:
         raise ConfigError(
-            f"{', '.join(wrong)} was brought to the position and fluxes of another execution,"
-            " which its tables do not hold",
+            f"{vis} was brought to the position and fluxes of another execution, which its tables"
+            " do not hold",
             "take the calibrated data from the run, or run with align = never",
         )
 
@@ -123,7 +120,8 @@ def _targets(
     if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
-    _refuse_aligned(workdir, wanted)
+    record = state.get("align")
+    aligned = recorded(AlignFacts, record.result.metrics).aligned if record else ()
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
     taken = _taken(startup.result.metrics if startup else {})
@@ -139,6 +137,7 @@ def _targets(
         if source.kind != "ms" and to is None:
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         name, own = taken.get(str(source.path), (f"{source.name}.ms", older))
+        _refuse_aligned(source.vis, name, aligned)
         copy = workdir / "data" / name
         take_back(path)
         ours, theirs = describe_ms(copy), describe_ms(path)
