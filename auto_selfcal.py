@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
-from steps.commands.command_line import Reports, RunDrawer
+from steps.commands.command_line import Reports
+from steps.commands.words import is_config, program_name
 
-ROOT = Path(__file__).resolve().parent
-DEMONSTRATION = ROOT / "templates" / "demonstration.py"
+if TYPE_CHECKING:
+    from steps.api import Api
+
+HERE = Path(__file__).resolve()
+DEMONSTRATION = HERE.parent / "templates" / "demonstration.py"
 COMMANDS = (
     "inspect", "init", "apply", "bundle", "restore", "solutions", "calibrate", "field",
-    "vlass_cube", "report", "doctor",
+    "vlass_cube", "report", "config", "completion", "doctor",
 )  # fmt: skip
 
 
@@ -43,36 +46,19 @@ def _dispatch(words: list[str]) -> int:
     """Hand the words over to the command that they name; without a name it is the main one."""
     name = words[0] if words else ""
     if name in COMMANDS:
-        given = {
-            "inspect": (_program(),),
-            "init": (_program(),),
-            "apply": (REPORTS,),
-            "calibrate": (REPORTS,),
-            "field": (REPORTS,),
-            "vlass_cube": (REPORTS,),
-            "report": (REPORTS,),
-        }
+        given: dict[str, tuple[Any, ...]] = dict.fromkeys(
+            ("inspect", "init"), (program_name(HERE),)
+        )
+        with_reports = ("apply", "calibrate", "field", "vlass_cube", "report")
+        given |= dict.fromkeys(with_reports, (REPORTS,))
+        given |= {"completion": (COMMANDS,)}
         module = importlib.import_module(f"steps.commands.{name}")
         return int(module.command(words[1:], *given.get(name, ())))
-    if name and not name.startswith("-") and not _is_config(name):
+    if name and not name.startswith("-") and not is_config(name):
         raise unknown_name("command", name, COMMANDS)
     from steps.commands import run
 
     return run.command(words, REPORTS, _default_config, COMMANDS)
-
-
-def _is_config(word: str) -> bool:
-    """Whether a word names a config file, be it there or not, rather than a command."""
-    path = Path(word)
-    return path.exists() or len(path.parts) > 1 or bool(path.suffix)
-
-
-def _program() -> str:
-    """How this program is called from any folder."""
-    beside = ROOT / "auto_selfcal.py"
-    if Path(sys.argv[0]).name == "auto-selfcal":
-        return "auto-selfcal"
-    return f"python {shlex.quote(str(beside))}"
 
 
 def _default_config() -> Path:
@@ -88,46 +74,13 @@ def _default_config() -> Path:
 # -- the reports, of which steps know nothing -----------------------------------------------------
 
 
-def _drawer(workdir: Path) -> RunDrawer:
-    from reports.drawer import Drawer
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of the reports, imported when it is called: plots take a second to load."""
 
-    return Drawer(workdir)
+    def call(*given: Any) -> Any:
+        return getattr(importlib.import_module(f"reports.{module}"), name)(*given)
 
-
-def _summary(workdir: Path, versions: Mapping[str, str], status: str) -> dict[str, Any]:
-    from reports.summary import write_summary
-
-    return write_summary(workdir, versions, status)
-
-
-def _table(summary: Mapping[str, Any]) -> str:
-    from reports.tables import final_table
-
-    return final_table(summary)
-
-
-def _targets(workdir: Path, results: Sequence[Mapping[str, Any]]) -> str:
-    from reports.targets_report import finish_targets
-
-    return finish_targets(workdir, results)
-
-
-def _field(workdir: Path) -> Path:
-    from reports.field_report import write_field_report
-
-    return write_field_report(workdir)
-
-
-def _session(workdir: Path) -> Path:
-    from reports.session_page import write_session_page
-
-    return write_session_page(workdir)
-
-
-def _vlass(workdir: Path) -> Path:
-    from reports.vlass_page import write_vlass_page
-
-    return write_vlass_page(workdir)
+    return call
 
 
 def _any_run(workdir: Path) -> Path:
@@ -136,15 +89,31 @@ def _any_run(workdir: Path) -> Path:
     from steps.applying import has_targets
 
     if (workdir / "sources.json").exists():
-        return _field(workdir)
+        return REPORTS.field(workdir)
     if (workdir / "edit_image_list_seip.json").exists():
-        return _vlass(workdir)
+        return REPORTS.vlass(workdir)
     if (workdir / "roles.json").exists():
-        return _session(workdir)
+        return REPORTS.session(workdir)
     return (write_targets_report if has_targets(workdir) else write_report)(workdir)
 
 
-REPORTS = Reports(_drawer, _summary, _table, _targets, _field, _session, _vlass, _any_run)
+REPORTS = Reports(
+    _later("drawer", "Drawer"),
+    _later("summary", "write_summary"),
+    _later("tables", "final_table"),
+    _later("targets_report", "finish_targets"),
+    _later("field_report", "write_field_report"),
+    _later("session_page", "write_session_page"),
+    _later("vlass_page", "write_vlass_page"),
+    _any_run,
+)
+
+
+def python_api() -> Api:
+    """Return the functions for Python, as `selfcal` offers them."""
+    from steps.api import Api
+
+    return Api(REPORTS)
 
 
 if __name__ == "__main__":

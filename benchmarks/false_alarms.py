@@ -38,10 +38,10 @@ from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.choose import (
     choose_solve,
-    held_out_coherence,
     own_ladder,
     score_candidate,
 )
+from libs.heldout.coherence import held_out_coherence
 from libs.heldout.evidence import CERTAIN, model_evidence
 from libs.heldout.folds import Candidate
 

@@ -23,7 +23,8 @@ from libs.gains.native_solve import solve_gains
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import reference_phases
 from libs.gains.tec import solve_tec
-from libs.heldout.choose import choose_solve, held_out_coherence
+from libs.heldout.choose import choose_solve
+from libs.heldout.coherence import held_out_coherence
 from libs.imaging.native.averaging import plan_averaging
 from libs.imaging.native.convolution import Convolver
 from libs.imaging.native.deconvolution import CleanSettings, clean

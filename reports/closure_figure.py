@@ -89,12 +89,17 @@ def closure_figure(records: ClosureRecords) -> Figure:
     return figure
 
 
+def _coherences(rows: Sequence[dict[str, str]]) -> np.ndarray:
+    """Return coherences; an estimate free of the noise's bias may exceed 1, the quantity cannot."""
+    return np.minimum(_numbers(rows, "coherence"), 1.0)
+
+
 def _draw_lengths(axes: Any, records: ClosureRecords) -> None:
-    single = _numbers(records.baselines, "length_km"), _numbers(records.baselines, "coherence")
+    single = _numbers(records.baselines, "length_km"), _coherences(records.baselines)
     if len(single[0]):
         axes.plot(*single, ".", ms=2.5, color=MUTED, alpha=0.45, label="baseline", rasterized=True)
     low, high = _numbers(records.bins, "shortest_km"), _numbers(records.bins, "longest_km")
-    value, limit = _numbers(records.bins, "coherence"), _numbers(records.bins, "threshold")
+    value, limit = _coherences(records.bins), _numbers(records.bins, "threshold")
     good = np.array([row.get("coherent") == "True" for row in records.bins], dtype=bool)
     for chosen, colour, label in ((good, ACCEPTED, "coherent"), (~good, REJECTED, "noise")):
         if chosen.any():
@@ -120,7 +125,7 @@ def _draw_lengths(axes: Any, records: ClosureRecords) -> None:
 
 
 def _draw_stations(axes: Any, rows: Sequence[dict[str, str]]) -> None:
-    value, limit = _numbers(rows, "coherence"), _numbers(rows, "threshold")
+    value, limit = _coherences(rows), _numbers(rows, "threshold")
     place = np.arange(len(rows))
     for good, colour in ((True, ACCEPTED), (False, REJECTED)):
         chosen = np.array([(row.get("coherent") == "True") is good for row in rows], dtype=bool)

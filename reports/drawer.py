@@ -12,16 +12,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from libs.core.errors import InputError, SelfcalError
 from libs.core.process import die_with_parent
 
-__all__ = ["Drawer", "main"]
+__all__ = ["Drawer", "LivePage", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
+LIVE_PART = 0.01  # of the run's time for its live page
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,10 @@ class Drawer:
     def round_done(self, step: str) -> None:
         """Have the figures of a round drawn."""
         self._tell({"round": step})
+
+    def step_done(self) -> None:
+        """Have the live page written anew, if that costs little of the run's time."""
+        self._tell({"page": True})
 
     def rounds_over(self) -> None:
         """Have the figures drawn that will probably not change any more."""
@@ -123,13 +129,40 @@ class Drawer:
         return False
 
 
+class LivePage:
+    """Writer of the page of a run that goes on, at most for a hundredth of the time.
+
+    Parameters
+    ----------
+    workdir : Path
+    write : callable
+        Function ``(workdir, drawn)`` that writes the page.
+    """
+
+    def __init__(self, workdir: Path, write: Callable[..., Path]) -> None:
+        self._workdir, self._write = workdir, write
+        self._ended, self._cost_s = 0.0, 0.0
+
+    def step_done(self, drawn: Mapping[str, Sequence[Any]]) -> None:
+        """Write the page, unless the last time was not long ago for what it cost."""
+        begin, used = time.monotonic(), time.process_time()
+        if begin - self._ended < self._cost_s / LIVE_PART:
+            return
+        page = self._write(self._workdir, drawn)
+        # older than any step: a run that is killed has its report written at the next start
+        os.utime(page, (0, 0))
+        self._ended, self._cost_s = time.monotonic(), time.process_time() - used
+
+
 def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
     """Draw the figures that the lines of ``orders`` name, until the lines end."""
     # the run decides when this process ends, even when the user interrupts it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from reports.drawings import Drawing, draw_ahead, draw_round
-    from reports.html import write_report
+    from reports.html import write_live_page, write_report
     from reports.records import read_run
+
+    live = LivePage(workdir, write_live_page)
 
     def answer(**content: str) -> None:
         answers.write(json.dumps(content) + "\n")
@@ -143,6 +176,8 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
                 drawn |= draw_round(read_run(workdir), order["round"])
             if "ahead" in order:
                 drawn |= draw_ahead(read_run(workdir))
+            if "page" in order:
+                live.step_done(drawn)
             if "report" in order:
                 # nothing else runs any more; this program has no threads and may be forked
                 cores = min(4, os.cpu_count() or 1)

@@ -31,6 +31,7 @@ from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
 from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
+from reports.solved_data import solved_ms, working_copies
 from reports.style import save_figure
 from reports.summary_figure import summary_figure
 from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
@@ -308,7 +309,8 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
     if compared:
         names = ", ".join(panel.label.lower() for panel in compared)
         yield _Plan(
-            "comparison", f"Images in one colour scale: {names}. The mask of the step is outlined.",
+            "comparison", f"Images in one colour scale: {names}."
+            + (" The mask of the step is outlined." if any(p.mask for p in compared) else ""),
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
             "comparison", "", lambda: compare_images(compared, "", images.scale),
@@ -336,8 +338,9 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
     if sources:
         yield _Plan(
             "visibilities",
-            "Amplitude and phase of the channel-averaged, unflagged visibilities against uv "
-            "distance, before and after; shades count the points, the line is the model.",
+            "Amplitude of the channel-averaged, unflagged visibilities and, where there is a "
+            "model, their phase less the model's, by uv distance, before and after. Shades "
+            "count the points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
             "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
         )  # fmt: skip
@@ -367,7 +370,7 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
         many = len(row.gain_tables) > 1
         stem = f"{row.step}_{number}" if many else row.step
         of = f"{row.step}, {path.name}" if many else row.step
-        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, _solved_ms(run, path))
+        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, solved_ms(run, path))
         described = "; a table of their statistics follows."
         yield _Plan(
             f"phase_{stem}", f"Gain phases of {of}, one panel for each antenna.",
@@ -409,31 +412,16 @@ class _Gains:
         return snr_histogram(self.solutions, self.minsnr)
 
 
-def _solved_ms(run: Run, table: Path) -> Path | None:
-    """Return the working copy on which a table was solved, which names the feeds of the gains."""
-    copies = _working_copies(run)
-    return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
-
-
-def _working_copies(run: Run) -> list[Path]:
-    """Return the data sets on which the run solved: as recorded, else those in ``data``."""
-    for row in run.steps:
-        names = [name for name in sorted(row.products) if name.startswith("working_copy")]
-        paths = [path for name in names if (path := run.file(row.products[name])) is not None]
-        if paths:
-            return paths
-    folder = run.workdir / "data"
-    return sorted(folder.glob("*.ms")) if folder.is_dir() else []
-
-
 def _visibility_sources(run: Run) -> list[VisibilitySource]:
     """Return DATA of the working copies, and the result of the run."""
-    working = tuple(_working_copies(run))
+    working = tuple(working_copies(run))
     named = run.summary.get("calibrated_ms") or []
     names = [named] if isinstance(named, str) else list(named)
     calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)
     column = str(run.summary.get("column") or "CORRECTED_DATA")
-    if len(calibrated) != len(names) or not calibrated:
+    # data that were split off have no model to be set against; the working copies do
+    there = bool(calibrated) and len(calibrated) == len(names)
+    if not there or not _have_column(calibrated, "MODEL_DATA"):
         calibrated, column = working, "CORRECTED_DATA"
     if not working:
         return []

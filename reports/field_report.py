@@ -16,7 +16,7 @@ from libs.core.coordinates import radec_to_lm
 from libs.core.errors import InputError
 from libs.h5parm.provenance import read_entries
 from reports.drawings import Drawing
-from reports.html_parts import Markup, badge, cell, facts, figure, join, table, tag
+from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag
 from reports.page import document, write_page
 from reports.records import Run, read_run
 from reports.style import (
@@ -31,6 +31,7 @@ from reports.style import (
     save_figure,
     styled,
 )
+from reports.svg import Place, scatter_map
 
 __all__ = ["field_map", "render_field", "write_field_report"]
 
@@ -139,7 +140,17 @@ def render_field(run: Run, summary: Mapping[str, Any], drawing: Drawing) -> str:
     """Return the report as one HTML page that contains its map."""
     sources = summary["sources"]
     sections = [
-        ("field", "Field", figure(drawing) + facts(_counts(summary))),
+        (
+            "field",
+            "Field",
+            join(
+                [
+                    _map(run, sources),
+                    facts(_counts(summary)),
+                    details("The same map for papers", figure(drawing)),
+                ]
+            ),
+        ),
         ("sources", "Sources", _source_table(run.workdir, sources)),
         ("steps", "Step by step", _step_table(run)),
         ("origins", "Where solutions come from", _origins(run.workdir, summary)),
@@ -168,6 +179,36 @@ def _lead(summary: Mapping[str, Any]) -> str:
     return text + "."
 
 
+def _map(run: Run, sources: Sequence[Row]) -> Markup:
+    """Return a map of the sources, each a link to its row, and what the colours mean."""
+    if not sources:
+        return Markup("")
+    centre = next((s.metrics["centre_deg"] for s in run.steps if "centre_deg" in s.metrics), None)
+    first = np.deg2rad(centre) if centre else (sources[0]["ra_rad"], sources[0]["dec_rad"])
+    top = max([float(s.get("longest_baseline_km") or 0.0) for s in sources] + [1.0])
+    places = []
+    for source in sources:
+        east, north = np.rad2deg(radec_to_lm(source["ra_rad"], source["dec_rad"], *first))
+        km = float(source.get("longest_baseline_km") or 0.0)
+        colour = {"failed": "failed", "calibrated": f"m{min(4, int(5 * km / top))}"}.get(
+            source["status"], "open"
+        )
+        said = f"{source['name']}: {source['status']}" + (f", {km:.0f} km" if km else "")
+        places.append(Place(-float(east), float(north), colour, said, f"#{_anchor(source)}"))
+    legend = (
+        "Calibrated sources are filled, the brighter the longer their baselines; open ones keep"
+    )
+    legend += " the solutions of others or wait; dashed red ones failed. A source leads to its row."
+    drawn = scatter_map(
+        places, label="north up, east to the left", alt=f"Map of {len(sources)} sources"
+    )
+    return join([drawn, tag("p", legend, class_="kicker")])
+
+
+def _anchor(source: Row) -> str:
+    return "source-" + "".join(c if c.isalnum() else "-" for c in str(source["name"]))
+
+
 def _counts(summary: Mapping[str, Any]) -> dict[str, object]:
     return {
         "directions in the table": len(summary["directions"]),
@@ -194,18 +235,26 @@ def _source_table(workdir: Path, sources: Sequence[Row]) -> Markup:
         )
         rows.append(
             (
-                tag("th", name, scope="row"),
+                tag("th", name, scope="row", id=_anchor(source)),
                 cell(source["layer"]),
                 cell(badge(_BADGES.get(source["status"], "skipped"), source["status"])),
-                cell(_number(source.get("flux_jy"), "Jy")),
+                cell(_number(source.get("flux_jy"), "Jy"), value=_value(source, "flux_jy")),
                 cell(_number(source.get("longest_baseline_km") or None)),
                 cell(_number(source.get("snr"))),
-                cell(_number(source.get("rms_jy_beam"), "Jy/beam")),
+                cell(
+                    _number(source.get("rms_jy_beam"), "Jy/beam"),
+                    value=_value(source, "rms_jy_beam"),
+                ),
                 cell(source.get("reason", ""), "text"),
             )
         )
     heading = ["Source", "Layer", "Status", "Flux", "Longest\nkm", "SNR", "rms", "Reason"]
-    return table(heading, rows)
+    return table(heading, rows, class_="sortable")
+
+
+def _value(source: Row, name: str) -> float | None:
+    value = source.get(name)
+    return None if value is None else float(value)
 
 
 def _step_table(run: Run) -> Markup:

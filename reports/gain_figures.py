@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -19,6 +20,7 @@ from reports.time_axis import TimeAxis, make_time_axis
 __all__ = ["amplitude_figures", "phase_figures", "snr_histogram"]
 
 PANELS_PER_PAGE = 30
+NO_PHASE_DEG = 1e-3
 COLUMNS = 5
 MOST_BLOCKS = 8
 _TICKS = MaxNLocator(4, steps=[1, 2, 5, 10])
@@ -41,9 +43,11 @@ def phase_figures(solutions: GainSolutions, title: str = "") -> list[Figure]:
     Returns
     -------
     list of Figure
-        Pages of at most 30 antennas.
+        Pages of at most 30 antennas; none for a table of amplitudes, whose phases are all 0.
     """
     phase_deg = np.degrees(np.angle(solutions.gain))
+    if np.abs(phase_deg[~solutions.flag]).max(initial=0.0) < NO_PHASE_DEG:
+        return []
     largest = float(np.abs(phase_deg[~solutions.flag]).max(initial=0.0))
     limit = next(limit for limit in PHASE_LIMITS_DEG if largest <= limit * 0.98 or limit == 180)
     return _pages(solutions, phase_deg, (-limit, limit), "Gain phase (deg)", title, 180.0)
@@ -84,11 +88,15 @@ def _pages(
     title: str,
     jump: float,
 ) -> list[Figure]:
-    count = len(solutions.antenna)
-    pages = max(1, math.ceil(count / PANELS_PER_PAGE))
+    shown = np.flatnonzero(~solutions.flag.all(axis=(0, 1, 3)))
+    silent = [name for i, name in enumerate(solutions.antenna) if i not in set(shown.tolist())]
+    if silent:
+        said = f"Without solutions, not shown: {shortened(silent)}"
+        title = f"{title}. {said}" if title else said
+    pages = max(1, math.ceil(len(shown) / PANELS_PER_PAGE))
     figures = []
     for page in range(pages):
-        antennas = range(page * PANELS_PER_PAGE, min(count, (page + 1) * PANELS_PER_PAGE))
+        antennas = shown[page * PANELS_PER_PAGE : (page + 1) * PANELS_PER_PAGE].tolist()
         heading = title + (f" (page {page + 1} of {pages})" if pages > 1 else "")
         figures.append(_page(solutions, value, limits, label, heading, jump, antennas))
     return figures
@@ -101,7 +109,7 @@ def _page(
     label: str,
     title: str,
     jump: float,
-    antennas: range,
+    antennas: Sequence[int],
 ) -> Figure:
     times = make_time_axis(solutions.time_s, solutions.interval_s)
     span = limits[1] - limits[0]
@@ -111,11 +119,10 @@ def _page(
     )  # fmt: skip
     _curves(page, solutions, value, antennas, times, limits, jump)
     _flags(page, solutions, antennas, times)
+    still = _without_phase(solutions)
     for panel, antenna in enumerate(antennas):
-        note = _note(solutions, value, antenna)
+        note = _note(solutions, value, antenna, alone=still == [antenna])
         page.name(panel, solutions.antenna[antenna], note)
-        if solutions.flag[:, :, antenna, :].all():
-            page.shade(panel, "#f6f3f0")
     page.levels(0.0 if limits[0] < 0 else 1.0)
     page.cuts(times.cuts)
     page.frames(times.ticks(), _value_ticks(limits))
@@ -149,7 +156,7 @@ def _curves(
     page: PanelPage,
     solutions: GainSolutions,
     value: NDArray[np.float64],
-    antennas: range,
+    antennas: Sequence[int],
     times: TimeAxis,
     limits: tuple[float, float],
     jump: float,
@@ -173,7 +180,9 @@ def _curves(
             )  # fmt: skip
 
 
-def _flags(page: PanelPage, solutions: GainSolutions, antennas: range, times: TimeAxis) -> None:
+def _flags(
+    page: PanelPage, solutions: GainSolutions, antennas: Sequence[int], times: TimeAxis
+) -> None:
     """Draw flagged solutions as ticks at the bottom of their panels.
 
     A tick is the more opaque the larger the flagged fraction of the antenna's solutions then.
@@ -192,13 +201,27 @@ def _flags(page: PanelPage, solutions: GainSolutions, antennas: range, times: Ti
         )  # fmt: skip
 
 
-def _note(solutions: GainSolutions, value: NDArray[np.float64], antenna: int) -> str:
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Return names in a list that ends with the number of those left out."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _without_phase(solutions: GainSolutions) -> list[int]:
+    """Return the antennas whose phases are zero throughout; a lone one is the reference."""
+    phase = np.where(solutions.flag, 0.0, np.angle(solutions.gain))
+    largest = np.degrees(np.abs(phase)).max(axis=(0, 1, 3))
+    used = ~solutions.flag.all(axis=(0, 1, 3))
+    return [int(i) for i in np.flatnonzero((largest < NO_PHASE_DEG) & used)]
+
+
+def _note(
+    solutions: GainSolutions, value: NDArray[np.float64], antenna: int, *, alone: bool
+) -> str:
     """Return what is said of an antenna beside its name."""
     flag = solutions.flag[:, :, antenna, :]
-    if flag.all():
-        return "all flagged"
-    if np.abs(value[:, :, antenna, :][~flag]).max() < 1e-3:  # phase exactly zero throughout
-        return "reference"
+    if np.abs(value[:, :, antenna, :][~flag]).max() < NO_PHASE_DEG:
+        return "reference" if alone else "phase 0"
     return f"{100 * flag.mean():.0f}% flagged" if flag.mean() >= 0.005 else ""
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reports.drawings import Drawing, draw_all
+from reports.gain_data import RoundGains, read_gains
 from reports.html_parts import (
     Markup,
     badge,
@@ -23,17 +26,22 @@ from reports.html_parts import (
     tag,
     times,
 )
-from reports.html_rounds import decisions_table, round_section, step_anchor
+from reports.html_rounds import decisions_table, step_anchor
+from reports.identity import identity_section, next_section
+from reports.interactive import gain_section, page_scripts, viewer_section
 from reports.page import document, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
 from reports.tables import FINAL_COLUMNS, STATES
+from reports.timeline import history_charts, timeline
+from reports.viewer_data import Viewer, read_viewer
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "write_live_page", "write_report"]
 
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 25
+THEME_BUTTON = Markup('<button type="button" id="theme" hidden>light or dark</button>')
 HEADLINES = {
     "improved": "Self-calibration improved the image",
     "unchanged": "Self-calibration did not help: the initial data stay as they were",
@@ -49,6 +57,8 @@ def write_report(
     workers: int = 1,
 ) -> Path:
     """Draw all figures of a run and write ``report.html`` in its work directory.
+
+    The page is complete but for a few figures before these are drawn, and written again with them.
 
     Parameters
     ----------
@@ -72,14 +82,50 @@ def write_report(
         No run was ever recorded there, or the report cannot be written.
     """
     run = read_run(workdir)
-    drawings, problems = draw_all(run, progress, drawn, workers)
+    shown = Shown.read(run)
     path = run.workdir / "report.html"
-    write_page(path, render(run, drawings, problems))
+    write_page(path, render(run, _known(drawn), shown=shown))
+    drawings, problems = draw_all(run, progress, drawn, workers)
+    write_page(path, render(run, drawings, problems, shown=shown))
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path
 
 
-def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] = ()) -> str:
+def write_live_page(
+    workdir: str | Path, drawn: Mapping[str, Sequence[Drawing]] | None = None
+) -> Path:
+    """Write the report of a run that goes on: what is known by now; browsers show the next one."""
+    run = read_run(workdir)
+    path = run.workdir / "report.html"
+    write_page(path, render(run, _known(drawn), shown=Shown.read(run), live=True))
+    return path
+
+
+def _known(drawn: Mapping[str, Sequence[Drawing]] | None) -> list[Drawing]:
+    return [drawing for found in (drawn or {}).values() for drawing in found]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the scripts of a page show: images and gains, read once for both writings."""
+
+    viewer: Viewer | None = None
+    gains: tuple[RoundGains, ...] = ()
+
+    @classmethod
+    def read(cls, run: Run) -> Shown:
+        """Return images and gains of a run."""
+        return cls(read_viewer(run), tuple(read_gains(run)))
+
+
+def render(
+    run: Run,
+    drawings: Sequence[Drawing] = (),
+    problems: Sequence[str] = (),
+    *,
+    shown: Shown | None = None,
+    live: bool = False,
+) -> str:
     """Return the report as one HTML page that contains its figures.
 
     Parameters
@@ -88,31 +134,40 @@ def render(run: Run, drawings: Sequence[Drawing] = (), problems: Sequence[str] =
     drawings : sequence of Drawing
     problems : sequence of str
         Things that could not be shown, one line each; those of the records are added.
+    shown : Shown, optional
+        Images and gains.
+    live : bool
+        True for a run that goes on: the page loads itself again.
 
     Returns
     -------
     str
     """
+    shown = shown or Shown()
     sections = [
-        ("result", "Result", _result(run, drawings)),
+        ("next", "What to do next", Markup("") if live else next_section(run)),
+        ("result", "Result", _result(run) + viewer_section(shown.viewer)),
         ("decisions", "Decisions", _decisions(run, drawings)),
-        ("rounds", "Step by step", _rounds(run, drawings)),
+        ("gains", "Gains", gain_section(run, shown.gains)),
         ("visibilities", "Visibilities", _of_kind(drawings, "visibilities")),
         ("settings", "Settings", _settings(run)),
-        ("files", "Files and versions", _files(run)),
+        ("files", "Files and versions", _files(run, drawings)),
     ]
-    shown = [(key, title, body) for key, title, body in sections if body]
-    body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in shown)
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in shown)
+    full = [(key, title, body) for key, title, body in sections if body]
+    body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in full)
+    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in full)
+    first = full[0][0]
     return document(
         f"Self-calibration of {_subject(run)}",
         [
-            tag("a", "Skip to the result", href="#result", class_="skip"),
-            _header(run),
-            tag("nav", tag("ul", links), aria_label="Sections"),
+            tag("a", "Skip to the content", href=f"#{first}", class_="skip"),
+            _header(run, live=live),
+            tag("nav", tag("ul", links, tag("li", THEME_BUTTON)), aria_label="Sections"),
             tag("main", _notes(run, [*run.problems, *problems]) + body),
             _footer(run),
+            page_scripts(shown.viewer, shown.gains),
         ],
+        live=live,
     )
 
 
@@ -123,8 +178,9 @@ def _subject(run: Run) -> str:
     return run.workdir.name
 
 
-def _header(run: Run) -> Markup:
+def _header(run: Run, *, live: bool = False) -> Markup:
     status = run.status
+    title = "The run goes on" if live else HEADLINES.get(status, status)
     finished = max((row.finished for row in run.steps), default="")
     kicker = f"Self-calibration report of {_subject(run)}"
     if finished:
@@ -132,8 +188,9 @@ def _header(run: Run) -> Markup:
     return tag(
         "header",
         tag("p", kicker, class_="kicker"),
-        tag("h1", HEADLINES.get(status, status)),
+        tag("h1", title),
         tag("p", badge(status), " ", _lead(run), class_="lead"),
+        identity_section(run),
         class_="top",
     )
 
@@ -193,14 +250,13 @@ def _notes(run: Run, problems: Sequence[str]) -> Markup:
     return join(parts)
 
 
-def _result(run: Run, drawings: Sequence[Drawing]) -> Markup:
+def _result(run: Run) -> Markup:
     targets = run.summary.get("targets")
     parts = []
     if isinstance(targets, Mapping):
         for name, summary in targets.items():
             parts += [tag("h3", str(name)), _result_table(summary or {})]
     parts.append(_result_table(run.summary))
-    parts += [_of_kind(drawings, kind) for kind in ("comparison", "statistics", "residuals")]
     return join(parts)
 
 
@@ -243,13 +299,13 @@ def _change(name: str, before: float, after: float) -> Markup:
 def _decisions(run: Run, drawings: Sequence[Drawing]) -> Markup:
     if not run.steps:
         return tag("p", "No step is recorded yet.")
-    return decisions_table(run) + _of_kind(drawings, "history")
-
-
-def _rounds(run: Run, drawings: Sequence[Drawing]) -> Markup:
     return join(
-        round_section(run, row, [drawing for drawing in drawings if drawing.step == row.step])
-        for row in run.steps
+        [
+            history_charts(run),
+            tag("p", "Every step in order; each opens to its evidence.", class_="kicker"),
+            timeline(run, drawings),
+            details("Table of all steps", decisions_table(run)),
+        ]
     )
 
 
@@ -281,7 +337,7 @@ def _settings(run: Run) -> Markup:
     return join(parts)
 
 
-def _files(run: Run) -> Markup:
+def _files(run: Run, drawings: Sequence[Drawing]) -> Markup:
     """Return paths, versions and times, and the end of the log when something failed."""
     known = {
         "calibrated data": run.summary.get("calibrated_ms"),
@@ -295,7 +351,7 @@ def _files(run: Run) -> Markup:
     versions = run.summary.get("versions")
     if isinstance(versions, Mapping) and versions:
         parts += [tag("h3", "Versions"), facts(versions)]
-    parts.append(_products(run))
+    parts += [_products(run), _pictures(drawings), _record(run)]
     if run.status in ("failed", "incomplete"):
         parts.append(_log_tail(run.workdir / "run.log"))
     return join(parts)
@@ -318,6 +374,27 @@ def _products(run: Run) -> Markup:
     if not rows:
         return Markup("")
     return details("Files made by each step", table(["Step", "Product", "Path"], rows, text=True))
+
+
+def _pictures(drawings: Sequence[Drawing]) -> Markup:
+    """Return links to the figures that are drawn for papers and talks, with what they show."""
+    rows = [
+        tag("li", tag("a", f"plots/{d.path.name}", href=f"plots/{d.path.name}"), f": {d.title}")
+        for d in drawings
+    ]
+    return details("Figures in plots/", tag("ul", *rows)) if rows else Markup("")
+
+
+def _record(run: Run) -> Markup:
+    """Return the summary itself, and how to cite the program."""
+    parts = [
+        tag("h3", "How to cite"),
+        tag("p", "See CITATION.cff of the program, and cite the tools named above that were used."),
+    ]
+    if run.summary:
+        text = json.dumps(run.summary, indent=1, default=str)
+        parts.append(details("summary.json", tag("pre", text)))
+    return join(parts)
 
 
 def _log_tail(path: Path) -> Markup:

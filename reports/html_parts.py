@@ -69,9 +69,10 @@ def tag(name: str, *content: object, **attributes: str) -> Markup:
     return Markup(f"<{name}{text}>{join(content)}</{name}>")
 
 
-def cell(content: object, class_: str = "") -> Markup:
-    """Return a cell of a table."""
-    return tag("td", content, class_=class_)
+def cell(content: object, class_: str = "", value: float | None = None) -> Markup:
+    """Return a cell of a table; ``value`` is the number it is sorted by, whatever its unit."""
+    known = value is not None and math.isfinite(value)
+    return tag("td", content, class_=class_, data_value=f"{value:.9g}" if known else "")
 
 
 def table(

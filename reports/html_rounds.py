@@ -6,13 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.drawings import Drawing
-from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag, times
+from reports.html_parts import Markup, badge, cell, details, facts, join, table, tag, times
 from reports.records import GainRow, Run, StepRow, as_number
 from reports.run_panels import comparable_steps
 from reports.style import MINUS, MISSING, TIMES, common_unit, format_number
 
-__all__ = ["decisions_table", "round_section", "step_anchor"]
+__all__ = [
+    "changed_settings",
+    "choices",
+    "decisions_table",
+    "gain_table",
+    "round_rows",
+    "settings_and_numbers",
+    "status_badge",
+    "step_anchor",
+]
 
 # settings of a round that are shown first, with their names in the report
 ROUND_FACTS = (
@@ -27,7 +35,6 @@ ROUND_FACTS = (
     ("refant", "reference antennas"),
 )
 CALMODES = {"p": "phase", "a": "amplitude", "ap": "amplitude and phase"}
-KIND_ORDER = ("closure", "images", "held_out", "phase", "amplitude", "snr")
 
 
 def step_anchor(step: str) -> str:
@@ -142,40 +149,34 @@ def _time_cell(row: StepRow, longest: float) -> Markup:
     return cell(join([_seconds(row.seconds), " ", bar]), "time")
 
 
-def round_section(run: Run, row: StepRow, drawings: Sequence[Drawing]) -> Markup:
-    """Return the section of one step: decision, figures, gains and numbers.
+def changed_settings(row: StepRow) -> Markup:
+    """Return the settings of a step that somebody or a template chose."""
+    origin = row.settings.get("origin")
+    if not isinstance(origin, Mapping):
+        return Markup("")
+    chosen = {n: v for n, v in row.settings.items() if n != "origin" and origin.get(n) != "default"}
+    if not chosen:
+        return Markup("")
+    shown = _settings_table({**chosen, "origin": origin})
+    return details(f"{len(chosen)} settings that are no defaults", shown)
 
-    Parameters
-    ----------
-    run : Run
-    row : StepRow
-    drawings : sequence of Drawing
-        Figures of the step.
 
-    Returns
-    -------
-    Markup
-    """
-    parts = [
-        tag("h3", row.step, " ", status_badge(row)),
-        tag("p", row.reason) if row.reason else "",
-        tag("p", str(row.metrics["warning"]), class_="warn") if "warning" in row.metrics else "",
-        _choices(row),
-        facts(_round_facts(row)),
-    ]
-    for kind in KIND_ORDER:
-        parts += [figure(drawing) for drawing in drawings if drawing.kind == kind]
+def gain_table(run: Run, row: StepRow) -> Markup:
+    """Return statistics of a round's gains by antenna; empty where it solved for none."""
     gains = [gain for gain in run.gains if gain.step == row.step]
-    if gains:
-        parts.append(_gain_table(gains))
+    return _gain_table(gains) if gains else Markup("")
+
+
+def settings_and_numbers(row: StepRow) -> Markup:
+    """Return everything that a step recorded, folded away."""
     numbers = facts(_shown(row.metrics)) if row.metrics else Markup("")
     settings = _settings_table(row.settings)
-    if numbers or settings:
-        parts.append(details(f"All numbers and settings of {row.step}", numbers + settings))
-    return tag("section", *parts, id=step_anchor(row.step), class_="round")
+    if not numbers and not settings:
+        return Markup("")
+    return details(f"All numbers and settings of {row.step}", numbers + settings)
 
 
-def _choices(row: StepRow) -> Markup:
+def choices(row: StepRow) -> Markup:
     """Return the choices and the origin of the model in words, where they were recorded."""
     said = [
         f"{words}: {row.metrics[name]}."
@@ -206,7 +207,8 @@ def _settings_table(settings: Mapping[str, Any]) -> Markup:
     return table(["Setting", "Value", "Origin"], rows, text=True) if rows else Markup("")
 
 
-def _round_facts(row: StepRow) -> dict[str, str]:
+def round_rows(row: StepRow) -> dict[str, str]:
+    """Return how a round solved and what came of it, by names in words."""
     found: dict[str, str] = {}
     if row.is_round:
         values = {**row.settings, **row.metrics, "solint": solint_text(row)}
@@ -280,6 +282,11 @@ def _gain_table(gains: Sequence[GainRow]) -> Markup:
     return details("Gains by antenna", table(heading, rows, caption=caption))
 
 
+def _degrees(value: float) -> str:
+    """Return a scatter of phases; less than a millidegree is the arithmetic of a phase of 0."""
+    return "0" if value < 1e-3 else format_number(value)
+
+
 def _gain_row(antenna: str, polarization: str, group: Sequence[GainRow]) -> list[Markup]:
     """Combine rows, weighted by the number of good solutions; phases as unit vectors."""
     total = sum(gain.solutions for gain in group)
@@ -305,7 +312,7 @@ def _gain_row(antenna: str, polarization: str, group: Sequence[GainRow]) -> list
         cell(str(total)),
         cell(f"{100 * share:.0f} %", "warn" if share > 0.5 else ""),
         cell(format_number(mean("snr_median"))),
-        cell(format_number(math.sqrt(mean("phase_rms_deg", 2)))),
+        cell(_degrees(math.sqrt(mean("phase_rms_deg", 2)))),
         cell(f"{phase:.1f}".replace("-", MINUS) if math.isfinite(phase) else MISSING),
         cell(format_number(mean("amplitude_mean"), 4)),
         cell(format_number(math.sqrt(mean("amplitude_std", 2)), 2)),

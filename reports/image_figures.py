@@ -21,7 +21,7 @@ from reports.image_panels import (
     residual_scale,
     shared_scale,
 )
-from reports.image_view import Box, mask_box, read_frame, read_shown
+from reports.image_view import Box, bright_box, mask_box, read_frame, read_shown
 from reports.style import ACCEPTED, MUTED, REJECTED, SKIPPED, format_quantity, styled
 
 __all__ = [
@@ -64,7 +64,7 @@ class Panel:
 
 
 def zoom_box(panels: Sequence[Panel]) -> Box | None:
-    """Return the pixels around the last mask, which is the deepest.
+    """Return the pixels around the source: the last mask, the deepest, or what is bright.
 
     Parameters
     ----------
@@ -73,17 +73,18 @@ def zoom_box(panels: Sequence[Panel]) -> Box | None:
     Returns
     -------
     tuple of int or None
-        Box; None without a mask, when the mask fills the image, or when the grids differ.
+        Box; None when the source fills the image, or when the grids differ.
     """
     masked = [(panel.mask, panel.image) for panel in panels if panel.mask is not None]
-    if not masked:
+    if not panels:
         return None
-    box = mask_box(*masked[-1])
+    image = masked[-1][1] if masked else panels[-1].image
+    box = mask_box(*masked[-1]) if masked else bright_box(image)
     wholes = [read_frame(panel.image).extent_arcsec for panel in panels]
     width = abs(wholes[0][0] - wholes[0][1])
     if not np.allclose(wholes, wholes[0], rtol=0, atol=0.01 * width):
         return None
-    left, right, _, _ = read_frame(masked[-1][1], box).extent_arcsec
+    left, right, _, _ = read_frame(image, box).extent_arcsec
     return box if abs(left - right) < 0.8 * width else None
 
 

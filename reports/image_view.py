@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from libs.core.angles import direction_text
 from libs.core.errors import InputError
 
-__all__ = ["Box", "View", "mask_box", "read_frame", "read_shown"]
+__all__ = ["Box", "View", "bright_box", "mask_box", "read_frame", "read_shown"]
 
+# a cut-out: least width in beams, margin of its width, and the part of the peak that is the source
+SMALLEST_BEAMS, PAD, BRIGHT_PART = 8, 0.35, 0.2
 Box = tuple[int, int, int, int]  # x0, x1, y0, y1, pixels, ends exclusive
 
 
@@ -167,7 +169,18 @@ def _centre(header: fits.Header) -> str:
     return f"{right_ascension} {degrees}\u00b0{minutes}\u2032{seconds}\u2033"
 
 
-def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = 0.35) -> Box:
+def bright_box(path: str | Path) -> Box:
+    """Return a square box around what exceeds a fifth of an image's peak, for want of a mask."""
+    with _open(Path(path)) as hdus:
+        ny, nx = _shape(hdus[0], Path(path))
+        plane = np.nan_to_num(np.asarray(hdus[0].data, dtype=np.float32).reshape(ny, nx))
+    peak = float(plane.max())
+    inside = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
+    across, along = np.asarray(inside.any(axis=0)), np.asarray(inside.any(axis=1))
+    return _box_around(across, along, Path(path), PAD)
+
+
+def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = PAD) -> Box:
     """Return a square box around the part of a mask that is set.
 
     Parameters
@@ -175,7 +188,7 @@ def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: floa
     path : path
         FITS mask, zero outside.
     reference : path or None
-        Image whose beam sets the smallest box: 16 beams.
+        Image whose beam sets the smallest box: 8 beams.
     pad : float
         Margin on each side, as a fraction of the extent.
 
@@ -196,10 +209,18 @@ def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: floa
             inside = np.nan_to_num(part) > 0
             inside_x |= inside.any(axis=0)
             inside_y[start : start + strip] = inside.any(axis=1)
+    return _box_around(inside_x, inside_y, Path(reference) if reference else None, pad)
+
+
+def _box_around(
+    inside_x: NDArray[np.bool_], inside_y: NDArray[np.bool_], reference: Path | None, pad: float
+) -> Box:
+    """Return a square box, within the image, around the columns and rows that are set."""
+    nx, ny = len(inside_x), len(inside_y)
     if not inside_x.any():
         return (0, nx, 0, ny)
     xs, ys = np.flatnonzero(inside_x), np.flatnonzero(inside_y)
-    smallest = _beam_pixels(Path(reference)) * 16 if reference else 32
+    smallest = _beam_pixels(reference) * SMALLEST_BEAMS if reference else 32
     extent = max(xs[-1] - xs[0], ys[-1] - ys[0]) + 1
     side = int(min(max(extent * (1 + 2 * pad), smallest), nx, ny))
     x0 = int(np.clip((xs[0] + xs[-1] + 1 - side) // 2, 0, nx - side))

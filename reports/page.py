@@ -8,23 +8,31 @@ from pathlib import Path
 from libs.core.errors import InputError
 from libs.core.files import replacing
 from reports.html_parts import Markup, join, tag
-from reports.stylesheet import STYLESHEET
+from reports.stylesheet import PAGE_SCRIPT, STYLESHEET
 
 __all__ = ["document", "write_page"]
 
 
-def document(title: str, parts: Iterable[object]) -> str:
-    """Return a whole page with the reports' style; text among the parts is escaped."""
+def document(title: str, parts: Iterable[object], *, live: bool = False) -> str:
+    """Return a whole page with the reports' style; text among the parts is escaped.
+
+    A live page is loaded again, by its script or without scripts by the browser.
+    """
     head = join(
         [
             Markup('<meta charset="utf-8">'),
             Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
             tag("title", title),
             tag("style", Markup(STYLESHEET)),
+            Markup(f"<script>{PAGE_SCRIPT}</script>"),
+            Markup('<noscript><meta http-equiv="refresh" content="10"></noscript>' if live else ""),
         ]
     )
     page = join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{page}</body></html>\n'
+    mark = ' data-live="1"' if live else ""
+    return (
+        f'<!doctype html>\n<html lang="en"{mark}><head>{head}</head>\n<body>{page}</body></html>\n'
+    )
 
 
 def write_page(path: Path, page: str) -> None:

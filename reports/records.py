@@ -86,6 +86,13 @@ class StepRow:
         return self.metrics.get("kind") == "round"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was said loudly while it ran."""
+        heard = self.metrics.get("warnings")
+        own = [self.metrics["warning"]] if "warning" in self.metrics else []
+        return tuple(map(str, [*own, *(heard if isinstance(heard, list) else [])]))
+
+    @property
     def interval(self) -> SolutionInterval | None:
         """Solution interval of its solve; None where nothing was solved."""
         recorded = self.metrics.get("solint_s")

@@ -38,7 +38,7 @@ STATE_MEANINGS = {
     "total_flux_jy": "Flux density of all CLEAN found, Jy",
 }
 SUMMARY_MEANINGS = {
-    "status": "`improved`, `unchanged` or `failed`",
+    "status": "`improved`, `unchanged`, `failed`, or `incomplete` when steps are left to run",
     "calibrated_ms": "Data set to image next; a list for several executions",
     "column": "Column of it to image",
     "initial": "State before self-calibration, an image's figures as below",
@@ -112,8 +112,8 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     versions : mapping
         Versions of the tools used.
     status : str
-        Status ``failed`` when the run ended with an error; otherwise it is derived: ``improved``
-        when a round was accepted, ``unchanged`` if not.
+        Status ``failed`` when the run ended with an error, ``incomplete`` when steps are left to
+        run; otherwise it is derived: ``improved`` when a round was accepted, ``unchanged`` if not.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
     started = copied is not None and "start_solutions" in copied.products
     longest_km = _longest_calibrated_km(copied, accepted)
     summary = {
-        "status": status or ("improved" if accepted else "unchanged"),
+        "status": status or _status(run, accepted),
         "calibrated_ms": calibrated,
         "column": column,
         "initial": _state(initial),
@@ -145,7 +145,7 @@ def build_summary(run: Run, versions: Mapping[str, str], status: str = "") -> di
         "seconds": {row.step: row.seconds for row in run.steps},
         "seconds_imaging": round(sum(row.seconds_imaging for row in run.steps), 3),
         "seconds_solving": round(sum(row.seconds_solving for row in run.steps), 3),
-        "warnings": [str(row.metrics["warning"]) for row in run.steps if "warning" in row.metrics],
+        "warnings": list(dict.fromkeys(text for row in run.steps for text in row.warnings)),
         "versions": dict(versions),
     }
     summary["qa"] = _quality(summary, rounds)
@@ -166,6 +166,13 @@ def _quality(summary: Mapping[str, Any], rounds: Sequence[StepRow]) -> dict[str,
     attempted = any(row.interval is not None for row in rounds)
     quality = score_target(summary["status"], attempted, summary["initial"], summary["final"])
     return {"score": quality.score, "reason": quality.reason}
+
+
+def _status(run: Run, accepted: list[StepRow]) -> str:
+    """Return the status of a run that ended without an error."""
+    if run.outdated:
+        return "incomplete"
+    return "improved" if accepted else "unchanged"
 
 
 def _first(run: Run, wanted: Callable[[StepRow], bool]) -> StepRow | None:

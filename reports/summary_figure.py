@@ -50,8 +50,9 @@ def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
     Returns
     -------
     Figure
-        Six panels. Accepted steps are dots joined by a line, rejected ones crosses; a dotted line
-        is the untouched data, where the run imaged it.
+        Six panels. The first image and accepted rounds are dots joined by a line, rejected ones
+        crosses; later images of the calibrated data, made otherwise, are rings; a dotted line is
+        the untouched data, where the run imaged it.
     """
     steps = run.imaged() if steps is None else steps
     steps = [row for row in steps if row.status != "skipped"]
@@ -64,12 +65,22 @@ def summary_figure(run: Run, steps: Sequence[StepRow] | None = None) -> Figure:
     for panel, curve in zip(axes.flat, CURVES, strict=True):
         _panel(panel, run, steps, curve)
     handles = [Line2D([], [], color=ACCEPTED, marker="o", ms=5, label="accepted")]
+    if any(_is_product(run, row) for row in steps):
+        handles.append(Line2D([], [], color=ACCEPTED, marker="o", mfc="none", ms=5, lw=0,
+                              label="further images of the result"))  # fmt: skip
     if any(not row.accepted for row in steps):
         handles.append(Line2D([], [], color=REJECTED, marker="X", ms=6, lw=0, label="rejected"))
     if "untouched" in run.summary:
         handles.append(Line2D([], [], color=MUTED, ls=":", label="untouched data"))
     figure.legend(handles=handles, loc="upper right", ncols=3)
     return figure
+
+
+def _is_product(run: Run, row: StepRow) -> bool:
+    """Return True for an image made after the last round: no state that rounds are judged by."""
+    names = [step.step for step in run.steps]
+    rounds = [names.index(step.step) for step in run.rounds]
+    return bool(rounds) and row.accepted and names.index(row.step) > max(rounds)
 
 
 def _values(run: Run, steps: Sequence[StepRow], curve: _Curve) -> list[float]:
@@ -92,9 +103,12 @@ def _panel(axes: Axes, run: Run, steps: Sequence[StepRow], curve: _Curve) -> Non
         factor, unit = prefixed(float(np.median(np.abs(known))), curve.unit)
     x = np.arange(len(steps))
     good = np.isfinite(values)
-    kept = good & np.array([row.accepted for row in steps], dtype=bool)
+    later = good & np.array([_is_product(run, row) for row in steps], dtype=bool)
+    kept = good & np.array([row.accepted for row in steps], dtype=bool) & ~later
     axes.plot(x[kept], values[kept] * factor, color=ACCEPTED, marker="o", ms=5, zorder=3)
-    bad = good & ~kept
+    bad = good & ~kept & ~later
+    if later.any():
+        axes.plot(x[later], values[later] * factor, "o", color=ACCEPTED, mfc="none", ms=5, zorder=3)
     if bad.any():
         axes.plot(x[bad], values[bad] * factor, "X", color=REJECTED, ms=7, zorder=4)
     if math.isfinite(untouched):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.core.errors import ConfigError
+from libs.record.identity import solutions_id
 from libs.record.schema import IntervalEntry, RunRecord, TargetEntry, load_record
 from libs.record.windows import short_windows
 from reports.drawings import Drawing
@@ -43,7 +44,17 @@ class TargetsRecord:
         except ConfigError:
             record = None  # of another version: the page says what summary.json does
         path = workdir / "applied.json"
-        return cls(record, json.loads(path.read_text()) if path.exists() else {})
+        noted = json.loads(path.read_text()) if path.exists() else {}
+        targets = record.targets if record else ()
+        current = {each.label: solutions_id(each.applied) for each in targets}
+        return cls(
+            record,
+            {
+                label: entry["sets"]
+                for label, entry in noted.items()
+                if entry["solutions"] == current.get(label)
+            },
+        )
 
     def target(self, label: str) -> TargetEntry | None:
         """Return the entry of a target; None where there is none."""

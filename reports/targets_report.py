@@ -46,6 +46,7 @@ TARGET_COLUMNS = (
 _HEADINGS = {
     "improved": "Self-calibration improved {improved} of {all} targets",
     "unchanged": "Self-calibration improved none of {all} targets: the data stay as they were",
+    "incomplete": "{incomplete} of {all} targets have steps left to run",
     "failed": "{failed} of {all} targets failed",
 }
 Entry = Mapping[str, Any]
@@ -64,20 +65,23 @@ def build_targets_summary(results: Sequence[Entry]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Summary; ``status`` is failed when any target failed, else improved when any improved.
+        Summary; ``status`` is failed when any target failed, incomplete when any has steps left
+        to run, else improved when any improved.
         ``targets`` holds each entry by its label; its paths are relative to its ``workdir``.
     """
     counts = {
         status: sum(result["status"] == status for result in results)
-        for status in ("improved", "unchanged", "failed")
+        for status in ("improved", "unchanged", "incomplete", "failed")
     }
-    order = ("failed", "improved", "unchanged")
+    if not counts["incomplete"]:
+        del counts["incomplete"]
+    order = ("failed", "incomplete", "improved", "unchanged")
     versions: Mapping[str, str] = {}
     for result in results:
         versions = versions or result.get("versions", {})
     scores = [_quality(result) for result in results]
     return {
-        "status": next((status for status in order if counts[status]), "unchanged"),
+        "status": next((status for status in order if counts.get(status)), "unchanged"),
         "counts": counts,
         "qa": dict(zip(("score", "reason"), astuple(lowest_score(scores)), strict=True)),
         "warnings": [
@@ -220,7 +224,8 @@ def _quality_said(summary: Entry) -> Markup:
 
 
 def _lead(counts: Mapping[str, int]) -> str:
-    parts = [f"{counts[key]} {key}" for key in ("improved", "unchanged", "failed") if counts[key]]
+    known = ("improved", "unchanged", "incomplete", "failed")
+    parts = [f"{counts[key]} {key}" for key in known if counts.get(key)]
     return ", ".join(parts) + "." if len(parts) > 1 else ""
 
 
@@ -256,7 +261,7 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
                 cell(badge(entry["status"]), "text"),
                 *(cell(_number(entry, state, "snr")) for state in _STATES),
                 *(cell(_number(entry, state, "dynamic_range")) for state in _STATES),
-                *(cell(format_quantity(value, "Jy/beam", 3)) for value in rms),
+                *(cell(format_quantity(value, "Jy/beam", 3), value=value) for value in rms),
                 *(cell(", ".join(entry.get(key) or ()) or MISSING) for key in _DECIDED),
             )
         )
@@ -264,7 +269,7 @@ def _table(workdir: Path, targets: Mapping[str, Entry]) -> Markup:
         "Target", "Band", "Status", "SNR\nbefore", "SNR\nafter", "Dynamic range\nbefore",
         "Dynamic range\nafter", "Noise\nbefore", "Noise\nafter", "Rounds\nkept", "Rounds\nrejected",
     ]  # fmt: skip
-    return table(heading, rows)
+    return table(heading, rows, class_="sortable")
 
 
 def _section(

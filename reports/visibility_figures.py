@@ -75,13 +75,13 @@ class VisibilityDensity:
         Edges of the bins in amplitude, Jy.
     phase_edges_deg : (nbin + 1,) float64
     amplitude, phase : (nuv, nbin) float64
-        Numbers of points in each bin.
+        Numbers of points in each bin; phases are relative to the model where there is one.
     model_uv : (nmodel,) float64
         Centres, in wavelengths, of the bins of the model.
     model_amplitude : (3, nmodel) float64
         Percentiles 16, 50 and 84 of the model's amplitude, Jy; NaN where unknown.
-    model_phase_deg : (3, nmodel) float64
-        Percentiles 16, 50 and 84 of the model's phase.
+    relative : bool
+        True where phases are those of data over model, which do not turn with a source's offset.
     count : int
         Number of points.
     """
@@ -94,27 +94,35 @@ class VisibilityDensity:
     phase: NDArray[np.float64]
     model_uv: NDArray[np.float64]
     model_amplitude: NDArray[np.float64]
-    model_phase_deg: NDArray[np.float64]
+    relative: bool
     count: int
 
 
-def _points(
-    source: VisibilitySource, column: str, max_rows: int
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.complex128]]]:
-    """Yield uv distance (wavelengths) and channel-averaged parallel-hand visibilities.
+Points = tuple[NDArray[np.float64], NDArray[np.complex128], NDArray[np.float64]]
+
+
+def _points(source: VisibilitySource, column: str, max_rows: int) -> Iterator[Points]:
+    """Yield uv distance (wavelengths), channel-averaged parallel-hand visibilities, their phases.
 
     Unflagged channels of a row are averaged, because single channels of a faint source are noise
-    around the origin. Autocorrelations are left out.
+    around the origin. Autocorrelations are left out. Phases (deg) are those of the mean of data
+    times the conjugated model, where a model other than the column itself is there.
     """
+    model = source.model_column if _has_model(source) and column != source.model_column else ""
     for ms in source.ms:
-        yield from _points_of(ms, column, max_rows // len(source.ms))
+        yield from _points_of(ms, column, model, max_rows // len(source.ms))
 
 
-def _points_of(
-    ms: Path, column: str, max_rows: int
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.complex128]]]:
+def _has_model(source: VisibilitySource) -> bool:
+    """Return True where all data sets of a source have the column of its model."""
+    return bool(source.model_column) and all(
+        source.model_column in column_names(ms) for ms in source.ms
+    )
+
+
+def _points_of(ms: Path, column: str, model: str, max_rows: int) -> Iterator[Points]:
     frequency_hz, parallel = _axes_of(ms)
-    names = (column, "FLAG", "FLAG_ROW", "UVW", "ANTENNA1", "ANTENNA2")
+    names = (column, "FLAG", "FLAG_ROW", "UVW", "ANTENNA1", "ANTENNA2", *([model] if model else []))
     for chunk in chunks(ms, names, max_bytes=CHUNK_BYTES, where=_sampling(ms, max_rows)):
         keep = parallel[chunk.data_desc_id]
         cross = (chunk["ANTENNA1"] != chunk["ANTENNA2"]) & ~chunk["FLAG_ROW"]
@@ -125,7 +133,12 @@ def _points_of(
         wavelengths = np.hypot(chunk["UVW"][cross, 0], chunk["UVW"][cross, 1])
         wavelengths = wavelengths * frequency_hz[chunk.spw] / SPEED_OF_LIGHT_M_S
         used = number > 0
-        yield np.broadcast_to(wavelengths[:, None], mean.shape)[used], mean[used]
+        turned = mean
+        if model:
+            against = chunk[model][cross][:, :, keep].conj()
+            turned = np.where(good, data * against, 0).sum(axis=1)
+        phase = np.degrees(np.angle(turned))
+        yield np.broadcast_to(wavelengths[:, None], mean.shape)[used], mean[used], phase[used]
 
 
 def _axes_of(ms: Path) -> tuple[list[float], list[list[int]]]:
@@ -167,7 +180,7 @@ def _ranges(sources: Sequence[VisibilitySource], max_rows: int) -> tuple[float, 
     """
     longest, sample = 0.0, []
     for source in sources:
-        for distance, value in _points(source, source.column, max_rows):
+        for distance, value, _ in _points(source, source.column, max_rows):
             if not distance.size:
                 continue
             longest = max(longest, float(distance.max()))
@@ -213,11 +226,7 @@ def visibility_density(
     return [
         density
         if np.isfinite(density.model_amplitude).any()
-        else replace(
-            density,
-            model_amplitude=modelled.model_amplitude,
-            model_phase_deg=modelled.model_phase_deg,
-        )
+        else replace(density, model_amplitude=modelled.model_amplitude)
         for density in densities
     ]
 
@@ -231,40 +240,33 @@ def _density(
 ) -> VisibilityDensity:
     counts = (np.zeros(BINS), np.zeros(BINS))
     total = 0
-    for distance, value in _points(source, source.column, max_rows):
+    for distance, value, degrees in _points(source, source.column, max_rows):
         total += value.size
-        degrees = np.degrees(np.angle(value))
         counts[0][...] += np.histogram2d(distance, np.abs(value), bins=(uv, amplitude))[0]
         counts[1][...] += np.histogram2d(distance, degrees, bins=(uv, phase))[0]
-    centres, model_amplitude, model_phase = _model(source, uv, amplitude, phase, max_rows)
+    centres, model_amplitude = _model(source, uv, amplitude, max_rows)
     return VisibilityDensity(
-        source.label, uv, amplitude, phase, *counts, centres, model_amplitude, model_phase, total
-    )
+        source.label, uv, amplitude, phase, *counts, centres, model_amplitude,
+        _has_model(source), total,
+    )  # fmt: skip
 
 
 def _model(
     source: VisibilitySource,
     uv: NDArray[np.float64],
     amplitude: NDArray[np.float64],
-    phase: NDArray[np.float64],
     max_rows: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return percentiles of the model's amplitude and phase in bins of uv distance."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return percentiles of the model's amplitude in bins of uv distance."""
     edges = np.linspace(0, uv[-1], MODEL_BINS + 1)
     centres = 0.5 * (edges[1:] + edges[:-1])
-    empty = np.full((3, MODEL_BINS), np.nan)
-    if not source.model_column or not all(
-        source.model_column in column_names(ms) for ms in source.ms
-    ):
-        return centres, empty, empty
-    fine_amplitude = np.linspace(0, amplitude[-1] * 2, 1001)
-    fine_phase = np.linspace(-180, 180, 721)
-    counts = [np.zeros((MODEL_BINS, 1000)), np.zeros((MODEL_BINS, 720))]
-    for distance, value in _points(source, source.model_column, max_rows):
-        degrees = np.degrees(np.angle(value))
-        counts[0] += np.histogram2d(distance, np.abs(value), bins=(edges, fine_amplitude))[0]
-        counts[1] += np.histogram2d(distance, degrees, bins=(edges, fine_phase))[0]
-    return centres, _percentiles(counts[0], fine_amplitude), _percentiles(counts[1], fine_phase)
+    if not _has_model(source):
+        return centres, np.full((3, MODEL_BINS), np.nan)
+    fine = np.linspace(0, amplitude[-1] * 2, 1001)
+    counts = np.zeros((MODEL_BINS, 1000))
+    for distance, value, _ in _points(source, source.model_column, max_rows):
+        counts += np.histogram2d(distance, np.abs(value), bins=(edges, fine))[0]
+    return centres, _percentiles(counts, fine)
 
 
 def _percentiles(counts: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,6 +284,9 @@ def _percentiles(counts: NDArray[np.float64], edges: NDArray[np.float64]) -> NDA
 @styled
 def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -> Figure | None:
     """Draw amplitude (top) and phase (bottom) against uv distance, one column for each source.
+
+    Phases are those of data over model where there is one: those of a source away from the phase
+    centre turn with the baseline and say nothing.
 
     Parameters
     ----------
@@ -322,12 +327,12 @@ def visibility_figure(densities: Sequence[VisibilityDensity], title: str = "") -
             mesh = panel.pcolormesh(uv, edges, shown, norm=norm, cmap=DENSITY_MAP, rasterized=True)
         centres = density.model_uv * uv_factor
         _draw_model(top, centres, density.model_amplitude * factor)
-        _draw_model(bottom, centres, density.model_phase_deg)
         top.set_title(density.label)
         bottom.set_xlabel(f"uv distance ({uv_unit})")
         bottom.axhline(0, color=MUTED, lw=0.5)
     axes[0, 0].set_ylabel(f"Amplitude ({unit})")
-    axes[1, 0].set_ylabel("Phase (deg)")
+    relative = all(density.relative for density in densities)
+    axes[1, 0].set_ylabel("Phase less the model's (deg)" if relative else "Phase (deg)")
     axes[1, 0].set(ylim=(-180, 180), yticks=np.arange(-180, 181, 90))
     axes[0, 0].set(xlim=(0, densities[0].uv_edges[-1] * uv_factor), ylim=(0, None))
     bar = figure.add_axes((1 - 0.93 / width, 0.45 / height, 0.13 / width, 1 - 1.0 / height))

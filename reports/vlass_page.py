@@ -85,8 +85,8 @@ def _draw(workdir: Path, summary: Row) -> dict[str, list[Drawing]]:
         drawn["stokes"].append(
             Drawing(
                 save_figure(made, folder / f"stokes_{number}.png"),
-                f"{source['what'].capitalize()}: U/I against Q/I, and flux density against"
-                " frequency with the power law and its band of 2 sigma",
+                f"{source['what'][0].upper()}{source['what'][1:]}: U/I against Q/I, and flux"
+                " density against frequency with the power law and its band of 2 sigma",
                 "Points with error bars", "stokes",
             )
         )  # fmt: skip
@@ -109,16 +109,24 @@ def _small(plane: NDArray[np.floating]) -> NDArray[np.floating]:
     return found
 
 
+def _seen(plane: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the part of an image that is not blank."""
+    rows, columns = (np.flatnonzero(np.isfinite(plane).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return plane
+    return plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
 @styled
 def planes_figure(groups: Sequence[Row], workdir: Path) -> Figure:
     """Draw the images of each group, a column each, and Stokes parameter, a row each."""
     stokes = [plane["stokes"] for plane in groups[0]["planes"]]
-    columns = max(len(groups), 3)
+    columns = max(len(groups), 4)
     size = 7.4 / columns
     made = new_figure(7.4, len(stokes) * size + 0.5)
     for column, row in enumerate(groups):
         for line, plane in enumerate(row["planes"]):
-            values = open_image(workdir / plane["image"])[0]
+            values = _seen(open_image(workdir / plane["image"])[0])
             noise = 1.4826 * float(np.nanmedian(np.abs(values - np.nanmedian(values))))
             axes = made.add_subplot(len(stokes), columns, 1 + line * columns + column)
             axes.imshow(

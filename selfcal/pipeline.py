@@ -16,6 +16,7 @@ from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
+from selfcal.heard import hear_warnings
 from selfcal.options import unknown_name
 from selfcal.state import Record, State, merge_rows
 from selfcal.step import Skip, Step, StepResult
@@ -188,6 +189,12 @@ class Pipeline:
         steps = self._range(start, until, only)
         if restart:
             self.state.forget()
+        try:
+            return self._run_each(steps, start, only)
+        finally:
+            self.context.progress.stop()
+
+    def _run_each(self, steps: Sequence[Step], start: str, only: str) -> dict[str, StepResult]:
         context = self.context
         context.results.clear()
         previous: Record | None = None
@@ -217,7 +224,7 @@ class Pipeline:
         fingerprint = self._fingerprint(step, resolved, previous)
         self.state.begin(step.name)
         failure: Exception | None = None
-        with context.clock.time("total"):
+        with context.clock.time("total"), hear_warnings() as heard:
             try:
                 self._begin_ahead([step, *later])
                 context.options, context.origin = resolved.values, resolved.origin
@@ -231,6 +238,8 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - recorded, then raised as StepFailed
                 failure = error
                 result = self._carried("failed", f"{type(error).__name__}: {error}")
+        if heard:
+            result = replace(result, metrics={**result.metrics, "warnings": heard})
         seconds = dict(context.clock.seconds)
         self._save_rows(step.name, result)
         settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
@@ -238,7 +247,9 @@ class Pipeline:
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
             raise _step_failed(step.name, failure) from failure
-        context.progress.end(_summary(result), warning=bool(result.metrics.get("warning")))
+        context.progress.end(
+            _summary(result), warning=bool(result.metrics.get("warning")), warnings=heard
+        )
         if self.after:
             self.after(context, step, result)
         return record

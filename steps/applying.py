@@ -34,6 +34,7 @@ from steps.record.writing import (
     Application,
     apply_planned,
     data_descriptions,
+    note_written,
     prepare_columns,
 )
 
@@ -321,4 +322,5 @@ def _apply_solutions_within(ms: Path, gains: GainSolutions, rows: RowChoice) -> 
         table = Path(folder) / "h5parm.gcal"
         write_caltable(table, gains, ms)
         result = apply_tables(ms, [AppliedTable(table)], rows=rows)
+    note_written(ms, "gains of an h5parm applied")
     return f"{ms}: applied, {result.flagged_after:.1%} flagged (before: {VERSION})"

@@ -56,6 +56,9 @@ class CopyTreatment:
         done = LineFlags()
         if self.ranges is not None:
             done = flag_by_file(ms, self.ranges, numbers)
+            if self.context.settings[LINES_SETTING] == "find":
+                done.warnings.append(f"{self.ranges.path.name} says what is continuum: lines = find"
+                                     " is not used")  # fmt: skip
         elif self.context.settings[LINES_SETTING] == "find":
             done = flag_found(ms, numbers)
         self.warnings += done.warnings

@@ -123,6 +123,8 @@ class StartupFacts:
     flagged_fraction : float
     repairs : tuple of str
         What was mended in the copies.
+    begin_mjd_s, on_source_s : float or None
+        First time stamp, MJD seconds; time on the target, s. None in records of earlier versions.
     datacolumn : str
         The column of the input that was copied.
     selections : tuple of mapping
@@ -153,6 +155,8 @@ class StartupFacts:
     repairs: tuple[str, ...] = ()
     band: str = ""
     selections: tuple[Mapping[str, str], ...] = ()
+    begin_mjd_s: float | None = None
+    on_source_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ __all__ = ["MainSource", "combined", "main_source", "measured"]
 
 _BOX_BEAMS = 5.0
 _LINEAR_RAD = 1.0
+_PEAK_MISSED = 0.2  # of the peak: what no Gaussian of this place can miss
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,11 @@ def measured(
     try:
         fitted = fit_gaussian(image, at, box_beams=_BOX_BEAMS,
                               noise_jy_beam=statistics.rms_jy_beam)  # fmt: skip
-        at, pa_deg = (fitted.x_pixel, fitted.y_pixel), fitted.pa_deg
+        missed = abs(fitted.peak_jy_beam - statistics.peak_jy_beam)
+        if missed > max(_PEAK_MISSED * statistics.peak_jy_beam, 5.0 * statistics.rms_jy_beam):
+            fitted = None  # a ring, or one part of a larger whole
+        else:
+            at, pa_deg = (fitted.x_pixel, fitted.y_pixel), fitted.pa_deg
     except ImageError:
         pass  # its place and widths are then not given
     half = math.ceil(0.5 * _BOX_BEAMS * statistics.beam_major_arcsec / statistics.cell_arcsec)

@@ -10,6 +10,7 @@ from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
 from steps import STEPS
+from steps.solints import with_solints
 from steps.work_directory import AUTO_WORKDIR, name_workdir
 
 __all__ = [
@@ -63,6 +64,9 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("rounds", "choice", "adaptive", "adaptive: held-out data choose intervals and stopping,"
            " one image a round; template: the template's numbers",
            choices=("adaptive", "template")),
+    Option("solints", "names", "", "solution intervals of the phase rounds by hand, such as inf_EB,"
+           " inf, 30s, int: p0, p1 and on, inf_EB for constants of the whole execution; empty:"
+           " chosen"),
     Option("imsize", "size", "auto", "image size in pixels, one number or a pair", words=AUTO),
     Option("cell", "angle", "auto", "pixel size", words=AUTO),
     Option("mask", "files", "", "your own mask (also usermask), within which CLEAN works and models"
@@ -96,6 +100,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("memory", "memory", "auto", "memory the imager may use, not for tclean; auto: 60 %"
            " of the machine's", words=AUTO, minimum=1),
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
+    Option("on_finish", "str", "", "command to run when the run has ended, with SELFCAL_STATUS and"
+           " SELFCAL_WORKDIR in its environment"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
 
@@ -184,4 +190,4 @@ def run_settings(
 ) -> Settings:
     """Return the settings of a run; see `selfcal.settings.build_settings`."""
     settings = build_settings(config, path, assignments or {}, list(STEPS), RUN_OPTIONS)
-    return name_workdir(settings)
+    return with_solints(name_workdir(settings))

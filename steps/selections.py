@@ -26,7 +26,7 @@ from selfcal.settings import Settings
 from steps.cont_file import cont_file
 from steps.copy_names import copy_name, field_word
 from steps.targets.executions import Execution, in_order_of_time, survey
-from steps.targets.plan import Sighting, find_pointings
+from steps.targets.plan import MOVES, Sighting, find_pointings
 
 __all__ = ["EXECUTIONS_SETTING", "SelectedInput", "selected_inputs"]
 
@@ -152,6 +152,12 @@ def _translated(
         execution.vis: seen[execution.vis] if seen else tuple(sorted(execution.used))
         for execution in ordered
     }
+    moving = [e for e in ordered if seen and e.moves(seen[e.vis])]
+    if moving:
+        names = dict.fromkeys(e.fields[number] for e in moving for number in seen[e.vis])
+        raise ConfigError(
+            MOVES.format(name=", ".join(names)), "calibrate each execution by itself, with one vis"
+        )
     words = {vis: ",".join(map(str, ids)) if seen else field for vis, ids in fields.items()}
     own_windows = [each.windows_of(fields[each.vis]) for each in ordered]
     if not needed:

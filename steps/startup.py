@@ -17,6 +17,7 @@ from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
+from libs.ms.scans import read_visits
 from libs.ms.summary import MsSummary, summarise
 from selfcal.options import Option, unknown_name
 from selfcal.step import Step, StepResult
@@ -243,6 +244,12 @@ def _taken(one: SelectedInput, copy: working_copy.WorkingCopy) -> dict[str, str]
     return {"vis": str(one.source.path), "field": one.field, "spw": one.spw, "windows": windows}
 
 
+def _on_source_s(summary: MsSummary) -> float:
+    """Return the time on the target, s: of each visit first to last stamp and an integration."""
+    visits = read_visits(summary.path)
+    return sum(visit.end_s - visit.begin_s + summary.integration_s for visit in visits)
+
+
 def _describe(
     context: Context,
     copies: list[working_copy.WorkingCopy],
@@ -282,6 +289,8 @@ def _describe(
         flagged_fraction=sum(s.flagged_fraction * s.rows for s in used) / sum(s.rows for s in used),
         repairs=tuple(repairs),
         datacolumn=copies[0].datacolumn,
+        begin_mjd_s=min(summary.time_range_s[0] for summary in used),
+        on_source_s=sum(_on_source_s(summary) for summary in used),
     )
     metrics = as_metrics(facts)
     reason = (

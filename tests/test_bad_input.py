@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -354,3 +355,13 @@ def test_results_of_other_data_are_not_replaced(bench: Bench, tmp_path: Path) ->
     assert (bench.workdir / "solutions.h5").read_text() == "worth keeping"
     assert bench.run("--restart", vis=str(other)).returncode == 0
     assert bench.run(vis=str(other)).returncode == 0
+
+
+def test_a_run_that_stops_early_is_not_over(bench: Bench) -> None:
+    done = bench.run("--until", "startup", steps=["startup", "save_init_flags"])
+    assert done.returncode == 0, done.stderr
+    assert "did not help" not in done.stdout
+    assert "not finished: save_init_flags are left to run" in done.stdout
+    summary = json.loads((bench.workdir / "summary.json").read_text())
+    assert summary["status"] == "incomplete"
+    assert "The run has not finished" in (bench.workdir / "report.html").read_text()

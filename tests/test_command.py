@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import re
+import resource
 import shlex
 import subprocess
 import sys
+import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from steps import STEPS
 from steps.ready_configs import ready_config_names
 from steps.run_options import RUN_OPTIONS, load_run_config, run_settings
 from tests.conftest import ROOT
+from tests.libs.small_ms import make_ms
 
 CONFIGS = ready_config_names()
 
@@ -43,6 +48,15 @@ def test_help_shows_every_key_with_its_meaning(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", auto_selfcal.COMMANDS)
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert name in said(capsys, name, "-h")
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [sys.executable, str(ROOT / "auto_selfcal.py"), "-h"]
+    subprocess.run(words, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.5, "CPU seconds, which other programs do not add to"
 
 
 @pytest.mark.parametrize("name", ["", *auto_selfcal.COMMANDS])
@@ -152,3 +166,102 @@ def test_doctor_says_what_is_installed(capsys: pytest.CaptureFixture[str]) -> No
     text = said(capsys, "doctor")
     for word in ("casatools", "python-casacore", "imager"):
         assert word in text.lower()
+
+
+def test_inspect_tells_what_data_hold(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    vis = make_ms(tmp_path / "two.ms", antennas=5, scans=2, fields=("NGC 1", "J0001+1"))
+    text = said(capsys, "inspect", str(vis))
+    assert re.search(r"^ 0  NGC 1 +- +1 ", text, re.MULTILINE)
+    assert re.search(r"^  0 +8 ", text, re.MULTILINE)
+    assert "5 antennas" in text and "columns: DATA" in text
+    assert "on one core" in text and "GB" in text
+    # the command that it suggests is accepted
+    words = shlex.split(next(line for line in text.splitlines() if line.endswith("--dry-run")))
+    assert words[-2] == "field=NGC 1"
+    assert "no field" in said(
+        capsys, "--set", f"vis={vis}", "--set", "field=3", "--dry-run", code=1
+    )
+    said(capsys, *words[words.index("--set") :])
+
+
+def test_the_schema_holds_for_every_ready_config(capsys: pytest.CaptureFixture[str]) -> None:
+    schema = json.loads(said(capsys, "config", "schema"))
+    assert set(schema["properties"]) == {option.name for option in RUN_OPTIONS}
+    assert set(schema["properties"]["overrides"]["properties"]) == set(STEPS)
+    solint = schema["properties"]["overrides"]["properties"]["p1"]["properties"]["solint"]
+    assert "Solution interval" in solint["description"] or "interval" in solint["description"]
+    assert schema["properties"]["imager"]["enum"] == ["auto", "native", "wsclean", "tclean"]
+    for kind in ("field", "calibrate"):
+        assert json.loads(said(capsys, "config", "schema", kind))["properties"]["vis"]
+
+
+def test_init_all_writes_every_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    said(capsys, "init", "vla", "--all", "-o", str(path))
+    text = path.read_text()
+    for option in RUN_OPTIONS:
+        assert re.search(rf"^(# )?{option.name} = ", text, re.MULTILINE), option.name
+    bare = re.sub(r"^# (\w+ = )", r"\1", text.split("# Keys not used")[1], flags=re.MULTILINE)
+    path.write_text(text.split("# Keys not used")[0] + "#" + bare)
+    run_settings(load_run_config(path), path)  # all of it is a config that holds
+
+
+def test_completion_knows_commands_steps_and_switches(capsys: pytest.CaptureFixture[str]) -> None:
+    script = said(capsys, "completion", "bash")
+    test = script + textwrap.dedent("""
+        COMP_WORDS=(auto-selfcal --from split); COMP_CWORD=2; _auto_selfcal; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(auto-selfcal insp); COMP_CWORD=1; _auto_selfcal; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(auto-selfcal --log); COMP_CWORD=1; _auto_selfcal; echo "${COMPREPLY[@]}"
+    """)
+    done = subprocess.run(["bash", "-c", test], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["split_trial_1", "inspect", "--log-json"], done.stderr
+
+
+def test_a_bundle_for_a_bug_report_holds_no_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for name in ("steps.csv", "run.log", "summary.json", "logs/report.log", "data/a.ms/table.dat"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(name)
+    said(capsys, "doctor", "--bundle", str(work))
+    names = zipfile.ZipFile(tmp_path / "work-report.zip").namelist()
+    assert {"doctor.txt", "steps.csv", "run.log", "summary.json", "logs/report.log"} == set(names)
+    said(capsys, "doctor", "--bundle", str(tmp_path), code=2)
+
+
+def test_report_open_starts_a_browser(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.reports.fake_run import make_run
+
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    said(capsys, "report", "--open", str(make_run(tmp_path / "work")))
+    assert opened == [(tmp_path / "work" / "report.html").as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    text = said(capsys, "report", "--open", str(tmp_path / "work"), code=1)
+    assert "no browser could be started" in text
+
+
+def test_on_finish_and_the_log_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    vis = make_ms(tmp_path / "a.ms", antennas=5)
+    work, mark, log = tmp_path / "work", tmp_path / "mark", tmp_path / "log.jsonl"
+    command = f"sh -c 'echo $SELFCAL_STATUS $SELFCAL_WORKDIR > {mark}'"
+    words = ["--set", f"vis={vis}", "--workdir", str(work), "--set", "steps=[startup]"]
+    said(capsys, *words, "--set", f"on_finish={command}", "--log-json", str(log))
+    assert mark.read_text().split() == ["unchanged", str(work)]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(lines[0])
+    assert any("startup" in line["message"] for line in lines)
+    text = said(capsys, *words, "--set", "on_finish=/no/such/program")
+    assert "on_finish: /no/such/program cannot be run" in text
+    assert "does not parse" in said(capsys, *words, "--set", 'on_finish="\'"', code=2)
+
+
+def test_the_log_begins_with_the_command_and_the_host(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said(capsys, "--workdir", str(tmp_path), "--set", "vis=none.ms", code=1)
+    first = (tmp_path / "run.log").read_text().splitlines()[0]
+    assert platform.node() in first and shlex.join(sys.argv) in first and __version__ in first

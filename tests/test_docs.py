@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import importlib.util
 import os
@@ -160,6 +161,18 @@ def test_yaml_examples_are_yaml() -> None:
     known = {option.name for option in FIELD_OPTIONS}
     field = next(block for block in found if isinstance(block, dict) and "sources" in block)
     assert set(field) <= known
+
+
+def test_examples_in_docstrings_hold() -> None:
+    """Those of the library and of the command that need neither data nor tools."""
+    tried = 0
+    for path in [*(ROOT / "libs").rglob("*.py"), *(ROOT / "steps").rglob("*.py")]:
+        if ">>>" in path.read_text(encoding="utf-8"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found = doctest.testmod(importlib.import_module(name))
+            assert found.failed == 0, name
+            tried += found.attempted
+    assert tried > 0
 
 
 def anchors(path: Path) -> set[str]:

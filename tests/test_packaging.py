@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".yaml", ".csv")
+        if path.suffix in (".py", ".yaml", ".csv", ".js", ".css", ".txt")
     }
     assert found == wanted
     assert demonstration == (ROOT / "config.py").read_bytes()
@@ -107,6 +107,17 @@ def test_an_installed_copy_runs_the_demonstration_in_an_empty_folder(
     assert (tmp_path / "work_3c273" / "report.html").exists()
     again = call(command, tmp_path, ["--until", "startup", "--dry-run"])
     assert again.stdout.split()[:2] == ["startup", "reuse"]
+
+
+@pytest.mark.tools
+def test_an_installed_copy_is_used_from_python(command: Path, tmp_path: Path) -> None:
+    code = (
+        "import selfcal; result = selfcal.run('demo:3c273', until='startup', quiet=True);"
+        "print(result.status, result.report.exists())"
+    )
+    done = call(command.with_name("python"), tmp_path, ["-c", code])
+    assert done.stdout == "incomplete True\n", done.stdout + done.stderr
+    assert (tmp_path / "work_3c273" / "resolved.yaml").exists()
 
 
 @pytest.mark.tools

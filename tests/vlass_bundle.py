@@ -167,6 +167,6 @@ def _response(simulation: MosaicSimulation) -> np.ndarray:
     for field in found.fields:
         offset = radec_to_lm(*field.pointing_rad, *np.radians(CENTRE_DEG))
         for spw in simulation.gains.spw:
-            hz = found.windows[int(spw)].mean_hz
+            hz = tuple(found.windows[int(spw)].frequency_hz)
             square += beam_plane(beam, hz, centre - axis, axis - centre, offset) ** 2.0
     return np.sqrt(square / square.max())

@@ -26,7 +26,7 @@ from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResu
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
 from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
 from libs.gains.two_factors import fit_two_factors
-from libs.gains.windows_apart import LEAST_SNR, donors, median_snr
+from libs.gains.windows_apart import LEAST_SNR, by_bandwidth, donors, median_snr
 from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
 
@@ -150,18 +150,20 @@ class _Axis:
 _AXIS_NAMES = ("time_s", "interval_s", "scan", "field", "observation")
 
 
-def _with_donors(fit: GainFit, facts: NormalEquations, options: SolveOptions) -> GainFit:
+def _with_donors(
+    fit: GainFit, facts: NormalEquations, weight: NDArray[np.float64], options: SolveOptions
+) -> GainFit:
     """Give windows that are too weak for phases of their own those of the nearest good window."""
     apart = "spw" not in options.combine and not options.channels_per_block
     if options.calmode != "p" or options.solution != "gain" or not apart:
         return fit
-    strength = median_snr(fit.snr)
+    strength = by_bandwidth(median_snr(fit.snr), weight)
     source = donors(strength, facts.frequency_hz, fit.attempted)
     own = np.arange(len(source))
     if (source == own).all():
         return fit
     logger.info(
-        "windows %s have a median SNR below %g and take the phases of %s",
+        "windows %s have an SNR below %g and take the phases of %s",
         facts.spw[source != own].tolist(), LEAST_SNR, facts.spw[source[source != own]].tolist(),
     )  # fmt: skip
     return replace(fit, gain=fit.gain[:, source], flag=fit.flag[:, source], snr=fit.snr[:, source])
@@ -272,7 +274,7 @@ class NativeSolver:
         blocks = None if options.solution == "gain" else solution_blocks(ms, options)
         size = options.channels_per_block or self.channels_per_block
         axes: list[_Axis] = []
-        used_spw: NDArray[np.bool_] = np.zeros(0, bool)
+        total: NDArray[np.float64] = np.zeros(0)
         width = blocks.solved_channels if blocks else size
         for equations in self._batches(ms, options, prior, width):
             if blocks and options.solution == "delay+phase":
@@ -292,8 +294,8 @@ class NativeSolver:
                     equations.observation,
                 )
             )
-            present = np.asarray((equations.weight > 0).any(axis=(0, 2, 3)), bool)
-            used_spw = np.asarray(used_spw | present if len(used_spw) else present, bool)
+            own = equations.weight.sum(axis=(0, 2, 3))
+            total = total + own if len(total) else own
             # copies: views would keep the sums of a batch while the next one is made
             facts = replace(
                 equations, vis=equations.vis[:0].copy(), weight=equations.weight[:0].copy()
@@ -301,7 +303,7 @@ class NativeSolver:
             del equations
         if blocks:
             facts = replace(facts, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
-        solutions, kept, used, axis = self._finish(fits, axes, facts, used_spw, options, ms)
+        solutions, kept, used, axis = self._finish(fits, axes, facts, total, options, ms)
         write_caltable(
             table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
             observation=axis.observation, refant=used,
@@ -329,9 +331,9 @@ class NativeSolver:
         )  # fmt: skip
         logger.info("%s: constants and common phase solved %d times in turn", ms, fit.rounds)
         axis = _Axis(*(getattr(equations, name) for name in _AXIS_NAMES))
-        present = np.asarray((equations.weight > 0).any(axis=(0, 2, 3)), bool)
+        total = equations.weight.sum(axis=(0, 2, 3))
         fits = [fit.as_gains(equations.weight)]
-        solutions, kept, used, axis = self._finish(fits, [axis], equations, present, options, ms)
+        solutions, kept, used, axis = self._finish(fits, [axis], equations, total, options, ms)
         write_caltable(
             table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
             observation=axis.observation, refant=used,
@@ -343,12 +345,12 @@ class NativeSolver:
         fits: Sequence[GainFit],
         axes: Sequence[_Axis],
         facts: NormalEquations,
-        used_spw: NDArray[np.bool_],
+        weight: NDArray[np.float64],
         options: SolveOptions,
         ms: Path,
     ) -> tuple[GainSolutions, NDArray[np.bool_], NDArray[np.int64], _Axis]:
         """Join the batches, drop intervals without data, reference and normalise."""
-        fit = _with_donors(_concatenate(fits), facts, options)
+        fit = _with_donors(_concatenate(fits), facts, weight, options)
         if not fit.attempted.any():
             raise SolveError(
                 f"no solution interval of {ms} has an antenna with {options.minblperant} baselines",
@@ -366,8 +368,8 @@ class NativeSolver:
             fit.gain[rows], fit.flag[rows], choices, options.calmode, kept
         )
         if "spw" in options.combine and options.solution == "gain":
-            spw = facts.spw[used_spw][:1]
-            frequency = np.array([facts.frequency_hz[used_spw].mean()])
+            spw = facts.spw[weight > 0][:1]
+            frequency = np.array([facts.frequency_hz[weight > 0].mean()])
         else:
             spw, frequency = facts.spw, facts.frequency_hz
         if flag[kept].all():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from libs.gains.native_solve import GainFit, solve_gains
 from libs.gains.normal_equations import NormalEquations
-from libs.gains.windows_apart import LEAST_SNR, donors, median_snr
+from libs.gains.windows_apart import LEAST_SNR, donors
 
 __all__ = ["LONGEST_CONSTANT_S", "TwoFactorFit", "constant_spans", "fit_two_factors"]
 
@@ -111,9 +111,9 @@ def fit_two_factors(
 ) -> TwoFactorFit:
     """Solve for both factors in turn, until the constants hold.
 
-    Each solve has the other factor divided out of the sums. A window whose constants have a median
-    SNR below 3 takes those of the nearest window in frequency with a better one; where no window
-    has, all windows have one constant for each polarization.
+    Each solve has the other factor divided out of the sums. A window whose data promise constants
+    of an SNR below 3 takes those of the nearest window in frequency with a better one; where no
+    window has, all windows have one constant for each polarization.
 
     Parameters
     ----------
@@ -172,15 +172,36 @@ def _constants(
 
     fit = solved(together=False)
     gain, snr = _unit(fit.gain), fit.snr
-    strength = median_snr(snr)
+    strength = _promised(vis, weight, _between(gain, one, two), equations, mask)
     if not (strength >= LEAST_SNR).any():
         whole = solved(together=True)
         return (
             np.broadcast_to(_unit(whole.gain), gain.shape).copy(),
             np.broadcast_to(whole.snr, snr.shape).copy(),
         )
-    source = donors(strength, equations.frequency_hz, fit.attempted)
+    there = np.asarray((equations.weight > 0).any(axis=(2, 3)), bool)
+    source = donors(strength, equations.frequency_hz, there)
     return gain[:, source], snr[:, source]
+
+
+def _promised(
+    vis: Complex, weight: Float, gain: Complex, equations: NormalEquations, mask: NDArray[np.bool_]
+) -> Float:
+    """SNR that the model promises for the constants of each window, median of the antennas.
+
+    The solutions' own SNR is 2 or 3 where there is only noise, because they fit it; the noise of
+    the data is therefore taken from all windows together, as the scatter about the solutions.
+    """
+    used = (weight > 0) & mask[:, None]
+    each = np.where(used, weight, 1.0)
+    residual = np.where(used, np.abs(vis / each - gain) ** 2 * each, 0.0)
+    unknowns = gain.shape[0] * gain.shape[1] * gain.shape[3] * len(equations.antenna)
+    variance = residual.sum() / max(1.0, 2.0 * used.sum() - unknowns)
+    power = np.zeros((gain.shape[1], len(equations.antenna)))
+    mean = np.where(used, weight, 0.0).sum(axis=(0, 3)) / (gain.shape[0] * gain.shape[3])
+    for ends in (equations.antenna1, equations.antenna2):
+        np.add.at(power.T, ends, mean.T)
+    return np.asarray(np.median(np.sqrt(power / max(variance, 1e-300)), axis=1))
 
 
 def _unit(gain: Complex) -> Complex:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST_SNR", "donors", "median_snr"]
+__all__ = ["LEAST_SNR", "by_bandwidth", "donors", "median_snr"]
 
 LEAST_SNR = 3.0
-"""Median SNR of a window's solutions below which it takes those of another."""
+"""SNR of a window's solutions below which it takes those of another."""
 
 
 def median_snr(snr: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -30,19 +30,36 @@ def median_snr(snr: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
+def by_bandwidth(snr: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the SNR that the data of each window promise, (nblock,).
+
+    Solutions of noise alone have an SNR of 2 or 3, because they fit it. So a window's median SNR
+    counts no more than that of the one with the most data, scaled by what data it has itself.
+
+    Parameters
+    ----------
+    snr : (nblock,) float64
+        Median SNR of the solutions.
+    weight : (nblock,) float64
+        Sum of w |M|^2, which goes as the bandwidth that is not flagged.
+    """
+    most = int(np.argmax(weight))
+    return np.minimum(snr, snr[most] * np.sqrt(weight / max(weight[most], 1e-300)))
+
+
 def donors(
     strength: NDArray[np.float64], frequency_hz: NDArray[np.float64], there: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Return whose solutions each window takes: its own, or those of a better one, (nblock,).
 
-    That is the nearest in frequency whose median SNR is 3 or more and that has solutions at all
+    That is the nearest in frequency whose SNR is 3 or more and that has solutions at all
     times at which the weak one has data. So windows that are observed in turn, as in spectral
     scans, keep their own; a window without any solution is nobody's donor.
 
     Parameters
     ----------
     strength : (nblock,) float64
-        Median SNR of each window.
+        SNR of each window.
     frequency_hz : (nblock,) float64
     there : (ntime, nblock) bool
         Where solutions were attempted.

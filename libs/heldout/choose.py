@@ -13,34 +13,33 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.heldout.folds import FOLDS, Candidate, folds_of, solve_without
-from libs.heldout.phase_groups import phase_groups
+from libs.heldout.interval_ladder import interval_ladder, own_ladder
 
 __all__ = [
     "Candidate",
     "HeldOutChoice",
-    "HeldOutCoherence",
     "Score",
     "choose_solve",
     "folds_of",
-    "held_out_coherence",
     "interval_ladder",
     "own_ladder",
     "score_candidate",
 ]
 
 # sigma that the best candidate must reach for any gains to be trusted. Of 1000 sets of noise none
-# reached 0.8, since gains that follow noise predict worse, not no better; of 300 sets with phase
-# errors near the noise, gains above 2 sigma were in truth better than none in all of 103, and
-# from 1 to 2 sigma in 10 of 15 (python -m benchmarks.false_alarms, --only phases and power)
+# reached 0.8, since gains that follow noise predict worse, not no better (python -m
+# benchmarks.false_alarms); of gains that reached 2 sigma all were in truth better than none, of
+# those between 1 and 2 sigma two in three (python -m benchmarks.held_out_power)
 SIGNIFICANCE = 2.0
 # the same for delays, which are sought over many places: of 30 sets of noise one reached 3.3
 DELAY_SIGNIFICANCE = 5.0
+# the same for constants, whose folds start from those of all baselines: of 60 sets one reached 3.1
+CONSTANTS_SIGNIFICANCE = 5.0
 _OF_WINDOWS = ("gain", "constants+phase")  # solved for from sums over whole windows
 LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
 ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
@@ -111,22 +110,6 @@ class HeldOutChoice:
     scores: tuple[Score, ...]
     noise: float
     sigma: float = np.nan
-
-
-def interval_ladder(
-    integration_s: float, longest_scan_s: float, *, factor: float = 2.0
-) -> list[SolutionInterval]:
-    """Return solution intervals from one integration to a scan, each ``factor`` times longer.
-
-    They are whole numbers of integrations, in seconds; one per scan is the last.
-    """
-    if integration_s <= 0:
-        return [PER_SCAN]
-    ladder, count = [], 1.0
-    while count * integration_s < 0.75 * longest_scan_s:
-        ladder.append(SolutionInterval(round(count) * integration_s))
-        count *= factor
-    return [*ladder, PER_SCAN]
 
 
 def score_candidate(
@@ -298,6 +281,8 @@ def _by_constants(
     noise = min(one.noise for one in scores)
     freed = best.candidate.gaintype == "G" or not best.candidate.combine_spw
     margin = ADVANTAGE * max(near.error(noise), best.error(noise))
+    if not near.significance(noise) > CONSTANTS_SIGNIFICANCE:
+        return best
     return near if near.fall - best.fall > (-margin if freed else margin) else best
 
 
@@ -417,16 +402,6 @@ def _summit(
     return max(found.values(), key=lambda score: score.fall)
 
 
-def own_ladder(equations: NormalEquations) -> list[SolutionInterval]:
-    """Return the ladder of intervals of normal equations: to the length of their longest scan."""
-    lengths = [
-        float(np.ptp(equations.time_s[equations.scan == scan]))
-        + float(np.median(equations.interval_s[equations.scan == scan]))
-        for scan in np.unique(equations.scan)
-    ]
-    return interval_ladder(float(np.median(equations.interval_s)), max(lengths))
-
-
 def _freed(
     equations: NormalEquations,
     best: Score,
@@ -458,66 +433,3 @@ def _freed(
     if hands and windows and not sure(best):
         best = better(best, gaintype="G", combine_spw=False)
     return best
-
-
-@dataclass(frozen=True)
-class HeldOutCoherence:
-    """Whether corrected visibilities that were held out of the solve show the source.
-
-    Attributes
-    ----------
-    antenna : tuple of str
-    coherence : (nant,) float64
-        Weighted mean of Re(V conj(G M)) / |G M|^2 over the held-out baselines of each antenna to
-        the coherent ones: 1 when they are as the model says, 0 for noise; NaN without data.
-    sigma : (nant,) float64
-        The same over its standard deviation from noise; NaN without data.
-    coherent : (nant,) bool
-        In phase with the array.
-    false_alarm : float
-        Probability that an antenna which receives only noise is called coherent.
-    apart : tuple of str
-        Antennas in phase with neighbours of theirs, but not with the array.
-    """
-
-    antenna: tuple[str, ...]
-    coherence: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    coherent: NDArray[np.bool_]
-    false_alarm: float
-    apart: tuple[str, ...] = ()
-
-
-def held_out_coherence(
-    equations: NormalEquations,
-    candidate: Candidate,
-    *,
-    refants: Sequence[int] = (),
-    minblperant: int = 4,
-    folds: int = FOLDS,
-    false_alarm: float = 0.01,
-) -> HeldOutCoherence:
-    """Test each antenna's solutions on baselines that took no part in them.
-
-    The gains of a fold are independent of the noise of the baselines it holds out, so for an
-    antenna that sees only noise the sum of w Re(V conj(G M)) over its held-out baselines is
-    normal with variance s^2 sum w |G M|^2 in each fold, whatever the number of samples and
-    whether both polarizations share a gain or not. Every baseline is held out once, so all data
-    are used; that the folds share baselines is allowed for by ``FOLD_SCATTER``. The threshold
-    then follows from the false-alarm rate alone. Antennas are tested against those that are in
-    phase (:func:`libs.heldout.phase_groups.phase_groups`).
-    """
-    shape = (len(equations.antenna), len(equations.antenna))
-    inner, norm = np.zeros(shape), np.zeros(shape)
-    across, count = 0.0, 0
-    for fits in solve_without(equations, candidate, refants, minblperant, folds):
-        *parts, off, predicted = fits.project(equations)
-        for total, part in zip((inner, norm), parts, strict=True):
-            np.add.at(total, (equations.antenna1, equations.antenna2), part.sum(axis=0))
-        across, count = across + off, count + predicted
-    noise = FOLD_SCATTER**2 * across / count if count else np.inf
-    groups = phase_groups(inner + inner.T, norm + norm.T, noise, false_alarm)
-    apart = tuple(n for n, one in zip(equations.antenna, groups.apart, strict=True) if one)
-    return HeldOutCoherence(
-        equations.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart
-    )

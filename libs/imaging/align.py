@@ -17,10 +17,13 @@ from libs.core.errors import InputError
 from libs.imaging.interface import open_image
 from libs.imaging.statistics import grid_of
 
-__all__ = ["Comparison", "compare", "measure_shift", "shift_plane"]
+__all__ = ["LEAST_CORRELATION", "Comparison", "compare", "measure_shift", "shift_plane"]
 
 Plane = NDArray[np.floating]
 
+# Below this less than half of the variance of one image is in the other: the correlation has found
+# artefacts or noise, and its maximum says nothing of the source's position.
+LEAST_CORRELATION = math.sqrt(0.5)
 _REFINEMENTS = 10
 _SEARCH_PIXELS = 256
 _CONVERGED_PIXEL = 1e-4

@@ -17,7 +17,7 @@ BeamShape = tuple[float, float, float]
 
 _ROOM = 1.00001
 _FWHM_SQUARE = 8.0 * math.log(2.0)
-_ANGLES = 180
+_ANGLES, _RATIOS = 180, 60
 
 
 def _covariance(beam: BeamShape) -> NDArray[np.float64]:
@@ -60,17 +60,22 @@ def common_beam(beams: Sequence[BeamShape]) -> BeamShape:
     """
     if not beams or any(not (beam[0] >= beam[1] > 0.0) for beam in beams):
         raise InputError(f"beams {list(beams)} have no common one", "look at the images' headers")
-    moments = [_covariance(beam) for beam in beams]
-    ratios = np.linspace(min(beam[1] / beam[0] for beam in beams), 1.0, 60)
-    best, smallest = (0.0, 0.0, 0.0), math.inf
-    for angle in np.arange(_ANGLES) * 180.0 / _ANGLES:
-        for ratio in ratios:
-            unit = _covariance((1.0, float(ratio), float(angle)))
-            inverse = np.linalg.inv(np.linalg.cholesky(unit))
-            scale = max(float(np.linalg.eigvalsh(inverse @ one @ inverse.T)[-1]) for one in moments)
-            if scale * ratio < smallest:
-                smallest = scale * ratio
-                best = math.sqrt(scale), math.sqrt(scale) * float(ratio), float(angle)
+    ratio = np.linspace(min(beam[1] / beam[0] for beam in beams), 1.0, _RATIOS)[None, :]
+    angle = np.radians(np.arange(_ANGLES) * 180.0 / _ANGLES)[:, None]
+    scale = np.zeros((_ANGLES, _RATIOS))
+    for moments in map(_covariance, beams):
+        # along and across each position angle, in units of an ellipse of major axis 1
+        sine, cosine = np.sin(angle), np.cos(angle)
+        east, north, both = moments[0, 0], moments[1, 1], moments[0, 1]
+        along = east * sine**2 + north * cosine**2 + 2.0 * both * sine * cosine
+        across = (east * cosine**2 + north * sine**2 - 2.0 * both * sine * cosine) / ratio**2
+        mixed = ((east - north) * sine * cosine + both * (cosine**2 - sine**2)) / ratio
+        largest = 0.5 * (along + across + np.hypot(along - across, 2.0 * mixed))
+        scale = np.maximum(scale, largest)
+    place = np.unravel_index(int(np.argmin(scale * ratio)), scale.shape)
+    major = math.sqrt(float(scale[place]))
+    best = major, major * float(ratio[0, place[1]]), math.degrees(float(angle[place[0], 0]))
+    smallest = best[0] * best[1]
     for beam in beams:  # where one of them is large enough itself
         if beam[0] * beam[1] <= smallest and all(
             deconvolved(beam, other) is not None for other in beams

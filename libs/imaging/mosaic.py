@@ -8,6 +8,7 @@ everywhere: the "flat noise" of CASA.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +73,13 @@ def pointings(options: ImagingOptions) -> tuple[Pointing, ...]:
     assert options.mosaic is not None
     centre = mosaic_centre(options)
     origin = math.radians(centre.ra_deg), math.radians(centre.dec_deg)
+    fields = [Subtables(ms).fields for ms in options.vis]
     found = []
     for field_id in options.mosaic.field_ids:
-        places = []
-        for ms in options.vis:
-            field_centre(ms, field_id)  # refuses an id that is not there
-            places.append(Subtables(ms).fields[field_id])
+        for ms, there in zip(options.vis, fields, strict=True):
+            if field_id >= len(there):
+                raise ConfigError(f"{ms} has no field {field_id}", "correct the field")
+        places = [there[field_id] for there in fields]
         for ms, place in zip(options.vis[1:], places[1:], strict=True):
             apart = radec_to_lm(*place.pointing_rad, *places[0].pointing_rad)
             if math.hypot(*apart) * ARCSEC_PER_RAD > 1.0:
@@ -151,17 +153,20 @@ def check_mosaic(options: ImagingOptions) -> None:
 
 def beam_plane(
     beam: PrimaryBeam,
-    frequency_hz: float,
+    frequencies_hz: Sequence[float],
     l_rad: NDArray[np.float64],
     m_rad: NDArray[np.float64],
     pointing_rad: tuple[float, float],
 ) -> NDArray[np.float32]:
-    """Return the power of a beam on a grid; 0 beyond its main lobe.
+    """Return the mean power of a beam over some frequencies on a grid; 0 beyond its main lobe.
+
+    Fits of neighbouring frequencies differ by up to a per cent, so that the beam at the middle of
+    a window is not the mean of its channels' beams.
 
     Parameters
     ----------
     beam : PrimaryBeam
-    frequency_hz : float
+    frequencies_hz : sequence of float
     l_rad : (nx,) float64
         Direction cosines of the columns about the image's centre.
     m_rad : (ny,) float64
@@ -173,11 +178,11 @@ def beam_plane(
     -------
     (ny, nx) float32
     """
-    reach = beam.reach_rad(frequency_hz)
+    reach = max(beam.reach_rad(hz) for hz in frequencies_hz)
     chord = 2.0 * math.sin(0.5 * reach)
     square = np.linspace(0.0, chord**2, _TABLE_STEPS + 1)
     angle = 2.0 * np.arcsin(np.minimum(0.5 * np.sqrt(square), 1.0))
-    table = np.nan_to_num(beam.power(angle, frequency_hz))
+    table = np.mean([np.nan_to_num(beam.power(angle, hz)) for hz in frequencies_hz], axis=0)
     out = np.zeros((len(m_rad), len(l_rad)), np.float32)
     _look_up(l_rad, m_rad, *pointing_rad, table, chord**2, out)
     return out

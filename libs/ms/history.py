@@ -60,8 +60,27 @@ def read_history(ms: str | Path, origin: str) -> list[str]:
     return [text for text, name in zip(messages, origins, strict=True) if name == origin]
 
 
-def append_history(ms: str | Path, origin: str, messages: Sequence[str]) -> None:
-    """Append messages to HISTORY, in one write each."""
+def append_history(
+    ms: str | Path,
+    origin: str,
+    messages: Sequence[str],
+    *,
+    application: str = "selfcal",
+    command: str = "",
+) -> None:
+    """Append messages to HISTORY, in one write each.
+
+    Parameters
+    ----------
+    ms : path
+    origin : str
+        What the messages come from.
+    messages : sequence of str
+    application : str
+        Name and version of the program.
+    command : str
+        Command line.
+    """
     now_s = time.time() + (_UNIX_ZERO_JD - MJD_ZERO_JD) * DAY_S
     with open_table(f"{ms}::HISTORY", write=True) as opened:
         columns = set(opened.colnames())
@@ -70,13 +89,14 @@ def append_history(ms: str | Path, origin: str, messages: Sequence[str]) -> None
             opened.addrows(1)
             values: dict[str, Any] = {
                 "TIME": now_s, "OBSERVATION_ID": 0, "MESSAGE": text, "PRIORITY": "NORMAL",
-                "ORIGIN": origin, "OBJECT_ID": 0, "APPLICATION": "selfcal",
+                "ORIGIN": origin, "OBJECT_ID": 0, "APPLICATION": application,
             }  # fmt: skip
             for name, value in values.items():
                 if name in columns:
                     opened.putcell(name, row, value)
-            for name in columns & {"CLI_COMMAND", "APP_PARAMS"}:
-                opened.putcell(name, row, np.array([""], dtype=str))
+            for name, value in (("CLI_COMMAND", command), ("APP_PARAMS", "")):
+                if name in columns:
+                    opened.putcell(name, row, np.array([value], dtype=str))
 
 
 def read_data_types(ms: str | Path) -> DataTypes:

@@ -45,6 +45,7 @@ CORR_NAMES = {
 # MFrequency::Types
 _FREQUENCY_FRAMES = ("REST", "LSRK", "LSRD", "BARY", "GEO", "TOPO", "GALACTO", "LGROUP", "CMB")
 PARALLEL_HANDS = ("RR", "LL", "XX", "YY", "I")
+_EPHEMERIS = "EPHEMERIS_ID"
 _DIRECTIONS = ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR")
 _WIDTHS = ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION")
 
@@ -88,6 +89,8 @@ class Field:
         Reference direction, at which the antennas point; phase shifts leave it where it was.
     code : str
         Calibrator code, by which CASA selects as well as by name.
+    moves : bool
+        True when it follows an ephemeris or a polynomial of time.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Field:
     frame: str
     pointing_rad: tuple[float, float]
     code: str = ""
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,16 +132,16 @@ class Window:
         return float(np.mean(self.frequency_hz))
 
     @property
-    def bandwidth_hz(self) -> float:
-        """Sum of the channels' widths, Hz."""
-        return float(np.abs(self.width_hz).sum())
-
-    @property
     def step_hz(self) -> float:
         """Mean distance of a channel to the next, Hz; the width where there is one channel."""
         if self.channels > 1:
             return float(self.frequency_hz[-1] - self.frequency_hz[0]) / (self.channels - 1)
         return float(self.width_hz[0])
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Sum of the channels' widths, Hz."""
+        return float(np.abs(self.width_hz).sum())
 
 
 @dataclass(frozen=True)
@@ -239,14 +243,18 @@ class Subtables:
             if not opened.nrows():
                 return ()
             measure = opened.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
+            follows = _EPHEMERIS in opened.colnames()
             found = []
             codes = opened.getcol("CODE") if "CODE" in opened.colnames() else None
             for row, name in enumerate(opened.getcol("NAME")):
                 code = str(codes[row]).strip() if codes is not None else ""
-                ra, dec = np.asarray(opened.getcell("PHASE_DIR", row))[0]
+                terms = np.atleast_2d(opened.getcell("PHASE_DIR", row))
+                ra, dec = terms[0]
                 frame = _frame(opened, row, measure)
                 place = (float(ra), float(dec))
-                found.append(Field(str(name), place, frame, _pointing(opened, row, place), code))
+                moves = bool(terms[1:].any()) or (follows and opened.getcell(_EPHEMERIS, row) >= 0)
+                pointing = _pointing(opened, row, place)
+                found.append(Field(str(name), place, frame, pointing, code, moves))
         return tuple(found)
 
     @cached_property

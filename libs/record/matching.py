@@ -56,13 +56,13 @@ class TargetPlace:
     target : TargetEntry
     applied : tuple of AppliedEntry
         The target's tables for this execution, in order of application.
-    fields : tuple of int
-        Ids of its fields, in the order of ``target.fields``.
+    fields : tuple of tuple of int
+        Ids of each of its fields, in the order of the record. Some writers repeat a field.
     """
 
     target: TargetEntry
     applied: tuple[AppliedEntry, ...]
-    fields: tuple[int, ...]
+    fields: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list
     for target in record.targets:
         applied = tuple(entry for entry in target.applied if entry.execution == own.name)
         if applied:
-            fields = _find_fields(target.fields, facts, target.label, faults)
+            fields = _find_fields(target.fields[own.name], facts, target.label, faults)
             targets.append(TargetPlace(target, applied, fields))
     wanted = {label for place in targets for entry in place.applied for label in entry.spwmap}
     faults += _antenna_faults(own, theirs) if targets else []
@@ -193,8 +193,8 @@ def _antenna_faults(own: ExecutionEntry, theirs: ExecutionEntry) -> list[str]:
 
 def _find_fields(
     wanted: Sequence[FieldEntry], facts: SetFacts, label: str, faults: list[str]
-) -> tuple[int, ...]:
-    """Find fields by name and direction; an id each."""
+) -> tuple[tuple[int, ...], ...]:
+    """Find fields by name and direction; the ids of each."""
     found = []
     for each in wanted:
         direction = np.radians([each.ra_deg, each.dec_deg])
@@ -210,15 +210,10 @@ def _find_fields(
             and separation_rad(direction, np.radians([other.ra_deg, other.dec_deg]))
             <= _SAME_PLACE_RAD
         ]
-        if len(near) == 1:
-            found.append(near[0])
-            continue
         if near:
-            why = f"is there several times (ids {', '.join(map(str, near))})"
-        elif named:
-            why = "has another direction"
-        else:
-            why = "has no data"
+            found.append(tuple(near))
+            continue
+        why = "has another direction" if named else "has no data"
         faults.append(f"the field {each.name!r} of {label} {why}")
     return tuple(found)
 

@@ -240,8 +240,9 @@ class TargetEntry:
     Attributes
     ----------
     label : str
-    fields : tuple of FieldEntry
-        Its field, or the pointings of a mosaic.
+    fields : mapping of str to tuple of FieldEntry
+        Its field, or the pointings of a mosaic, by execution: those of another may be given in
+        another frame, or move.
     band : str
     status : str
         ``improved``, ``unchanged`` or ``failed``.
@@ -270,12 +271,10 @@ class TargetEntry:
     datacolumn : str
         Column of the original data that was calibrated: what has to be DATA of the set to which
         the solutions are applied.
-    not_applicable : str
-        Why the tables alone do not make up what was found; empty where they do.
     """
 
     label: str
-    fields: tuple[FieldEntry, ...]
+    fields: Mapping[str, tuple[FieldEntry, ...]]
     band: str
     status: str
     reason: str
@@ -292,7 +291,6 @@ class TargetEntry:
     flags: Mapping[str, FlagChange] = field(default_factory=dict)
     qa_score: float | None = None
     datacolumn: str = "DATA"
-    not_applicable: str = ""
 
 
 @dataclass(frozen=True)
@@ -311,6 +309,9 @@ class RunRecord:
     targets : tuple of TargetEntry
     contfile : str
         Path of the file of line-free ranges, relative to the record; empty for none.
+    of_state : str
+        Hash of the run's own records at the time of writing, by which a record that is out of date
+        is known.
     """
 
     schema: str
@@ -319,6 +320,7 @@ class RunRecord:
     executions: tuple[ExecutionEntry, ...]
     targets: tuple[TargetEntry, ...]
     contfile: str = ""
+    of_state: str = ""
 
     @property
     def applied(self) -> tuple[AppliedEntry, ...]:
@@ -395,6 +397,8 @@ def _contradictions(record: RunRecord) -> list[str]:
         for place, entry in enumerate(target.applied):
             where = f"targets[{target.label}].applied[{place}]"
             execution = executions.get(entry.execution)
+            if not target.fields.get(entry.execution):
+                faults.append(f"{where} has no field of the execution {entry.execution!r}")
             if execution is None:
                 faults.append(f"{where} names the execution {entry.execution!r}, which is missing")
             else:

@@ -17,16 +17,16 @@ from steps.commands.command_line import (
     Reports,
     RunArguments,
     config_parser,
-    log_to,
     make_pipeline,
     outcome_to,
     show_plan,
 )
+from steps.commands.run_log import log_to
 
 if TYPE_CHECKING:
     from selfcal.step import Step
 
-__all__ = ["SessionsFailed", "calibrate_parser", "command"]
+__all__ = ["SessionsFailed", "calibrate_parser", "command", "run_session"]
 
 _DESCRIPTION = (
     "Calibrate a session: find out which field is what, solve for delays,"
@@ -56,7 +56,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     """
     parsed = calibrate_parser().parse_args(list(argv))
     with outcome_to(parsed.outcome):
-        _run(Path(parsed.config), RunArguments.read(parsed), reports)
+        run_session(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
 
 
@@ -64,7 +64,8 @@ class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of
     """Some sessions failed, the others are done (exit code 1)."""
 
 
-def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
+def run_session(path: Path, arguments: RunArguments, reports: Reports | None) -> Settings:
+    """Run, list or plan what a session's config asks for; return its settings."""
     from steps.calibrate.calibrate_settings import load_calibrate_settings
     from steps.work_directory import check_owner
 
@@ -72,8 +73,9 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     if not settings["project"]:
         check_owner(settings, arguments.steps)
         _run_session(settings, arguments, reports)
-        return
-    _run_project(settings, arguments, reports)
+    else:
+        _run_project(settings, arguments, reports)
+    return settings
 
 
 def _run_project(settings: Settings, arguments: RunArguments, reports: Reports | None) -> None:
@@ -115,7 +117,7 @@ def _run_session(settings: Settings, arguments: RunArguments, reports: Reports |
     from steps.calibrate.plan import session_steps
 
     steps = session_steps(settings["steps"])
-    progress = Progress(quiet=settings["quiet"])
+    progress = arguments.progress(quiet=settings["quiet"])
     try:
         _run_steps(settings, steps, arguments)
     except SelfcalError:
@@ -136,10 +138,10 @@ def _run_steps(settings: Settings, steps: Sequence[Step], arguments: RunArgument
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     workdir = settings.workdir
-    with hold_workdir(workdir), log_to(workdir / "run.log"):
+    with hold_workdir(workdir), log_to(workdir / "run.log", arguments.log_json):
         if not settings["project"]:
             note_owner(settings)
-        progress = Progress(quiet=settings["quiet"])
+        progress = arguments.progress(quiet=settings["quiet"])
         mended = mend_working_copies(workdir)
         if mended:
             progress.note(mended)
@@ -162,6 +164,6 @@ def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progr
     if not (workdir / "roles.json").exists():
         return
     summary = write_session_summary(workdir, status)
-    print(session_table(summary), flush=True)
+    progress.result(session_table(summary))
     if reports:
         progress.note(f"report: {reports.session(workdir)}")

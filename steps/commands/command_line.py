@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from libs.core.errors import SelfcalError
 from selfcal.options import Option
@@ -26,7 +25,6 @@ __all__ = [
     "RunDrawer",
     "add_run_arguments",
     "config_parser",
-    "log_to",
     "make_pipeline",
     "option_list",
     "outcome_to",
@@ -47,6 +45,9 @@ class RunDrawer(Protocol):
 
     def round_done(self, step: str) -> None:
         """Draw the figures of a round."""
+
+    def step_done(self) -> None:
+        """Write the live page."""
 
     def rounds_over(self) -> None:
         """Draw what needs all rounds."""
@@ -140,6 +141,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cluster", metavar="WHERE", help="where targets, or the sources of a field, run side by"
         " side: inline, local:N, tcp://host:port or slurm.yaml")  # fmt: skip
     add("--quiet", action="store_true", help="print warnings and the result only")
+    add("-v", "--verbose", action="store_true", help="on a terminal, show reasons whole")
     add("--list", action="store_true", help="list the steps and their state, run nothing")
     add("--dry-run", action="store_true", help="say what would run and why, run nothing")
     add("--from", dest="start", default="", metavar="STEP", help="run this step and all after it")
@@ -149,6 +151,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         " sources' own runs decide for themselves")  # fmt: skip
     add("--outcome", metavar="FILE", type=Path, help="also write how it ended to a file, as JSON:"
         " code, cause and remedy")  # fmt: skip
+    add("--log-json", metavar="FILE", type=Path, help="also write the log to a file, a line of"
+        " JSON for each message")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,12 @@ class RunArguments:
         Only list the steps; only tell what would run.
     outcome : Path or None
         File for how the run ended.
+    log_json : Path or None
+        File for the log as lines of JSON.
+    verbose : bool
+        True shows reasons whole on a terminal.
+    stream : text stream or None
+        Where progress and results are shown; None: standard output.
     """
 
     assignments: Mapping[str, Any]
@@ -173,6 +183,9 @@ class RunArguments:
     listed: bool
     planned: bool
     outcome: Path | None
+    log_json: Path | None = None
+    verbose: bool = False
+    stream: TextIO | None = None
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> RunArguments:
@@ -190,7 +203,16 @@ class RunArguments:
             if getattr(arguments, name):
                 assignments[name] = getattr(arguments, name)
         steps = {name: getattr(arguments, name) for name in ("start", "until", "only", "restart")}
-        return cls(assignments, steps, arguments.list, arguments.dry_run, arguments.outcome)
+        return cls(
+            assignments, steps, arguments.list, arguments.dry_run, arguments.outcome,
+            arguments.log_json, arguments.verbose,
+        )  # fmt: skip
+
+    def progress(self, *, quiet: bool) -> Progress:
+        """Return the display of a run's progress."""
+        from selfcal.progress import Progress
+
+        return Progress(quiet=quiet, verbose=self.verbose, stream=self.stream)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -216,28 +238,6 @@ def outcome_to(path: Path | None) -> Iterator[None]:
 
 
 # -- running --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Log everything within the block to a file, warnings of libraries included.
-
-    The handlers of a program that calls this one stay as they are.
-    """
-    root = logging.getLogger()
-    level = root.level
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
 
 
 def make_pipeline(
@@ -313,6 +313,8 @@ def pipeline_of(
             drawer.round_done(step.name)
         if drawer and step.name == last_round:
             drawer.rounds_over()
+        if drawer:
+            drawer.step_done()
 
     def before(context: Context, step: Step) -> None:
         from steps.data_changes import undo_changes

@@ -7,12 +7,14 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from libs.core.errors import ToolError
+from libs.core.errors import ConfigError, ToolError
+from libs.core.files import replacing
 
-__all__ = ["command", "doctor_parser", "examine"]
+__all__ = ["command", "doctor_parser", "examine", "pack"]
 
 NEEDED = ("casatools", "casatasks", "casadata", "python-casacore", "numpy", "scipy", "astropy",
           "numba", "h5py", "matplotlib", "ducc0", "pyyaml", "psutil")  # fmt: skip
@@ -28,18 +30,48 @@ OPTIONAL = {
 
 def doctor_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="auto_selfcal.py doctor",
         description="Tell what is installed, which imager is used, free disk.",
     )
+    parser.add_argument("--bundle", metavar="WORKDIR", type=Path,
+                        help="also pack a run's records and logs, without data and images, into"
+                        " WORKDIR-report.zip for a bug report")  # fmt: skip
+    return parser
 
 
 def command(argv: Sequence[str]) -> int:
     """Print what was found; return 0 when a run could start, else 1."""
-    doctor_parser().parse_args(argv)
+    bundle = doctor_parser().parse_args(argv).bundle
     lines, healthy = examine()
     print("\n".join(lines))
+    if bundle is not None:
+        print(f"written: {pack(bundle, lines)}")
     return 0 if healthy else 1
+
+
+def pack(workdir: Path, lines: Sequence[str]) -> Path:
+    """Pack the records and logs of a run into a zip file beside its work directory.
+
+    Raises
+    ------
+    ConfigError
+        No run was recorded there.
+    """
+    if not (workdir / "steps.csv").exists():
+        raise ConfigError(f"{workdir} holds no steps.csv", "name the work directory of a run")
+    target = workdir.with_name(workdir.name + "-report.zip")
+    files = [
+        path
+        for pattern in ("*.csv", "*.json", "*.yaml", "*.log", "logs/*", "records/*")
+        for path in sorted(workdir.glob(pattern))
+        if path.is_file()
+    ]
+    with replacing(target) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("doctor.txt", "\n".join(lines) + "\n")
+        for path in files:
+            archive.write(path, path.relative_to(workdir))
+    return target
 
 
 def _version(name: str) -> str:

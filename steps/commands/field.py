@@ -9,18 +9,19 @@ from typing import Any
 
 from libs.core.text_table import aligned
 from selfcal.progress import Progress
+from selfcal.settings import Settings
 from steps.commands.command_line import (
     Reports,
     RunArguments,
     config_parser,
-    log_to,
     make_pipeline,
     outcome_to,
     show_plan,
 )
+from steps.commands.run_log import log_to
 from steps.field.field_options import FIELD_OPTIONS
 
-__all__ = ["command", "field_parser"]
+__all__ = ["command", "field_parser", "run_field"]
 
 _DESCRIPTION = (
     "Calibrate the sources of a LOFAR field in layers, the brightest first: each"
@@ -53,11 +54,12 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     """
     parsed = field_parser().parse_args(list(argv))
     with outcome_to(parsed.outcome):
-        _run(Path(parsed.config), RunArguments.read(parsed), reports)
+        run_field(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
 
 
-def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
+def run_field(path: Path, arguments: RunArguments, reports: Reports | None) -> Settings:
+    """Run, list or plan what a field's config asks for; return its settings."""
     from selfcal.pipeline import StepFailed
     from selfcal.state import hold_workdir
     from steps.field.field_settings import load_field_settings
@@ -69,11 +71,11 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     steps = field_steps(settings)
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
-        return
+        return settings
     workdir = settings.workdir
-    with hold_workdir(workdir), log_to(workdir / "run.log"):
+    with hold_workdir(workdir), log_to(workdir / "run.log", arguments.log_json):
         note_owner(settings)
-        progress = Progress(quiet=settings["quiet"])
+        progress = arguments.progress(quiet=settings["quiet"])
         pipeline = make_pipeline(settings, steps, progress)
         try:
             pipeline.run(**arguments.steps)
@@ -81,6 +83,7 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
             _finish(workdir, "failed", reports, progress)
             raise
         _finish(workdir, "", reports, progress)
+    return settings
 
 
 def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progress) -> None:
@@ -90,7 +93,7 @@ def _finish(workdir: Path, status: str, reports: Reports | None, progress: Progr
     if not (workdir / "sources.json").exists():
         return
     summary = write_field_summary(workdir, status)
-    print(_table(summary["sources"]), flush=True)
+    progress.result(_table(summary["sources"]))
     if reports:
         progress.note(f"report: {reports.field(workdir)}")
 

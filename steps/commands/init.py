@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from libs.core.errors import ConfigError
-from selfcal.options import unknown_name
+from selfcal.options import Option, unknown_name
 from selfcal.template_files import TEMPLATE_DIR
 from steps.ready_configs import ready_config_names, ready_config_text
 
-__all__ = ["command", "init_parser"]
+__all__ = ["command", "init_parser", "other_keys"]
 
 
 # Commands of ready configs that are not those of a session's calibration.
@@ -24,6 +26,27 @@ def _sessions() -> dict[str, Path]:
     return {path.stem: path for path in (TEMPLATE_DIR / "sessions").glob("*.py")}
 
 
+def _options_of(session: bool) -> Sequence[Option]:
+    """Return the keys that a config may have."""
+    if session:
+        from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
+
+        return CALIBRATE_OPTIONS
+    from steps.run_options import RUN_OPTIONS
+
+    return RUN_OPTIONS
+
+
+def other_keys(text: str, options: Sequence[Option]) -> str:
+    """Return the keys that a config does not assign, as comments with their meaning."""
+    lines = ["", "# Keys not used above, with their defaults."]
+    for option in options:
+        if not re.search(rf"^{option.name}\b", text, re.MULTILINE):
+            lines += [f"# {line}" for line in textwrap.wrap(option.meaning, 96)]
+            lines.append(f"# {option.name} = {option.default!r}")
+    return "\n".join(lines) + "\n"
+
+
 def init_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
@@ -31,6 +54,8 @@ def init_parser() -> argparse.ArgumentParser:
     )
     known = sorted({*ready_config_names(), *_sessions()})
     parser.add_argument("instrument", help="one of " + ", ".join(known))
+    parser.add_argument("--all", action="store_true", dest="every",
+                        help="with every key there is, those not used as comments")  # fmt: skip
     parser.add_argument("-o", "--output", default="config.py", help="file to write (config.py)")
     return parser
 
@@ -55,6 +80,8 @@ def command(argv: Sequence[str], program: str) -> int:
         raise ConfigError(f"{target} exists", "name another file with -o, or remove it")
     session = sessions.get(arguments.instrument)
     text = session.read_text() if session else ready_config_text(arguments.instrument)
+    if arguments.every:
+        text += other_keys(text, _options_of(bool(session)))
     target.write_text(text)
     word = f"{_COMMANDS.get(arguments.instrument, 'calibrate')} " if session else ""
     key = "project" if "\nproject = " in text else "vis"

@@ -19,6 +19,8 @@ _PARSERS = {
     "field": "field:field_parser",
     "vlass_cube": "vlass_cube:vlass_parser",
     "report": "report:report_parser",
+    "config": "config:schema_parser",
+    "completion": "completion:completion_parser",
     "doctor": "doctor:doctor_parser",
 }
 

@@ -18,18 +18,19 @@ from steps.commands.command_line import (
     RunArguments,
     RunDrawer,
     add_run_arguments,
-    log_to,
     option_list,
     outcome_to,
     pipeline_of,
     show_plan,
 )
+from steps.commands.finish import check_on_finish, next_steps, run_on_finish
+from steps.commands.run_log import log_to
 from steps.run_options import RUN_OPTIONS, check_files, load_run_config, run_settings
 
 if TYPE_CHECKING:
     from selfcal.step import Step
 
-__all__ = ["command", "main_parser", "run_pipeline"]
+__all__ = ["command", "main_parser", "run_config", "run_pipeline"]
 
 
 def main_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -71,11 +72,24 @@ def command(
     with outcome_to(parsed.outcome):
         arguments = RunArguments.read(parsed)
         path = Path(parsed.config) if parsed.config else default_config()
-        _run(path, load_run_config(path), arguments, reports)
+        run_config(path, load_run_config(path), arguments, reports)
     return 0
 
 
-def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports: Reports) -> None:
+def run_config(
+    path: Path | None, config: Mapping[str, Any], arguments: RunArguments, reports: Reports
+) -> Settings:
+    """Run what a config asks for, one target or several; return its settings.
+
+    Parameters
+    ----------
+    path : Path or None
+        File of the config.
+    config : mapping
+        What it assigns.
+    arguments : RunArguments
+    reports : Reports
+    """
     from selfcal.state import hold_workdir
     from selfcal.template_check import check_settings
     from steps.imaging import MEASURES
@@ -89,13 +103,14 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
     others = [kind(n) for n, kind in STEPS.items() if n not in names]
     check_settings(settings, steps, others, measures=MEASURES)
     check_memory(settings)
+    check_on_finish(settings["on_finish"])
     check_owner(settings, arguments.steps)
     if settings["targets"]:
         from steps.commands.targets import run_every_target
 
         over = own_names(arguments.assignments, RUN_OPTIONS)
         run_every_target(arguments, {**config, **over}, settings, reports)
-        return
+        return settings
     if settings["cluster"] != "inline":
         raise ConfigError(
             f"cluster = {settings['cluster']} shares out targets, and none are named",
@@ -103,11 +118,12 @@ def _run(path: Path, config: Mapping[str, Any], arguments: RunArguments, reports
         )
     if arguments.listed or arguments.planned:
         _show(settings, steps, arguments)
-        return
-    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+        return settings
+    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log", arguments.log_json):
         check_owner(settings, arguments.steps)  # another run may have ended in between
         note_owner(settings)
         run_pipeline(arguments, settings, steps, reports)
+    return settings
 
 
 def _show(settings: Settings, steps: Sequence[Step], arguments: RunArguments) -> None:
@@ -133,7 +149,7 @@ def run_pipeline(
     from steps.tools import make_tools
 
     workdir = settings.workdir
-    progress = Progress(quiet=settings["quiet"])
+    progress = arguments.progress(quiet=settings["quiet"])
     begin = time.monotonic()
     tools = make_tools(
         settings["imager"], settings["solver"], workdir / "logs",
@@ -151,6 +167,7 @@ def run_pipeline(
         pipeline.run(**arguments.steps)
     except StepFailed:
         _finish(drawer, tools, progress, reports, "failed", render=True)
+        run_on_finish(settings["on_finish"], "failed", workdir, progress)
         raise
     except BaseException:
         drawer.close()
@@ -158,18 +175,24 @@ def run_pipeline(
     finally:
         pipeline.context.ahead.close()
         tools.close()
-    asked = arguments.steps["until"] or arguments.steps["only"]
     render = pipeline.state.rows > rows_before or _report_is_old(workdir)
-    summary = _finish(drawer, tools, progress, reports, "", render=render)
-    if not asked:
+    missing = [step.name for step in steps if pipeline.state.get(step.name) is None]
+    status = "incomplete" if missing else ""
+    summary = _finish(drawer, tools, progress, reports, status, render=render)
+    if not missing:
         write_run_record(workdir, tools.versions(), cont_file(settings))
-    print(reports.table(summary), flush=True)
+    progress.result(reports.table(summary))
     for text in summary["warnings"]:
-        print(f"WARNING: {text}")
-    part = asked or not any(step.from_template for step in steps)
-    if summary["status"] == "unchanged" and not part:
-        print("self-calibration did not help: the initial data stay as they were")
-    progress.note(f"{time.monotonic() - begin:.1f} s; report: {workdir / 'report.html'}")
+        progress.result(f"WARNING: {text}", warning=True)
+    if missing:
+        left = ", ".join(missing)
+        progress.result(f"not finished: {left} are left to run; the same command goes on")
+    if summary["status"] == "unchanged" and any(step.from_template for step in steps):
+        progress.result("self-calibration did not help: the initial data stay as they were")
+    progress.note(f"{time.monotonic() - begin:.1f} s")
+    for line in next_steps(summary, workdir):
+        progress.note(line)
+    run_on_finish(settings["on_finish"], summary["status"], workdir, progress)
 
 
 def _report_is_old(workdir: Path) -> bool:

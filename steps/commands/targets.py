@@ -10,7 +10,8 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings
 from selfcal.state import hold_workdir
 from steps import STANDARD, build_steps
-from steps.commands.command_line import Reports, RunArguments, log_to, pipeline_of, show_plan
+from steps.commands.command_line import Reports, RunArguments, pipeline_of, show_plan
+from steps.commands.run_log import log_to
 from steps.preflight import check_data
 from steps.record.merge import write_targets_record
 from steps.targets.neighbours import find_attempts, judge_attempt
@@ -51,12 +52,17 @@ def run_every_target(
         return
     # steps that are not there are told before the first target runs
     pipeline_of(tasks[0].settings, steps, quiet).plan(**arguments.steps)
-    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log", arguments.log_json):
         note_owner(settings)
-        calibrate_targets(tasks, settings, reports)
+        calibrate_targets(tasks, settings, reports, arguments.progress(quiet=settings["quiet"]))
 
 
-def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: Reports) -> None:
+def calibrate_targets(
+    tasks: Sequence[TargetTask],
+    settings: Settings,
+    reports: Reports,
+    progress: Progress | None = None,
+) -> None:
     """Run every target; write summary and report and print the table.
 
     Raises
@@ -64,12 +70,12 @@ def calibrate_targets(tasks: Sequence[TargetTask], settings: Settings, reports: 
     TargetsFailed
         A target failed; the others are done.
     """
-    progress = Progress(quiet=settings["quiet"])
+    progress = progress or Progress(quiet=settings["quiet"])
     progress.note(f"{len(tasks)} targets -> {settings.workdir / FOLDER}")
     results = run_targets(tasks, settings["cluster"], progress)
     results = _with_neighbours(tasks, results, settings, progress)
     write_targets_record(settings.workdir, results, settings["oussid"])
-    print(reports.targets(settings.workdir, results), flush=True)
+    progress.result(reports.targets(settings.workdir, results))
     progress.note(f"report: {settings.workdir / 'report.html'}")
     failed = [f"{r['label']}: {r['reason']}" for r in results if r["status"] == "failed"]
     if failed:

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libs.core.errors import SelfcalError
 from libs.core.files import write_atomically
@@ -16,12 +16,15 @@ from steps.commands.command_line import (
     Reports,
     RunArguments,
     config_parser,
-    log_to,
     make_pipeline,
     outcome_to,
     show_plan,
 )
+from steps.commands.run_log import log_to
 from steps.vlass.vlass_options import VLASS_OPTIONS
+
+if TYPE_CHECKING:
+    from selfcal.step import Step
 
 __all__ = ["GroupsFailed", "command", "vlass_parser"]
 
@@ -65,6 +68,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
 
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
+    from selfcal.state import hold_workdir
     from steps.vlass.vlass_plan import vlass_steps
     from steps.vlass.vlass_settings import load_vlass_settings
     from steps.work_directory import check_owner
@@ -76,12 +80,14 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
     progress = Progress(quiet=settings["quiet"])
-    try:
-        _run_steps(settings, steps, arguments, progress)
-    except SelfcalError as error:
-        _finish(settings.workdir, str(error), reports, progress)
-        raise
-    summary = _finish(settings.workdir, "", reports, progress)
+    # nothing is written into a work directory that another run holds
+    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+        try:
+            _run_steps(settings, steps, arguments, progress)
+        except SelfcalError as error:
+            _finish(settings.workdir, str(error), reports, progress)
+            raise
+        summary = _finish(settings.workdir, "", reports, progress)
     failed = [row["label"] for row in summary["groups"] if row["error"]]
     if failed:
         raise GroupsFailed(
@@ -91,29 +97,29 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
         )
 
 
-def _run_steps(settings: Settings, steps: Any, arguments: RunArguments, progress: Progress) -> None:
+def _run_steps(
+    settings: Settings, steps: Sequence[Step], arguments: RunArguments, progress: Progress
+) -> None:
     """Run steps in the work directory of the settings."""
-    from selfcal.state import hold_workdir
     from steps.data_state import mend_working_copies
     from steps.tools import make_tools
     from steps.work_directory import note_owner
 
     workdir = settings.workdir
-    with hold_workdir(workdir), log_to(workdir / "run.log"):
-        note_owner(settings)
-        mended = mend_working_copies(workdir)
-        if mended:
-            progress.note(mended)
-        tools = make_tools(
-            settings["imager"], "native", workdir / "logs", stall_s=settings["tool_stall"],
-            on_wait=progress.tick, tell=progress.detail,
-        )  # fmt: skip
-        pipeline = make_pipeline(settings, steps, progress, tools=tools)
-        try:
-            pipeline.run(**arguments.steps)
-        finally:
-            pipeline.context.ahead.close()
-            tools.close()
+    note_owner(settings)
+    mended = mend_working_copies(workdir)
+    if mended:
+        progress.note(mended)
+    tools = make_tools(
+        settings["imager"], "native", workdir / "logs", stall_s=settings["tool_stall"],
+        on_wait=progress.tick, tell=progress.detail,
+    )  # fmt: skip
+    pipeline = make_pipeline(settings, steps, progress, tools=tools)
+    try:
+        pipeline.run(**arguments.steps)
+    finally:
+        pipeline.context.ahead.close()
+        tools.close()
 
 
 def _finish(
@@ -124,13 +130,12 @@ def _finish(
     groups = found["groups"] or []
     bad = [row for row in groups if row["error"]]
     summary = {
-        "status": "failed" if error or bad or not groups else "done", "error": error, **found,
+        "status": "failed" if error or bad else "done", "error": error, **found,
         "targets": _read(workdir / "edit_image_list_ccip.json") or [], "groups": groups,
     }  # fmt: skip
-    if workdir.exists():
-        write_atomically(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
-        if reports:
-            progress.note(f"report: {reports.vlass(workdir)}")
+    write_atomically(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if reports:
+        progress.note(f"report: {reports.vlass(workdir)}")
     return summary
 
 

@@ -14,7 +14,6 @@ from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
 from libs.record.bundle import table_sha256
-from libs.record.facts import field_entry
 from libs.record.quality import QualityScore, score_target
 from libs.record.schema import (
     SCHEMA,
@@ -32,9 +31,10 @@ from libs.record.schema import (
 )
 from selfcal.state import Record
 from selfcal.step import TableRef
-from steps.facts import GridFacts, recorded, start_facts
-from steps.record.collect import FinishedRun, interval_name, statistics_of
+from steps.facts import GridFacts, recorded
+from steps.record.collect import FinishedRun, interval_name, state_hash, statistics_of
 from steps.record.products import FOLDER, ProductNames, link_products, table_kind
+from steps.record.start_tables import START, start_table
 
 CONTFILE = f"{FOLDER}/cont.dat"
 """Copy of the file of line-free ranges, in the work directory and in a bundle."""
@@ -75,7 +75,7 @@ def file_record(workdir: Path, record: RunRecord) -> Path:
     for old in workdir.glob("*.selfcal.json"):
         if old != path:
             old.unlink()
-    store_record(path, record)
+    store_record(path, replace(record, of_state=state_hash(workdir)))
     return path
 
 
@@ -119,14 +119,14 @@ def _status(run: FinishedRun) -> str:
 
 def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
     facts = run.startup
-    fields = Subtables(run.copies[0]).fields
-    used = describe_ms(run.copies[0]).fields_used
     grid = recorded(GridFacts, run.first_image.result.metrics if run.first_image else {})
     intervals = tuple(_intervals(run))
     accepted = [each.interval for each in intervals if each.passed]
     return TargetEntry(
         label=facts.field,
-        fields=tuple(field_entry(fields[number]) for number in used),
+        fields={
+            execution.name: run.fields_of(number) for number, execution in enumerate(run.originals)
+        },
         band=facts.band,
         status=_status(run),
         reason="",
@@ -145,7 +145,6 @@ def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
         flags=_flags(run),
         qa_score=quality_of(run).score,
         datacolumn=facts.datacolumn,
-        not_applicable=_not_applicable(run),
     )
 
 
@@ -176,18 +175,6 @@ def _flags(run: FinishedRun) -> dict[str, FlagChange]:
 
 def _share_of(before: float, after: float) -> FlagShare:
     return FlagShare(round(float(before), 6), round(float(after), 6))
-
-
-def _not_applicable(run: FinishedRun) -> str:
-    """Why the tables alone do not give the run's calibrated data; empty where they do."""
-    startup = run.state.get("startup")
-    start = start_facts(startup.result) if startup else None
-    if start is not None and start.start_corrected:
-        return (
-            f"the run started from the solutions of {start.started_from}, which its tables do not"
-            " hold: apply its solutions.h5, which holds both (solutions apply)"
-        )
-    return ""
 
 
 # -- intervals -------------------------------------------------------------------------------------
@@ -265,29 +252,38 @@ def _share(pair: Sequence[float]) -> float:
 
 
 def _applied(run: FinishedRun, tables: Mapping[str, str]) -> list[AppliedEntry]:
-    """Return what applies to what."""
+    """Return what applies to what: what the run started from, then the tables that hold."""
     place = {copy.name: number for number, copy in enumerate(run.copies)}
     solved = {record.step: record.result for record in run.rounds}
-    found = []
     last: Record | None = run.records[-1] if run.records else None
+    found = []
+    for number, copy in enumerate(run.copies):
+        path = tables.get(start_table(copy))
+        if path is not None:
+            ref = TableRef(copy.name, start_table(copy))
+            found.append(_entry(run, number, ref, path, (START, "ap")))
     for ref in last.result.tables if last else ():
-        number = place[ref.ms]
-        interval, calmode = table_kind(ref, solved.get(ref.round))
-        path = tables[ref.path]
-        found.append(
-            AppliedEntry(
-                execution=run.originals[number].name,
-                table=path,
-                sha256=table_sha256(run.workdir / path),
-                interval=interval,
-                calmode=calmode,
-                interp=ref.interp,
-                spwmap=_spwmap(ref, run.copies[number], run.copied[number]),
-                table_windows=run.copied[number],
-                antennas=Subtables(run.copies[number]).antenna_names,
-            )
-        )
+        kind = table_kind(ref, solved.get(ref.round))
+        found.append(_entry(run, place[ref.ms], ref, tables[ref.path], kind))
     return found
+
+
+def _entry(
+    run: FinishedRun, number: int, ref: TableRef, path: str, kind: tuple[str, str]
+) -> AppliedEntry:
+    """Return the entry of a table of one working copy."""
+    interval, calmode = kind
+    return AppliedEntry(
+        execution=run.originals[number].name,
+        table=path,
+        sha256=table_sha256(run.workdir / path),
+        interval=interval,
+        calmode=calmode,
+        interp=ref.interp,
+        spwmap=_spwmap(ref, run.copies[number], run.copied[number]),
+        table_windows=run.copied[number],
+        antennas=Subtables(run.copies[number]).antenna_names,
+    )
 
 
 def _spwmap(ref: TableRef, copy: Path, labels: Sequence[str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def bundle_run(workdir: Path, output: Path | None = None) -> str:
     """
     path = record_of_run(workdir)
     if path is None:
-        raise ConfigError(f"{workdir} holds no record of a finished run", "run it first")
+        raise ConfigError(f"{workdir} holds no record of a finished run", "run it to its end")
     with hold_workdir(workdir):
         record = load_record(path)
         target = output or Path(f"{record.prefix}.selfcal.tgz")

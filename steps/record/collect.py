@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from libs.core.errors import ConfigError
 from libs.gains.solution_interval import SolutionInterval
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.subtables import Subtables
+from libs.ms.summary import describe_ms
 from libs.ms.view import read_view
 from libs.ms.virtual_windows import name_ending
 from libs.record.facts import copied_windows, describe_execution
-from libs.record.schema import ExecutionEntry, finite_or_none
+from libs.record.schema import ExecutionEntry, FieldEntry, finite_or_none
 from selfcal.state import Record, State
 from steps import STANDARD
 from steps.data_state import INITIAL
@@ -30,6 +32,7 @@ __all__ = [
     "FinishedRun",
     "interval_name",
     "safe_name",
+    "state_hash",
     "statistics_of",
     "window_key",
 ]
@@ -56,7 +59,7 @@ def interval_name(metrics: Mapping[str, Any]) -> str:
     if interval.per_integration:
         return "int"
     if not interval.per_scan:
-        return f"{interval.seconds:g}s"
+        return f"{interval.seconds:.4g}s"
     return "inf_EB" if "scan" in metrics.get("combine", ()) else "inf"
 
 
@@ -183,6 +186,19 @@ class FinishedRun:
             for copy, execution, taken in zip(self.copies, self.originals, numbers, strict=True)
         )
 
+    def fields_of(self, copy: int) -> tuple[FieldEntry, ...]:
+        """Return the fields of a working copy as its original data describe them."""
+        fields = self.originals[copy].fields
+        words = (self._selections[copy].get("field", "") if self._selections else "").split(",")
+        if all(word.strip().isdigit() for word in words):
+            chosen = [fields[int(word)] for word in words]
+        else:
+            own = Subtables(self.copies[copy]).fields
+            names = {own[i].name.strip() for i in describe_ms(self.copies[copy]).fields_used}
+            chosen = [each for each in fields if each.name.strip() in names]
+        # some writers repeat a field for each of its setups
+        return tuple(dict.fromkeys(chosen))
+
     @property
     def first_execution(self) -> ExecutionEntry:
         """The execution that was observed first, whatever the order of the input."""
@@ -232,6 +248,16 @@ class FinishedRun:
             return []
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
+
+
+def state_hash(workdir: Path) -> str:
+    """Return a hash of what a run, or the runs of several targets, have recorded so far."""
+    own = workdir / "steps.csv"
+    files = [own] if own.exists() else sorted(workdir.glob("targets/*/steps.csv"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def window_key(label: str) -> str:

@@ -77,7 +77,7 @@ def _failed(result: Result) -> TargetEntry:
     """Return the entry of a target that failed; its reason is all there is."""
     return TargetEntry(
         label=result["label"],
-        fields=(),
+        fields={},
         band=result.get("band", ""),
         status="failed",
         reason=str(result.get("reason", "")),
@@ -116,6 +116,7 @@ def _of_whole_run(target: TargetEntry, names: Mapping[str, str], result: Result)
         target,
         label=result["label"],
         status=result["status"],
+        fields={names[name]: fields for name, fields in target.fields.items()},
         windows={names[name]: labels for name, labels in target.windows.items()},
         applied=tuple(map(renamed, target.applied)),
         qa_score=(result.get("qa") or {}).get("score", target.qa_score),

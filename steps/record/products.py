@@ -17,6 +17,7 @@ from libs.ms.tables import open_table, settle_rows
 from selfcal.state import Record
 from selfcal.step import StepResult, TableRef
 from steps.record.collect import FinishedRun, interval_name, safe_name
+from steps.record.start_tables import START, start_table, write_start_tables
 
 __all__ = [
     "FOLDER",
@@ -96,6 +97,8 @@ def link_products(run: FinishedRun, names: ProductNames) -> dict[str, str]:
         if path.exists():
             link_file(path, part / name)
     tables = table_names(run, names)
+    for copy in write_start_tables(run):
+        tables[start_table(copy)] = names.table(copy.name, START, "ap")
     for source, name in tables.items():
         copy_gain_table(run.workdir / source, part / name)
     final = run.workdir / FOLDER

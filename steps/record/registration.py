@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,8 @@ from libs.ms.history import (
     read_history,
 )
 from libs.ms.subtables import Subtables
-from libs.record.decode import encode
-from libs.record.schema import AppliedEntry
 
-__all__ = ["Registered", "Registration", "register", "registered", "solutions_id"]
+__all__ = ["Registered", "Registration", "register", "registered", "source_keys"]
 
 _ORIGIN = "selfcal"
 _SOLUTIONS = "selfcal_solutions"
@@ -76,14 +72,6 @@ class Registered:
     def holds(self, wanted: Registration) -> bool:
         """Whether just these solutions are registered."""
         return all(self.solutions.get(key) == value for key, value in wanted.solutions.items())
-
-
-def solutions_id(entries: Iterable[AppliedEntry]) -> str:
-    """Return a text that tells the solutions of a target from any others."""
-    parts = [encode(entry) for entry in entries]
-    for part in parts:
-        part.pop("table")  # where a table lies says nothing of it
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def registered(ms: Path) -> Registered:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,17 +22,17 @@ from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
 from libs.record.bundle import opened_bundle, record_faults
 from libs.record.facts import set_facts
+from libs.record.identity import solutions_id
 from libs.record.localise import localise_table, spwmap_by_id
 from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
-from steps.record.collect import FinishedRun
+from steps.record.collect import FinishedRun, state_hash
 from steps.record.registration import (
     Registration,
     register,
     registered,
-    solutions_id,
     source_keys,
 )
 from steps.record.writing import (
@@ -116,9 +116,14 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
 
 
 def record_of_run(workdir: Path) -> Path | None:
-    """Return the record in a work directory; None where it has none."""
+    """Return the record in a work directory; None where it has none, or one that is out of date.
+
+    A run that went on, and did not come to its end, leaves the record of an earlier start.
+    """
     found = sorted(workdir.glob("*.selfcal.json"))
-    return found[0] if found else None
+    if not found or load_record(found[0]).of_state != state_hash(workdir):
+        return None
+    return found[0]
 
 
 def _inputs(workdir: Path) -> list[Path]:
@@ -140,9 +145,22 @@ def _inputs(workdir: Path) -> list[Path]:
 
 
 def _note_applied(workdir: Path, record: RunRecord, to: Sequence[Path]) -> None:
-    """Note which targets were applied to which data, for the report."""
-    entry = {target.label: [str(ms) for ms in to] for target in record.targets if target.applied}
-    write_atomically(workdir / APPLIED, json.dumps(entry, indent=1) + "\n")
+    """Note which targets were applied to which data, for the report.
+
+    Data to which other solutions were applied, of an earlier start, are not counted.
+    """
+    path = workdir / APPLIED
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = {}
+    for target in record.targets:
+        if not target.applied:
+            continue
+        identity = solutions_id(target.applied)
+        old = before.get(target.label, {})
+        sets = old.get("sets", []) if old.get("solutions") == identity else []
+        sets = list(dict.fromkeys([*sets, *map(str, to)]))
+        found[target.label] = {"solutions": identity, "sets": sets}
+    write_atomically(path, json.dumps(found, indent=1) + "\n")
 
 
 # -- planning --------------------------------------------------------------------------------------
@@ -153,21 +171,12 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
     if not record.applied:
         yield _NOTHING
         return
-    left_out = [target for target in record.targets if target.applied and target.not_applicable]
-    for target in left_out:
-        yield f"{target.label} is left out: {target.not_applicable}"
-    record = _without(record, left_out)
-    if not record.applied:
-        raise ConfigError(
-            "; ".join(f"{target.label}: {target.not_applicable}" for target in left_out),
-            "nothing was written",
-        )
     placements = match_record(record, _facts(to))
     _check_columns(placements)
     wanted = {place.facts.path: _registration(place) for place in placements}
     done = _check_registered(wanted, how)
     for target in record.targets:
-        if not target.applied and not target.not_applicable:
+        if not target.applied:
             yield f"{target.label}: {target.status}, it has no solutions to apply"
     named = {place.execution.name for place in placements}
     for name in dict.fromkeys(entry.execution for entry in record.applied):
@@ -183,14 +192,6 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
             yield f"{place.facts.path}: these solutions are applied already, nothing was written"
         else:
             yield from _apply_to_set(folder, place, wanted[place.facts.path], how)
-
-
-def _without(record: RunRecord, left_out: Sequence[TargetEntry]) -> RunRecord:
-    """Return a record in which some targets have no solutions."""
-    targets = (
-        replace(target, applied=()) if target in left_out else target for target in record.targets
-    )
-    return replace(record, targets=tuple(targets))
 
 
 def _facts(to: Sequence[Path]) -> list[SetFacts]:
@@ -242,7 +243,9 @@ def _registration(place: SetMatch) -> Registration:
     found = {}
     for target in place.targets:
         windows = _windows(place, target.applied)
-        for key in source_keys(place.facts.path, target.fields, windows):
+        for key in source_keys(
+            place.facts.path, [i for ids in target.fields for i in ids], windows
+        ):
             found[key] = solutions_id(target.applied)
     return Registration(place.facts.path, found)
 
@@ -279,14 +282,15 @@ class _Part:
 def _parts(target: TargetPlace) -> list[_Part]:
     """Group the fields of a target by the tables that calibrate them."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for field, number in zip(target.target.fields, target.fields, strict=True):
+    fields = target.target.fields[target.applied[0].execution]
+    for field, numbers in zip(fields, target.fields, strict=True):
         own = tuple(
             place
             for place, entry in enumerate(target.applied)
             if not entry.fields or field in entry.fields
         )
         if own:
-            groups.setdefault(own, []).append(number)
+            groups.setdefault(own, []).extend(numbers)
     return [
         _Part(target, tuple(fields), tuple(target.applied[i] for i in own))
         for own, fields in groups.items()

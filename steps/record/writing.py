@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +14,12 @@ from libs.gains.apply import apply_tables
 from libs.gains.solver import AppliedTable
 from libs.ms import flag_versions
 from libs.ms.columns import ensure_data_column
+from libs.ms.history import append_history
 from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import guarded
+from selfcal import __version__
 
 __all__ = [
     "VERSION",
@@ -23,6 +27,7 @@ __all__ = [
     "apply_planned",
     "comment_of",
     "data_descriptions",
+    "note_written",
     "prepare_columns",
 ]
 
@@ -71,12 +76,21 @@ def apply_planned(work: Application) -> str:
 def _apply_within(work: Application) -> str:
     prepare_columns(work.ms, work.rows, comment_of(work.title))
     result = apply_tables(work.ms, work.tables, rows=work.rows)
+    names = ", ".join(table.path.name for table in work.tables)
+    note_written(work.ms, f"gains of {work.title} ({names}) applied to {_fields_said(work)}")
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (
         f"{work.ms}: {len(work.tables)} table(s) applied to CORRECTED_DATA of"
         f" {_fields_said(work)}, flags {result.flagged_before:.1%} ->"
         f" {result.flagged_after:.1%} (saved: {VERSION}), {stamp}"
     )
+
+
+def note_written(ms: Path, text: str) -> None:
+    """Record in the data's HISTORY what was done to them, and by which command."""
+    message = f"{text}: CORRECTED_DATA and FLAG written, flags saved as {VERSION}"
+    words = " ".join(map(shlex.quote, sys.argv))
+    append_history(ms, "selfcal", [message], application=f"selfcal {__version__}", command=words)
 
 
 def _fields_said(work: Application) -> str:

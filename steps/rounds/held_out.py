@@ -25,11 +25,10 @@ from libs.heldout.choose import (
     FOLD_SCATTER,
     Candidate,
     HeldOutChoice,
-    HeldOutCoherence,
     choose_solve,
-    held_out_coherence,
     score_candidate,
 )
+from libs.heldout.coherence import HeldOutCoherence, held_out_coherence
 from libs.heldout.delays import channels_for_delays
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context

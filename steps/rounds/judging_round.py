@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from libs.core.errors import InputError
-from libs.imaging.align import compare
+from libs.imaging.align import LEAST_CORRELATION, compare
 from libs.imaging.judging import Limits, Verdict, judge, judge_ladder
 from libs.imaging.statistics import fluxes_within
 from libs.ms.summary import flagged_fraction, summarise
@@ -171,6 +171,10 @@ def _with_shift(
     except InputError as error:
         # an image of unphased data and one of phased data may have nothing in common
         return replace(record, shift=f"unknown: {error.cause}")
+    if aligned.correlation < LEAST_CORRELATION:
+        return replace(
+            record, shift=f"unknown: the images correlate by {aligned.correlation:.2f} only"
+        )
     return replace(record, shift_arcsec=aligned.shift_arcsec)
 
 

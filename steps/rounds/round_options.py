@@ -22,9 +22,8 @@ ROUND_OPTIONS = (
            choices=("spw", "scan")),
     Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
            choices=("G", "T")),
-    Option("solution", "choice", "auto", "gain, tec (phase goes as 1 / frequency), tec+phase or"
-           " delay+phase (of each window) or constants+phase (a constant of each window and"
-           " polarization beneath a common phase); auto: by held-out data where they can show them",
+    Option("solution", "choice", "auto", "what is solved for: gains, TECs, delays of windows, or"
+           " constants of windows beneath a common phase; auto: by held-out data",
            choices=("auto", "gain", "tec", "tec+phase", "delay+phase", "constants+phase")),
     Option("block", "int", 0, "channels of a frequency block with phases of its own; 0: a"
            " spectral window, and for TECs worked out", minimum=0),

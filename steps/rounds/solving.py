@@ -280,11 +280,8 @@ def _followed(context: Context, held_out: HeldOut, calmode: str) -> tuple[str, .
     native = context.tools.solver.name == "native"
     if coherence is None or calmode != "p" or not native or set_by_user(context, "minsnr"):
         return ()
-    return tuple(
-        name
-        for name, good in zip(coherence.antenna, coherence.coherent, strict=True)
-        if good and name not in held_out.fallback
-    )
+    coherent = zip(coherence.antenna, coherence.coherent, strict=True)
+    return tuple(name for name, good in coherent if good and name not in held_out.fallback)
 
 
 def _keep(
@@ -296,10 +293,9 @@ def _keep(
     held_out: HeldOut,
     keeps_all: bool,
 ) -> tuple[str, ...]:
-    """Give incoherent antennas the solutions of a longer interval, or what they came with.
+    """Give incoherent antennas a longer interval's solutions, or what they came with.
 
-    Those that came with none, and have none now, are flagged and returned, but for
-    ``keeps_all``.
+    Those without any are flagged and returned, but for ``keeps_all``.
     """
     assert held_out.coherence is not None
     gains, tec = read_solutions(table, ms), read_tec(table)

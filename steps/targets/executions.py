@@ -39,7 +39,7 @@ class Execution:
     fields : tuple of str
         Names by id.
     directions_rad : tuple of (float, float) or None
-        Phase centres by id, J2000; None of a field whose frame is not fixed to the sky.
+        Phase centres by id, J2000; None of a field that moves on the sky.
     windows : tuple of WindowFacts
         By id.
     used : dict of int to frozenset of int
@@ -63,6 +63,10 @@ class Execution:
         if not any(self.intents.values()):
             return True
         return any(INTENT in mode for mode in self.intents.get(number, ()))
+
+    def moves(self, fields: Sequence[int]) -> bool:
+        """Whether any of some fields moves on the sky."""
+        return any(self.directions_rad[number] is None for number in fields)
 
     def windows_of(self, fields: Sequence[int]) -> ExecutionWindows:
         """Return the windows in which some of the fields have data."""
@@ -111,7 +115,9 @@ def survey(source: InputData) -> Execution:
     return Execution(
         source.vis, source.name, telescope, start_s, tuple(each.name.strip() for each in fields),
         tuple(
-            to_j2000(each.direction_rad, each.frame) if each.frame in SKY_FRAMES else None
+            to_j2000(each.direction_rad, each.frame)
+            if each.frame in SKY_FRAMES and not each.moves
+            else None
             for each in fields
         ),
         windows,

@@ -20,7 +20,10 @@ from steps.copy_names import copy_name, field_word
 from steps.instruments import identify
 from steps.targets.executions import INTENT, Execution, in_order_of_time
 
-__all__ = ["ALL", "Sighting", "Target", "TargetPart", "find_pointings", "find_targets"]
+MOVES = "{name} moves on the sky, so that several executions do not make one image"
+"""Why a target that follows an ephemeris is not calibrated with several executions."""
+
+__all__ = ["ALL", "MOVES", "Sighting", "Target", "TargetPart", "find_pointings", "find_targets"]
 
 ALL = ("all",)
 
@@ -295,7 +298,9 @@ def _targets_of(
         vis = [part.vis for part in parts]
         said = f"has no {band} data of {name}" if len(bands) > 1 else f"has no data of {name}"
         notes = tuple(f"{e.vis} {said}" for e in executions if e.vis not in vis)
-        found.append(Target(label, name, band, parts, tuple(numbers), notes))
+        moves = len(parts) > 1 and any(one.execution.moves(one.fields) for one in seen)
+        problem = MOVES.format(name=name) if moves else ""
+        found.append(Target(label, name, band, parts, tuple(numbers), notes, problem))
     return found
 
 

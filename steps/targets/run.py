@@ -39,6 +39,7 @@ FOLDER = "targets"
 # what a target has values of its own for
 _OWN_KEYS = (
     "vis", "workdir", "field", "spw", EXECUTIONS_SETTING, "targets", "cluster", "quiet",
+    "on_finish",
 )  # fmt: skip
 
 
@@ -107,6 +108,8 @@ def plan_targets(
     """
     if settings["field"]:
         raise ConfigError("both field and targets are set", "leave field empty")
+    if settings[EXECUTIONS_SETTING]:
+        raise ConfigError("both executions and targets are set", "leave executions empty")
     check_where(settings["cluster"])
     targets = find_targets(
         [survey(source) for source in resolve_inputs(settings["vis"])], settings["targets"],
@@ -211,7 +214,7 @@ def calibrate_target(task: TargetTask, on_wait: Callable[[], None] | None = None
         Its run failed; its own message is in the text.
     """
     if task.target.problem:
-        raise ConfigError(task.target.problem, "split its data to a measurement set of their own")
+        raise ConfigError(task.target.problem, "calibrate each execution by itself, with one vis")
     folder = Path(task.folder)
     child = ChildRun(
         folder, folder / "config.yaml", task.config, Path(task.cwd), task.stall_s,

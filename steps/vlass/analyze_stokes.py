@@ -15,7 +15,7 @@ from libs.core.files import write_atomically
 from libs.imaging.interface import open_image, sky_position
 from libs.imaging.native.restore import Beam
 from libs.imaging.stokes_spectrum import PlaneValues, fit_power_law, rotation_measure
-from selfcal.step import Step, StepResult
+from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
 from steps.vlass.plane_images import named_like
 from steps.vlass.vlass_data import good_groups
@@ -34,9 +34,7 @@ class AnalyzeStokes(Step):
         """Find the peaks at the lowest frequency inside both masks; write stokes.json."""
         groups = [row for row in good_groups(context) if _has_all(row)]
         if not groups:
-            raise InputError(
-                "no plane has Stokes I, Q and U", "ask for stokes IQUV in the cube's list"
-            )
+            raise Skip("no plane has Stokes I, Q and U")
         inside = _inside(context)
         lowest = groups[0]
         places = _peaks(context, lowest, inside)

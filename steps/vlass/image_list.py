@@ -239,7 +239,8 @@ def _fields(
     pb_limit: float,
 ) -> tuple[int, ...]:
     """Return the pointings of the square degree and its buffer whose beams the image holds."""
-    beam = find_beam(context.settings["instrument"], lowest_hz, 25.0)
+    diameter = float(context.metric("dish_diameter_m"))
+    beam = find_beam(context.settings["instrument"], lowest_hz, diameter)
     if beam is None:
         raise ConfigError(
             f"the primary beam of {context.settings['instrument']} is not known",

@@ -59,7 +59,8 @@ class GroupTask:
             [dataclasses.asdict(self.options), dict(self.arguments), self.imager], default=str,
             sort_keys=True,
         )  # fmt: skip
-        return hashlib.sha256(text.encode()).hexdigest()
+        # a work directory may be moved
+        return hashlib.sha256(text.replace(self.workdir, ".").encode()).hexdigest()
 
 
 class MakeImages(Step):

@@ -18,6 +18,7 @@ from libs.imaging.interface import ImagingOptions, open_image, write_image
 from libs.imaging.native.mosaic_model import MosaicModel, predict_sky, response_of_weights
 from libs.imaging.stokes_planes import read_planes
 from libs.ms import flag_versions
+from libs.ms.columns import ensure_data_column
 from libs.ms.rows import read_rows, row_pieces, write_rows
 from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names, open_table
@@ -82,8 +83,7 @@ class RestorePims(Step):
 
     def _reset(self, ms: Path) -> None:
         """Restore flags and weights of before; save them the first time."""
-        saved = flag_versions.has_version(ms, INITIAL), flag_versions.has_weights(ms, INITIAL)
-        if all(saved):
+        if flag_versions.has_version(ms, INITIAL) and flag_versions.has_weights(ms, INITIAL):
             flag_versions.restore_version(ms, INITIAL)
             flag_versions.restore_weights(ms, INITIAL)
             return
@@ -136,6 +136,8 @@ class RestorePims(Step):
         predict_sky(MosaicModel(models, options, response), options)
         tell(f"flags of {FLAG_VERSION} restored")
         _restore_flags(ms, resources.flags)
+        # where there is no such column statwt sets WEIGHT too, and a second start would differ
+        ensure_data_column(ms, "CORRECTED_DATA")
         tell("statwt on data minus model: one weight for each baseline, channel and correlation")
         session.run(
             "statwt", log=log, vis=str(ms), datacolumn="residual_data",

@@ -109,7 +109,7 @@ def image_targets(context: Context, step: str) -> tuple[ImageTarget, ...]:
 
 def mosaic_of(context: Context, target: ImageTarget, pb_limit: float) -> Mosaic:
     """Return the pointings of a target."""
-    diameter = float(context.metric("dish_diameter_m") or 25.0)
+    diameter = float(context.metric("dish_diameter_m"))
     return Mosaic(target.fields, context.settings["instrument"], diameter, pb_limit)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from astropy.io import fits
 
 from libs.core.errors import InputError
-from reports.drawer import Drawer
+from reports.drawer import Drawer, LivePage
 from reports.drawings import draw_ahead, draw_all
 from reports.html import write_report
 from reports.records import read_run
@@ -78,3 +80,41 @@ def test_what_the_user_can_mend_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         drawer.write_report(lambda text: None)
     assert drawer.process is None
+
+
+def test_the_page_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64, finished=False)
+    drawer = Drawer(workdir)
+    drawer.step_done()
+    page = workdir / "report.html"
+    for _ in range(600):
+        if page.exists() and page.stat().st_mtime == 0:
+            break
+        time.sleep(0.1)
+    assert "The run goes on" in page.read_text()
+    # a run that is killed now has its report written at the next start
+    assert page.stat().st_mtime_ns < (workdir / "steps.csv").stat().st_mtime_ns
+    drawer.write_report(lambda text: None)
+    assert "data-live" not in page.read_text().split("<body>")[0]
+
+
+def test_the_live_page_takes_a_hundredth_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, written, clock = tmp_path / "report.html", [], [1000.0, 0.0]
+    page.touch()
+
+    def write(workdir: Path, drawn: object) -> Path:
+        written.append(clock[0])
+        clock[0] += 0.2
+        clock[1] += 0.2  # CPU seconds
+        return page
+
+    monkeypatch.setattr("reports.drawer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("reports.drawer.time.process_time", lambda: clock[1])
+    live = LivePage(tmp_path, write)
+    for _ in range(100):  # a step each second
+        live.step_done({})
+        clock[0] += 1.0
+    assert 4 <= len(written) <= 6
+    assert min(b - a for a, b in pairwise(written)) >= 20

@@ -37,8 +37,8 @@ def curve(figure: Figure, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_antenna_has_a_panel() -> None:
     (figure,) = phase_figures(make_gains(antennas=7), "Phases of p1")
-    assert words(figure, "name") == [f"EA{i:02d}" for i in range(1, 8)]
-    assert words(figure, "title") == ["Phases of p1"]
+    assert words(figure, "name") == [f"EA{i:02d}" for i in range(1, 7)]  # the last is flagged
+    assert words(figure, "title") == ["Phases of p1. Without solutions, not shown: EA07"]
     assert ink(figure) > 0.02
 
 
@@ -78,7 +78,25 @@ def test_reference_and_flagged_antennas_are_named() -> None:
         near = min(beside, key=lambda n: x - n.get_position()[0] if n.get_position()[0] < x else 99)
         notes[near.get_text()] = note.get_text()
     assert notes["EA03"] == "reference"
-    assert notes["EA07"] == "all flagged"
+    assert "EA07" not in notes
+    assert words(figure, "title") == ["Without solutions, not shown: EA07"]
+
+
+def test_several_antennas_without_phase_are_no_references() -> None:
+    """As where a table holds amplitudes of all antennas, but phases of a few."""
+    solutions = make_gains(antennas=6)
+    solutions.gain[:, :, :4] = 1.0
+    solutions.flag[:, :, :4] = False
+    (figure,) = phase_figures(solutions)
+    notes = words(figure, "note")
+    assert notes.count("phase 0") == 4
+    assert "reference" not in notes
+
+
+def test_a_table_of_amplitudes_has_no_figure_of_phases() -> None:
+    solutions = make_gains(amplitude=True)
+    assert phase_figures(replace(solutions, gain=np.abs(solutions.gain) + 0j)) == []
+    assert phase_figures(replace(solutions, flag=np.ones_like(solutions.flag))) == []
 
 
 def test_both_polarizations_and_flags_are_in_the_legend() -> None:
@@ -92,8 +110,8 @@ def test_both_polarizations_and_flags_are_in_the_legend() -> None:
 
 def test_many_antennas_are_paged() -> None:
     pages = phase_figures(make_gains(antennas=64, times=4), "LOFAR")
-    assert [len(words(page, "name")) for page in pages] == [30, 30, 4]
-    assert words(pages[2], "title") == ["LOFAR (page 3 of 3)"]
+    assert [len(words(page, "name")) for page in pages] == [30, 30, 3]
+    assert words(pages[2], "title") == ["LOFAR. Without solutions, not shown: EA64 (page 3 of 3)"]
 
 
 @pytest.mark.parametrize(("largest_deg", "limit"), [(3, 5), (25, 30), (100, 120), (179, 180)])
@@ -138,10 +156,10 @@ def test_amplitudes_only_where_they_were_solved() -> None:
     assert 0 < min(ticks) < 1 < max(ticks) < 2
 
 
-def test_a_table_without_a_good_solution_is_drawn() -> None:
+def test_a_table_without_a_good_solution_has_a_histogram_only() -> None:
     solutions = make_gains(antennas=3)
     solutions.flag[:] = True
-    assert len(phase_figures(solutions)) == 1
+    assert phase_figures(solutions) == []
     assert amplitude_figures(solutions) == []
     said = [text.get_text() for text in snr_histogram(solutions, 3.0).axes[0].texts]
     assert "no unflagged solution" in said

@@ -16,7 +16,7 @@ from reports.image_figures import (
     round_images,
 )
 from reports.image_panels import shared_scale
-from reports.image_view import mask_box, read_shown
+from reports.image_view import bright_box, mask_box, read_shown
 from tests.reports.fake_run import BEAM_ARCSEC, CELL_ARCSEC, make_images, write_fits
 from tests.reports.test_gain_figures import ink
 
@@ -143,3 +143,20 @@ def test_images_of_several_planes_are_refused(tmp_path: Path) -> None:
         read_shown(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_shown(tmp_path / "missing.fits")
+
+
+def test_without_a_mask_the_cut_out_is_on_what_is_bright(tmp_path: Path) -> None:
+    """As for a ring of 40 microarcsec in a field 16 times as wide."""
+    y, x = np.mgrid[:512, :512]
+    ring = np.exp(-((np.hypot(x - 270, y - 256) - 12) ** 2) / 18.0)
+    image = write_fits(tmp_path / "ring.fits", ring)
+    x0, x1, y0, y1 = bright_box(image)
+    assert x1 - x0 == y1 - y0 < 128
+    assert abs((x0 + x1) / 2 - 270) < 3 and abs((y0 + y1) / 2 - 256) < 3
+    figure = compare_images([Panel("p0", image), Panel("ap1", image)])
+    assert len(image_axes(figure)) == 4  # cut-out and full image of each
+
+
+def test_a_blank_image_is_shown_whole(tmp_path: Path) -> None:
+    image = write_fits(tmp_path / "blank.fits", np.zeros((64, 64)))
+    assert bright_box(image) == (0, 64, 0, 64)

@@ -148,3 +148,22 @@ def test_agreement_with_closure_quantities(tmp_path: Path) -> None:
     assert made["final"]["snr"] == 90.0, "the check is no round"
     skipped = step_row("closure_check", "skipped", reason="no closure quantities")
     assert "closure" not in summary_of(tmp_path, startup("a"), TEST_IMAGE, P0, skipped)
+
+
+def test_what_was_said_loudly_is_in_the_summary(tmp_path: Path) -> None:
+    made = summary_of(
+        tmp_path,
+        startup("a", warnings=["ea01: feed X is dead"]),
+        step_row("test_image", metrics={**INITIAL, "warning": "a bright source outside"}),
+        step_row("p0", metrics=image(80.0, warnings=["ea01: feed X is dead", "flux +270 %"])),
+    )
+    assert made["warnings"] == ["ea01: feed X is dead", "a bright source outside", "flux +270 %"]
+
+
+def test_a_run_with_steps_left_is_not_over(tmp_path: Path) -> None:
+    rows = [startup("a"), step_row("test_image", metrics=INITIAL)]
+    assert summary_of(tmp_path, *rows, status="incomplete")["status"] == "incomplete"
+    # a step that ran again makes those after it old
+    again = [step_row("p0", metrics=image(80.0)), step_row("test_image", metrics=INITIAL)]
+    (tmp_path / "resolved.yaml").write_text("steps: {value: [startup, test_image, p0]}\n")
+    assert summary_of(tmp_path, *rows, *again)["status"] == "incomplete"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,17 @@ def test_what_was_not_recorded_is_said(tmp_path: Path) -> None:
     figure = summary_figure(read_run(tmp_path))
     assert figure.axes[1].texts[0].get_text() == "not recorded"
     assert ink(figure) > 0.005
+
+
+def test_images_after_the_last_round_are_no_final_state(tmp_path: Path) -> None:
+    """A split that is imaged otherwise has other numbers than the state the rounds ended with."""
+    workdir = make_run(tmp_path / "later")
+    run = read_run(workdir)
+    last = next(row for row in run.steps if row.step == "ap1")
+    flagged = replace(last, step="flag_again", metrics={**last.metrics, "kind": ""})
+    run = replace(run, steps=(*run.steps, flagged))
+    axes = summary_figure(run).axes[2]
+    line, ring = axes.lines[0], axes.lines[1]
+    assert line.get_xdata().tolist() == [0, 1, 2, 4]
+    assert ring.get_xdata().tolist() == [5]
+    assert ring.get_markerfacecolor() == "none"

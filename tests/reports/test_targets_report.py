@@ -42,6 +42,7 @@ def result(label: str, status: str = "improved", **more: Any) -> dict[str, Any]:
         (["improved", "unchanged"], "improved"),
         (["unchanged", "unchanged"], "unchanged"),
         (["improved", "failed"], "failed"),
+        (["improved", "incomplete"], "incomplete"),
     ],
 )
 def test_the_status_of_all(statuses: list[str], expected: str) -> None:

@@ -44,6 +44,20 @@ def test_points_are_where_the_visibilities_are(ms: Path) -> None:
     assert after.phase.sum(axis=0).argmax() == np.searchsorted(after.phase_edges_deg, 0) - 1
 
 
+def test_phases_of_a_source_away_from_the_centre_are_set_against_its_model(ms: Path) -> None:
+    with open_table(ms, write=True) as opened:
+        data = opened.getcol("CORRECTED_DATA")
+        turn = np.exp(1j * np.linspace(0, 300, len(data)))[:, None, None]
+        opened.putcol("CORRECTED_DATA", data * turn)
+        opened.putcol("MODEL_DATA", data * turn)
+    after = visibility_density(both(ms))[1]
+    phases = 0.5 * (after.phase_edges_deg[1:] + after.phase_edges_deg[:-1])
+    assert np.abs(phases[after.phase.sum(axis=0) > 0]).max() < 3
+    alone = visibility_density([VisibilitySource("After", (ms,), "CORRECTED_DATA")])[0]
+    assert (after.relative, alone.relative) == (True, False)
+    assert np.count_nonzero(alone.phase.sum(axis=0)) > 30
+
+
 def test_flagged_visibilities_are_left_out(ms: Path) -> None:
     with open_table(ms, write=True) as opened:
         flag = opened.getcol("FLAG")

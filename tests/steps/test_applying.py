@@ -18,6 +18,7 @@ from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms import flag_versions, tables
 from libs.ms.columns import ensure_data_column
+from libs.ms.history import read_history
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
@@ -122,6 +123,15 @@ def test_the_solutions_are_applied_and_the_flags_saved(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.abs(opened.getcol("DATA")), 1, atol=1e-6)
     flag_versions.restore_version(original, VERSION)
     np.testing.assert_array_equal(flags_of(original), flag)
+
+
+def test_the_history_says_what_was_done(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    workdir = make_run(tmp_path, original)
+    list(apply_to_original(workdir, None))
+    (message,) = read_history(original, "selfcal")
+    assert workdir.name in message and "CORRECTED_DATA and FLAG written" in message
+    assert VERSION in message
 
 
 def test_applying_twice_flags_no_more(tmp_path: Path) -> None:

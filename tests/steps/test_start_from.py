@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from libs.casa.session import CasaSession
 from libs.core.errors import ConfigError, SelfcalError
@@ -24,9 +25,12 @@ from libs.h5parm.solset import Solset
 from libs.ms.sanitise import add_scratch_columns
 from libs.ms.summary import summarise
 from libs.ms.tables import open_table
+from libs.record.schema import load_record
 from reports.summary import write_summary
 from selfcal.pipeline import Pipeline
 from steps.applying import apply_to_original
+from steps.record.build import write_run_record
+from steps.record.restore import HowToApply, apply_record
 from steps.startup import Startup
 from tests.libs.h5parm.test_start import corrupt
 from tests.libs.small_ms import make_ms, tree_hash
@@ -132,6 +136,26 @@ def test_solutions_are_the_input_times_the_run(run_of: Run, data: Path, tmp_path
     assert np.degrees(np.angle(corrected[~flag]).std()) < 6
     weights = summarise(copy_of(tmp_path))
     assert weights.weights_positive
+
+
+def test_the_record_has_both_factors(run_of: Run, data: Path, tmp_path: Path) -> None:
+    """What the run started from is a gain table of its own, applied first."""
+    pipeline = run_of()
+    pipeline.run()
+    workdir = tmp_path / "work"
+    settings = {"vis": {"value": [str(data)]}, "steps": {"value": list(NAMES)}}
+    (workdir / "resolved.yaml").write_text(yaml.safe_dump(settings))
+    (target,) = load_record(write_run_record(workdir, {})).targets
+    assert target.applied[0].interval == "start"
+    fresh = Path(shutil.copytree(data, tmp_path / "fresh.ms"))
+    list(apply_record(workdir, [fresh], HowToApply()))
+    with open_table(fresh) as one, open_table(copy_of(tmp_path)) as two:
+        ours, theirs = (opened.getcol("CORRECTED_DATA") for opened in (one, two))
+        flags = [opened.getcol("FLAG") for opened in (one, two)]
+    np.testing.assert_array_equal(flags[0], flags[1])
+    good = ~flags[0]
+    assert good.mean() > 0.9
+    np.testing.assert_allclose(ours[good], theirs[good], atol=2e-6)
 
 
 def test_without_an_accepted_round_the_input_is_the_result(

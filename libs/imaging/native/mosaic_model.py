@@ -147,8 +147,7 @@ def predict_sky(model: MosaicModel, options: ImagingOptions, *, threads: int = 1
                     hz = found.channel_hz[spw]
                     uvw = np.asarray(read_rows(opened, ("UVW",), rows)["UVW"], np.float64)
                     longest = float(np.abs(uvw).max() * hz.max()) / SPEED_OF_LIGHT_M_S
-                    middle = float(hz.mean())
-                    view = view_grid(options, pointing, middle, longest, threads)
+                    view = view_grid(options, pointing, hz, longest, threads)
                     values = _seen(model, view, uvw, turn, hz)
                     shape = np.shape(opened.getcell("DATA", int(rows[0])))
                     filled = np.zeros((len(rows), *shape), np.complex64)
@@ -191,7 +190,7 @@ def _attenuated(
     low, high = float(frequency_hz.min()), float(frequency_hz.max())
     if not high > low:
         return terms * view.power()
-    edges = [replace(view, frequency_hz=hz).power() for hz in (low, high)]
+    edges = [replace(view, frequencies_hz=(hz,)).power() for hz in (low, high)]
     slope = (edges[1] - edges[0]) * (reference_hz / (high - low))
     constant = edges[0] - slope * (low / reference_hz - 1.0)
     found = np.zeros((len(terms) + 1, *terms.shape[1:]))
@@ -224,7 +223,7 @@ def response_of_weights(options: ImagingOptions) -> NDArray[np.float32]:
                     hands = list(found.setup_of[ddid].parallel)
                     good = ~(read["FLAG"].any(axis=2) | read["FLAG_ROW"][:, None])
                     weight = read["WEIGHT"][:, hands].min(axis=1) * good.sum(axis=1)
-                    view = view_grid(options, pointing, float(found.channel_hz[spw].mean()), 0.0, 1)
+                    view = view_grid(options, pointing, found.channel_hz[spw], 0.0, 1)
                     power = view.power().astype(np.float64)
                     square[view.rows, view.columns] += float(weight.sum()) * power**2
     if not square.any():

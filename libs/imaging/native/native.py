@@ -176,7 +176,7 @@ class _Run:
         psf, dirty = sight.measurement.first_images(
             (room * options.imsize[0], room * options.imsize[1])
         )
-        near = psf[0][_middle(psf.shape[1:], options.imsize)]
+        near = _of_size(psf[0], options.imsize)
         beam = fit_beam(near)
         self.log.line(
             f"beam {beam.major_pixel * options.cell_arcsec:.6g} x"
@@ -207,7 +207,8 @@ class _Run:
         options = self.options
         return memory_for_visibilities(
             options.imsize, self.nterms, _scale_count(options), options.memory_limit_bytes,
-            convolved=_needs_room(options),
+            # of mosaics PSFs are no larger than the minor cycle needs them
+            convolved=_needs_room(options) and not options.mosaic,
         )  # fmt: skip
 
     def _single(self, stokes: str) -> _Sight:
@@ -361,6 +362,17 @@ def _scale_count(options: ImagingOptions) -> int:
     if not options.multiscale:
         return 1
     return len({0.0, *options.scales_pixel}) if options.scales_pixel else MOST_SCALES
+
+
+def _of_size(psf: NDArray[np.float32], imsize: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a PSF as large as the image: its middle, or with zeros around it."""
+    width, height = min(imsize[0], psf.shape[1]), min(imsize[1], psf.shape[0])
+    middle = psf[_middle(psf.shape, (width, height))]
+    if middle.shape == imsize[::-1]:
+        return middle
+    whole = np.zeros(imsize[::-1], np.float32)
+    whole[_middle(whole.shape, (width, height))] = middle
+    return whole
 
 
 def _middle(shape: Sequence[int], imsize: tuple[int, int]) -> tuple[slice, slice]:

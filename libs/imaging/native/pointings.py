@@ -33,6 +33,9 @@ __all__ = ["MosaicMeasurement", "PointingView", "open_views", "view_grid"]
 # PSFs of mosaics are made this large: what lies beyond is found by the residuals.
 _PSF_PIXELS = 2048
 
+# Frequencies of a window over which its beam is averaged, at most.
+_BEAM_FREQUENCIES = 8
+
 
 @dataclass(frozen=True)
 class PointingView:
@@ -42,8 +45,8 @@ class PointingView:
     ----------
     pointing : Pointing
     beam : PrimaryBeam
-    frequency_hz : float
-        At which the beam is taken, the middle of the window.
+    frequencies_hz : tuple of float
+        Over which the beam is averaged.
     rows, columns : slice
         Part of the image.
     gridder : Gridder
@@ -58,7 +61,7 @@ class PointingView:
 
     pointing: Pointing
     beam: PrimaryBeam
-    frequency_hz: float
+    frequencies_hz: tuple[float, ...]
     rows: slice
     columns: slice
     gridder: Gridder
@@ -70,12 +73,16 @@ class PointingView:
     def power(self) -> NDArray[np.float32]:
         """Return the power of the primary beam on this part of the image."""
         return beam_plane(
-            self.beam, self.frequency_hz, self.l_rad, self.m_rad, self.pointing.offset_rad
+            self.beam, self.frequencies_hz, self.l_rad, self.m_rad, self.pointing.offset_rad
         )
 
 
 def view_grid(
-    options: ImagingOptions, pointing: Pointing, frequency_hz: float, longest_w: float, threads: int
+    options: ImagingOptions,
+    pointing: Pointing,
+    frequency_hz: NDArray[np.float64],
+    longest_w: float,
+    threads: int,
 ) -> PointingView:
     """Return the part of a mosaic's image that one pointing sees, without visibilities.
 
@@ -83,14 +90,17 @@ def view_grid(
     ----------
     options : ImagingOptions
     pointing : Pointing
-    frequency_hz : float
+    frequency_hz : (nchan,) float64
+        Channels of the window.
     longest_w : float
         Largest |w|, wavelengths, for the choice between a facet and the common phase centre.
     threads : int
     """
-    beam = mosaic_beam(options, frequency_hz)
+    chosen = np.linspace(0, len(frequency_hz) - 1, min(len(frequency_hz), _BEAM_FREQUENCIES))
+    frequencies = tuple(float(frequency_hz[int(k)]) for k in np.rint(chosen))
+    beam = mosaic_beam(options, min(frequencies))
     cell = options.cell_arcsec / ARCSEC_PER_RAD
-    half = math.ceil(beam.reach_rad(frequency_hz) / cell) + 1
+    half = math.ceil(max(map(beam.reach_rad, frequencies)) / cell) + 1
     east, north = pointing.offset_rad
     nx, ny = options.imsize
     columns = _part(nx, nx // 2 - east / cell, half)
@@ -102,7 +112,7 @@ def view_grid(
     plain = longest_w * _nonlinear(middle, l_rad, m_rad) <= IMAGE_TURNS
     grid = Gridder(size, cell, (0.0, 0.0) if plain else middle, threads=threads).for_w(longest_w)
     return PointingView(
-        pointing, beam, frequency_hz, rows, columns, grid, middle if plain else None, l_rad, m_rad
+        pointing, beam, frequencies, rows, columns, grid, middle if plain else None, l_rad, m_rad
     )
 
 
@@ -169,11 +179,11 @@ def open_views(
     views = []
     for pointing in pointings(options):
         for spw in chosen:
-            frequency = windows[spw].mean_hz
             own = replace(selection, field_id=pointing.field_id, spws=(spw,))
             # w is not known before the data are read, but no longer than the longest baseline
-            longest_w = longest_m * float(windows[spw].frequency_hz.max()) / SPEED_OF_LIGHT_M_S
-            grid = view_grid(options, pointing, frequency, longest_w, threads)
+            hz = windows[spw].frequency_hz
+            longest_w = longest_m * float(hz.max()) / SPEED_OF_LIGHT_M_S
+            grid = view_grid(options, pointing, hz, longest_w, threads)
             store = open_store(
                 options.vis, own, memory_bytes=left, centre=centre, facet=grid.facet,
                 may_be_empty=True,
@@ -235,7 +245,7 @@ class MosaicMeasurement:
         for view in self.views:
             assert view.store is not None
             self._measurements.append(
-                Measurement(view.store, view.gridder, view.frequency_hz, average=False)
+                Measurement(view.store, view.gridder, view.frequencies_hz[0], average=False)
             )
 
     @property

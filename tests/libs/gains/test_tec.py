@@ -31,7 +31,8 @@ from libs.gains.tec_table import TecSolutions, keep_tec, read_tec, tec_blocks
 from libs.h5parm.reader import read_h5parm, write_h5parm
 from libs.h5parm.solset import DIAGONAL, from_gain_solutions
 from libs.h5parm.tec import with_tec
-from libs.heldout.choose import choose_solve, held_out_coherence
+from libs.heldout.choose import choose_solve
+from libs.heldout.coherence import held_out_coherence
 from libs.ms.columns import ensure_data_column
 from libs.ms.tables import open_table
 from libs.simulation.array_configurations import load_configuration

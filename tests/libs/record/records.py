@@ -45,7 +45,7 @@ def record(*executions: ExecutionEntry) -> RunRecord:
                           {"snr": 10.0, "peak_jy_beam": None}, {"snr": 20.0}, 1.01,
                           {"one": FlaggedEntry(0.1, {"A0": 0.4})})  # fmt: skip
     target = TargetEntry(
-        "04287+1801", FIELDS[1:], "6", "improved", "",
+        "04287+1801", {own.name: FIELDS[1:] for own in executions}, "6", "improved", "",
         {own.name: tuple(window.label for window in own.windows[:2]) for own in executions},
         0.05, (128, 128), (trial,), "30s", {"snr": 10.0}, {"snr": 20.0},
         tuple(applied(own) for own in executions), qa_score=0.98,

@@ -129,6 +129,11 @@ def test_field_and_targets_contradict_each_other(config: dict[str, Any]) -> None
         tasks_of({**config, "field": "0"})
 
 
+def test_executions_are_for_single_targets(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="both executions and targets"):
+        tasks_of({**config, "executions": {"a.ms": {"field": "0"}}})
+
+
 def test_an_unknown_place_to_run(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="unknown cluster 'cloud'"):
         tasks_of({**config, "cluster": "cloud"})

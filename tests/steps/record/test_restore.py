@@ -308,7 +308,9 @@ def test_the_record_goes_by_names(run: Path, case: PipelineCase) -> None:
     record = load_record(path)
     assert [each.name for each in record.executions] == [ms.stem for ms in case.vis]
     (target,) = record.targets
-    assert [field.name for field in target.fields] == [TARGET] and target.qa_score == 0.98
+    for execution in record.executions:
+        assert [field.name for field in target.fields[execution.name]] == [TARGET]
+    assert target.qa_score == 0.98
     (trial,) = target.intervals
     assert (trial.interval, trial.passed, trial.beam_ratio) == ("12s", True, 1.0)
     assert trial.before["snr"] == 10.0 and trial.after["snr"] == 30.0
@@ -377,20 +379,6 @@ def test_a_bundle_of_nothing_is_refused(tmp_path: Path) -> None:
         bundle_run(tmp_path)
 
 
-def test_a_run_that_began_with_other_solutions_is_told_apart(
-    case: PipelineCase, tmp_path: Path
-) -> None:
-    workdir = finish_run(tmp_path / "w", case)
-    state = State(workdir)
-    begun = state.get("startup")
-    assert begun is not None
-    metrics = {**begun.result.metrics, "started_from": "best.h5", "start_corrected": True}
-    state.append("startup", "f0", StepResult(metrics=metrics), SECONDS, {})
-    write_run_record(workdir, {})
-    with pytest.raises(ConfigError, match=r"started from the solutions of best\.h5"):
-        list(apply_record(workdir, list(case.vis), HowToApply(dry_run=True)))
-
-
 def test_bad_words_end_with_code_2(
     run: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -425,3 +413,15 @@ def test_corrected_data_that_were_calibrated_must_be_data(
     with pytest.raises(ConfigError, match="the run started from CORRECTED_DATA of 04287"):
         list(apply_record(workdir, [original], PLAIN))
     assert contents(original) == before
+
+
+def test_a_record_of_an_earlier_start_does_not_count(case: PipelineCase, tmp_path: Path) -> None:
+    workdir = finish_run(tmp_path / "w", case)
+    path = write_run_record(workdir, {})
+    assert record_of_run(workdir) == path
+    copied = Path(shutil.copytree(workdir, tmp_path / "copy"))
+    assert record_of_run(copied) == copied / path.name, "times of files say nothing"
+    State(workdir).append("p1", "f3", StepResult("failed", "the disk is full"), SECONDS, {})
+    assert record_of_run(workdir) is None
+    with pytest.raises(ConfigError, match="no record of a finished run"):
+        bundle_run(workdir, tmp_path / "x.tgz")

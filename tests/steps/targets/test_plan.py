@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from casacore.tables import makescacoldesc
 
 from libs.core.errors import ConfigError
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.tables import open_table
 from libs.ms.virtual_windows import WindowFacts
+from steps.run_options import run_settings
+from steps.selections import selected_inputs
 from steps.targets.executions import Execution, survey
 from steps.targets.plan import ALL, Target, find_targets
 from tests.libs.small_ms import make_ms
@@ -222,3 +225,21 @@ def test_only_measurement_sets() -> None:
     (source,) = resolve_inputs("demo:3c273")
     with pytest.raises(ConfigError, match="demo:3c273 is uvfits: import it first"):
         survey(source)
+
+
+def test_a_body_that_moves_is_refused_with_several_executions(tmp_path: Path) -> None:
+    """Its images of different days are of different places; each execution is one by itself."""
+    sets = [make_ms(tmp_path / f"{name}.ms", fields=("Ceres", "star"), scans=2) for name in "ab"]
+    for ms in sets:
+        with open_table(f"{ms}::FIELD", write=True) as opened:
+            opened.addcols(makescacoldesc("EPHEMERIS_ID", 0))
+            opened.putcol("EPHEMERIS_ID", np.array([0, -1], np.int32))
+    executions = [survey(source) for source in resolve_inputs([str(ms) for ms in sets])]
+    moving, star = find_targets(executions, ALL)
+    assert "Ceres moves on the sky" in moving.problem and not star.problem
+    (alone, _) = find_targets(executions[:1], ALL)
+    assert not alone.problem
+    with pytest.raises(ConfigError, match="Ceres moves on the sky"):
+        selected_inputs(run_settings({"vis": [str(ms) for ms in sets], "field": "Ceres"}))
+    star_only = run_settings({"vis": [str(ms) for ms in sets], "field": "star"})
+    assert len(selected_inputs(star_only)) == 2

@@ -23,6 +23,7 @@ from libs.imaging.interface import (
 )
 from libs.imaging.masks import grid_header
 from libs.imaging.mosaic import correct_by_response, pointings
+from libs.imaging.native import pointings as pointings_module
 from libs.imaging.native.mosaic_model import MosaicModel, predict_sky, response_of_weights
 from libs.imaging.native.native import NativeImager
 from libs.imaging.native.pointings import view_grid
@@ -136,10 +137,25 @@ def test_a_model_is_seen_through_each_pointings_beam(
 def test_a_facet_is_given_up_where_it_is_not_exact(ms: Path, tmp_path: Path) -> None:
     wanted = options(ms, tmp_path)
     pointing = pointings(wanted)[1]
-    near = view_grid(wanted, pointing, 3e9, 1e4, 1)
+    near = view_grid(wanted, pointing, np.array([3e9]), 1e4, 1)
     assert near.facet is not None and near.gridder.offset_rad == (0.0, 0.0)
-    far = view_grid(wanted, pointing, 3e9, 1e9, 1)
+    far = view_grid(wanted, pointing, np.array([3e9]), 1e9, 1)
     assert far.facet is None and far.gridder.offset_rad != (0.0, 0.0)
+
+
+def test_facets_and_the_common_phase_centre_give_one_image(
+    ms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phases referred to each pointing, or to the image's centre with all of its w term."""
+    centre = (CENTRE_DEG[0] + 0.35, CENTRE_DEG[1] - 0.3)
+    wanted = options(
+        ms, tmp_path, niter=0, imsize=(1000, 1000), phase_centre_deg=centre, weighting="natural"
+    )
+    facets = open_image(NativeImager().image(wanted).dirty)[0]  # type: ignore[arg-type]
+    monkeypatch.setattr(pointings_module, "_nonlinear", lambda *_: math.inf)
+    whole = open_image(NativeImager().image(wanted).dirty)[0]  # type: ignore[arg-type]
+    assert np.nanmax(np.abs(whole)) > 0.4
+    np.testing.assert_allclose(facets, whole, atol=5e-4)
 
 
 def test_the_response_by_weights_is_that_of_the_image(ms: Path, tmp_path: Path) -> None:
@@ -206,3 +222,19 @@ def test_tclean_finds_the_same_mosaic(ms: Path, tmp_path: Path) -> None:
     assert np.nanmax(open_image(products.response)[0]) == pytest.approx(1.0, abs=0.01)  # type: ignore[arg-type]
     # tclean's own fluxes are 0.3 to 5 % off the truth here, where the native imager's are within 1
     check_fluxes(products, "IV", rel=0.06)
+
+
+def test_an_image_larger_than_the_psf_is_made(
+    ms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PSFs of mosaics are no larger than the minor cycle needs them."""
+    whole = NativeImager().image(options(ms, tmp_path / "a"))
+    monkeypatch.setattr(pointings_module, "_PSF_PIXELS", 320)
+    small = NativeImager().image(options(ms, tmp_path / "b"))
+    check_fluxes(small, "I", rel=0.01)
+    assert small.beam_major_arcsec == pytest.approx(whole.beam_major_arcsec)
+    psf = open_image(small.psf)[0]
+    assert psf.shape == (640, 640) and psf[320, 320] == pytest.approx(1.0)
+    np.testing.assert_allclose(
+        psf[160:480, 160:480], open_image(whole.psf)[0][160:480, 160:480], atol=1e-4
+    )

@@ -1,0 +1,232 @@
+"""Small charts as SVG: they need no script, follow the page's colours and stay sharp in print."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.html_parts import Markup
+from reports.style import MINUS, format_number
+
+__all__ = ["Place", "Series", "chart", "scatter_map"]
+
+WIDTH, HEIGHT = 460, 190
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of a chart: places, values, errors (0 for none), a class for colour, what to draw.
+
+    ``kind`` is ``line``, ``dots`` or ``both``. ``notes`` are told for each point.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] = ()
+    name: str = ""
+    colour: str = "s0"
+    kind: str = "both"
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A scale: its limits as they are drawn, whether logarithmic, and its place, px."""
+
+    low: float
+    high: float
+    log: bool
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        if self.log:
+            value = math.log10(value) if value > 0 else self.low
+        part = (value - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def ticks(self, most: int = 5) -> list[float]:
+        if self.log:
+            low, high = math.floor(self.low), math.ceil(self.high)
+            stride = max(1, math.ceil((high - low - 1) / most))
+            found = [10.0**power for power in range(low, high + 1, stride)]
+            if self.high - self.low < 1.7:  # few decades: 2 and 5 help
+                found = [part * value for value in found for part in (1, 2, 5)]
+            inside = [v for v in found if self.low <= math.log10(v) <= self.high]
+            return inside or [10 ** (0.5 * (self.low + self.high))]
+        step = _nice((self.high - self.low) / most)
+        first = math.ceil(self.low / step - 1e-9)
+        return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _nice(step: float) -> float:
+    power = 10 ** math.floor(math.log10(step))
+    return next(power * part for part in (1, 2, 5, 10) if power * part >= step * 0.999)
+
+
+def _axis(values: Sequence[float], log: bool, start: float, end: float, pad: float) -> _Axis:
+    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    low, high = (min(known), max(known)) if known else (1.0, 10.0)
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    if high - low < 1e-12 * max(1.0, abs(high)):
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    margin = pad * (high - low)
+    return _Axis(low - margin, high + margin, log, start, end)
+
+
+def chart(
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    names: Sequence[str] = (),
+    level: float | None = None,
+) -> Markup:
+    """Return a chart of points and lines with error bars.
+
+    Parameters
+    ----------
+    series : sequence of Series
+    x_label, y_label, alt : str
+        Labels, and a description for readers who cannot see it.
+    log_x, log_y : bool
+    names : sequence of str
+        Names of the places 0, 1, 2, ... in place of numbers.
+    level : float, optional
+        Value at which a dashed line is drawn.
+    """
+    bottom = BOTTOM + (34 if names else 0)
+    height = HEIGHT + (34 if names else 0)
+    xs = [x for one in series for x in one.x]
+    ys = [y + sign * e for one in series
+          for y, e in zip(one.y, [*one.error, *[0.0] * (len(one.y) - len(one.error))], strict=True)
+          for sign in (-1, 1)]  # fmt: skip
+    ys += [level] if level is not None else []
+    across = _axis(xs, log_x, LEFT, WIDTH - RIGHT, 0.05)
+    up = _axis(ys, log_y, height - bottom, TOP, 0.08)
+    parts = [_frame_of(across, up, height - bottom, x_label, y_label, names, height)]
+    if level is not None:
+        y = up.place(level)
+        parts.append(
+            f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+    parts += [_drawn(one, across, up) for one in series]
+    legend = "".join(
+        f'<span class="{one.colour}">{html.escape(one.name)}</span>' for one in series if one.name
+    )
+    svg = (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(alt)}" '
+        f'class="chart">{"".join(parts)}</svg>'
+    )
+    return Markup(svg + (f'<p class="legend">{legend}</p>' if legend else ""))
+
+
+def _frame_of(
+    across: _Axis, up: _Axis, floor: float, x_label: str, y_label: str,
+    names: Sequence[str], height: float,
+) -> str:  # fmt: skip
+    parts = []
+    for tick in up.ticks():
+        y = up.place(tick)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{_tick(tick)}</text>'
+        )
+    if names:
+        for place, name in enumerate(names):
+            x = across.place(place)
+            parts.append(
+                f'<text transform="translate({x:.1f},{floor + 12}) rotate(-32)" '
+                f'text-anchor="end">{html.escape(name)}</text>'
+            )
+    else:
+        for tick in across.ticks():
+            x = across.place(tick)
+            parts.append(
+                f'<text x="{x:.1f}" y="{floor + 13}" text-anchor="middle">{_tick(tick)}</text>'
+            )
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 5}" text-anchor="middle" '
+            f'class="label">{html.escape(x_label)}</text>'
+        )
+    middle = (TOP + floor) / 2
+    parts.append(
+        f'<text transform="translate(11,{middle:.0f}) rotate(-90)" text-anchor="middle" '
+        f'class="label">{html.escape(y_label)}</text>'
+    )
+    return "".join(parts)
+
+
+def _tick(value: float) -> str:
+    if abs(value) >= 1e5 or (value and abs(value) < 1e-3):
+        return f"{value:.0e}".replace("-", MINUS)
+    return format_number(float(f"{value:.6g}")).rstrip() if abs(value) >= 1000 else (
+        f"{value:.3g}".replace("-", MINUS))  # fmt: skip
+
+
+def _drawn(one: Series, across: _Axis, up: _Axis) -> str:
+    points = [
+        (across.place(x), up.place(y), i)
+        for i, (x, y) in enumerate(zip(one.x, one.y, strict=True))
+        if math.isfinite(x) and math.isfinite(y) and (y > 0 or not up.log)
+    ]
+    parts = []
+    if one.kind in ("line", "both") and len(points) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+        parts.append(f'<polyline points="{path}"/>')
+    for x, y, i in points:
+        if i < len(one.error) and one.error[i] > 0:
+            low, high = (up.place(one.y[i] + sign * one.error[i]) for sign in (-1, 1))
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+        if one.kind in ("dots", "both"):
+            note = html.escape(one.notes[i]) if i < len(one.notes) else ""
+            title = f"<title>{note}</title>" if note else ""
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3">{title}</circle>')
+    return f'<g class="{one.colour}">{"".join(parts)}</g>'
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point of a map: x, y, the class that colours it, its name and, where it leads, a link."""
+
+    x: float
+    y: float
+    colour: str
+    name: str
+    link: str = ""
+
+
+def scatter_map(places: Sequence[Place], *, label: str, alt: str) -> Markup:
+    """Return a map of points that tell their names and may be links."""
+    side = 300.0
+    xs, ys = [p.x for p in places], [p.y for p in places]
+    span = max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
+    middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
+    parts = []
+    for one in places:
+        cx = side / 2 + (one.x - middle[0]) / span * (side - 60)
+        cy = side / 2 - (one.y - middle[1]) / span * (side - 60)
+        drawn = (
+            f'<circle class="{one.colour}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
+            f"<title>{html.escape(one.name)}</title></circle>"
+        )
+        parts.append(
+            f'<a href="{html.escape(one.link)}" aria-label="{html.escape(one.name)}">{drawn}</a>'
+            if one.link
+            else drawn
+        )
+    text = html.escape(label)
+    caption = f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{text}</text>'
+    # an image to those who cannot see it, unless its points lead somewhere
+    role = "group" if any(one.link for one in places) else "img"
+    return Markup(
+        f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="{role}" aria-label="{html.escape(alt)}" '
+        f'class="chart map">{"".join(parts)}{caption}</svg>'
+    )
