@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from libs.core.angles import parse_direction
-from libs.core.errors import ConfigError
 from libs.core.geometry import primary_beam_fwhm_arcsec
 from libs.core.numbers import format_number, format_quantity
 from libs.directions.subtract import SkyModel, TableGains, image_model, subtract_in_place
@@ -29,6 +27,7 @@ from steps.images import clean_folder, make_image
 from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
+from steps.run_options import direction_of
 
 __all__ = ["Peel", "peeled_models"]
 
@@ -152,7 +151,7 @@ class Peel(Step):
         wanted = context.settings["peel"]
         if wanted != "auto":
             for number, words in enumerate(wanted):
-                yield _Candidate(f"peel{number}", _direction(words), f"the source at {words}")
+                yield _Candidate(f"peel{number}", direction_of(words), f"the source at {words}")
             return
         for number in range(context.options["most"]):
             found = _search(context, folder, number)
@@ -214,15 +213,6 @@ class _Peeled:
             "explained_own": self.source.own.explained,
             "explained_without_gains": self.source.plain.explained,
         }
-
-
-def _direction(words: str) -> Direction:
-    parts = words.split()
-    if len(parts) != 2:
-        raise ConfigError(
-            f"peel = {words!r} is no direction", 'write RA and Dec: "13h31m08.29s +30d30m33.0s"'
-        )
-    return parse_direction(*parts)
 
 
 def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
