@@ -31,6 +31,9 @@ from steps.run_options import direction_of
 
 __all__ = ["Peel", "peeled_models"]
 
+# of a uniformly lit dish: 1.22 lambda / D, where the FWHM is 1.02 lambda / D
+_FIRST_NULL_FWHM = 1.2
+
 
 class Peel(Step):
     """Find bright sources outside the image, calibrate each on its own, subtract it."""
@@ -216,7 +219,7 @@ class _Peeled:
 
 
 def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
-    """The brightest place outside the image or beyond half power, if it outshines the rest.
+    """The brightest place outside the image or in a sidelobe, if it outshines the rest.
 
     Bad phases spread a source over many beams, so that no list of sources would have it; what it
     is, held-out data say.
@@ -232,8 +235,8 @@ def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
     data = startup_facts(context)
     cell, imsize = chosen_grid(context)
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-    half_power = 0.5 * primary_beam_fwhm_arcsec(data.frequency_hz, diameter)
-    reach = min(0.5 * max(imsize) * cell, half_power)
+    first_null = _FIRST_NULL_FWHM * primary_beam_fwhm_arcsec(data.frequency_hz, diameter)
+    reach = min(0.5 * max(imsize) * cell, first_null)
     y, x = np.indices(plane.shape)
     apart = grid.cell_arcsec * np.hypot(y - plane.shape[0] // 2, x - plane.shape[1] // 2)
     bright = np.nan_to_num(plane)
@@ -253,7 +256,8 @@ def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
 def _field_image(context: Context) -> Path | None:
     """The image of the field, which shows the data before anything was peeled."""
     done = context.results.get("fov_image")
-    return None if done is None else context.workdir / done.products["image"]
+    image = None if done is None else done.products.get("image")
+    return None if image is None else context.workdir / image
 
 
 def _better(source: PeeledSource) -> tuple[str | None, Evidence]:

@@ -54,7 +54,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("align", "choice", "auto", "auto: executions of one target whose positions or"
            " fluxes differ are brought to those of the one with the most data",
            choices=("auto", "never")),
-    Option("peel", "names", "auto", "auto: sources outside the image or beyond half power that are"
+    Option("peel", "names", "auto", "auto: sources outside the image or in a sidelobe that are"
            " brighter than all else get gains of their own and are subtracted; never; or directions"
            " (\"13h31m08.3s +30d30m33s\")", words=("auto", "never")),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
