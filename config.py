@@ -20,8 +20,8 @@ steps = [
     "save_init_flags",  # save (or restore) the initial flags; statwt where it can help
     "fov_image",  # the whole primary beam: which sources there are
     "run_rflag_init",  # RFI flagging of the raw data, in the bands that need it
-    "align",  # several executions: one position and one flux scale, where they differ
     "peel",  # bright sources outside the image: subtracted with gains of their own
+    "align",  # several executions: one position and one flux scale, where they differ
     "test_image",  # the image before self-calibration: chooses the template
     "select_refant",  # orders the reference antennas
     "closure_stats",  # how far in baseline length closure phases show a source

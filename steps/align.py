@@ -63,6 +63,8 @@ class Align(Step):
         context.progress.activity(f"offsets from {reference.name}")
         with context.clock.time("solving"):
             sums = {ms: _sums(ms) for ms in copies}
+            if not all(one.weight.any() for one in sums.values()):
+                raise Skip(f"the model of {reference.name} predicts nothing where there are data")
             found = {
                 ms: measure_offset(sums[reference], sums[ms]) for ms in copies if ms != reference
             }

@@ -18,7 +18,7 @@ from steps.data_state import measurement_sets, noted, set_note
 
 __all__ = ["CHANGING_STEPS", "keep_data", "kept_name", "undo_changes"]
 
-CHANGING_STEPS = ("align", "peel")
+CHANGING_STEPS = ("peel", "align")
 """Steps that change DATA, in their order."""
 
 _KEPT = "kept"

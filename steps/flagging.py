@@ -7,6 +7,7 @@ from typing import Any
 
 from libs.core.numbers import format_number
 from libs.flagging import rflag
+from libs.flagging.aoflagger import FlaggedByAoflagger, run_aoflagger
 from libs.ms import flag_versions, split
 from libs.ms.rows import chunks, put_rows
 from libs.ms.summary import flagged_fraction
@@ -109,6 +110,9 @@ class RflagInit(Step):
         Option("bands", "names", ["4", "P", "L", "S", "LBA", "HBA", "VHF", "UHF", "B2", "B3", "B4",
                                   "B5", "low", "mid", "high", "16cm"], "bands in which it is done"),
         Option("force", "bool", False, "whatever the band"),
+        Option("flagger", "choice", "rflag", "rflag: the program's own tfcrop, rflag, clip and"
+               " extend; aoflagger: AOFlagger, where it is installed",
+               choices=("rflag", "aoflagger")),
         Option("max_new_flags", "float", 0.2, "undone when more than this fraction is flagged"),
     )  # fmt: skip
 
@@ -124,14 +128,8 @@ class RflagInit(Step):
         said, changed = [], False
         for ms in measurement_sets(context):
             restore_base_flags(context, ms)
-            context.progress.activity(f"rflag {ms.name}")
-            outcome = rflag.run_rflag(
-                ms,
-                context.tools.session,
-                options=rflag.RflagOptions(max_new_fraction=context.options["max_new_flags"]),
-                version=BASE,
-                log=context.workdir / "logs" / "rflag.log",
-            )
+            context.progress.activity(f"{context.options['flagger']} {ms.name}")
+            outcome = self._flag(context, ms)
             said.append(f"{ms.name}: {outcome.reason}")
             changed = changed or outcome.applied
         if not changed:
@@ -143,6 +141,23 @@ class RflagInit(Step):
             tables=context.tables,
             template=context.template,
             metrics={"flag_version": self.name},
+        )
+
+    def _flag(self, context: Context, ms: Path) -> rflag.RflagResult | FlaggedByAoflagger:
+        if context.options["flagger"] == "aoflagger":
+            return run_aoflagger(
+                ms,
+                version=BASE,
+                max_new_fraction=context.options["max_new_flags"],
+                log=context.workdir / "logs" / "aoflagger.log",
+                stall_s=context.settings["tool_stall"],
+            )
+        return rflag.run_rflag(
+            ms,
+            context.tools.session,
+            options=rflag.RflagOptions(max_new_fraction=context.options["max_new_flags"]),
+            version=BASE,
+            log=context.workdir / "logs" / "rflag.log",
         )
 
 

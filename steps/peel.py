@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from libs.core.angles import parse_direction
-from libs.core.errors import ConfigError
 from libs.core.geometry import primary_beam_fwhm_arcsec
 from libs.core.numbers import format_number, format_quantity
 from libs.directions.subtract import SkyModel, TableGains, image_model, subtract_in_place
@@ -29,8 +27,12 @@ from steps.images import clean_folder, make_image
 from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
+from steps.run_options import direction_of
 
 __all__ = ["Peel", "peeled_models"]
+
+# of a uniformly lit dish: 1.22 lambda / D, where the FWHM is 1.02 lambda / D
+_FIRST_NULL_FWHM = 1.2
 
 
 class Peel(Step):
@@ -152,7 +154,7 @@ class Peel(Step):
         wanted = context.settings["peel"]
         if wanted != "auto":
             for number, words in enumerate(wanted):
-                yield _Candidate(f"peel{number}", _direction(words), f"the source at {words}")
+                yield _Candidate(f"peel{number}", direction_of(words), f"the source at {words}")
             return
         for number in range(context.options["most"]):
             found = _search(context, folder, number)
@@ -216,17 +218,8 @@ class _Peeled:
         }
 
 
-def _direction(words: str) -> Direction:
-    parts = words.split()
-    if len(parts) != 2:
-        raise ConfigError(
-            f"peel = {words!r} is no direction", 'write RA and Dec: "13h31m08.29s +30d30m33.0s"'
-        )
-    return parse_direction(*parts)
-
-
 def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
-    """The brightest place outside the image or beyond half power, if it outshines the rest.
+    """The brightest place outside the image or in a sidelobe, if it outshines the rest.
 
     Bad phases spread a source over many beams, so that no list of sources would have it; what it
     is, held-out data say.
@@ -242,8 +235,8 @@ def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
     data = startup_facts(context)
     cell, imsize = chosen_grid(context)
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-    half_power = 0.5 * primary_beam_fwhm_arcsec(data.frequency_hz, diameter)
-    reach = min(0.5 * max(imsize) * cell, half_power)
+    first_null = _FIRST_NULL_FWHM * primary_beam_fwhm_arcsec(data.frequency_hz, diameter)
+    reach = min(0.5 * max(imsize) * cell, first_null)
     y, x = np.indices(plane.shape)
     apart = grid.cell_arcsec * np.hypot(y - plane.shape[0] // 2, x - plane.shape[1] // 2)
     bright = np.nan_to_num(plane)
@@ -263,7 +256,8 @@ def _search(context: Context, folder: Path, number: int) -> _Candidate | None:
 def _field_image(context: Context) -> Path | None:
     """The image of the field, which shows the data before anything was peeled."""
     done = context.results.get("fov_image")
-    return None if done is None else context.workdir / done.products["image"]
+    image = None if done is None else done.products.get("image")
+    return None if image is None else context.workdir / image
 
 
 def _better(source: PeeledSource) -> tuple[str | None, Evidence]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
@@ -17,6 +18,7 @@ __all__ = [
     "FILE_SETTINGS",
     "RUN_OPTIONS",
     "check_files",
+    "direction_of",
     "file_for",
     "load_run_config",
     "run_settings",
@@ -52,7 +54,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("align", "choice", "auto", "auto: executions of one target whose positions or"
            " fluxes differ are brought to those of the one with the most data",
            choices=("auto", "never")),
-    Option("peel", "names", "auto", "auto: sources outside the image or beyond half power that are"
+    Option("peel", "names", "auto", "auto: sources outside the image or in a sidelobe that are"
            " brighter than all else get gains of their own and are subtracted; never; or directions"
            " (\"13h31m08.3s +30d30m33s\")", words=("auto", "never")),
     Option("steps", "names", "", "the steps, in order; empty: the standard list"),
@@ -113,6 +115,25 @@ FILE_SETTINGS = ("mask", "start_model")
 STOKES_SETS = ("I", "IV", "IQU", "IQUV", "IQ", "IU", "IQV", "IUV")
 
 
+AUTO_OR_NEVER = ("auto", "never")
+
+
+def direction_of(words: str) -> tuple[float, float]:
+    """Return a direction of ``peel``, J2000 RA and Dec, rad.
+
+    Raises
+    ------
+    ConfigError
+        The words are no direction.
+    """
+    parts = words.split()
+    if len(parts) != 2:
+        raise ConfigError(
+            f"peel = {words!r} is no direction", 'write RA and Dec: "13h31m08.29s +30d30m33.0s"'
+        )
+    return parse_direction(*parts)
+
+
 def check_files(settings: Settings, steps: Collection[str]) -> None:
     """Check that the files of the user that later steps read are there, and that one reads them.
 
@@ -134,6 +155,8 @@ def check_files(settings: Settings, steps: Collection[str]) -> None:
             f"stokes = {settings['stokes']} is not imaged",
             "use some of I, Q, U, V in this order, such as I, IV or IQUV",
         )
+    for words in settings["peel"] if settings["peel"] not in AUTO_OR_NEVER else ():
+        direction_of(words)
     if settings["model_flux_unit"] and not settings["start_model"]:
         raise ConfigError("model_flux_unit without start_model", "name the catalogue")
     for name in FILE_SETTINGS:

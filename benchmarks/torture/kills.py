@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -10,47 +9,44 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.running import ROOT
-from benchmarks.torture.observation import digest, small_config
+from benchmarks.torture.observation import digest
 from benchmarks.torture.outcomes import Attempt, attempt
+from benchmarks.torture.victims import Victim
 
 __all__ = ["Reference", "killed_run"]
 
 
 class Reference:
-    """A run that nobody killed: its result, and how long it took."""
+    """A run that nobody killed: its result, and how long it took.
 
-    def __init__(self, ms: Path, folder: Path) -> None:
-        self.ms, self.folder = ms, folder
-        self.before = digest(ms)
+    Raises
+    ------
+    RuntimeError
+        It fails.
+    """
+
+    def __init__(self, victim: Victim, folder: Path) -> None:
+        self.victim, self.folder = victim, folder
+        self.before = [digest(path) for path in victim.inputs]
         start = time.monotonic()
-        found = _run(ms, folder / "reference")
+        found = _run(victim, folder / "reference")
         self.seconds = time.monotonic() - start
         if found.code:
             raise RuntimeError(f"the run without a kill failed: {found.output[-500:]}")
-        self.result = _result(folder / "reference")
+        self.result = victim.result(folder / "reference")
+
+    @property
+    def changed(self) -> bool:
+        """Whether an input is not what it was."""
+        return [digest(path) for path in self.victim.inputs] != self.before
 
 
-def _config(ms: Path, workdir: Path) -> Path:
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    path = workdir.with_suffix(".yaml")
-    path.write_text(json.dumps(small_config(ms, workdir)))
-    return path
-
-
-def _run(ms: Path, workdir: Path) -> Attempt:
-    return attempt("run", [_config(ms, workdir)], workdir.parent, limit_s=600.0)
-
-
-def _result(workdir: Path) -> dict[str, Any]:
-    """Return what a run came to, without times and paths."""
-    summary = json.loads((workdir / "summary.json").read_text())
-    kept = ("status", "initial", "final", "accepted", "rejected", "tables", "warnings")
-    return {name: summary[name] for name in kept}
+def _run(victim: Victim, workdir: Path) -> Attempt:
+    return attempt("run", victim.words(workdir), workdir.parent, limit_s=600.0)
 
 
 def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, str]:
@@ -58,11 +54,12 @@ def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, s
     rng = np.random.default_rng([seed, number])
     workdir = reference.folder / f"kill_{number}"
     shutil.rmtree(workdir, ignore_errors=True)
-    config = _config(reference.ms, workdir)
+    victim = reference.victim
+    words = victim.words(workdir)
     instants = []
     for _ in range(int(rng.integers(1, 4))):
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "auto_selfcal.py"), str(config)], cwd=workdir.parent,
+            [sys.executable, str(ROOT / "auto_selfcal.py"), *map(str, words)], cwd=workdir.parent,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, env={**os.environ, "MPLBACKEND": "Agg"},
         )  # fmt: skip
@@ -72,12 +69,12 @@ def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, s
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    what = "killed after " + ", ".join(f"{instant:.2f} s" for instant in instants)
-    found = _run(reference.ms, workdir)
+    what = f"{victim.name} killed after " + ", ".join(f"{instant:.2f} s" for instant in instants)
+    found = _run(victim, workdir)
     if found.code or found.fault:
         return Attempt(what, found.code, found.output), "failed"
     different = [
-        name for name, value in _result(workdir).items() if value != reference.result[name]
+        name for name, value in victim.result(workdir).items() if value != reference.result[name]
     ]
     if not different:
         shutil.rmtree(workdir)

@@ -22,6 +22,7 @@ from benchmarks.torture.observation import digest, make_observation
 from benchmarks.torture.outcomes import Attempt
 from benchmarks.torture.sets import mutated_set
 from benchmarks.torture.settings import random_settings
+from benchmarks.torture.victims import VICTIMS, make_victim
 
 __all__ = ["main"]
 
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--settings", type=int, default=500, help="random configs and command lines")
     add("--sets", type=int, default=500, help="mutated measurement sets")
-    add("--kills", type=int, default=200, help="runs killed at random instants")
+    add("--kills", type=int, default=200, help="runs killed at random instants, of all victims")
+    add("--victims", nargs="+", choices=list(VICTIMS), default=list(VICTIMS), help="what is killed")
     add("--seed", type=int, default=1)
     add("--first", type=int, default=0, help="number of the first draw")
     add("--folder", type=Path, help="where runs are made; default: a temporary folder")
@@ -64,18 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     origin = make_observation(folder / "origin.ms")
     before = digest(origin)
-    tallies = [_Tally("settings"), _Tally("sets"), _Tally("kills")]
+    tallies = [_Tally("settings"), _Tally("sets")]
     draws = range(asked.first, asked.first + asked.settings)
     for number in draws:
         tallies[0].add(number, random_settings(number, asked.seed, origin, folder / "."))
     for number in range(asked.first, asked.first + asked.sets):
         found, changed = mutated_set(number, asked.seed, origin, folder)
         tallies[1].add(number, found, "original changed" if changed else "")
-    reference = Reference(origin, folder / "kills") if asked.kills else None
-    for number in range(asked.first, asked.first + asked.kills if reference else asked.first):
-        assert reference is not None
-        found, different = killed_run(number, asked.seed, reference)
-        tallies[2].add(number, found, f"difference in {different}" if different else "")
+    for place, name in enumerate(asked.victims if asked.kills else ()):
+        victim = make_victim(name, folder / f"data_{name}")
+        reference = Reference(victim, folder / f"kills_{name}")
+        tallies.append(_Tally(f"kills of {name}"))
+        for number in range(asked.first + place, asked.first + asked.kills, len(asked.victims)):
+            found, different = killed_run(number, asked.seed, reference)
+            tallies[-1].add(number, found, f"difference in {different}" if different else "")
+        if reference.changed:
+            tallies[-1].faults["original changed"] += 1
     changed = digest(origin) != before
     print(*tallies, f"the observation itself: {'CHANGED' if changed else 'unchanged'}", sep="\n")
     print(f"what is kept: {folder}")

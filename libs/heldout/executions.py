@@ -160,7 +160,7 @@ def measure_offset(reference: ExecutionSums, other: ExecutionSums, seed: int = 0
     error = np.hypot(_jackknife_position(one, own, seed), _jackknife_position(two, place, seed))
     ratio, ratio_error = _scale_ratio(one, two, seed)
     moved = bool(
-        np.any(np.abs(offset) > SIGMA * error)
+        np.hypot(*offset) > SIGMA * np.hypot(*error)
         and np.hypot(*offset) > _NEGLIGIBLE_BEAM * beam
         and _position_holds(two, place, own, seed)
     )

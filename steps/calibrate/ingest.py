@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs.core.errors import ConfigError, InputError, SelfcalError
+from libs.core.errors import InputError, SelfcalError
 from libs.core.files import fsync_tree, write_atomically
-from libs.core.process import run_tool
+from libs.flagging.aoflagger import check_installed, program, run_aoflagger
 from libs.flagging.rflag import RflagOptions, run_rflag
 from libs.inputs.working_copy import make_working_copy, resolve_inputs
 from libs.ms.split import SplitOptions, averaging, split_calibrated
@@ -130,11 +130,8 @@ class IngestScans(Step):
 
 
 def _check_flagger(name: str) -> None:
-    if name == "aoflagger" and shutil.which("aoflagger") is None:
-        raise ConfigError(
-            "flagger = aoflagger, and it is not installed",
-            "apt-get install aoflagger, or set flagger to native",
-        )
+    if name == "aoflagger":
+        check_installed("flagger = aoflagger")
 
 
 def _folder(context: Context, session: SessionFolder, scan: ScanFolder) -> Path:
@@ -213,13 +210,13 @@ def _ingest(
 
 def _flag(context: Context, ms: Path) -> str:
     wanted = context.settings["flagger"]
-    installed = shutil.which("aoflagger")
     if wanted == "none":
         return "not flagged at full resolution"
-    if wanted == "aoflagger" or (wanted == "auto" and installed):
-        log = context.workdir / "logs" / "aoflagger.log"
-        run_tool([installed or "aoflagger", ms], log, stall_s=context.settings["tool_stall"])
-        return "flagged by AOFlagger"
+    if wanted == "aoflagger" or (wanted == "auto" and program()):
+        return run_aoflagger(
+            ms, version="full_resolution", log=context.workdir / "logs" / "aoflagger.log",
+            stall_s=context.settings["tool_stall"],
+        ).reason  # fmt: skip
     result = run_rflag(
         ms, context.tools.session, options=RflagOptions(methods=("tfcrop", "clip")),
         version="full_resolution", log=context.workdir / "logs" / "flagging.log",

@@ -99,7 +99,7 @@ class ModelCandidate:
     """A model to fill MODEL_DATA from, what it is called, and the record of it."""
 
     name: str
-    fill: Callable[[], None]
+    fill: Callable[[], object]
     model: RoundModel
 
 
@@ -139,7 +139,8 @@ def round_models(
         return [_certain(context, _point(context, best))]
     if not best.tables and closure is None and adaptive(context) and not _drawn_by_user(context):
         # of badly phased data CLEAN finds artefacts; one point may explain more than all of them
-        return [*candidates, _point(context, best)]
+        point = _point(context, best)
+        return [*candidates, replace(point, fill=lambda: _check_certain(context, point))]
     sure = model_facts(context).closure_model_complete and not _few_stations(context)
     if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out
@@ -186,15 +187,26 @@ def _certain(context: Context, candidate: ModelCandidate) -> ModelCandidate:
     Skip
         It does not.
     """
-    found = _asked(context, candidate, None)
-    sigma = found.evidence.significance
+    sigma = _check_certain(context, candidate)
+    return _noted(candidate, f"{candidate.name}, which predicts held-out baselines by {sigma:.0f}"
+                             " sigma")  # fmt: skip
+
+
+def _check_certain(context: Context, candidate: ModelCandidate) -> float:
+    """Fill MODEL_DATA; return by how many sigma the model predicts held-out baselines.
+
+    Raises
+    ------
+    Skip
+        By too few.
+    """
+    sigma = _asked(context, candidate, None).evidence.significance
     if not sigma >= CERTAIN:
         raise Skip(
             f"nothing stands out of the image, and {candidate.name} predicts held-out baselines"
             f" by {sigma:.1f} sigma only; {CERTAIN:.0f} are asked for"
         )
-    return _noted(candidate, f"{candidate.name}, which predicts held-out baselines by {sigma:.0f}"
-                             " sigma")  # fmt: skip
+    return sigma
 
 
 def _ranked(context: Context, candidates: Sequence[ModelCandidate]) -> list[ModelCandidate]:

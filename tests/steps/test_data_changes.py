@@ -46,7 +46,7 @@ def test_a_step_that_runs_again_finds_the_data_as_before(tmp_path: Path, ms: Pat
     scale_weights(ms, 1.1)
     np.testing.assert_allclose(values(ms, "WEIGHT"), weight * 1.21, rtol=1e-5)
     assert np.abs(values(ms) - before).max() > 0
-    undo_changes(context(tmp_path, "align"), SimpleNamespace(name="peel"))  # type: ignore[arg-type]
+    undo_changes(context(tmp_path, "align"), SimpleNamespace(name="p0"))  # type: ignore[arg-type]
     assert np.abs(values(ms) - before).max() > 0, "align has run: its change stays"
     undo_changes(context(tmp_path), SimpleNamespace(name="align"))  # type: ignore[arg-type]
     np.testing.assert_array_equal(values(ms), before)
@@ -55,11 +55,11 @@ def test_a_step_that_runs_again_finds_the_data_as_before(tmp_path: Path, ms: Pat
 
 def test_two_changes_are_undone_in_turn(tmp_path: Path, ms: Path) -> None:
     before = values(ms)
-    keep_data(ms, "align")
-    put(ms, 2.0)
     keep_data(ms, "peel")
+    put(ms, 2.0)
+    keep_data(ms, "align")
     put(ms, 3.0)
-    undo_changes(context(tmp_path, "align"), SimpleNamespace(name="peel"))  # type: ignore[arg-type]
+    undo_changes(context(tmp_path, "peel"), SimpleNamespace(name="align"))  # type: ignore[arg-type]
     np.testing.assert_array_equal(values(ms), 2 * before)
     undo_changes(context(tmp_path), SimpleNamespace(name="fov_image"))  # type: ignore[arg-type]
     np.testing.assert_array_equal(values(ms), before)
