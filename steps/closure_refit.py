@@ -64,7 +64,7 @@ class RefittedModel:
 
 
 def refitted_model(
-    context: Context, image: Path, fill_image_model: Callable[[], None]
+    context: Context, image: Path, fill_image_model: Callable[[], object]
 ) -> RefittedModel | None:
     """Return the components of an image fitted to the closure quantities of the data as they came.
 

@@ -102,7 +102,7 @@ class Startup(Step):
                 progress=context.progress.activity,
             )
             summary = summarise(copy.ms)
-            working_copy.check_usable(summary, copy)
+            working_copy.check_usable(summary, copy, one.source.path.name)
             if len(summary.fields_used) > 1:
                 names = ", ".join(summary.field[number] for number in summary.fields_used)
                 raise ConfigError(

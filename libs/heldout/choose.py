@@ -31,11 +31,11 @@ __all__ = [
     "score_candidate",
 ]
 
-# sigma that the best candidate must reach for any gains to be trusted. Where a source is seen, gains
-# that follow noise predict worse, not no better, and 1000 sets of noise stay below 0.8; where there
-# is none, a wrong model's gains are as good as no gains, and the best of a ladder of solves reaches
-# more (python -m benchmarks.false_alarms). Of gains that reached 2 sigma all were in truth better
-# than none (python -m benchmarks.held_out_power)
+# sigma that the best candidate must reach for any gains to be trusted. Where a source is seen,
+# gains that follow noise predict worse, not no better, and 1000 sets of noise stay below 0.8; where
+# there is none, a wrong model's gains are as good as no gains, and the best of a ladder of solves
+# reaches more (python -m benchmarks.false_alarms). Of gains that reached 2 sigma all were in truth
+# better than none (python -m benchmarks.held_out_power)
 SIGNIFICANCE = 3.0
 # the same for delays, which are sought over many places: of 30 sets of noise one reached 3.3
 DELAY_SIGNIFICANCE = 5.0

@@ -412,7 +412,9 @@ def _rename(part: Path, target_ms: Path) -> None:
     save_headers(target_ms)
 
 
-def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
+def check_usable(
+    summary: MsSummary, copy: WorkingCopy | None = None, name: str = ""
+) -> None:
     """Check that a working copy can be self-calibrated at all.
 
     Parameters
@@ -421,13 +423,15 @@ def check_usable(summary: MsSummary, copy: WorkingCopy | None = None) -> None:
         Summary of the working copy.
     copy : WorkingCopy, optional
         Working copy whose repairs tell weights that were bad in the input from flags.
+    name : str
+        Name of the user's data; empty: that of the working copy.
 
     Raises
     ------
     InputError
         No rows, no usable weights, all data flagged, or fewer than three antennas.
     """
-    name = summary.path.name
+    name = name or summary.path.name
     if summary.rows == 0:
         raise InputError(f"{name} has no rows", "check field and spw")
     if copy is not None and copy.repairs.unusable_weights:
