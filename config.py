@@ -7,8 +7,8 @@ the VLA, with known gain errors applied, so that there is something to recover.
 # Measurement set(s), a UVFITS file, or a demonstration (demo:3c273, demo:3c273-raw, demo:ngc5921).
 vis = "demo:3c273"
 
-# Everything the run makes goes here; the input is never written.
-workdir = "work_3c273"
+# Everything the run makes goes here (auto: work_NAME, after the data); the input is never written.
+workdir = "auto"
 
 # Field and spectral windows, as CASA selects them; empty: the only field, all windows.
 field = ""

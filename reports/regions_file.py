@@ -37,7 +37,9 @@ def write_regions(mask: Path, folder: Path) -> tuple[Path, Path] | None:
     labels, count = ndimage.label(plane)
     if not count:
         return None
-    ds9 = ["# Region file format: DS9 version 4.1", "icrs"]
+    # the two differ by more than a beam of VLBI
+    fk5 = str(header.get("RADESYS", "")).strip().upper() == "FK5"
+    ds9 = ["# Region file format: DS9 version 4.1", "fk5" if fk5 else "icrs"]
     crtf = ["#CRTFv0"]
     cell = abs(float(header["CDELT2"])) * 3600
     for place in ndimage.find_objects(labels)[:MOST_REGIONS]:
@@ -47,10 +49,10 @@ def write_regions(mask: Path, folder: Path) -> tuple[Path, Path] | None:
         )
         wide = (columns.stop - columns.start) * cell
         tall = (rows.stop - rows.start) * cell
-        ds9.append(f'box({ra:.8f},{dec:.8f},{wide:.6g}",{tall:.6g}",0)')
+        ds9.append(f'box({ra:.12f},{dec:.12f},{wide:.6g}",{tall:.6g}",0)')
         crtf.append(
-            f"centerbox [[{ra:.8f}deg, {dec:.8f}deg], [{wide:.6g}arcsec, {tall:.6g}arcsec]]"
-            " coord=ICRS"
+            f"centerbox [[{ra:.12f}deg, {dec:.12f}deg], [{wide:.6g}arcsec, {tall:.6g}arcsec]]"
+            f" coord={'J2000' if fk5 else 'ICRS'}"
         )
     folder.mkdir(exist_ok=True)
     paths = folder / "mask.reg", folder / "mask.crtf"

@@ -15,7 +15,7 @@ from reports.style import ACCEPTED, MUTED, format_number, new_figure, styled
 
 __all__ = ["flags_figure", "windows_figure"]
 
-MOST_WINDOWS = 12
+MOST_WINDOWS, MOST_EXECUTIONS = 12, 8
 _SIDE_INCH = 1.9
 _STATES = {"initial": 1, "final": 3}
 
@@ -60,12 +60,16 @@ def windows_figure(folder: Path, target: TargetEntry) -> Figure | None:
 
 @styled
 def flags_figure(target: TargetEntry) -> Figure:
-    """Draw the visibilities flagged before and after, by antenna and by length of the baseline."""
-    rows = len(target.flags)
-    widest = max(len(change.antennas) for change in target.flags.values())
+    """Draw the visibilities flagged before and after, by antenna and by length of the baseline.
+
+    Of more than `MOST_EXECUTIONS` executions only the first are shown.
+    """
+    shown = dict(list(target.flags.items())[:MOST_EXECUTIONS])
+    rows = len(shown)
+    widest = max(len(change.antennas) for change in shown.values())
     figure = new_figure(min(13.0, 6.0 + 0.16 * widest), 2.6 * rows + 0.5)
     grid = figure.subplots(rows, 2, squeeze=False, width_ratios=(2, 1))
-    for (left, right), (name, change) in zip(grid, target.flags.items(), strict=True):
+    for (left, right), (name, change) in zip(grid, shown.items(), strict=True):
         antennas = list(change.antennas)
         _bars(left, antennas, list(change.antennas.values()), turned=len(antennas) > 12)
         left.set_title(f"{name}: by antenna")
@@ -73,7 +77,7 @@ def flags_figure(target: TargetEntry) -> Figure:
         _bars(right, labels, [each.share for each in change.lengths], turned=True)
         right.set_title("by length of the baseline, km")
         left.set_ylabel("Flagged, %")
-    grid[0, 0].legend(loc="upper left", frameon=False, ncols=2)
+    grid[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=2)
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from libs.core.errors import ConfigError
 from selfcal.options import unknown_name
+from steps.standard import STANDARD
 
 if TYPE_CHECKING:
     from selfcal.step import Step
@@ -68,12 +69,6 @@ class _Registry(Mapping[str, "type[Step]"]):
 
 
 STEPS: Mapping[str, type[Step]] = _Registry(_PLACES)
-
-STANDARD = (
-    "startup", "save_init_flags", "fov_image", "run_rflag_init", "peel", "align", "test_image",
-    "select_refant", "closure_stats", "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1",
-    "report_results", "run_rflag_final",
-)  # fmt: skip
 
 
 def build_steps(names: Sequence[str]) -> list[Step]:

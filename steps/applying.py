@@ -22,7 +22,7 @@ from libs.gains.caltable import full_spwmap
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
-from libs.inputs.input_data import resolve_inputs
+from libs.inputs.input_data import InputData, resolve_inputs
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
 from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tiled_headers import guarded, take_back
@@ -98,12 +98,19 @@ def _refuse_started(workdir: Path) -> None:
         )
 
 
-def _refuse_aligned(vis: str, copy: str, aligned: Collection[str]) -> None:
+def _refuse_aligned(
+    workdir: Path, sources: Sequence[InputData], taken: Mapping[str, tuple[str, Any]]
+) -> None:
     """The tables of an execution that was moved or scaled are of data as they became."""
-    if copy in aligned:
+    record = State(workdir).get("align")
+    moved = recorded(AlignFacts, record.result.metrics).aligned if record else ()
+    copies = {str(source.path): f"{source.name}.ms" for source in sources}
+    copies |= {path: name for path, (name, _) in taken.items()}
+    wrong = [source.vis for source in sources if copies[str(source.path)] in moved]
+    if wrong:
         raise ConfigError(
-            f"{vis} was brought to the position and fluxes of another execution, which its tables"
-            " do not hold",
+            f"{', '.join(wrong)} was brought to the position and fluxes of another execution,"
+            " which its tables do not hold",
             "take the calibrated data from the run, or run with align = never",
         )
 
@@ -121,11 +128,10 @@ def _targets(
     if not wanted and len(sources) > 1:
         raise ConfigError(f"{to} is none of the run's inputs", "name one of them")
     wanted = wanted or sources
-    record = state.get("align")
-    aligned = recorded(AlignFacts, record.result.metrics).aligned if record else ()
     startup = state.get("startup")
     copied = recorded(InputFacts, startup.result.metrics) if startup else InputFacts()
     taken = _taken(startup.result.metrics if startup else {})
+    _refuse_aligned(workdir, wanted, taken)
     if copied.datacolumn == "CORRECTED_DATA":
         raise ConfigError(
             "the run started from CORRECTED_DATA, which applying to DATA would overwrite",
@@ -138,7 +144,6 @@ def _targets(
         if source.kind != "ms" and to is None:
             raise ConfigError(f"{source.vis} is no measurement set", "name one with --to")
         name, own = taken.get(str(source.path), (f"{source.name}.ms", older))
-        _refuse_aligned(source.vis, name, aligned)
         copy = workdir / "data" / name
         take_back(path)
         ours, theirs = describe_ms(copy), describe_ms(path)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from libs.ms.virtual_windows import window_text
 
-__all__ = ["copy_name", "field_word"]
+__all__ = ["copy_name", "field_word", "windows_word"]
 
 _LONGEST = 60  # characters of a field or a list of windows in the name of a file
 
@@ -17,12 +17,17 @@ def field_word(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+\-]", "_", name.strip()).strip(".")[:_LONGEST] or "field"
 
 
-def copy_name(execution: str, field: str, windows: Sequence[int]) -> str:
-    """Return the name of a working copy: execution, field, and windows in order of number.
+def windows_word(windows: Sequence[int]) -> str:
+    """Return numbers of windows as they are in names of files, ascending.
 
-    A list of windows that is too long for the name of a file is shortened to ranges.
+    A list that is too long for the name of a file is shortened to ranges.
     """
     numbers = "_".join(map(str, sorted(windows)))
     if len(numbers) > _LONGEST:
         numbers = window_text(windows).replace("~", "-").replace(";", "_")
-    return f"{execution}.{field}.spw{numbers[:_LONGEST]}.selfcal"
+    return numbers[:_LONGEST]
+
+
+def copy_name(execution: str, field: str, windows: Sequence[int]) -> str:
+    """Return the name of a working copy: execution, field, and windows in order of number."""
+    return f"{execution}.{field}.spw{windows_word(windows)}.selfcal"

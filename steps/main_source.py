@@ -26,6 +26,7 @@ from steps.solution_file import solutions_of
 __all__ = ["MainSource", "combined", "main_source", "measured"]
 
 _BOX_BEAMS = 5.0
+_SEEN_NSIGMA = 6.0  # noise over many beams reaches 5
 _LINEAR_RAD = 1.0
 _PEAK_MISSED = 0.2  # of the peak: what no Gaussian of this place can miss
 
@@ -86,11 +87,16 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
     Returns
     -------
     MainSource or None
-        None where the final image has no model.
+        None where no source stands out of the final image, or it has no model.
     str
         Why it is None.
     """
     record = best_image(context)
+    if record.statistics.snr < _SEEN_NSIGMA:
+        return None, (
+            f"no source stands out: the brightest pixel is {record.statistics.snr:.1f} sigma, and a"
+            f" source has {_SEEN_NSIGMA:.0f}"
+        )
     options = imaging_options(
         context, record.judged_with, context.workdir / "images" / "main_source", "main_source",
         context.tables,

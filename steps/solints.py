@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from libs.core.errors import ConfigError
-from libs.gains.two_factors import LONGEST_CONSTANT_S
 from selfcal.options import Option
 from selfcal.settings import Settings
 from steps import STANDARD, STEPS
@@ -64,6 +63,8 @@ def with_solints(settings: Settings) -> Settings:
 def _form(interval: str, constants: bool) -> dict[str, Any]:
     """Parameters of the round of one interval."""
     if interval == WHOLE_EXECUTION:
+        from libs.gains.two_factors import LONGEST_CONSTANT_S  # arrays, which -h does not wait for
+
         return {
             "solint": f"{LONGEST_CONSTANT_S:g}s", "combine": ["scan"], "gaintype": "G",
             "solution": "gain",

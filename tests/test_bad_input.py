@@ -343,7 +343,7 @@ def test_a_dry_run_tells_disk_and_time(bench: Bench) -> None:
 
 
 def test_a_wrong_refant_is_refused_by_the_first_step(bench: Bench) -> None:
-    bench.refused(1, "step startup failed: unknown antenna in refant 'ea99'", refant=["ea99"])
+    bench.refused(2, "step startup failed: unknown antenna in refant 'ea99'", refant=["ea99"])
 
 
 def test_results_of_other_data_are_not_replaced(bench: Bench, tmp_path: Path) -> None:

@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import yaml
 
+from steps.record.build import write_run_record
+from steps.record.bundling import bundle_run
+from steps.record.restore import HowToApply, restore
 from tests.conftest import ROOT
 from tests.libs.small_ms import tree_hash
 from tests.permuted_ms import permuted
 from tests.pipeline_case import FIELDS, FIRST, SECOND, make_pipeline_case
+from tests.steps.record.finished_run import finish_run, small_case
 from tests.steps.record.test_restore import assert_same, columns
 
 pytestmark = pytest.mark.tools
@@ -126,3 +130,32 @@ def test_the_page_says_what_was_applied(folder: Path) -> None:
     page = (folder / "work_my" / "report.html").read_text()
     assert "a.ms, b.ms" in page.replace("b.ms, a.ms", "a.ms, b.ms")
     assert "Quality score of the run: 0.98" in page
+
+
+def test_the_script_flags_what_has_no_solution(tmp_path: Path) -> None:
+    """Solutions flagged at random, and all those of an antenna, mean the same to both."""
+    (tmp_path / "site.py").write_text(SITE)
+    case = small_case(tmp_path / "made", 2)
+    workdir = finish_run(tmp_path / "work", case, flagged=(2,), flagged_share=0.1)
+    write_run_record(workdir, {})
+    bundle_run(workdir, tmp_path / "x.tgz")
+    sets = [tmp_path / f"{number}.ms" for number in range(2)]
+    for number, ms in enumerate(sets):
+        permuted(case.vis[number], ms, seed=number)
+    scripted = [Path(shutil.copytree(ms, tmp_path / f"script_{ms.name}")) for ms in sets]
+    list(restore(tmp_path / "x.tgz", sets, HowToApply()))
+    how = HowToApply(script=tmp_path / "s.py")
+    list(restore(tmp_path / "x.tgz", scripted, how))
+    call(tmp_path, ["python", "s.py"])
+    for one, two in zip(sets, scripted, strict=True):
+        flag = columns(one, "FLAG")[0]
+        mine = [cells.mean() for key, cells in flag.items() if key[4] == "04287+1801"]
+        assert 0.42 < np.mean(mine) < 0.65, "4 of 10 baselines, and some of the others"
+        assert_same_where_unflagged(one, two)
+
+
+def assert_same_where_unflagged(one: Path, two: Path) -> None:
+    ours, theirs = (columns(ms, "CORRECTED_DATA", "FLAG") for ms in (one, two))
+    for key, flag in ours[1].items():
+        np.testing.assert_array_equal(theirs[1][key], flag)
+        np.testing.assert_allclose(theirs[0][key][~flag], ours[0][key][~flag], atol=1e-6)

@@ -272,7 +272,10 @@ def test_constants_beneath_a_fast_walk_reach_the_perfect_peak(tmp_path: Path) ->
 
 
 def test_a_narrow_window_does_not_move_the_source(tmp_path: Path) -> None:
-    """58 MHz beside 1.9 GHz: the source is where perfect data have it, also in that window."""
+    """58 MHz beside 1.9 GHz: in its window the source is where the other windows have it.
+
+    Where that is, solves for phases against a model of the data's own image cannot tell.
+    """
     case = make_pipeline_case(
         tmp_path / "data", [FIRST], fields=faint_target()[1:],
         errors=GainErrors(40.0, 60.0, 300.0, restarts=False), antennas=16, noise_jy=0.08,
@@ -295,4 +298,4 @@ def test_a_narrow_window_does_not_move_the_source(tmp_path: Path) -> None:
         wave = uvw[rows, :2] * (225e9 / 299792458.0) * 2 * np.pi * size[:, None]
         shift.append(np.linalg.lstsq(wave, turned, rcond=None)[0])
     beam = 1.0 / (np.linalg.norm(uvw[:, :2], axis=1).max() * 225e9 / 299792458.0)
-    assert np.linalg.norm(shift, axis=1).max() < 0.1 * beam
+    assert np.linalg.norm(shift[0] - shift[1]) < 0.1 * beam

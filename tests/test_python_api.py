@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -63,7 +64,8 @@ def test_a_result_and_its_parts(
     assert result.images["initial"].exists() and result.report.exists()
     assert result.summary["initial"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.05)
     assert len(result.image_statistics) == 1 and len(result.gains) == 0
-    assert result.ms == tmp_path / "work" / "data" / "a.ms"
+    assert isinstance(result.ms, Path)
+    assert result.ms.is_dir() and result.ms.parent == tmp_path / "work" / "data"
     assert repr(result).startswith("<unchanged")
     page = result._repr_html_()
     assert "<b>unchanged</b>" in page and "dynamic range" in page
@@ -139,5 +141,5 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ).execute()
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert "text/html" in outputs[1][0]["data"]
-    assert float(outputs[2][0]["data"]["text/plain"].strip("np.float64()")) > 100
+    assert float(re.findall(r"[\d.]{3,}", outputs[2][0]["data"]["text/plain"])[-1]) > 100
     assert "did you mean 'refant'" in outputs[4][0]["text"]

@@ -238,7 +238,7 @@ def choose_solve(
         best = _by_frequency(equations, best, scores, plain, channels_per_block, solutions, tried)
         if solution == "auto":
             best = _by_delay(equations, best, scores, plain, channels_per_block, tried)
-    noise = min(score.noise for score in scores)
+    noise = _noise(scores)
     sigma = best.significance(noise)
     if not sigma >= SIGNIFICANCE:
         reason = (
@@ -252,6 +252,15 @@ def choose_solve(
         f" {sigma:.0f} sigma)"
     )
     return HeldOutChoice(best.candidate, reason, tuple(scores), noise, sigma)
+
+
+def _noise(scores: Sequence[Score]) -> float:
+    """The lowest noise that solves found, but for those whose folds share a start.
+
+    These are not quite independent of what they leave out, which lowers their noise.
+    """
+    others = [one.noise for one in scores if one.candidate.solution != "constants+phase"]
+    return min(others or [one.noise for one in scores])
 
 
 def two_factors(candidate: Candidate) -> Candidate:
@@ -275,10 +284,10 @@ def _by_constants(
         return best
 
     def sure(score: Score) -> bool:
-        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+        return score.significance(_noise(scores)) > SIGNIFICANCE
 
     near = _summit([two_factors(one) for one in plain], best, sure, tried)
-    noise = min(one.noise for one in scores)
+    noise = _noise(scores)
     freed = best.candidate.gaintype == "G" or not best.candidate.combine_spw
     margin = ADVANTAGE * max(near.error(noise), best.error(noise))
     if not near.significance(noise) > CONSTANTS_SIGNIFICANCE:
@@ -298,10 +307,10 @@ def _by_frequency(
     """Return the best of phases of each block and TECs, if it beats the best so far."""
 
     def sure(score: Score) -> bool:
-        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+        return score.significance(_noise(scores)) > SIGNIFICANCE
 
     def better(score: Score, by: float) -> Score:
-        noise = min(one.noise for one in scores)
+        noise = _noise(scores)
         margin = by * max(score.error(noise), best.error(noise))
         return score if score.fall - best.fall > margin else best
 
@@ -344,7 +353,7 @@ def _by_delay(
         return best  # what goes with frequency there is the ionosphere's
 
     def sure(score: Score) -> bool:
-        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+        return score.significance(_noise(scores)) > SIGNIFICANCE
 
     forms = [
         replace(one, gaintype=gaintype, solution="delay+phase", combine_spw=False,
@@ -353,7 +362,7 @@ def _by_delay(
     ]  # fmt: skip
     half = len(plain)
     tops = [_summit(forms[k : k + half], best, sure, tried) for k in (0, half)]
-    noise = min(one.noise for one in scores)
+    noise = _noise(scores)
 
     def beats(score: Score, other: Score, by: float) -> bool:
         return score.fall - other.fall > by * max(score.error(noise), other.error(noise))
@@ -416,12 +425,12 @@ def _freed(
     """
 
     def sure(score: Score) -> bool:
-        return score.significance(min(one.noise for one in scores)) > SIGNIFICANCE
+        return score.significance(_noise(scores)) > SIGNIFICANCE
 
     def better(best: Score, **change: object) -> Score:
         forms = [replace(one, **change) for one in plain]  # type: ignore[arg-type]
         freer = _summit(forms, best, sure, tried)
-        noise = min(score.noise for score in scores)
+        noise = _noise(scores)
         margin = ADVANTAGE * max(freer.error(noise), best.error(noise))
         return freer if freer.fall - best.fall > margin else best
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, InputError
 from libs.core.files import write_atomically
 from libs.record.decode import decode, encode
 
@@ -303,6 +303,8 @@ class RunRecord:
         `SCHEMA`.
     prefix : str
         Beginning of the names of its files.
+    oussid, stage : str
+        Settings from which names are made.
     versions : mapping of str to str
         Versions of the program and its tools.
     executions : tuple of ExecutionEntry
@@ -321,6 +323,8 @@ class RunRecord:
     targets: tuple[TargetEntry, ...]
     contfile: str = ""
     of_state: str = ""
+    oussid: str = ""
+    stage: str = "1"
 
     @property
     def applied(self) -> tuple[AppliedEntry, ...]:
@@ -338,8 +342,19 @@ def record_name(prefix: str) -> str:
 
 
 def store_record(path: Path, record: RunRecord) -> None:
-    """Write a record beside its place and rename it."""
-    text = json.dumps(encode(record), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write a record beside its place and rename it.
+
+    Raises
+    ------
+    InputError
+        It holds a number that is not finite.
+    """
+    try:
+        text = json.dumps(encode(record), indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path.name} would hold a number that is not finite ({error})", "please report it"
+        ) from error
     write_atomically(path, text + "\n")
 
 

@@ -34,7 +34,8 @@ def command(argv: Sequence[str], reports: Reports) -> int:
     """Apply the tables, print what was done to each data set, and say so in the report."""
     arguments = apply_parser().parse_args(argv)
     from steps.applying import apply_run, has_targets
-    from steps.record.restore import apply_record, record_of_run
+    from steps.record.build import record_of_run
+    from steps.record.restore import apply_record
 
     workdir = Path(arguments.workdir).absolute()
     how = how_of(arguments)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, SelfcalError
 from selfcal import __version__
 from selfcal.progress import Progress
 from selfcal.settings import Settings, own_names
@@ -143,9 +143,7 @@ def run_pipeline(
 ) -> None:
     """Run the steps of one target, whose work directory is held; print its table."""
     from selfcal.pipeline import StepFailed
-    from steps.cont_file import cont_file
     from steps.data_state import mend_working_copies
-    from steps.record.build import write_run_record
     from steps.tools import make_tools
 
     workdir = settings.workdir
@@ -180,7 +178,7 @@ def run_pipeline(
     status = "incomplete" if missing else ""
     summary = _finish(drawer, tools, progress, reports, status, render=render)
     if not missing:
-        write_run_record(workdir, tools.versions(), cont_file(settings))
+        _write_record(settings, tools.versions(), progress)
     progress.result(reports.table(summary))
     for text in summary["warnings"]:
         progress.result(f"WARNING: {text}", warning=True)
@@ -193,6 +191,21 @@ def run_pipeline(
     for line in next_steps(summary, workdir):
         progress.note(line)
     run_on_finish(settings["on_finish"], summary["status"], workdir, progress)
+
+
+def _write_record(settings: Settings, versions: Mapping[str, str], progress: Progress) -> None:
+    """Write the record and link the products; say so where that cannot be done.
+
+    The run has its results all the same, and what goes by a record asks for one.
+    """
+    from steps.cont_file import cont_file
+    from steps.record.build import write_run_record
+
+    names = {name: settings[name] for name in ("oussid", "stage")}
+    try:
+        write_run_record(settings.workdir, versions, cont_file(settings), names)
+    except SelfcalError as error:
+        progress.note(f"no record could be written: {error}", warning=True)
 
 
 def _report_is_old(workdir: Path) -> bool:

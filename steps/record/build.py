@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from libs.core.errors import ConfigError
 from libs.gains.caltable import full_spwmap
 from libs.ms import flag_versions
 from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
-from libs.record.bundle import table_sha256
+from libs.record.bundle import record_faults, table_sha256
 from libs.record.quality import QualityScore, score_target
 from libs.record.schema import (
     SCHEMA,
@@ -26,6 +29,8 @@ from libs.record.schema import (
     LengthBin,
     RunRecord,
     TargetEntry,
+    finite_or_none,
+    load_record,
     record_name,
     store_record,
 )
@@ -39,13 +44,18 @@ from steps.record.start_tables import START, start_table
 CONTFILE = f"{FOLDER}/cont.dat"
 """Copy of the file of line-free ranges, in the work directory and in a bundle."""
 
-__all__ = ["build_record", "file_record", "quality_of", "write_run_record"]
+__all__ = ["build_record", "file_record", "quality_of", "record_of_run", "write_run_record"]
 
 
 def write_run_record(
-    workdir: Path, versions: Mapping[str, str], contfile: Path | None = None
+    workdir: Path,
+    versions: Mapping[str, str],
+    contfile: Path | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Path:
     """Link the products of a finished run of one target and write its record.
+
+    Nothing is done where both are there already.
 
     Parameters
     ----------
@@ -54,19 +64,50 @@ def write_run_record(
         Versions of the program and of the tools used.
     contfile : Path, optional
         File of line-free ranges that the run used; a copy is kept with the products.
+    names : mapping, optional
+        Settings ``oussid`` and ``stage``; default: as the run recorded them.
 
     Returns
     -------
     Path
         The record, ``PREFIX.selfcal.json``.
     """
-    run = FinishedRun.read(workdir)
+    run = FinishedRun.read(workdir, names)
+    current = record_of_run(workdir)
+    if current is not None and _is_current(run, load_record(current), contfile):
+        return current
     tables = link_products(run, ProductNames.of(run))
     record = build_record(run, tables, versions)
     if contfile is not None:
         shutil.copyfile(contfile, workdir / CONTFILE)
         record = replace(record, contfile=CONTFILE)
     return file_record(workdir, record)
+
+
+def _is_current(run: FinishedRun, record: RunRecord, contfile: Path | None) -> bool:
+    """Whether a record of the present state has the names and files that are asked for."""
+    kept = run.workdir / CONTFILE
+    ranges = contfile.read_bytes() if contfile else None
+    return (
+        (record.oussid, record.stage) == (run.oussid, run.stage)
+        and ranges == (kept.read_bytes() if kept.exists() else None)
+        and not record_faults(record, run.workdir)
+    )
+
+
+def record_of_run(workdir: Path) -> Path | None:
+    """Return the record in a work directory; None where it has none, or one that is out of date.
+
+    A run that went on, and did not come to its end, leaves the record of an earlier start.
+    """
+    found = sorted(workdir.glob("*.selfcal.json"))
+    if not found:
+        return None
+    try:
+        record = load_record(found[0])
+    except ConfigError:
+        return None  # of another version of the program
+    return found[0] if record.of_state == state_hash(workdir) else None
 
 
 def file_record(workdir: Path, record: RunRecord) -> Path:
@@ -96,6 +137,8 @@ def build_record(
     return RunRecord(
         schema=SCHEMA,
         prefix=run.prefix,
+        oussid=run.oussid,
+        stage=run.stage,
         versions=dict(versions),
         executions=run.originals,
         targets=(_target(run, tables),),
@@ -153,7 +196,13 @@ def _window_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
     for record in reversed(run.records):
         if "windows" in record.result.metrics:
             found = record.result.metrics["windows"]
-            return {number: dict(states) for number, states in found.items()}
+            return {
+                number: {
+                    state: {name: finite_or_none(value) for name, value in values.items()}
+                    for state, values in states.items()
+                }
+                for number, states in found.items()
+            }
     return {}
 
 
@@ -168,7 +217,11 @@ def _flags(run: FinishedRun) -> dict[str, FlagChange]:
         edges = zip(shares.edges_m[:-1], shares.edges_m[1:], shares.by_length.T, strict=True)
         found[execution.name] = FlagChange(
             dict(zip(shares.antenna, pairs, strict=True)),
-            tuple(LengthBin(float(a), float(b), _share_of(*pair)) for a, b, pair in edges),
+            tuple(
+                LengthBin(float(a), float(b), _share_of(*pair))
+                for a, b, pair in edges
+                if np.isfinite(pair).all()  # no baseline is of such a length
+            ),
         )
     return found
 

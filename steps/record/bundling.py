@@ -9,7 +9,7 @@ from libs.core.numbers import format_quantity
 from libs.record.bundle import write_bundle
 from libs.record.schema import load_record
 from selfcal.state import hold_workdir
-from steps.record.restore import record_of_run
+from steps.record.build import record_of_run
 
 __all__ = ["bundle_run"]
 

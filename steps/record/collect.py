@@ -15,6 +15,7 @@ import yaml
 
 from libs.core.errors import ConfigError
 from libs.gains.solution_interval import SolutionInterval
+from libs.gains.two_factors import LONGEST_CONSTANT_S
 from libs.inputs.input_data import resolve_inputs
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
@@ -23,9 +24,10 @@ from libs.ms.virtual_windows import name_ending
 from libs.record.facts import copied_windows, describe_execution
 from libs.record.schema import ExecutionEntry, FieldEntry, finite_or_none
 from selfcal.state import Record, State
-from steps import STANDARD
 from steps.data_state import INITIAL
 from steps.facts import FlagFacts, StartupFacts, recorded
+from steps.solints import WHOLE_EXECUTION
+from steps.standard import STANDARD
 
 __all__ = [
     "STATISTICS",
@@ -58,9 +60,10 @@ def interval_name(metrics: Mapping[str, Any]) -> str:
     interval = SolutionInterval.parse(value)
     if interval.per_integration:
         return "int"
-    if not interval.per_scan:
-        return f"{interval.seconds:.4g}s"
-    return "inf_EB" if "scan" in metrics.get("combine", ()) else "inf"
+    # constants of an execution are solved anew when it is longer than they hold
+    if "scan" in metrics.get("combine", ()) and interval.seconds >= LONGEST_CONSTANT_S:
+        return WHOLE_EXECUTION
+    return "inf" if interval.per_scan else f"{interval.seconds:.4g}s"
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,14 @@ class FinishedRun:
     settings: Mapping[str, Any]
 
     @classmethod
-    def read(cls, workdir: Path) -> FinishedRun:
+    def read(cls, workdir: Path, names: Mapping[str, str] | None = None) -> FinishedRun:
         """Read a work directory.
+
+        Parameters
+        ----------
+        workdir : Path
+        names : mapping, optional
+            Settings ``oussid`` and ``stage``, which no step depends on; default: as recorded.
 
         Raises
         ------
@@ -97,7 +106,7 @@ class FinishedRun:
             for name, entry in resolved.items()
             if isinstance(entry, dict) and "value" in entry
         }
-        return cls(workdir, State(workdir), values)
+        return cls(workdir, State(workdir), values | dict(names or {}))
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -205,10 +214,14 @@ class FinishedRun:
         return min(self.originals, key=lambda each: (each.begin_mjd_s, each.name))
 
     @property
+    def oussid(self) -> str:
+        """Setting of this name."""
+        return str(self.settings.get("oussid") or "")
+
+    @property
     def prefix(self) -> str:
         """Beginning of the names of products: ``oussid``, or the first execution's name."""
-        name = str(self.settings.get("oussid") or "")
-        return safe_name(name or Path(self.first_execution.name).stem)
+        return safe_name(self.oussid or self.first_execution.name)
 
     @property
     def stage(self) -> str:

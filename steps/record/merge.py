@@ -17,10 +17,9 @@ from libs.record.schema import (
     TargetEntry,
     load_record,
 )
-from steps.record.build import CONTFILE, file_record
+from steps.record.build import CONTFILE, file_record, record_of_run
 from steps.record.collect import safe_name
 from steps.record.products import FOLDER, link_file
-from steps.record.restore import record_of_run
 
 __all__ = ["write_targets_record"]
 
@@ -61,7 +60,9 @@ def write_targets_record(workdir: Path, results: Sequence[Result], oussid: str =
         return None
     first = min(executions, key=lambda each: (each.begin_mjd_s, each.name))
     prefix = safe_name(oussid or first.name)
-    record = RunRecord(SCHEMA, prefix, versions, tuple(executions), tuple(targets), contfile)
+    record = RunRecord(
+        SCHEMA, prefix, versions, tuple(executions), tuple(targets), contfile, oussid=oussid
+    )
     return file_record(workdir, _link_products(workdir, record, results))
 
 

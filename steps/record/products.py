@@ -16,6 +16,7 @@ from libs.core.errors import InputError
 from libs.ms.tables import open_table, settle_rows
 from selfcal.state import Record
 from selfcal.step import StepResult, TableRef
+from steps.copy_names import field_word, windows_word
 from steps.record.collect import FinishedRun, interval_name, safe_name
 from steps.record.start_tables import START, start_table, write_start_tables
 
@@ -56,7 +57,7 @@ class ProductNames:
     def of(cls, run: FinishedRun) -> ProductNames:
         """Return the names of a run's products."""
         numbers = tuple(sorted(set(run.window_numbers().values())))
-        return cls(run.prefix, run.stage, safe_name(run.startup.field), numbers)
+        return cls(run.prefix, run.stage, field_word(run.startup.field), numbers)
 
     def image(self, iteration: int, trial: str = "", window: int | None = None) -> str:
         """Return the name of an image without its kind: ``...cont.I.iter1``.
@@ -71,8 +72,8 @@ class ProductNames:
             The only spectral window of the image.
         """
         numbers = self.windows if window is None else (window,)
-        listed = "_".join(map(str, numbers))
-        parts = [self.prefix, f"s{self.stage}", f"{self.field}_sci", f"spw{listed}", "cont"]
+        windows = f"spw{windows_word(numbers)}"
+        parts = [self.prefix, f"s{self.stage}", f"{self.field}_sci", windows, "cont"]
         return ".".join([*parts, *filter(None, [trial]), "I", f"iter{iteration}"])
 
     def table(self, ms: str, interval: str, calmode: str) -> str:

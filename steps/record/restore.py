@@ -28,7 +28,8 @@ from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
-from steps.record.collect import FinishedRun, state_hash
+from steps.record.build import record_of_run
+from steps.record.collect import FinishedRun
 from steps.record.registration import (
     Registration,
     register,
@@ -43,7 +44,7 @@ from steps.record.writing import (
     data_descriptions,
 )
 
-__all__ = ["HowToApply", "apply_record", "record_of_run", "restore"]
+__all__ = ["HowToApply", "apply_record", "restore"]
 
 _NOTHING = "no target has solutions: there is nothing to apply, and the data stay as they are"
 APPLIED = "applied.json"
@@ -113,17 +114,6 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
             yield line
         if not (how.dry_run or how.script):
             _note_applied(workdir, record, to or _inputs(workdir))
-
-
-def record_of_run(workdir: Path) -> Path | None:
-    """Return the record in a work directory; None where it has none, or one that is out of date.
-
-    A run that went on, and did not come to its end, leaves the record of an earlier start.
-    """
-    found = sorted(workdir.glob("*.selfcal.json"))
-    if not found or load_record(found[0]).of_state != state_hash(workdir):
-        return None
-    return found[0]
 
 
 def _inputs(workdir: Path) -> list[Path]:

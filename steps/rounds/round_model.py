@@ -124,17 +124,22 @@ def round_models(
     given = model_facts(context).model_origin == ORIGIN
     if closure is not None and (given or on_ladder(context) or not adaptive(context)):
         return [closure]
-    candidates = [closure] if closure is not None else []
+    images: list[ModelCandidate] = []
     try:
-        candidates += _image_models(context, best, cycle)
+        images = _image_models(context, best, cycle)
     except Skip:
-        if not candidates and (not adaptive(context) or best.tables):
+        if closure is None and (not adaptive(context) or best.tables):
             raise
+    if images and cycle.number == 1:
+        refitted = _refitted(context, best, images[0])
+        if refitted is not None:
+            return [refitted, *images]
+    candidates = [*([closure] if closure else []), *images]
     if not candidates:
         return [_certain(context, _point(context, best))]
-    if closure is None and cycle.number == 1:
-        refitted = _refitted(context, best, candidates[0])
-        candidates = [refitted, *candidates] if refitted else candidates
+    if not best.tables and closure is None and adaptive(context) and not _drawn_by_user(context):
+        # of badly phased data CLEAN finds artefacts; one point may explain more than all of them
+        return [*candidates, _point(context, best)]
     sure = model_facts(context).closure_model_complete and not _few_stations(context)
     if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out
@@ -258,14 +263,18 @@ def _image_models(context: Context, best: BestState, cycle: RoundCycle) -> list[
         not np.array_equal(open_image(a)[0], open_image(b)[0])
         for a, b in zip(models, masked, strict=True)
     )
-    by_user = set_by_user(context, "sigma_mask") or bool(context.settings[MASK_SETTING])
-    if more and adaptive(context) and not by_user:
+    if more and adaptive(context) and not _drawn_by_user(context):
         found.append(
             ModelCandidate("all of CLEAN's model",
                            lambda: fill_model(context, models, options),
                            RoundModel(None, "", start, origin))
         )  # fmt: skip
     return found
+
+
+def _drawn_by_user(context: Context) -> bool:
+    """Whether the user says what the model is made of."""
+    return set_by_user(context, "sigma_mask") or bool(context.settings[MASK_SETTING])
 
 
 def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, str]:

@@ -138,11 +138,11 @@ class GainRound(Step):
         """
         models = round_models(context, best, cycle, self.amplitude)
         tries = [(replace(cycle, model=number), one) for number, one in enumerate(models, start=1)]
-        outcome = self._cycle(context, best, *tries[0])
+        outcome, tries = self._first_cycle(context, best, tries)
         images = list(outcome.result.images)
         if self._lost_antennas(context, outcome):
-            tries.insert(1, (replace(cycle, keeps_all=True), models[0]))
-        for other, model in tries[1:]:
+            tries.insert(0, (replace(cycle, keeps_all=True), models[0]))
+        for other, model in tries:
             if outcome.accepted or not self._may_try_again(context, best, outcome):
                 break
             try:
@@ -153,6 +153,36 @@ class GainRound(Step):
             if again.accepted:
                 outcome = _second_try(again, outcome, other, model)
         return replace(outcome, result=replace(outcome.result, images=tuple(images)))
+
+    def _first_cycle(
+        self, context: Context, best: BestState, tries: Sequence[tuple[RoundCycle, ModelCandidate]]
+    ) -> tuple[_Outcome, list[tuple[RoundCycle, ModelCandidate]]]:
+        """Solve against the first model of which held-out data trust any gains.
+
+        Returns
+        -------
+        _Outcome
+        list of (RoundCycle, ModelCandidate)
+            What was not tried.
+
+        Raises
+        ------
+        Skip
+            There is none; what is said of the first.
+        """
+        refused: Skip | None = None
+        for number, (cycle, model) in enumerate(tries, start=1):
+            try:
+                outcome = self._cycle(context, best, cycle, model)
+            except Skip as skip:
+                refused = refused or skip
+                continue
+            if refused is not None:
+                reason = f"{outcome.result.reason}; it was solved against {model.name}"
+                outcome = replace(outcome, result=replace(outcome.result, reason=reason))
+            return outcome, list(tries[number:])
+        assert refused is not None
+        raise refused
 
     def _may_try_again(self, context: Context, best: BestState, outcome: _Outcome) -> bool:
         """Whether another model or other flags might do better than a cycle that was refused.

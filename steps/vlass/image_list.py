@@ -132,7 +132,8 @@ def _targets(context: Context, given: ParameterList, *, cube: bool) -> list[Imag
     for group in groups:
         label = group_label(group) if cube else "cont"
         lowest = min(float(found.windows[spw].frequency_hz.min()) for spw in group)
-        fields = _fields(context, ms, centre, imsize, cell, lowest, pb_limit)
+        # the continuum's model is seen by pointings at its edge as well
+        fields = _fields(context, ms, centre, imsize, cell, lowest, pb_limit, held=cube)
         share, by_field = _flags_of(flags, group, fields)
         targets.append(
             ImageTarget(
@@ -237,8 +238,13 @@ def _fields(
     cell_arcsec: float,
     lowest_hz: float,
     pb_limit: float,
+    *,
+    held: bool,
 ) -> tuple[int, ...]:
-    """Return the pointings of the square degree and its buffer whose beams the image holds."""
+    """Return the pointings of the square degree and its buffer that the image holds.
+
+    With ``held`` it must hold their beams too.
+    """
     diameter = float(context.metric("dish_diameter_m"))
     beam = find_beam(context.settings["instrument"], lowest_hz, diameter)
     if beam is None:
@@ -246,7 +252,7 @@ def _fields(
             f"the primary beam of {context.settings['instrument']} is not known",
             "correct instrument",
         )
-    reach = beam.reach_rad(lowest_hz, pb_limit) * ARCSEC_PER_RAD
+    reach = beam.reach_rad(lowest_hz, pb_limit) * ARCSEC_PER_RAD if held else 0.0
     buffer = _SQUARE_ARCSEC / 2 + context.settings["field_buffer"]
     limits = [min(buffer, pixels * cell_arcsec / 2 - reach) for pixels in imsize]
     used = {int(field) for field in context.metric("field_ids")}
@@ -262,7 +268,9 @@ def _fields(
             cut += 1
     if cut:
         context.progress.note(
-            f"  {cut} pointings are left out: the image does not hold their beams", warning=True
+            f"  {cut} pointings are left out: the image does not hold"
+            f" {'their beams' if held else 'them'}",
+            warning=True,
         )
     if not near:
         raise ConfigError(

@@ -18,12 +18,13 @@ from libs.core.files import fsync_tree, write_atomically
 from libs.imaging.interface import Imager, ImagingOptions
 from libs.imaging.tclean import Tclean
 from selfcal.cluster import Outcome, run_all, shared_threads
+from selfcal.state import State
 from selfcal.step import Step, StepResult
 from steps.context import Context
 from steps.tools import make_tools
 from steps.vlass.vlass_data import GROUPS, ImageTarget, as_record, cube_options, image_targets
 
-__all__ = ["GroupTask", "MakeImages", "image_group", "marked_planes"]
+__all__ = ["GroupTask", "MakeImages", "forget_others", "image_group", "marked_planes"]
 
 _DONE = "done.json"
 _IMAGES = "images"
@@ -75,12 +76,12 @@ class MakeImages(Step):
 
     def run(self, context: Context) -> StepResult:
         """Image the groups that are not there yet; write groups.json."""
-        before = context.results["edit_image_list_ccip"], context.results["restore_pims"]
-        stamp = json.dumps([dict(result.products) for result in before], sort_keys=True)
+        restored = State(context.workdir).get("restore_pims")
+        stamp = restored.fingerprint if restored else ""
         tasks = [
             _task(context, target) for target in image_targets(context, "edit_image_list_ccip")
         ]
-        _forget_others(context.workdir / _IMAGES, tasks, stamp)
+        forget_others(context.workdir / _IMAGES, tasks, stamp)
         rows: dict[str, dict[str, Any]] = {}
 
         def on_done(outcome: Outcome) -> None:
@@ -135,8 +136,17 @@ def _task(context: Context, target: ImageTarget) -> GroupTask:
     )  # fmt: skip
 
 
-def _forget_others(folder: Path, tasks: Sequence[GroupTask], stamp: str) -> None:
-    """Remove images of other settings, other data or groups that are no longer asked for."""
+def forget_others(folder: Path, tasks: Sequence[GroupTask], stamp: str) -> None:
+    """Remove images of other settings, other data or groups that are no longer asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the groups' folders.
+    tasks : sequence of GroupTask
+    stamp : str
+        Fingerprint of the restored data.
+    """
     wanted = {task.target.label: task.fingerprint for task in tasks}
     folder.mkdir(parents=True, exist_ok=True)
     known = folder / "data.json"

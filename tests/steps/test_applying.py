@@ -16,13 +16,14 @@ import yaml
 from libs.core.errors import ConfigError, InputError
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
+from libs.inputs.input_data import resolve_inputs
 from libs.ms import flag_versions, tables
 from libs.ms.columns import ensure_data_column
 from libs.ms.history import read_history
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
-from steps.applying import apply_solutions, apply_to_original
+from steps.applying import _refuse_aligned, apply_solutions, apply_to_original
 from steps.record.writing import VERSION
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
@@ -403,3 +404,21 @@ def test_a_window_that_the_target_lacks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"other spectral windows than .* 7\.007000 GHz is"):
         list(apply_to_original(window_run(tmp_path, original, 7.0), None))
     assert contents(original) == before
+
+
+def test_an_execution_that_was_moved_is_refused_by_the_name_of_its_copy(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    name = "a.J1.spw0.selfcal.ms"
+    State(workdir).append(
+        "align",
+        "f0",
+        StepResult(metrics={"aligned": [name]}),
+        {"total": 0.1, "imaging": 0.0, "solving": 0.0},
+        {},
+    )
+    taken = {str(original.resolve()): (name, {})}
+    with pytest.raises(ConfigError, match="brought to the position and fluxes of another"):
+        _refuse_aligned(workdir, resolve_inputs(str(original)), taken)
+    _refuse_aligned(workdir, resolve_inputs(str(corrupted(tmp_path / "b.ms"))), taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ def settings(**config: Any) -> Any:
 
 def test_each_interval_is_a_round() -> None:
     found = settings(solints=["inf_EB", "inf", "30s", "int"])
-    rounds = [name for name in found["steps"] if name.startswith("p")]
+    rounds = [name for name in found["steps"] if re.fullmatch(r"p\d", name)]
     assert rounds == ["p0", "p1", "p2", "p3"] and found["template"] == "pipeline"
     assert found["steps"][found["steps"].index("p3") + 1] == "ap1"
     own = {

@@ -7,7 +7,7 @@ import pytest
 
 from libs.ms.tables import open_table
 from libs.record.schema import load_record
-from steps.record.restore import record_of_run
+from steps.record.build import record_of_run
 from steps.window_images import WindowImages
 from tests.pipeline_case import FIELDS, FIRST, WINDOWS, GainErrors, make_pipeline_case
 from tests.quiet_run import QuietRun, quiet_run

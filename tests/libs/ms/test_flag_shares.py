@@ -56,3 +56,17 @@ def test_shares_are_those_counted_by_hand(tmp_path: Path, autocorrelations: bool
 def test_a_version_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no flag version 'initial'"):
         count_flag_shares(make_ms(tmp_path / "a.ms"), "initial")
+
+
+def test_lengths_that_no_baseline_has_have_no_share(tmp_path: Path) -> None:
+    """Of an array whose baselines are all but alike."""
+    ms = make_ms(tmp_path / "a.ms", antennas=3)
+    with open_table(f"{ms}::ANTENNA", write=True) as opened:
+        place = opened.getcol("POSITION")
+        place[:] = place[0] + 100.0 * np.eye(3)
+        opened.putcol("POSITION", place)
+    flag_versions.save_version(ms, "initial")
+    found = count_flag_shares(ms, "initial")
+    finite = np.isfinite(found.by_length).all(axis=0)
+    np.testing.assert_array_equal(found.by_length[:, finite], 0)
+    assert np.isfinite(found.by_antenna).all()

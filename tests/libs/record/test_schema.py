@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from libs.core.errors import ConfigError
+from libs.core.errors import ConfigError, InputError
 from libs.record.decode import encode
 from libs.record.schema import load_record, parse_record, store_record
 from tests.libs.record.records import execution, record
@@ -108,3 +109,11 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_record(tmp_path / "r.json")
+
+
+def test_a_number_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    made = record()
+    target = replace(made.targets[0], cell_arcsec=float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        store_record(tmp_path / "r.json", replace(made, targets=(target,)))
+    assert not list(tmp_path.iterdir())

@@ -48,10 +48,14 @@ def finish_run(
     *,
     spw: str = "",
     flagged: Sequence[int] = (),
+    flagged_share: float = 0.0,
     accepted: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Leave what a run of one target leaves; the antennas ``flagged`` have no solutions."""
+    """Leave what a run of one target leaves; the antennas ``flagged`` have no solutions.
+
+    Of the others a share, drawn at random, is flagged as well.
+    """
     for folder in ("data", "tables", "images/test_image"):
         (workdir / folder).mkdir(parents=True)
     session = CasaSession(workdir)
@@ -65,7 +69,7 @@ def finish_run(
         )  # fmt: skip
         copies.append(copy)
         table = workdir / "tables" / f"p0.{source.name}.gcal"
-        write_caltable(table, _of_copy(gains, copy.ms, flagged), copy.ms)
+        write_caltable(table, _of_copy(gains, copy.ms, flagged, flagged_share), copy.ms)
         refs.append(TableRef(copy.ms.name, f"tables/{table.name}", (), "linear", "p0"))
     image = workdir / "images/test_image/test_image-image.fits"
     image.write_bytes(b"an image")
@@ -104,7 +108,9 @@ def _startup_facts(copies: Sequence[Path], name: str, datacolumn: str) -> Startu
     )  # fmt: skip
 
 
-def _of_copy(gains: GainSolutions, copy: Path, flagged: Sequence[int]) -> GainSolutions:
+def _of_copy(
+    gains: GainSolutions, copy: Path, flagged: Sequence[int], share: float
+) -> GainSolutions:
     """The gains of the windows and times of a working copy, under its own numbers."""
     windows = Subtables(copy).windows
     place = [int(np.argmin(np.abs(gains.frequency_hz - each.mean_hz))) for each in windows]
@@ -112,6 +118,7 @@ def _of_copy(gains: GainSolutions, copy: Path, flagged: Sequence[int]) -> GainSo
     inside = (gains.time_s >= begin - 1) & (gains.time_s <= end + 1)
     flag = np.zeros((int(inside.sum()), len(place), len(gains.antenna), 2), bool)
     flag[:, :, list(flagged)] = True
+    flag |= np.random.default_rng(1).random(flag.shape) < share
     gain = gains.gain[inside][:, place]
     return replace(
         gains, time_s=gains.time_s[inside], interval_s=gains.interval_s[inside],

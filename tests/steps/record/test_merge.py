@@ -15,10 +15,10 @@ from libs.record.schema import load_record
 from reports.targets_report import finish_targets, write_targets_report
 from selfcal.state import State
 from selfcal.step import StepResult
-from steps.record.build import write_run_record
+from steps.record.build import record_of_run, write_run_record
 from steps.record.bundling import bundle_run
 from steps.record.merge import write_targets_record
-from steps.record.restore import HowToApply, apply_record, record_of_run, restore
+from steps.record.restore import HowToApply, apply_record, restore
 from tests.pipeline_case import PipelineCase
 from tests.steps.record.finished_run import SECONDS, TARGET, finish_run, small_case
 

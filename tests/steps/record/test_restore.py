@@ -21,9 +21,9 @@ from libs.ms.subtables import Subtables
 from libs.record.schema import load_record
 from selfcal.state import State
 from selfcal.step import StepResult
-from steps.record.build import write_run_record
+from steps.record.build import record_of_run, write_run_record
 from steps.record.bundling import bundle_run
-from steps.record.restore import HowToApply, apply_record, record_of_run, restore
+from steps.record.restore import HowToApply, apply_record, restore
 from steps.record.writing import VERSION
 from tests.conftest import ROOT
 from tests.permuted_ms import permuted
@@ -425,3 +425,25 @@ def test_a_record_of_an_earlier_start_does_not_count(case: PipelineCase, tmp_pat
     assert record_of_run(workdir) is None
     with pytest.raises(ConfigError, match="no record of a finished run"):
         bundle_run(workdir, tmp_path / "x.tgz")
+
+
+def test_names_may_change_without_a_step_and_nothing_else_is_done_twice(
+    case: PipelineCase, tmp_path: Path
+) -> None:
+    workdir = finish_run(tmp_path / "w", case)
+    path = write_run_record(workdir, {})
+    made = path.stat().st_mtime_ns
+    assert write_run_record(workdir, {}) == path and path.stat().st_mtime_ns == made
+    other = write_run_record(workdir, {}, names={"oussid": "ous", "stage": "9"})
+    assert other.name == "ous.selfcal.json" and not path.exists()
+    assert any(".hif_selfcal.9." in name.name for name in (workdir / "products").iterdir())
+    (tmp_path / "cont.dat").write_text("Field: x\n")
+    write_run_record(workdir, {}, tmp_path / "cont.dat")
+    record = load_record(write_run_record(workdir, {}, tmp_path / "cont.dat"))
+    assert record.contfile == "products/cont.dat"
+    bundle_run(workdir, tmp_path / "x.tgz")
+    (tmp_path / "cont.dat").write_text("Field: y\n")
+    write_run_record(workdir, {}, tmp_path / "cont.dat")
+    assert (workdir / "products/cont.dat").read_text() == "Field: y\n"
+    shutil.rmtree(workdir / "products")
+    assert (workdir / load_record(write_run_record(workdir, {})).applied[0].table).exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import tarfile
 from pathlib import Path
@@ -12,10 +14,12 @@ from astropy.io import fits
 
 import auto_selfcal
 from libs.core.errors import ConfigError, InputError
+from libs.imaging.interface import ImagingOptions
 from steps.vlass.export import position_shift_arcsec, shifted
 from steps.vlass.image_list import rejected
-from steps.vlass.make_images import marked_planes
+from steps.vlass.make_images import GroupTask, forget_others, marked_planes
 from steps.vlass.resources import find_resources, unpack_resources
+from steps.vlass.vlass_data import ImageTarget
 from steps.vlass.vlass_plan import VLASS_STEPS, vlass_steps
 from steps.vlass.vlass_settings import PlaneReject, load_vlass_settings, plane_reject
 
@@ -127,6 +131,36 @@ def test_planes_are_marked_by_flags_and_beams() -> None:
     assert [bool(one["mark"]) for one in rows] == [False, False, False, True, True, False]
     assert "1.30 of the median" in str(rows[3]["mark"])
     assert rows[4]["mark"] == "85% flagged"
+
+
+def test_images_of_other_data_or_settings_are_made_anew(tmp_path: Path) -> None:
+    options = ImagingOptions(
+        vis=(tmp_path / "a.ms",), folder=tmp_path / "images/spw2", basename="a", imsize=(64, 64),
+        cell_arcsec=1.0,
+    )  # fmt: skip
+    target = ImageTarget("a.spw2", "spw2", (2,), 2e9, (0.0, 0.0), (64, 64), 1.0, (0,), 0.0, "", {})
+    task = GroupTask(target, options, "native", {}, str(tmp_path), 60.0)
+    done = tmp_path / "images" / "spw2" / "done.json"
+
+    def make() -> None:
+        done.parent.mkdir(parents=True, exist_ok=True)
+        done.write_text(json.dumps({"fingerprint": task.fingerprint, "planes": []}))
+
+    forget_others(tmp_path / "images", [task], "data 1")
+    make()
+    forget_others(tmp_path / "images", [task], "data 1")
+    assert done.exists()
+    forget_others(tmp_path / "images", [task], "data 2")
+    assert not done.exists(), "the data were restored from other resources"
+    make()
+    other = dataclasses.replace(task, options=options.but(robust=0.0))
+    forget_others(tmp_path / "images", [other], "data 2")
+    assert not done.exists(), "another weighting is asked for"
+    moved = dataclasses.replace(
+        task, workdir="/elsewhere",
+        options=options.but(vis=(Path("/elsewhere/a.ms"),), folder=Path("/elsewhere/images/spw2")),
+    )  # fmt: skip
+    assert moved.fingerprint == task.fingerprint
 
 
 def test_the_position_is_shifted_once_along_the_parallactic_angle() -> None:

@@ -1,0 +1,11 @@
+"""The standard list of steps; apart from the registry, which depends on the code of every step."""
+
+from __future__ import annotations
+
+__all__ = ["STANDARD"]
+
+STANDARD = (
+    "startup", "save_init_flags", "fov_image", "run_rflag_init", "peel", "align", "test_image",
+    "select_refant", "closure_stats", "initial_model", "p0", "p1", "p2", "ap1", "split_trial_1",
+    "report_results", "run_rflag_final",
+)  # fmt: skip
