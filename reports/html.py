@@ -29,6 +29,7 @@ from reports.html_parts import (
 from reports.html_rounds import decisions_table, step_anchor
 from reports.identity import identity_section, next_section
 from reports.interactive import gain_section, page_scripts, viewer_section
+from reports.main_source import main_source_table
 from reports.page import document, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
@@ -257,6 +258,7 @@ def _result(run: Run) -> Markup:
         for name, summary in targets.items():
             parts += [tag("h3", str(name)), _result_table(summary or {})]
     parts.append(_result_table(run.summary))
+    parts.append(main_source_table(run.summary))
     return join(parts)
 
 
