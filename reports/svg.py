@@ -55,7 +55,7 @@ class _Axis:
             found = [10.0**power for power in range(low, high + 1, stride)]
             if self.high - self.low < 1.7:  # few decades: 2 and 5 help
                 found = [part * value for value in found for part in (1, 2, 5)]
-            inside = [v for v in found if self.low <= math.log10(v) <= self.high]
+            inside = [v for v in found if v > 0 and self.low <= math.log10(v) <= self.high]
             return inside or [10 ** (0.5 * (self.low + self.high))]
         step = _nice((self.high - self.low) / most)
         first = math.ceil(self.low / step - 1e-9)

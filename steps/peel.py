@@ -26,8 +26,8 @@ from steps.flagging import weigh_by_noise
 from steps.images import clean_folder, make_image
 from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
+from steps.peel_setting import direction_of
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
-from steps.run_options import direction_of
 
 __all__ = ["Peel", "peeled_models"]
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings, build_settings, load_config
 from steps import STEPS
+from steps.peel_setting import direction_of
 from steps.solints import with_solints
 from steps.work_directory import AUTO_WORKDIR, name_workdir
 
@@ -18,7 +18,6 @@ __all__ = [
     "FILE_SETTINGS",
     "RUN_OPTIONS",
     "check_files",
-    "direction_of",
     "file_for",
     "load_run_config",
     "run_settings",
@@ -116,22 +115,6 @@ STOKES_SETS = ("I", "IV", "IQU", "IQUV", "IQ", "IU", "IQV", "IUV")
 
 
 AUTO_OR_NEVER = ("auto", "never")
-
-
-def direction_of(words: str) -> tuple[float, float]:
-    """Return a direction of ``peel``, J2000 RA and Dec, rad.
-
-    Raises
-    ------
-    ConfigError
-        The words are no direction.
-    """
-    parts = words.split()
-    if len(parts) != 2:
-        raise ConfigError(
-            f"peel = {words!r} is no direction", 'write RA and Dec: "13h31m08.29s +30d30m33.0s"'
-        )
-    return parse_direction(*parts)
 
 
 def check_files(settings: Settings, steps: Collection[str]) -> None:

@@ -11,12 +11,12 @@ from libs.core.errors import ConfigError
 from selfcal.options import Option
 from selfcal.settings import Settings
 from steps import STANDARD, STEPS
+from steps.standard import WHOLE_EXECUTION
 
 __all__ = ["SOLINTS_SETTING", "with_solints"]
 
 SOLINTS_SETTING = "solints"
 TEMPLATE = "pipeline"
-WHOLE_EXECUTION = "inf_EB"
 _PHASE_ROUND = re.compile(r"p\d+")
 _INTERVAL = Option("solints", "time", "inf", "", words=("int", "inf"))
 

@@ -77,7 +77,7 @@ def test_the_targets_are_calibrated_and_the_dead_one_is_named(
         assert entry["final"]["peak_jy_beam"] == pytest.approx(flux_jy, rel=0.1)
         assert (folder / "work" / entry["workdir"] / "report.html").exists()
         copy = summarise(copy_of(folder / "work" / entry["workdir"]))
-        assert len(copy.frequency_hz) == 1 + (label == "J1230+03"), "its own windows"
+        assert len(copy.frequency_hz) == 1, "windows without its data are left out"
     assert "dead" in (folder / "work/report.html").read_text()
 
 

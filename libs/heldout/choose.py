@@ -43,7 +43,10 @@ DELAY_SIGNIFICANCE = 5.0
 CONSTANTS_SIGNIFICANCE = 5.0
 _OF_WINDOWS = ("gain", "constants+phase")  # solved for from sums over whole windows
 LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
-ADVANTAGE = 2.0  # sigma by which a more flexible solve must beat a plainer one
+ADVANTAGE = 2.0  # sigma by which one model of the sky must beat another
+# Error bounds by which a more flexible solve must beat a plainer one. Most of the noise of two
+# solves of the same data is common, so that the bound is several errors of their difference.
+FLEXIBLE = 1.5
 # What noise makes of a sum over folds is to first order a sum of a_bc n_b n_c over pairs of
 # baselines of different folds. A pair comes twice, once with each of the two held out. Were the
 # folds independent, these would be two terms that scatter each for itself; but a_bc = a_cb, and
@@ -290,7 +293,7 @@ def _by_constants(
     near = _summit([two_factors(one) for one in plain], best, sure, tried)
     noise = _noise(scores)
     freed = best.candidate.gaintype == "G" or not best.candidate.combine_spw
-    margin = ADVANTAGE * max(near.error(noise), best.error(noise))
+    margin = FLEXIBLE * max(near.error(noise), best.error(noise))
     if not near.significance(noise) > CONSTANTS_SIGNIFICANCE:
         return best
     return near if near.fall - best.fall > (-margin if freed else margin) else best
@@ -324,14 +327,14 @@ def _by_frequency(
     near = best
     if channels_per_block and len(equations.spw) > len(np.unique(equations.spw)):
         near = top(near, **wide)
-        best = better(near, ADVANTAGE)
+        best = better(near, FLEXIBLE)
     blocks = len(np.unique(equations.frequency_hz))
     if blocks < 3 or not tec_distinguishable(equations.frequency_hz):
         return best
     for solution in solutions:
         plainer = best.candidate.solution == "gain" and not best.candidate.combine_spw
         near = top(near if sure(near) else best, solution=solution, **wide)
-        best = better(near, -ADVANTAGE if plainer else ADVANTAGE)
+        best = better(near, -FLEXIBLE if plainer else FLEXIBLE)
     return best
 
 
@@ -368,11 +371,11 @@ def _by_delay(
     def beats(score: Score, other: Score, by: float) -> bool:
         return score.fall - other.fall > by * max(score.error(noise), other.error(noise))
 
-    near = tops[1] if beats(tops[1], tops[0], ADVANTAGE) else tops[0]
+    near = tops[1] if beats(tops[1], tops[0], FLEXIBLE) else tops[0]
     if not near.significance(noise) > DELAY_SIGNIFICANCE:
         return best
     of_blocks = best.candidate.solution == "gain" and best.candidate.channels_per_block
-    return near if beats(near, best, -ADVANTAGE if of_blocks else ADVANTAGE) else best
+    return near if beats(near, best, -FLEXIBLE if of_blocks else FLEXIBLE) else best
 
 
 def _summit(
@@ -432,7 +435,7 @@ def _freed(
         forms = [replace(one, **change) for one in plain]  # type: ignore[arg-type]
         freer = _summit(forms, best, sure, tried)
         noise = _noise(scores)
-        margin = ADVANTAGE * max(freer.error(noise), best.error(noise))
+        margin = FLEXIBLE * max(freer.error(noise), best.error(noise))
         return freer if freer.fall - best.fall > margin else best
 
     hands, windows = len(equations.polarization) > 1, len(np.unique(equations.spw)) > 1

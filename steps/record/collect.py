@@ -26,8 +26,7 @@ from libs.record.schema import ExecutionEntry, FieldEntry, finite_or_none
 from selfcal.state import Record, State
 from steps.data_state import INITIAL
 from steps.facts import FlagFacts, StartupFacts, recorded
-from steps.solints import WHOLE_EXECUTION
-from steps.standard import STANDARD
+from steps.standard import STANDARD, WHOLE_EXECUTION
 
 __all__ = [
     "STATISTICS",

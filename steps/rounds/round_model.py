@@ -130,7 +130,7 @@ def round_models(
     except Skip:
         if closure is None and (not adaptive(context) or best.tables):
             raise
-    if images and cycle.number == 1:
+    if closure is None and images and cycle.number == 1:
         refitted = _refitted(context, best, images[0])
         if refitted is not None:
             return [refitted, *images]

@@ -10,9 +10,9 @@ from matplotlib.colors import to_hex
 
 from reports.closure_figure import ClosureRecords, closure_figure, read_closures
 from reports.drawings import draw_all
-from reports.html_rounds import round_section
 from reports.records import Run, StepRow
 from reports.style import ACCEPTED, REJECTED
+from reports.timeline import timeline
 from tests.reports.test_gain_figures import ink
 
 STATIONS = (
@@ -94,6 +94,5 @@ def test_the_report_shows_it_with_its_step(tmp_path: Path, many: bool) -> None:
     (drawing,) = [one for one in drawings if one.kind == "closure"]
     assert drawing.path == tmp_path / "plots" / "closure_stats.png"
     assert "2 of 4 stations coherent" in drawing.alt
-    assert "closure_stats.png" in str(round_section(run, run.steps[0], drawings)) or (
-        "data:image/png" in str(round_section(run, run.steps[0], drawings))
-    )
+    page = str(timeline(run, drawings))
+    assert "closure_stats.png" in page or "data:image/png" in page

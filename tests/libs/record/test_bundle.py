@@ -15,6 +15,7 @@ import pytest
 from libs.core.errors import ConfigError
 from libs.record.bundle import MANIFEST, opened_bundle, table_sha256, write_bundle
 from libs.record.schema import RunRecord, record_name, store_record
+from tests.archives import unpacked
 from tests.libs.record.records import record
 
 TABLE = "products/a.tbl"
@@ -66,8 +67,7 @@ def test_the_same_content_makes_the_same_archive(folder: Path, archive: Path) ->
 
 
 def test_an_unpacked_bundle_is_one(archive: Path, tmp_path: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "open", filter="data")
+    unpacked(archive, tmp_path / "open")
     read(tmp_path / "open")
     (tmp_path / "open/oussid.selfcal" / TABLE / "table.lock").touch()  # as casacore does
     read(tmp_path / "open/oussid.selfcal")

@@ -227,7 +227,7 @@ def test_an_unknown_reference_antenna_is_told(
         flag = opened.getcol("FLAG")
         flag[(opened.getcol("ANTENNA1") == 0) | (opened.getcol("ANTENNA2") == 0)] = True
         opened.putcol("FLAG", flag)
-    assert calibrate(config, "--set", "refant=W99") == 1
+    assert calibrate(config, "--set", "refant=W99") == 2
     assert "unknown antenna in refant 'W99'" in capsys.readouterr().err
     lost = made.gains.antenna[0]
     assert calibrate(config, "--set", f"refant={lost}") == 1
