@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from libs.core.coordinates import radec_to_lm
-from libs.core.errors import InputError
 from libs.h5parm.provenance import read_entries
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag
 from reports.page import document, write_page
-from reports.records import Run, read_run
+from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
     INK,
@@ -52,13 +50,8 @@ def write_field_report(workdir: Path) -> Path:
         No field was calibrated there, or the report cannot be written.
     """
     workdir = Path(workdir)
-    try:
-        summary = json.loads((workdir / "summary.json").read_text())
-        sources = summary["sources"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{workdir} holds no calibrated field ({error})", "run auto_selfcal.py field first"
-        ) from error
+    summary = read_summary(workdir, "sources", "calibrated field", "field")
+    sources = summary["sources"]
     run = read_run(workdir)
     centre = next((s.metrics["centre_deg"] for s in run.steps if "centre_deg" in s.metrics), None)
     (workdir / "plots").mkdir(exist_ok=True)

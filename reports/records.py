@@ -21,7 +21,16 @@ import yaml
 from libs.core.errors import InputError
 from libs.gains.solution_interval import SolutionInterval
 
-__all__ = ["AppliedRow", "GainRow", "ImageRow", "Run", "Setting", "StepRow", "read_run"]
+__all__ = [
+    "AppliedRow",
+    "GainRow",
+    "ImageRow",
+    "Run",
+    "Setting",
+    "StepRow",
+    "read_run",
+    "read_summary",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +243,34 @@ def as_number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return math.nan
+
+
+def read_summary(workdir: Path, part: str, what: str, command: str) -> Mapping[str, Any]:
+    """Return ``summary.json`` of a work directory.
+
+    Parameters
+    ----------
+    workdir : Path
+    part : str
+        Key that a summary of this kind has.
+    what : str
+        What was to be there, for the error.
+    command : str
+        Command that writes it.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is of another kind.
+    """
+    try:
+        summary: Mapping[str, Any] = json.loads((workdir / "summary.json").read_text())
+        summary[part]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{workdir} holds no {what} ({error})", f"run auto_selfcal.py {command} first"
+        ) from error
+    return summary
 
 
 def read_run(workdir: str | Path) -> Run:

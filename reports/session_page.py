@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from libs.core.errors import InputError
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, listing, table, tag
 from reports.page import document, write_page
-from reports.records import Run, read_run
+from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
     MISSING,
@@ -45,14 +44,8 @@ def write_session_page(workdir: Path) -> Path:
         No session was calibrated there, or the report cannot be written.
     """
     workdir = Path(workdir)
-    try:
-        summary = json.loads((workdir / "summary.json").read_text())
-        fields = summary["fields"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{workdir} holds no calibrated session ({error})",
-            "run auto_selfcal.py calibrate first",
-        ) from error
+    summary = read_summary(workdir, "fields", "calibrated session", "calibrate")
+    fields = summary["fields"]
     run = read_run(workdir)
     measured = workdir / "session_report.json"
     parts = json.loads(measured.read_text())["parts"] if measured.exists() else []

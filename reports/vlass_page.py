@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from libs.core.errors import InputError
 from libs.imaging.interface import open_image
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, figure, join, listing, table, tag
 from reports.page import document, write_page
-from reports.records import Run, read_run
+from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
     MISSING,
@@ -48,14 +46,8 @@ def write_vlass_page(workdir: Path) -> Path:
         There is no such run, or the report cannot be written.
     """
     workdir = Path(workdir)
-    try:
-        summary = json.loads((workdir / "summary.json").read_text())
-        groups = summary["groups"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{workdir} holds no run of vlass_cube ({error})",
-            "run auto_selfcal.py vlass_cube first",
-        ) from error
+    summary = read_summary(workdir, "groups", "run of vlass_cube", "vlass_cube")
+    groups = summary["groups"]
     run = read_run(workdir)
     path = workdir / "report.html"
     write_page(path, _render(run, summary, groups, _draw(workdir, summary)))

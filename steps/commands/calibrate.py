@@ -18,7 +18,7 @@ from steps.commands.command_line import (
     RunArguments,
     config_parser,
     make_pipeline,
-    outcome_to,
+    run_with_config,
     show_plan,
 )
 from steps.commands.run_log import log_to
@@ -54,10 +54,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = calibrate_parser().parse_args(list(argv))
-    with outcome_to(parsed.outcome):
-        run_session(Path(parsed.config), RunArguments.read(parsed), reports)
-    return 0
+    return run_with_config(calibrate_parser(), argv, run_session, reports)
 
 
 class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error

@@ -29,6 +29,7 @@ __all__ = [
     "option_list",
     "outcome_to",
     "pipeline_of",
+    "run_with_config",
     "show_plan",
 ]
 
@@ -130,6 +131,36 @@ def config_parser(
     parser.add_argument("config", help="config file, Python or YAML")
     add_run_arguments(parser)
     return parser
+
+
+def run_with_config(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str],
+    run: Callable[[Path, RunArguments, Reports | None], object],
+    reports: Reports | None,
+) -> int:
+    """Run a command that takes a config of its own; failures are raised.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of `config_parser`.
+    argv : sequence of str
+        Words after the command's name.
+    run : callable
+        Function ``(path, arguments, reports)`` that does the work.
+    reports : Reports or None
+        Without them no report is written.
+
+    Returns
+    -------
+    int
+        Exit code 0.
+    """
+    parsed = parser.parse_args(list(argv))
+    with outcome_to(parsed.outcome):
+        run(Path(parsed.config), RunArguments.read(parsed), reports)
+    return 0
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

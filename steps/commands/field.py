@@ -15,7 +15,7 @@ from steps.commands.command_line import (
     RunArguments,
     config_parser,
     make_pipeline,
-    outcome_to,
+    run_with_config,
     show_plan,
 )
 from steps.commands.run_log import log_to
@@ -52,10 +52,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = field_parser().parse_args(list(argv))
-    with outcome_to(parsed.outcome):
-        run_field(Path(parsed.config), RunArguments.read(parsed), reports)
-    return 0
+    return run_with_config(field_parser(), argv, run_field, reports)
 
 
 def run_field(path: Path, arguments: RunArguments, reports: Reports | None) -> Settings:

@@ -17,7 +17,7 @@ from steps.commands.command_line import (
     RunArguments,
     config_parser,
     make_pipeline,
-    outcome_to,
+    run_with_config,
     show_plan,
 )
 from steps.commands.run_log import log_to
@@ -61,10 +61,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    parsed = vlass_parser().parse_args(list(argv))
-    with outcome_to(parsed.outcome):
-        _run(Path(parsed.config), RunArguments.read(parsed), reports)
-    return 0
+    return run_with_config(vlass_parser(), argv, _run, reports)
 
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
@@ -79,9 +76,9 @@ def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:
     if arguments.listed or arguments.planned:
         show_plan(make_pipeline(settings, steps, Progress(quiet=True)), arguments)
         return
-    progress = Progress(quiet=settings["quiet"])
+    progress = arguments.progress(quiet=settings["quiet"])
     # nothing is written into a work directory that another run holds
-    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log"):
+    with hold_workdir(settings.workdir), log_to(settings.workdir / "run.log", arguments.log_json):
         try:
             _run_steps(settings, steps, arguments, progress)
         except SelfcalError as error:
