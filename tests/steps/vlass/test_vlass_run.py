@@ -246,7 +246,10 @@ def test_missing_resources_are_listed_at_once_and_reported(bundle: Bundle, tmp_p
         {**bundle.config, "resources": str(tmp_path / "r.tgz"), "workdir": str(tmp_path / "w")},
     )  # fmt: skip
     other.pack(spoil)
-    assert auto_selfcal.main(["vlass_cube", str(other.write(tmp_path / "my.py"))]) == 1
+    words = [str(other.write(tmp_path / "my.py")), "--log-json", str(tmp_path / "log.json")]
+    assert auto_selfcal.main(["vlass_cube", *words]) == 1
+    logged = [json.loads(line) for line in (tmp_path / "log.json").read_text().splitlines()]
+    assert any("is missing" in str(line) for line in logged)
     page = (tmp_path / "w" / "report.html").read_text()
     for text in ("the self-cal table", "the tier-2 mask"):
         assert text in page
