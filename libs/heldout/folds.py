@@ -220,12 +220,11 @@ def _gain_folds(
     blocks = merge_blocks(longer, place)
     shape = (folds, *_gain_shape(blocks, candidate))
     gain, solved = np.ones(shape, np.complex128), np.zeros(shape, bool)
-    chi2, samples = np.zeros(shape[:3]), np.zeros(shape[:3], np.int64)
     order = np.array(list(dict.fromkeys([*refants, *range(shape[3])])), np.int64)
     kernels.solve_folds(
         blocks.vis, blocks.weight, held_out, blocks.antenna1, blocks.antenna2, order,
         _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
-        MAX_ITERATIONS, TOLERANCE, gain, solved, chi2, samples,
+        MAX_ITERATIONS, TOLERANCE, gain, solved,
     )  # fmt: skip
     if candidate.combine_spw:
         place = np.zeros_like(place)

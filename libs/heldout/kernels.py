@@ -19,13 +19,13 @@ __all__ = ["predict_folds", "project_folds", "solve_folds"]
 @njit(cache=True, parallel=True, nogil=True)
 def solve_folds(
     vis, wgt, held_out, first, second, guess_order, mode, scalar, combine_blocks, minimum,
-    max_iterations, tolerance, gain, solved, chi2, samples,
+    max_iterations, tolerance, gain, solved,
 ):  # fmt: skip
     """Solve every interval and block once for each fold, without the baselines it holds out.
 
     As `libs.gains.kernels.solve_kernel`, but that ``held_out`` (nbl,) is the fold of each
-    baseline, -1 for one that is in every solve, and that ``gain``, ``solved`` (nfold, ntime,
-    nfreq, nant, ngain), ``chi2`` and ``samples`` (nfold, ntime, nfreq) have an axis of folds.
+    baseline, -1 for one that is in every solve, and that ``gain`` and ``solved`` (nfold, ntime,
+    nfreq, nant, ngain) have an axis of folds.
     """
     ntime, nblock, nbl, npol = vis.shape
     nfold, out_blocks = gain.shape[0], gain.shape[2]
@@ -42,12 +42,10 @@ def solve_folds(
             for b in range(nbl):
                 if held_out[b] == k:
                     w[:, b, :] = 0.0
-            c, n, _ = solve_one(
+            solve_one(
                 v, w, first, second, guess_order, scalar, minimum, 0.0, max_iterations,
                 tolerance, gain[k, t, f], solved[k, t, f], snr,
             )  # fmt: skip
-            chi2[k, t, f] = c
-            samples[k, t, f] = n
 
 
 @njit(cache=True)

@@ -38,7 +38,8 @@ def next_steps(summary: Mapping[str, Any], workdir: Path) -> list[str]:
         lines.append(f"image: {workdir / image}")
     lines.append(f"report: {workdir / 'report.html'}")
     if summary.get("tables"):
-        lines.append(f"solutions to the original data: apply {shlex.quote(str(workdir))}")
+        command = f"auto-selfcal apply {shlex.quote(str(workdir))}"
+        lines.append(f"solutions to the original data: {command}")
     return lines
 
 

@@ -197,7 +197,7 @@ def _with_coherence(
 
 
 def evidence_said(each: Sequence[HeldOut]) -> str:
-    """Return in words by how much the gains lower chi2 of held-out visibilities, with its error.
+    """Return in words how much better gains predict baselines held out of the solve.
 
     Parameters
     ----------
@@ -213,10 +213,10 @@ def evidence_said(each: Sequence[HeldOut]) -> str:
                 break
     if not variance > 0:
         return ""
-    verb = "lower" if fall >= 0 else "raise"
+    moved = "falls" if fall >= 0 else "rises"
     return (
-        f"on baselines held out of the solve such gains {verb} chi2 by"
-        f" {format_number(abs(fall), 4)} ± {format_number(math.sqrt(variance), 2)}"
+        f"with such gains chi2 of baselines held out of the solve {moved} by"
+        f" {format_number(abs(fall) / math.sqrt(variance), 3)} times its error"
     )
 
 
