@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import signal
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("selfcal: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # whoever read the output has gone (| head), so there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -117,6 +119,4 @@ def python_api() -> Api:
 
 
 if __name__ == "__main__":
-    # a closed pipe (| head) ends the program as it does others
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -35,12 +35,15 @@ class View:
         Major and minor axis (FWHM, arcsec) and position angle (deg, north through east).
     centre : str
         Reference position as text.
+    pixels : (int, int)
+        Width and height of the image that it is a part of.
     """
 
     plane: NDArray[np.float64]
     extent_arcsec: tuple[float, float, float, float]
     beam_arcsec_deg: tuple[float, float, float] | None
     centre: str
+    pixels: tuple[int, int]
 
 
 def _open(path: Path) -> fits.HDUList:
@@ -85,6 +88,12 @@ def read_shown(path: str | Path, box: Box | None = None, *, max_side: int = 900)
         hdu = hdus[0]
         ny, nx = _shape(hdu, path)
         x0, x1, y0, y1 = box or (0, nx, 0, ny)
+        if not (0 <= x0 < x1 <= nx and 0 <= y0 < y1 <= ny):
+            raise InputError(
+                f"the box of pixels {x0} to {x1} and {y0} to {y1} is not within {path.name} of"
+                f" {nx} x {ny}",
+                "choose it on this image's grid",
+            )
         factor = max(1, math.ceil(max(x1 - x0, y1 - y0) / max_side))
         # whole blocks only, without the last, partial one
         x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
@@ -97,7 +106,8 @@ def read_shown(path: str | Path, box: Box | None = None, *, max_side: int = 900)
             part = np.asarray(hdu.section[(*lead, rows, slice(x0, x1))])
             plane[start:stop] = _reduce(part, factor)
         header = hdu.header
-    return View(plane, _extent(header, (x0, x1, y0, y1)), _beam(header), _centre(header))
+    extent = _extent(header, (x0, x1, y0, y1))
+    return View(plane, extent, _beam(header), _centre(header), (nx, ny))
 
 
 def read_frame(path: str | Path, box: Box | None = None) -> View:
@@ -124,7 +134,7 @@ def read_frame(path: str | Path, box: Box | None = None) -> View:
         ny, nx = _shape(hdus[0], path)
         header = hdus[0].header
     extent = _extent(header, box or (0, nx, 0, ny))
-    return View(np.empty((0, 0)), extent, _beam(header), _centre(header))
+    return View(np.empty((0, 0)), extent, _beam(header), _centre(header), (nx, ny))
 
 
 def _reduce(part: NDArray[np.floating], factor: int) -> NDArray[np.floating]:

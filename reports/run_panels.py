@@ -65,12 +65,14 @@ def comparable_steps(run: Run) -> list[StepRow]:
                 logger.warning("image of %s not read", row.step, exc_info=True)
     if not views:
         return steps
-    last = next(reversed(views.values())).extent_arcsec
-    return [
-        row
-        for row in steps
-        if row.step not in views or np.allclose(views[row.step].extent_arcsec, last, rtol=0.02)
-    ]
+    last = next(reversed(views.values()))
+    return [row for row in steps if row.step not in views or _on_grid(views[row.step], last)]
+
+
+def _on_grid(view: View, other: View) -> bool:
+    """Whether two images have the same pixels; a wide view may be as wide with fewer of them."""
+    same = view.pixels == other.pixels
+    return same and bool(np.allclose(view.extent_arcsec, other.extent_arcsec, rtol=0.02))
 
 
 def compared_panels(run: Run, panels: Sequence[Panel]) -> list[Panel]:

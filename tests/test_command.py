@@ -265,3 +265,25 @@ def test_the_log_begins_with_the_command_and_the_host(
     said(capsys, "--workdir", str(tmp_path), "--set", "vis=none.ms", code=1)
     first = (tmp_path / "run.log").read_text().splitlines()[0]
     assert platform.node() in first and shlex.join(sys.argv) in first and __version__ in first
+
+
+def test_a_program_beside_the_run_that_dies_does_not_take_it_along() -> None:
+    """Writing to it is an error that is told; the signal of a broken pipe would end the run."""
+    script = textwrap.dedent(f"""
+        import runpy, signal, sys
+        sys.argv = ["auto_selfcal.py", "--version"]
+        try:
+            runpy.run_path({str(ROOT / "auto_selfcal.py")!r}, run_name="__main__")
+        except SystemExit:
+            print(signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'auto_selfcal.py'))} -h"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 1 >/dev/null"], capture_output=True, text=True
+    )
+    assert done.stderr == ""
