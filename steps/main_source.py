@@ -23,7 +23,7 @@ from steps.facts import startup_facts
 from steps.images import best_image, imaging_options, model_files
 from steps.solution_file import solutions_of
 
-__all__ = ["MainSource", "combined", "main_source", "measured"]
+__all__ = ["MainSource", "fit_main_source", "main_source", "source_with_errors"]
 
 _BOX_BEAMS = 5.0
 _SEEN_NSIGMA = 6.0  # noise over many beams reaches 5
@@ -107,13 +107,13 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
         models = [context.workdir / record.products["model"]]
     image = context.workdir / record.products["image"]
     try:
-        fitted, scatter = measured(image, record.statistics, options, models)
+        fitted, scatter = fit_main_source(image, record.statistics, options, models)
     except ImageError as error:
         return None, f"the errors of the main source are not known: {error.cause}"
-    return combined(fitted, record.statistics, scatter, _freedom(context)), ""
+    return source_with_errors(fitted, record.statistics, scatter, _freedom(context)), ""
 
 
-def measured(
+def fit_main_source(
     image: Path, statistics: ImageStatistics, options: ImagingOptions, models: Sequence[Path]
 ) -> tuple[FittedGaussian | None, SourceScatter]:
     """Return the Gaussian of the brightest source, and how times and antennas differ in it.
@@ -178,7 +178,7 @@ def _freedom(context: Context) -> GainFreedom:
     return GainFreedom(east, north, scale, max(one.phase_rad for one in each))
 
 
-def combined(
+def source_with_errors(
     fitted: FittedGaussian | None,
     statistics: ImageStatistics,
     scatter: SourceScatter,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from libs.imaging.native.source_scores import PARAMETERS, SourceScores
 
-__all__ = ["SourceScatter", "clustered", "source_scatter", "widths_error"]
+__all__ = ["SourceScatter", "score_variances", "source_scatter", "widths_error"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SourceScatter:
     across_beams2: float
 
 
-def clustered(scores: SourceScores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def score_variances(scores: SourceScores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the variances of the parameters as the data scatter, and by noise alone.
 
     Parameters
@@ -79,7 +79,7 @@ def _outer(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def source_scatter(scores: SourceScores) -> SourceScatter:
     """Return the errors in excess of those of independent noise."""
-    scatter, noise = clustered(scores)
+    scatter, noise = score_variances(scores)
     excess = dict(zip(PARAMETERS, np.sqrt(np.maximum(scatter - noise, 0.0)), strict=True))
     return SourceScatter(
         total=float(excess["total"]),

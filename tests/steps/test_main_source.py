@@ -11,7 +11,7 @@ from libs.gains.scatter import GainFreedom
 from libs.imaging.gaussian_fit import FittedGaussian
 from libs.imaging.source_errors import SourceScatter
 from libs.imaging.statistics import ImageStatistics
-from steps.main_source import combined
+from steps.main_source import source_with_errors
 
 FITTED = FittedGaussian(10.0, 12.0, 80.0, 60.0, 2.0, 0.01, 2.2, 0.02, 2.0, 1.5, 30.0, 0.01, 0.01)
 NOTHING = SourceScatter(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -28,14 +28,14 @@ def statistics() -> ImageStatistics:
 
 
 def test_noise_alone(statistics: ImageStatistics) -> None:
-    source = combined(FITTED, statistics, NOTHING, FIXED)
+    source = source_with_errors(FITTED, statistics, NOTHING, FIXED)
     assert (source.peak_jy_beam, source.peak_error_jy_beam) == (2.0, 0.01)
     assert (source.total_flux_jy, source.total_flux_error_jy) == (4.0, 0.05)
     assert source.ra_error_arcsec == source.dec_error_arcsec == 0.01
 
 
 def test_what_gains_leave_open_is_added_in_quadrature(statistics: ImageStatistics) -> None:
-    source = combined(FITTED, statistics, NOTHING, GainFreedom(0.03, 0.04, 0.02, 0.5))
+    source = source_with_errors(FITTED, statistics, NOTHING, GainFreedom(0.03, 0.04, 0.02, 0.5))
     assert source.peak_error_jy_beam == pytest.approx(math.hypot(0.01, 2.0 * 0.02))
     assert source.total_flux_error_jy == pytest.approx(math.hypot(0.05, 4.0 * 0.02))
     assert source.ra_error_arcsec == pytest.approx(math.hypot(0.01, 0.03))
@@ -43,13 +43,13 @@ def test_what_gains_leave_open_is_added_in_quadrature(statistics: ImageStatistic
 
 
 def test_after_large_phases_the_position_is_open(statistics: ImageStatistics) -> None:
-    source = combined(FITTED, statistics, NOTHING, GainFreedom(0.03, 0.04, 0.0, 1.3))
+    source = source_with_errors(FITTED, statistics, NOTHING, GainFreedom(0.03, 0.04, 0.0, 1.3))
     assert math.isnan(source.ra_error_arcsec) and math.isnan(source.dec_error_arcsec)
     assert source.ra_deg == 80.0
 
 
 def test_without_a_gaussian_there_is_peak_and_flux(statistics: ImageStatistics) -> None:
-    source = combined(None, statistics, SourceScatter(0.1, 0.2, 0, 0, 0, 0), FIXED)
+    source = source_with_errors(None, statistics, SourceScatter(0.1, 0.2, 0, 0, 0, 0), FIXED)
     assert source.peak_jy_beam == 2.1
     assert source.peak_error_jy_beam == pytest.approx(math.hypot(0.01, 0.2))
     assert source.total_flux_error_jy == pytest.approx(math.hypot(0.05, 0.4))

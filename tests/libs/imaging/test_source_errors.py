@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from libs.imaging.native.source_scores import SourceScores
-from libs.imaging.source_errors import clustered, source_scatter, widths_error
+from libs.imaging.source_errors import score_variances, source_scatter, widths_error
 
 Draw = Callable[[np.random.Generator, NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 NANT, NPART = 12, 8
@@ -57,7 +57,7 @@ def test_errors_are_those_of_the_estimate(errors: Draw, least: float, most: floa
     pulls, noise_only = [], []
     for _ in range(300):
         scores, estimate = _scores(rng, errors)
-        scatter, noise = clustered(scores)
+        scatter, noise = score_variances(scores)
         pulls.append(estimate / np.sqrt(scatter[0]))
         noise_only.append(estimate / np.sqrt(noise[0]))
     # the larger of two estimates is taken, so that errors of plain noise are rather too large
@@ -72,7 +72,7 @@ def test_plain_noise_hardly_adds_to_the_errors() -> None:
     one = 1.0 / np.sqrt(NPART * NANT * (NANT - 1) / 2)
     # `total` has no scores here, `flux` is not among those given
     assert max(each.total for each in found) == 0.0
-    scatter = [np.sqrt(clustered(_scores(rng, _noise)[0])[0][0]) for _ in range(50)]
+    scatter = [np.sqrt(score_variances(_scores(rng, _noise)[0])[0][0]) for _ in range(50)]
     assert np.median(scatter) < 1.6 * one
 
 
