@@ -16,11 +16,11 @@ from libs.ms.tables import open_table
 
 __all__ = [
     "GainTable",
+    "common_scale_weights",
     "flux_factor",
     "hold_common_flux_scale",
     "hold_flux_scale",
     "mean_pair_product",
-    "scale_weights",
     "sharing_a_site",
 ]
 
@@ -78,7 +78,7 @@ def mean_pair_product(
     return products / pairs if pairs > 0 else 1.0
 
 
-def scale_weights(
+def common_scale_weights(
     amplitude: NDArray[np.floating], good: NDArray[np.bool_], error: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Return how much each antenna's amplitude tells of the common scale of all.
@@ -140,7 +140,7 @@ def hold_flux_scale(table: Path, known: NDArray[np.bool_] | None = None) -> dict
 
     Self-calibration cannot tell a common factor of all gains from the flux of the source; left
     to itself it drifts. The table's amplitudes are divided by the root of `mean_pair_product`
-    over both polarizations, with the weights of `scale_weights`: what antennas too high added to
+    over both polarizations, with the weights of `common_scale_weights`: what antennas too high added to
     the image and those too low took from it balances.
 
     Parameters
@@ -245,7 +245,7 @@ def _window_products(table: GainTable) -> dict[int, _PairSums]:
         covered[interval] = length[mine]
         flat = (-1, shape[2])
         amplitude, present = amplitude.reshape(flat), present.reshape(flat)
-        weight = scale_weights(amplitude, present, uncertain.reshape(flat))
+        weight = common_scale_weights(amplitude, present, uncertain.reshape(flat))
         products, pairs = _pair_sums(amplitude, present, weight)
         # within a table all intervals count alike; INTERVAL may be 0
         each = max(float(covered.mean()), 1e-3)

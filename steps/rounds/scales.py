@@ -13,6 +13,7 @@ from typing import Any
 from libs.core.errors import InputError
 from libs.core.numbers import format_number
 from libs.imaging.judging import Limits, judge
+from libs.imaging.statistics import ImageStatistics
 from steps.context import Context
 from steps.data_state import ensure_tables
 from steps.images import (
@@ -28,13 +29,13 @@ from steps.rounds.record import BestState
 from steps.rounds.round_model import RoundCycle
 from steps.rounds.solving import adaptive, set_by_user
 
-__all__ = ["ScalesTried", "with_scales"]
+__all__ = ["ScalesTried", "holds_more_than_a_point", "with_scales"]
 
 # A source whose flux is the peak's to so many errors is a point.
 _RESOLVED_SIGMA = 3.0
 
 # Gain of SNR, a fraction, below which two images are the same.
-_LEAST_GAIN = 1e-3
+_LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ def _worth_trying(context: Context, best: BestState) -> bool:
         return False
     if best.image.judged_with["with_multiscale"] or set_by_user(context, "with_multiscale"):
         return False
-    image = best.image.statistics
+    return holds_more_than_a_point(best.image.statistics)
+
+
+def holds_more_than_a_point(image: ImageStatistics) -> bool:
+    """Return whether an image holds more flux than a point of its peak."""
     beyond = image.total_flux_jy - image.peak_jy_beam
     return bool(beyond > _RESOLVED_SIGMA * max(image.flux_error_jy, image.rms_jy_beam))
 

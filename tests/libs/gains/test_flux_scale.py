@@ -15,11 +15,11 @@ from libs.gains.caltable import read_solutions
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.flux_scale import (
     GainTable,
+    common_scale_weights,
     flux_factor,
     hold_common_flux_scale,
     hold_flux_scale,
     mean_pair_product,
-    scale_weights,
     sharing_a_site,
 )
 from libs.gains.gain_solutions import GainSolutions
@@ -94,7 +94,7 @@ def test_the_mean_pair_product_is_1_afterwards(
     np.testing.assert_array_equal(after.flag, flag)
     rows = np.moveaxis(np.abs(after.gain), 2, -1).reshape(-1, 6)
     good = np.moveaxis(~after.flag, 2, -1).reshape(-1, 6)
-    weight = scale_weights(rows, good, 0.1 * rows)
+    weight = common_scale_weights(rows, good, 0.1 * rows)
     assert mean_pair_product(rows, good, weight) == pytest.approx(1, abs=1e-6)
     # phases stay, amplitudes are divided by the one factor told
     ratio = after.gain[~flag] / gain[~flag]
@@ -132,7 +132,7 @@ def test_an_antenna_that_loses_amplitude_hardly_moves_the_scale(
     good, error = np.ones(amplitude.shape, bool), np.full(amplitude.shape, 0.01)
 
     def scale(values: NDArray[np.float64]) -> float:
-        return np.sqrt(mean_pair_product(values, good, scale_weights(values, good, error)))
+        return np.sqrt(mean_pair_product(values, good, common_scale_weights(values, good, error)))
 
     whole = scale(amplitude)
     amplitude[:, 0] *= lost
@@ -141,7 +141,7 @@ def test_an_antenna_that_loses_amplitude_hardly_moves_the_scale(
 
 def test_antennas_that_scatter_alike_count_alike(rng: np.random.Generator) -> None:
     amplitude = np.exp(0.1 * rng.normal(size=(50, 20)))
-    weight = scale_weights(amplitude, np.ones((50, 20), bool), np.zeros((50, 20)))
+    weight = common_scale_weights(amplitude, np.ones((50, 20), bool), np.zeros((50, 20)))
     plain = mean_pair_product(amplitude, np.ones((50, 20), bool))
     assert mean_pair_product(amplitude, weight > 0, weight) == pytest.approx(plain, rel=0.01)
 

@@ -151,7 +151,6 @@ def test_restored_images_are_sums_of_beams(
     assert np.array_equal(restored(0 * model, residual, beam), residual.astype(np.float32))
 
 
-
 def test_a_source_at_the_edge_is_cleaned_though_no_large_component_may_lie_there() -> None:
     psf, _ = noisy_point(128)
     convolver = Convolver(psf, (0.0, 16.0))
