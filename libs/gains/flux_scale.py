@@ -140,8 +140,8 @@ def hold_flux_scale(table: Path, known: NDArray[np.bool_] | None = None) -> dict
 
     Self-calibration cannot tell a common factor of all gains from the flux of the source; left
     to itself it drifts. The table's amplitudes are divided by the root of `mean_pair_product`
-    over both polarizations, with the weights of `common_scale_weights`: what antennas too high added to
-    the image and those too low took from it balances.
+    over both polarizations, with the weights of `common_scale_weights`: what antennas too high
+    added to the image and those too low took from it balances.
 
     Parameters
     ----------
