@@ -30,7 +30,7 @@ from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.scales import with_scales
+from steps.rounds.scales import ScalesTried, with_scales
 from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
@@ -114,7 +114,7 @@ class GainRound(Step):
         """Repeat the round while it helps."""
         folder = clean_folder(context, self.name)
         self.prepare(context)
-        cycles = _Cycles()
+        cycles, scales = _Cycles(), ScalesTried(best)
         for number in range(1, context.options["max_cycles"] + 1):
             cycle = RoundCycle(self.name, number, folder)
             scales = with_scales(context, best, cycle)
@@ -134,9 +134,13 @@ class GainRound(Step):
                 cycles.refused, cycles.ended = outcome, outcome.result.reason
                 break
             cycles.accepted.append(outcome)
+            scales = ScalesTried(best)
             previous, best = best, BestState.of(outcome.result, outcome.result.tables)
             if _progress(previous, best, outcome.record) < context.options["min_cycle_gain"]:
                 break
+        if scales.said and cycles.accepted:
+            # the cycle that began with them was refused, but they show the one before better
+            cycles.accepted[-1] = _shown_with(scales, cycles.accepted[-1])
         return cycles
 
     def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
@@ -400,6 +404,14 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _shown_with(scales: ScalesTried, outcome: _Outcome) -> _Outcome:
+    """Return an accepted cycle with the image of extended components in place of its own."""
+    record = scales.shown_by(outcome.record)
+    products = {**outcome.result.products, **scales.best.image.products}
+    result = replace(outcome.result, products=products, metrics=record.as_metrics())
+    return _Outcome(result, record)
 
 
 def _second_try(
