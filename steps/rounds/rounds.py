@@ -24,8 +24,7 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
-from steps.rounds.held_out import evidence_said
-from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
+from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
@@ -300,8 +299,7 @@ class GainRound(Step):
     ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
-        said = evidence_said([one.held_out for one in trial.solved if one.held_out])
-        judged = replace(judged, reason="; ".join(filter(None, (judged.reason, said))))
+        judged = with_held_out(best, trial, judged)
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)
