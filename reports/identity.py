@@ -21,8 +21,15 @@ _MJD0 = datetime(1858, 11, 17, tzinfo=UTC)
 logger = logging.getLogger(__name__)
 
 
-def identity_section(run: Run) -> Markup:
-    """Return target, telescope, band, date, time on source, antennas, beam and noise."""
+def identity_section(run: Run, natural_rms_jy_beam: float = math.nan) -> Markup:
+    """Return target, telescope, band, date, time on source, antennas, beam and noise.
+
+    Parameters
+    ----------
+    run : Run
+    natural_rms_jy_beam : float
+        Thermal noise of a naturally weighted image of the calibrated data, Jy/beam.
+    """
     copied = next((row for row in run.steps if "telescope" in row.metrics), None)
     if copied is None:
         return Markup("")
@@ -43,6 +50,7 @@ def identity_section(run: Run) -> Markup:
         f"{format_number(copied.metric('longest_baseline_m') / 1000)} km",
         "beam": _beam(run),
         "noise reached": _noise(run),
+        "thermal noise": _thermal(run, natural_rms_jy_beam),
         "flux scale": "that of the data: self-calibration cannot find it",
     }  # fmt: skip
     return facts(values)
@@ -87,6 +95,16 @@ def _beam(run: Run) -> str:
 def _noise(run: Run) -> str:
     row = _last_imaged(run)
     return "" if row is None else format_quantity(run.statistic(row, "rms_jy_beam"), "Jy/beam")
+
+
+def _thermal(run: Run, natural_rms_jy_beam: float) -> str:
+    """Return the thermal noise beside that of the image; other weights than natural add to it."""
+    if not natural_rms_jy_beam > 0:
+        return ""
+    row = _last_imaged(run)
+    reached = math.nan if row is None else run.statistic(row, "rms_jy_beam") / natural_rms_jy_beam
+    text = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
+    return text + (f"; {format_number(reached)} times it is reached" if reached > 0 else "")
 
 
 def next_section(run: Run) -> Markup:
