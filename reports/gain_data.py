@@ -22,6 +22,7 @@ __all__ = ["RoundGains", "read_gains"]
 
 MOST_POINTS = 200_000
 PHASE_STEP_DEG = 0.01
+LEAST_PHASE_DEG = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +59,8 @@ class RoundGains:
             "phase": short_integers(phase, PHASE_STEP_DEG), "amplitude": half_floats(amplitude),
             "snr": half_floats(snr),
             "amplitudes": bool(np.nanmax(np.abs(amplitude - 1), initial=0.0) > 1e-4),
-            "phases": bool(np.nanmax(np.abs(phase), initial=0.0) > 1e-3),
+            # phases that hardly move say less than the amplitudes of the same round
+            "phases": bool(np.nanmax(np.abs(phase), initial=0.0) > LEAST_PHASE_DEG),
         }  # fmt: skip
 
     def picture(self) -> str:

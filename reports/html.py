@@ -29,7 +29,7 @@ from reports.html_rounds import decisions_table, step_anchor
 from reports.identity import identity_section, next_section
 from reports.interactive import gain_section, page_scripts, viewer_section
 from reports.main_source import main_source_table
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
 from reports.tables import FINAL_COLUMNS, STATES
@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 LOG_LINES = 25
 _EXPLAINED = ("snr", "dynamic range", "total flux")
-THEME_BUTTON = Markup('<button type="button" id="theme" hidden>light or dark</button>')
 HEADLINES = {
     "improved": "Self-calibration improved the image",
     "unchanged": "Self-calibration did not help: the initial data stay as they were",
@@ -172,15 +171,12 @@ def render(
     ]
     full = [(key, title, body) for key, title, body in sections if body]
     body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in full)
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in full)
-    first = full[0][0]
     return document(
         f"Self-calibration of {_subject(run)}",
         [
-            tag("a", "Skip to the content", href=f"#{first}", class_="skip"),
             _header(run, shown.visibilities.natural_rms_jy_beam, live=live),
-            tag("nav", tag("ul", links, tag("li", THEME_BUTTON)), aria_label="Sections"),
-            tag("main", _notes(run, [*run.problems, *problems]) + body),
+            navigation([(key, title) for key, title, _ in full]),
+            tag("main", _notes(run, [*run.problems, *problems]) + body, id="content"),
             _footer(run),
             page_scripts(shown.viewer, shown.gains),
         ],
@@ -220,7 +216,9 @@ def _lead(run: Run) -> str:
     initial, final = (run.summary.get(key) or {} for key in ("initial", "final"))
     before, after = (as_number(state.get("dynamic_range")) for state in (initial, final))
     parts = []
-    if math.isfinite(before) and math.isfinite(after) and before > 0:
+    if run.status == "unchanged" and math.isfinite(after):
+        parts.append(f"Dynamic range {format_number(after)}.")
+    elif math.isfinite(before) and math.isfinite(after) and before > 0:
         parts.append(
             f"Dynamic range {format_number(before)} before, {format_number(after)} after "
             f"({times(after / before)})."

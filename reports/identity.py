@@ -6,7 +6,9 @@ import html
 import logging
 import math
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from libs.core.angles import direction_text
 from libs.core.errors import SelfcalError
@@ -135,7 +137,20 @@ def next_section(run: Run) -> Markup:
             f'data-copy="{html.escape(text)}" hidden>copy</button></span>'))
         for label, text in lines
     ]  # fmt: skip
-    return join([tag("ul", *rows, class_="next")])
+    return _advice(summary) + join([tag("ul", *rows, class_="next")])
+
+
+def _advice(summary: Mapping[str, Any]) -> Markup:
+    """Return what to do where nothing was calibrated; empty where there is a result."""
+    if summary.get("status") != "unchanged":
+        return Markup("")
+    return tag(
+        "p",
+        "The data stay as they came; the image is the first one. Each round under ",
+        tag("a", "Decisions", href="#decisions"),
+        " says why it was not taken; the page \u201cIt did not help: what now?\u201d of the "
+        "documentation has the usual causes and what to try.",
+    )
 
 
 def _regions(run: Run, image: str) -> tuple[object, object] | None:

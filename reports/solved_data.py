@@ -37,6 +37,8 @@ def visibility_columns(run: Run) -> list[tuple[str, tuple[Path, ...], str, str]]
     working = tuple(working_copies(run))
     if not working:
         return []
+    if run.summary.get("status") == "unchanged":  # there is no other state
+        return [("DATA", working, "DATA", "MODEL_DATA")]
     named = run.summary.get("calibrated_ms") or []
     names = [named] if isinstance(named, str) else list(named)
     calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)

@@ -135,6 +135,7 @@ def chart(
 def _frame_of(
     across: _Axis, up: _Axis, floor: float, x_label: str, y_label: str,
     names: Sequence[str], height: float,
+    ticks: tuple[Sequence[float], Sequence[str]] | None = None,
 ) -> str:  # fmt: skip
     parts = []
     for tick in up.ticks():
@@ -151,10 +152,13 @@ def _frame_of(
                 f'text-anchor="end">{html.escape(name)}</text>'
             )
     else:
-        for tick in across.ticks():
+        places = across.ticks() if ticks is None else ticks[0]
+        labels = [_tick(tick) for tick in places] if ticks is None else ticks[1]
+        for tick, label in zip(places, labels, strict=True):
             x = across.place(tick)
             parts.append(
-                f'<text x="{x:.1f}" y="{floor + 13}" text-anchor="middle">{_tick(tick)}</text>'
+                f'<text x="{x:.1f}" y="{floor + 13}" text-anchor="middle">{html.escape(label)}'
+                "</text>"
             )
         parts.append(
             f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 5}" text-anchor="middle" '
@@ -227,9 +231,29 @@ class Cells:
 
 
 def density_chart(
-    cells: Cells, lines: Sequence[Series], *, title: str, x_label: str, y_label: str, alt: str
+    cells: Cells,
+    lines: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    ticks: tuple[Sequence[float], Sequence[str]] | None = None,
+    cuts: Sequence[float] = (),
 ) -> Markup:
-    """Return a picture of counts with axes, and lines upon it."""
+    """Return a picture of counts with axes, and lines upon it.
+
+    Parameters
+    ----------
+    cells : Cells
+    lines : sequence of Series
+    title, x_label, y_label, alt : str
+        Heading, labels, and a description for readers who cannot see it.
+    ticks : (places, labels) or None
+        Ticks along x where they are no numbers.
+    cuts : sequence of float
+        Places along x at which a dashed line is drawn.
+    """
     floor = HEIGHT - BOTTOM
     across = _Axis(*cells.x, False, LEFT, WIDTH - RIGHT)
     up = _Axis(*cells.y, False, floor, TOP)
@@ -237,8 +261,13 @@ def density_chart(
         f'<image href="{cells.picture()}" x="{LEFT}" y="{TOP}" width="{WIDTH - RIGHT - LEFT}" '
         f'height="{floor - TOP}" preserveAspectRatio="none" class="cells"/>'
     )
-    frame = _frame_of(across, up, floor, x_label, y_label, (), HEIGHT)
-    drawn = "".join(_drawn(one, across, up) for one in lines)
+    frame = _frame_of(across, up, floor, x_label, y_label, (), HEIGHT, ticks)
+    drawn = "".join(
+        f'<line class="level" x1="{across.place(x):.1f}" x2="{across.place(x):.1f}" y1="{TOP}" '
+        f'y2="{floor}"/>'
+        for x in cuts
+    )
+    drawn += "".join(_drawn(one, across, up) for one in lines)
     return Markup(
         f'<p class="kicker">{html.escape(title)}</p>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(alt)}" '

@@ -21,6 +21,7 @@ from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names, open_table
 from reports.records import Run
 from reports.solved_data import visibility_columns
+from reports.time_axis import TimeAxis, make_time_axis
 
 __all__ = [
     "VisibilityDensity",
@@ -280,8 +281,10 @@ class VisibilityDensity:
     label : str
     uv_edges : (nuv + 1,) float64
         Edges of the bins in uv distance, wavelengths.
+    time_axis : TimeAxis
+        Axis on which gaps between scans are cut short.
     time_edges_s : (ntime + 1,) float64
-        Edges of the bins in time since the first one, s.
+        Edges of the bins along that axis, s.
     amplitude_edges : (nbin + 1,) float64
         Edges of the bins in amplitude, Jy.
     phase_edges_deg : (nbin + 1,) float64
@@ -304,6 +307,7 @@ class VisibilityDensity:
 
     label: str
     uv_edges: NDArray[np.float64]
+    time_axis: TimeAxis
     time_edges_s: NDArray[np.float64]
     amplitude_edges: NDArray[np.float64]
     phase_edges_deg: NDArray[np.float64]
@@ -325,18 +329,19 @@ def visibility_density(shown: Sequence[ShownVisibilities]) -> list[VisibilityDen
     if longest <= 0:
         return []
     brightest = max(float(np.percentile(np.abs(p.data), 99.7)) for p in known) * 1.12
-    begin = min(float(p.time_s.min()) for p in known)
-    end = max(float(p.time_s.max()) for p in known)
+    times = np.unique(np.concatenate([np.unique(p.time_s) for p in known]))
+    spacing = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+    axis = make_time_axis(times, np.full(len(times), spacing))
     ratios = [np.abs(p.turned) / np.abs(p.model) ** 2 for p in known]
     ratios = [r[np.isfinite(r)] for r in ratios]
     top = max((float(np.percentile(r, 99.0)) for r in ratios if r.size), default=2.0)
     grid = _Grid(
         np.linspace(0, longest * 1.01, BINS[0] + 1),
-        np.linspace(0, max(end - begin, 1.0) * 1.001, BINS[0] + 1),
+        np.linspace(-0.5 * spacing, axis.x[-1] + 0.5 * spacing, min(BINS[0], len(times)) + 1),
         np.linspace(0, brightest or 1.0, BINS[1] + 1),
         np.linspace(-180, 180, BINS[1] + 1),
         np.linspace(0, min(max(1.5, 1.1 * top), 10.0), BINS[1] + 1),
-        begin,
+        axis,
     )
     densities = [_density(each, grid) for each in shown]
     modelled = next((d for d in densities if np.isfinite(d.model_amplitude).any()), None)
@@ -358,12 +363,12 @@ class _Grid:
     amplitude: NDArray[np.float64]
     phase_deg: NDArray[np.float64]
     ratio: NDArray[np.float64]
-    begin_s: float
+    axis: TimeAxis
 
 
 def _density(shown: ShownVisibilities, grid: _Grid) -> VisibilityDensity:
     points = shown.points
-    since = points.time_s - grid.begin_s
+    since = np.interp(points.time_s, grid.axis.time_s, grid.axis.x)
     degrees = np.degrees(np.angle(points.turned))
     ratio = np.abs(points.turned) / np.abs(points.model) ** 2
     there = np.isfinite(ratio)
@@ -373,7 +378,8 @@ def _density(shown: ShownVisibilities, grid: _Grid) -> VisibilityDensity:
 
     centres, model = _model(shown, grid)
     return VisibilityDensity(
-        shown.source.label, grid.uv, grid.time_s, grid.amplitude, grid.phase_deg, grid.ratio,
+        shown.source.label, grid.uv, grid.axis, grid.time_s, grid.amplitude, grid.phase_deg,
+        grid.ratio,
         counted(points.uv_wavelengths, np.abs(points.data), grid.uv, grid.amplitude),
         counted(points.uv_wavelengths, degrees, grid.uv, grid.phase_deg),
         counted(since, degrees, grid.time_s, grid.phase_deg),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = ["NO_VISIBILITIES", "Visibilities", "shown_visibilities", "visibility_
 
 logger = logging.getLogger(__name__)
 _FEW_WINDOWS = 12
+_MOST_SHOWN = 0.8  # part of the amplitude ratios within the limits of the picture
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,11 @@ _KINDS = (
 def _row(densities: Sequence[VisibilityDensity], kind: _Kind) -> Markup:
     """Return the pictures of a kind, one for each source, on the same axes."""
     shown = [d for d in densities if getattr(d, kind.counts).any()]
-    if not shown:
+    # where single visibilities are noise they are many times the model, which says nothing
+    noise = kind.up == "ratio_edges" and any(
+        getattr(d, kind.counts).sum() < _MOST_SHOWN * d.count for d in shown
+    )
+    if not shown or noise:
         return Markup("")
     most = max(float(getattr(density, kind.counts).max()) for density in shown)
     return tag("div", *(tag("div", _picture(d, kind, most)) for d in shown), class_="charts")
@@ -131,8 +136,7 @@ def _picture(density: VisibilityDensity, kind: _Kind, most: float) -> Markup:
         factor, unit = prefixed(float(across[-1]), "\u03bb")
         x_label = f"uv distance, {unit}"
     else:
-        factor, unit = (1 / 60, "min") if across[-1] < 7200 else (1 / 3600, "h")
-        x_label = f"time since the first, {unit}"
+        factor, x_label = 1.0, density.time_axis.label.replace(" at the dotted lines", "")
     scale, lines = 1.0, []
     if kind.up == "amplitude_edges":
         scale, jansky = prefixed(float(up[-1]), "Jy")
@@ -151,6 +155,8 @@ def _picture(density: VisibilityDensity, kind: _Kind, most: float) -> Markup:
     return density_chart(
         cells, lines, title=density.label, x_label=x_label, y_label=y_label,
         alt=f"{kind.what}. {density.label}: {density.count} visibilities.",
+        ticks=density.time_axis.ticks() if kind.across == "time_edges_s" else None,
+        cuts=density.time_axis.cuts if kind.across == "time_edges_s" else (),
     )  # fmt: skip
 
 
@@ -158,29 +164,33 @@ def _window_table(windows: Sequence[tuple[str, tuple[WindowRow, ...]]]) -> Marku
     """Return what the windows say, before and after, a line each; many are folded away."""
     if not windows or not windows[0][1]:
         return Markup("")
-    after = {row.window: row for row in windows[-1][1]}
-    rows = []
-    for before in windows[0][1]:
-        last = after.get(before.window)
-        rows.append(
-            (
-                tag("th", str(before.window), scope="row"),
-                cell(f"{before.frequency_hz / 1e9:.5g}"),
-                cell(str(before.channels)),
-                *_pair(before, last, "flagged", 100.0),
-                *_pair(before, last, "amplitude_ratio", 1.0),
-                *_pair(before, last, "phase_scatter_deg", 1.0),
-            )
+    states = [{row.window: row for row in rows} for _, rows in windows]
+    words = [", before", ", after"] if len(states) > 1 else [""]
+    rows = [
+        (
+            tag("th", str(first.window), scope="row"),
+            cell(f"{first.frequency_hz / 1e9:.5g}"),
+            cell(str(first.channels)),
+            *(
+                _number_of(state.get(first.window), name, scale)
+                for name, scale in (
+                    ("flagged", 100.0), ("amplitude_ratio", 1.0), ("phase_scatter_deg", 1.0),
+                )
+                for state in states
+            ),
         )
+        for first in windows[0][1]
+    ]  # fmt: skip
     caption = join([
         "Amplitude: sum of data times conjugated model over the sum of the squared model. "
         "Scatter: 1.4826 times the ", word("MAD"), " of the phase less the model's.",
     ])  # fmt: skip
-    made = table(
-        ["Window", "Frequency\nGHz", "Channels", "Flagged\n%, before", "\n%, after",
-         "Data / model\nbefore", "\nafter", "Phase scatter\ndeg, before", "\ndeg, after"],
-        rows,
-    )  # fmt: skip
+    measured = [
+        f"{name}\n{unit}{when}".replace("\n, ", "\n")
+        for name, unit in (("Flagged", "%"), ("Data / model", ""), ("Phase scatter", "deg"))
+        for when in words
+    ]
+    made = table(["Window", "Frequency\nGHz", "Channels", *measured], rows)
     parts = [tag("h3", "Spectral windows"), tag("p", caption, class_="kicker"), made]
     if len(rows) > _FEW_WINDOWS:
         worst = _worst(windows[-1][1])
@@ -188,10 +198,9 @@ def _window_table(windows: Sequence[tuple[str, tuple[WindowRow, ...]]]) -> Marku
     return join(parts)
 
 
-def _pair(before: WindowRow, after: WindowRow | None, name: str, scale: float) -> Iterable[Markup]:
-    for row in (before, after):
-        value = math.nan if row is None else getattr(row, name) * scale
-        yield cell(format_number(value, 3) if math.isfinite(value) else MISSING)
+def _number_of(row: WindowRow | None, name: str, scale: float) -> Markup:
+    value = math.nan if row is None else getattr(row, name) * scale
+    return cell(format_number(value, 3) if math.isfinite(value) else MISSING)
 
 
 def _worst(rows: Sequence[WindowRow]) -> str:
