@@ -13,7 +13,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from libs.core.errors import SelfcalError
-from libs.gains.caltable import read_solutions
 from libs.gains.gain_solutions import GainSolutions
 from reports.closure_figure import closure_figure, read_closures
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
@@ -30,7 +29,7 @@ from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
 from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
-from reports.solved_data import solved_ms
+from reports.solved_data import solutions_of
 from reports.style import save_figure
 from reports.summary import build_summary
 from reports.summary_figure import summary_figure
@@ -396,7 +395,7 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
         many = len(row.gain_tables) > 1
         stem = f"{row.step}_{number}" if many else row.step
         of = f"{row.step}, {path.name}" if many else row.step
-        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, solved_ms(run, path))
+        gains = _Gains(run, path, of, minsnr if math.isfinite(minsnr) else None)
         described = "; a table of their statistics follows."
         yield _Plan(
             f"phase_{stem}", f"Gain phases of {of}, one panel for each antenna.",
@@ -419,14 +418,14 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
 class _Gains:
     """A gain table that is read once for all its figures."""
 
+    run: Run
     path: Path
     of: str
     minsnr: float | None
-    ms: Path | None
 
     @cached_property
     def solutions(self) -> GainSolutions:
-        return read_solutions(self.path, self.ms)
+        return solutions_of(self.run, self.path)
 
     def phases(self) -> list[Figure]:
         return phase_figures(self.solutions, f"Phases of {self.of}")

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import SelfcalError
-from libs.gains.caltable import read_solutions
 from libs.gains.gain_solutions import GainSolutions
 from reports.colours import coloured
 from reports.encoding import half_floats, png_uri, short_integers
 from reports.records import Run
-from reports.solved_data import solved_ms
+from reports.solved_data import solutions_of
 
 __all__ = ["RoundGains", "read_gains"]
 
@@ -91,7 +90,7 @@ def read_gains(run: Run) -> list[RoundGains]:
             if path is None:
                 continue
             try:
-                found.append((row.step, row.status, read_solutions(path, solved_ms(run, path))))
+                found.append((row.step, row.status, solutions_of(run, path)))
             except (SelfcalError, OSError, RuntimeError):
                 logger.warning("gains of %s are not shown", path.name, exc_info=True)
     points = sum(one.gain.size for _, _, one in found)

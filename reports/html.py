@@ -363,7 +363,8 @@ def _settings(run: Run) -> Markup:
             for s in settings
         ]
         shown = table(["Setting", "Value", "Origin"], rows, text=True)
-        title = f"{len(settings)} settings left at their defaults"
+        number = f"{len(settings)} setting" + ("" if len(settings) == 1 else "s")
+        title = f"{number} left at the default"
         parts.append(shown if name == "chosen" else details(title, shown))
     return join(parts)
 

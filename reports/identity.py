@@ -6,9 +6,7 @@ import html
 import logging
 import math
 import shlex
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from libs.core.angles import direction_text
 from libs.core.errors import SelfcalError
@@ -114,7 +112,7 @@ def next_section(run: Run) -> Markup:
     summary = run.summary
     final = (summary.get("final") or {}).get("image")
     if not final:
-        return Markup("")
+        return _advice(run)
     work = shlex.quote(str(run.workdir))
     image = run.workdir / str(final)
     lines = []
@@ -123,7 +121,7 @@ def next_section(run: Run) -> Markup:
     if names and summary.get("status") == "improved":
         where = " ".join(shlex.quote(str(run.workdir / name)) for name in names)
         lines.append((f"Calibrated data, column {summary.get('column')}", where))
-    if summary.get("tables"):
+    if summary.get("tables") and summary.get("status") != "failed":
         lines.append(("Apply the solutions to the original data", f"auto-selfcal apply {work}"))
     regions = _regions(run, str(final))
     lines.append(("Image in CARTA", f"carta {shlex.quote(str(image))}"))
@@ -137,12 +135,20 @@ def next_section(run: Run) -> Markup:
             f'data-copy="{html.escape(text)}" hidden>copy</button></span>'))
         for label, text in lines
     ]  # fmt: skip
-    return _advice(summary) + join([tag("ul", *rows, class_="next")])
+    return _advice(run) + join([tag("ul", *rows, class_="next")])
 
 
-def _advice(summary: Mapping[str, Any]) -> Markup:
+def _advice(run: Run) -> Markup:
     """Return what to do where nothing was calibrated; empty where there is a result."""
-    if summary.get("status") != "unchanged":
+    if run.status == "failed":
+        failed = next((row.step for row in run.steps if row.status == "failed"), "a step")
+        return tag(
+            "p", f"The run stopped in {failed}. Mend the cause that is named above and give the "
+            "same command again: it goes on with that step. run.log and the folder logs/ have "
+            "more; ", tag("code", f"auto-selfcal doctor --bundle {shlex.quote(str(run.workdir))}"),
+            " packs what somebody else needs to look into it.",
+        )  # fmt: skip
+    if run.status != "unchanged":
         return Markup("")
     return tag(
         "p",

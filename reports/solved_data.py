@@ -1,21 +1,44 @@
-"""Which data sets a run solved on, as its records say."""
+"""Data sets on which a run solved, and what it solved for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from libs.core.errors import SelfcalError
+from libs.gains.caltable import read_solutions
+from libs.gains.gain_solutions import GainSolutions
 from libs.ms.tables import column_names
 from reports.records import Run
 
-__all__ = ["solved_ms", "visibility_columns", "working_copies"]
+__all__ = ["solutions_of", "solved_ms", "visibility_columns", "working_copies"]
 
 
 def solved_ms(run: Run, table: Path) -> Path | None:
     """Return the working copy on which a table was solved, which names the feeds of the gains."""
     copies = working_copies(run)
     return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
+
+
+def solutions_of(run: Run, table: Path) -> GainSolutions:
+    """Return the solutions of a table; those of the last tables that were read are kept.
+
+    Raises
+    ------
+    InputError
+        It is not a table of complex gains, or holds none.
+    """
+    stamps = tuple(
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(table.iterdir())
+    )
+    return _solutions(table, solved_ms(run, table), stamps)
+
+
+@lru_cache(maxsize=16)
+def _solutions(table: Path, ms: Path | None, stamps: tuple[object, ...]) -> GainSolutions:
+    return read_solutions(table, ms)
 
 
 def working_copies(run: Run) -> list[Path]:

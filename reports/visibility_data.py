@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 48 * 1024**2
-MOST_ROWS = 200_000
-MOST_BYTES = 400 * 1024**2  # of data, model and flags, whatever the number of channels
+MOST_ROWS = 100_000
+MOST_BYTES = 200 * 1024**2  # of data, model and flags, whatever the number of channels
 # along uv distance or time; along amplitude or phase (odd, so that 0 deg is the middle of a bin)
 BINS = (150, 111)
 MODEL_BINS = 60
