@@ -29,7 +29,7 @@ from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
 from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
-from reports.solved_data import solutions_of
+from reports.solved_data import table_solutions
 from reports.style import save_figure
 from reports.summary import build_summary
 from reports.summary_figure import summary_figure
@@ -425,7 +425,7 @@ class _Gains:
 
     @cached_property
     def solutions(self) -> GainSolutions:
-        return solutions_of(self.run, self.path)
+        return table_solutions(self.run, self.path)
 
     def phases(self) -> list[Figure]:
         return phase_figures(self.solutions, f"Phases of {self.of}")

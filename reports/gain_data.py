@@ -15,7 +15,7 @@ from libs.gains.gain_solutions import GainSolutions
 from reports.colours import coloured
 from reports.encoding import half_floats, png_uri, short_integers
 from reports.records import Run
-from reports.solved_data import solutions_of
+from reports.solved_data import table_solutions
 
 __all__ = ["RoundGains", "read_gains"]
 
@@ -90,7 +90,7 @@ def read_gains(run: Run) -> list[RoundGains]:
             if path is None:
                 continue
             try:
-                found.append((row.step, row.status, solutions_of(run, path)))
+                found.append((row.step, row.status, table_solutions(run, path)))
             except (SelfcalError, OSError, RuntimeError):
                 logger.warning("gains of %s are not shown", path.name, exc_info=True)
     points = sum(one.gain.size for _, _, one in found)

@@ -12,7 +12,7 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.ms.tables import column_names
 from reports.records import Run
 
-__all__ = ["solutions_of", "solved_ms", "visibility_columns", "working_copies"]
+__all__ = ["solved_ms", "table_solutions", "visibility_columns", "working_copies"]
 
 
 def solved_ms(run: Run, table: Path) -> Path | None:
@@ -21,7 +21,7 @@ def solved_ms(run: Run, table: Path) -> Path | None:
     return next((ms for ms in copies if ms.stem in table.name), copies[0] if copies else None)
 
 
-def solutions_of(run: Run, table: Path) -> GainSolutions:
+def table_solutions(run: Run, table: Path) -> GainSolutions:
     """Return the solutions of a table; those of the last tables that were read are kept.
 
     Raises
