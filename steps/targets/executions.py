@@ -108,7 +108,10 @@ def survey(source: InputData) -> Execution:
     used: dict[int, set[int]] = {}
     intents: dict[int, set[str]] = {}
     for number, description, state in sorted(found):
-        if description < len(descriptions):
+        # rows that name what is not there are counted and left out by the first look at the input
+        if not (0 <= number < len(fields) and 0 <= description < len(descriptions)):
+            continue
+        if descriptions[description].spw in range(len(windows)):
             used.setdefault(number, set()).add(descriptions[description].spw)
         mode = states[state].intents if 0 <= state < len(states) else ""
         intents.setdefault(number, set()).update({mode} - {""})
