@@ -289,8 +289,9 @@ def test_files_that_are_cut_short_or_missing_are_an_error_with_a_remedy(tmp_path
         file.unlink()
         if cut:
             file.write_bytes(content[: len(content) // 3])
-        with pytest.raises(
-            InputError, match=r"odd\.ms cannot be copied: casacore says: "
-        ) as caught:
+        with pytest.raises(InputError, match=r"odd\.ms cannot be read: casacore says: ") as caught:
             copy_of(ms)
         assert "copy it again" in caught.value.remedy
+        if not cut:  # the names of working copies are asked for before anything is copied
+            with pytest.raises(InputError, match="cannot be read: casacore says"):
+                survey(*resolve_inputs(str(ms)))

@@ -203,7 +203,7 @@ def make_working_copy(
     try:
         input_ms, said = _imported(source, scratch, phase_centre_rad, session, log, tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
-        with reading(source), read_view(input_ms, scratch) as view:
+        with reading(source.vis), read_view(input_ms, scratch) as view:
             choice = selected_rows(view.path, field or source.field, spw)
             column, notes = _choose_column(view.path, datacolumn, choice)
             name = "CORRECTED_DATA" if column == "corrected" else "DATA"

@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.core.coordinates import SKY_FRAMES, to_j2000
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import InputData
+from libs.inputs.input_data import InputData, reading
 from libs.ms.rows import stretches
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -95,7 +95,7 @@ def survey(source: InputData) -> Execution:
             f"targets are looked for in measurement sets, {source.vis} is {source.kind}",
             "import it first, or leave targets out",
         )
-    with read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         tables = Subtables(view.path)
         fields = tables.fields
         windows = tuple(
