@@ -29,6 +29,7 @@ from selfcal.step import Skip, TableRef
 from steps.context import Context
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
 from steps.facts import recorded, refant_facts, start_facts
+from steps.mosaics import common_to_fields
 from steps.rounds.held_out import HeldOut, ask_held_out, chosen_options, curve
 from steps.rounds.solve_record import Solved
 
@@ -241,7 +242,7 @@ def _options(
     auto = values["solint"] == "auto"
     options = SolveOptions(
         solint=PER_SCAN if auto else SolutionInterval.parse(values["solint"]),
-        combine=frozenset(values["combine"]),
+        combine=frozenset(values["combine"]) | common_to_fields(context),
         calmode=calmode,  # type: ignore[arg-type]
         gaintype=values["gaintype"],
         refant=refant_facts(context).refant,
