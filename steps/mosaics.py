@@ -67,7 +67,7 @@ def join_pointings(context: Context, copies: Sequence[Path]) -> MosaicFound:
     places = common_pointings(copies)
     used = [summarise(ms) for ms in copies]
     _check_is_mosaic(context, places, used)
-    notes = [f"{len(places)} pointings are imaged and calibrated together"]
+    notes = []
     for ms in copies:
         number_pointings(ms, places)
         before, after = number_visit_groups(ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.angles import separation_rad
+from libs.core.coordinates import to_j2000
 from libs.core.errors import ConfigError
 from libs.gains.caltable import full_spwmap
 from libs.ms import flag_versions
+from libs.ms.field_directions import SAME_PLACE_RAD, j2000_directions
 from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
@@ -22,6 +26,7 @@ from libs.record.schema import (
     SCHEMA,
     AppliedEntry,
     ExecutionEntry,
+    FieldEntry,
     FlagChange,
     FlaggedEntry,
     FlagShare,
@@ -184,11 +189,33 @@ def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
         initial=statistics_of(run.first_image),
         final=statistics_of(run.last_image),
         applied=tuple(_applied(run, tables)),
+        field_results=_field_results(run),
         window_results=_window_results(run),
         flags=_flags(run),
         qa_score=quality_of(run).score,
         datacolumn=facts.datacolumn,
     )
+
+
+def _field_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the statistics of images of single pointings of a mosaic, by number and name."""
+    rounds = [record.result for record in run.rounds if record.result.status == "done"]
+    states = {
+        name: found
+        for name, found in (
+            ("initial", rounds[0].metrics.get("pointings_before") if rounds else None),
+            ("final", rounds[-1].metrics.get("pointings_measured") if rounds else None),
+        )
+        if found
+    }
+    return {
+        f"{number} {pointing['name']}": {
+            name: {key: finite_or_none(value) for key, value in (found[number] or {}).items()}
+            for name, found in states.items()
+        }
+        for number, pointing in enumerate(run.startup.pointings)
+        if states
+    }
 
 
 def _window_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
@@ -336,7 +363,23 @@ def _entry(
         spwmap=_spwmap(ref, run.copies[number], run.copied[number]),
         table_windows=run.copied[number],
         antennas=Subtables(run.copies[number]).antenna_names,
+        fields=_fields_of(run, number, ref),
     )
+
+
+def _fields_of(run: FinishedRun, number: int, ref: TableRef) -> tuple[FieldEntry, ...]:
+    """Return the pointings that a table calibrates, as the original data describe them."""
+    if not ref.fields:
+        return ()
+    copied = j2000_directions(run.copies[number])
+    wanted = [np.array(copied[field]) for field in ref.fields]
+    found = []
+    for entry in run.fields_of(number):
+        place = (math.radians(entry.ra_deg), math.radians(entry.dec_deg))
+        there = np.array(to_j2000(place, entry.frame))
+        if any(float(separation_rad(there, one)) <= SAME_PLACE_RAD for one in wanted):
+            found.append(entry)
+    return tuple(found)
 
 
 def _spwmap(ref: TableRef, copy: Path, labels: Sequence[str]) -> dict[str, str]:

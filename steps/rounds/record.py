@@ -59,18 +59,25 @@ class BestState:
         Factor by which the amplitudes of its own round change the flux.
     closure_chi2 : float or None
         Reduced chi2 of its image's model against closure quantities, where it was measured.
+    pointings : tuple of mapping or None
+        Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, None
+        for one without an image; empty where they were not measured.
     """
 
     image: ImageRecord
     tables: tuple[TableRef, ...]
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
 
     @classmethod
     def of(cls, result: StepResult, tables: tuple[TableRef, ...]) -> BestState:
         """Return the state that a result with a judged image led to."""
         facts = round_facts(result)
-        return cls(ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2)
+        return cls(
+            ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
+            facts.pointings_measured,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,10 @@ class Trial:
         The image that gave the model, or ``initial_model``.
     judged_with : mapping
         Parameters of the judged image.
+    pointings : tuple of mapping or None
+        `BestState.pointings` with it.
+    pointings_said : str
+        What pointings keep, where not all have the new solutions.
     """
 
     refs: tuple[TableRef, ...]
@@ -106,6 +117,8 @@ class Trial:
     mask_reason: str
     model_from: str
     judged_with: Mapping[str, Any]
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_said: str = ""
 
     @property
     def image(self) -> Imaged:
@@ -221,6 +234,8 @@ class RoundRecord:
         ... and its parameters.
     count : CycleCount or None
         Of accepted rounds.
+    pointings_measured, pointings_before : tuple of mapping or None
+        `BestState.pointings` of a mosaic with the round's solutions, and of the state before it.
     """
 
     trial: TrialRecord | None = None
@@ -234,6 +249,8 @@ class RoundRecord:
     judged: str | None = None
     judged_with: Mapping[str, Any] | None = None
     count: CycleCount | None = None
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_before: tuple[Mapping[str, Any] | None, ...] = ()
 
     def as_metrics(self) -> dict[str, Any]:
         """Return the flat metrics of the record, among them what kind of step it is."""
@@ -247,6 +264,9 @@ class RoundRecord:
             found |= self.statistics.as_row()
         own = ("shift_arcsec", "shift", "warning", "judged", "judged_with")
         found |= {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+        for name in ("pointings_measured", "pointings_before"):
+            if getattr(self, name):
+                found[name] = list(getattr(self, name))
         if self.refusal is not None:
             found["refusal"] = self.refusal.value
         return found
@@ -268,6 +288,8 @@ class RoundFacts:
         Longest baseline imaged, m.
     flux_factor, closure_chi2
         As in `BestState`.
+    pointings_measured : tuple of mapping or None
+        `BestState.pointings`.
     """
 
     kind: str = ""
@@ -276,6 +298,7 @@ class RoundFacts:
     limit_m: float | None = None
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,13 @@ from steps.imaging import measured_for_rules
 from steps.rounds.held_out import evidence_said
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
 from steps.rounds.ladder import check_rung, judged_parameters
+from steps.rounds.mosaic_state import (
+    measured_pointings,
+    newest,
+    restricted,
+    settled,
+    taking_part,
+)
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
@@ -109,6 +116,9 @@ class GainRound(Step):
         """Repeat the round while it helps."""
         folder = clean_folder(context, self.name)
         self.prepare(context)
+        if not best.pointings:
+            measured = measured_pointings(context, best, folder, "before")
+            best = replace(best, pointings=measured)
         cycles = _Cycles()
         for number in range(1, context.options["max_cycles"] + 1):
             try:
@@ -213,6 +223,7 @@ class GainRound(Step):
         self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
     ) -> _Outcome:
         """Solve against a model and judge what comes of it."""
+        taking = taking_part(context, best)
         candidate.fill()
         model = candidate.model
         prior = self._prior(context)
@@ -220,12 +231,14 @@ class GainRound(Step):
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
-            refs, solved = solve_round(
-                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
-            )
+            new, solved = solve_round(
+                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all,
+                fields=taking,
+            )  # fmt: skip
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
+        refs = restricted(new, taking, best.tables, len(best.pointings)) if taking else new
         flagged = ensure_tables(context, refs)
         trial = Trial(
             refs=refs,
@@ -250,7 +263,10 @@ class GainRound(Step):
             if not over:
                 raise
             return self._flagged_out(context, trial, record)
-        return self._judge(context, best, replace(trial, images=(*model.images, image)), record)
+        trial = replace(trial, images=(*model.images, image))
+        if taking:
+            trial = settled(context, best, trial, new, taking, cycle.folder)
+        return self._judge(context, best, trial, record)
 
     def _flagged_out(self, context: Context, trial: Trial, record: RoundRecord) -> _Outcome:
         """Go back: too few data are left to say anything by their image."""
@@ -274,7 +290,7 @@ class GainRound(Step):
         for group in context.options["incremental_on"]:
             if all(any(ref.round == name for ref in done.get(name, ())) for name in group):
                 last = done[group[-1]] if group else ()
-                return tuple(
+                return newest(
                     ref
                     for name in group
                     for ref in [r for r in last if r.round == name]
@@ -288,7 +304,8 @@ class GainRound(Step):
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
         said = evidence_said([one.held_out for one in trial.solved if one.held_out])
-        judged = replace(judged, reason="; ".join(filter(None, (judged.reason, said))))
+        reasons = filter(None, (judged.reason, trial.pointings_said, said))
+        judged = replace(judged, reason="; ".join(reasons))
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)
