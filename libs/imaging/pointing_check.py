@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD, good_size
-from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
+from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
 from libs.imaging.mosaic import Pointing, beam_plane, mosaic_beam, mosaic_centre, pointings
 from libs.imaging.native.mosaic_model import MosaicModel
 from libs.imaging.native.restore import Beam, restored
-from libs.imaging.statistics import ImageStatistics, fluxes_within, measure_products
+from libs.imaging.statistics import ImageStatistics, measure_products
 from libs.ms.subtables import Subtables
 
 __all__ = ["JointModel", "PointingMeasure", "measure_pointing", "pointing_options"]
@@ -49,9 +50,6 @@ class PointingMeasure:
         As in `ImageStatistics`.
     model_snr : float
         Peak of the joint model in this image, through the primary beam, over the image's noise.
-    missed : float
-        Part of the image's flux, within the mask of its sources, that the joint model has not;
-        below 0 where it has more.
     """
 
     snr: float
@@ -59,7 +57,6 @@ class PointingMeasure:
     rms_jy_beam: float
     total_flux_jy: float
     model_snr: float
-    missed: float
 
 
 def _place(options: ImagingOptions, pointing: Pointing) -> tuple[int, int]:
@@ -124,23 +121,20 @@ def measure_pointing(
         Place of the pointing in the mosaic.
     """
     statistics: ImageStatistics = measure_products(products)
-    path = _write_seen(products, own, joint, number)
-    seen = open_image(path)[0]
-    flux, model = fluxes_within(products.image, products.residual, path)
+    seen = _seen(products, own, joint, number)
     return PointingMeasure(
         snr=statistics.snr,
         peak_jy_beam=statistics.peak_jy_beam,
         rms_jy_beam=statistics.rms_jy_beam,
         total_flux_jy=statistics.total_flux_jy,
         model_snr=float(seen.max(initial=0.0)) / statistics.rms_jy_beam,
-        missed=1.0 - model / flux if flux > 0 else 1.0,
     )
 
 
-def _write_seen(
+def _seen(
     products: ImageProducts, own: ImagingOptions, joint: JointModel, number: int
-) -> Path:
-    """Write the joint model, through the beam and at the resolution of a pointing's image."""
+) -> NDArray[np.float32]:
+    """Return the joint model, through the beam, as a pointing's image would show it, Jy/beam."""
     options = joint.options
     pointing = pointings(options)[number]
     terms = MosaicModel([joint.model], options, open_image(joint.response)[0]).terms[0]
@@ -148,7 +142,8 @@ def _write_seen(
     nx, ny = options.imsize
     power = beam_plane(
         mosaic_beam(options, min(_frequencies(options))), _frequencies(options),
-        (nx // 2 - np.arange(nx)) * cell, (np.arange(ny) - ny // 2) * cell, pointing.offset_rad,
+        (nx // 2 - np.arange(nx, dtype=np.float64)) * cell,
+        (np.arange(ny, dtype=np.float64) - ny // 2) * cell, pointing.offset_rad,
     )  # fmt: skip
     size = own.imsize[0]
     x, y = _place(options, pointing)
@@ -166,6 +161,4 @@ def _write_seen(
         products.beam_minor_arcsec / own.cell_arcsec,
         products.beam_pa_deg,
     )
-    path = own.folder / f"{own.basename}-joint.fits"
-    header = open_image(products.image)[1]
-    return write_image(restored(plane, np.zeros_like(plane), beam), header, path)
+    return restored(plane, np.zeros_like(plane), beam)

@@ -7,17 +7,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libs.core.errors import ImageError
 from libs.core.numbers import format_number
+from libs.imaging.interface import open_image, write_image, write_masked_model
+from libs.imaging.masks import MaskOptions, make_mask
 from libs.imaging.pointing_check import (
     JointModel,
-    PointingMeasure,
     measure_pointing,
     pointing_options,
 )
+from libs.ms.model_share import model_share
 from selfcal.step import Skip, TableRef
 from steps.context import Context
-from steps.data_state import ensure_tables
+from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.facts import startup_facts
 from steps.images import (
     ImageRecord,
@@ -36,7 +40,11 @@ LEAST_SNR = 3.0
 
 MOST_MISSED = {"vla": 0.5}
 OTHERWISE_MISSED = 0.25
-"""Part of a pointing's flux that the joint model may lack, by instrument and otherwise."""
+"""Part of a pointing's flux that the joint model may lack, by instrument and otherwise.
+
+It has to be surpassed by more than its error (1 sigma). Antenna phases do not matter to it, so that
+a pointing is not left out for the artefacts of its own bad phases.
+"""
 
 Pointings = tuple[Mapping[str, Any] | None, ...]
 
@@ -52,10 +60,11 @@ def measured_pointings(context: Context, state: BestState, folder: Path, name: s
     image = state.image
     mosaic = imaging_options(context, image.judged_with, folder, name, state.tables)
     joint = JointModel(
-        context.workdir / image.products["model"],
+        _certain_model(context, image, folder, name),
         context.workdir / image.products["response"],
         options_of_model(context, image),
     )
+    fill_model(context, [joint.model], joint.options)
     found: list[Any] = []
     for number in range(len(startup_facts(context).pointings)):
         own = pointing_options(mosaic, number, folder, f"{name}_pointing{number}")
@@ -63,11 +72,34 @@ def measured_pointings(context: Context, state: BestState, folder: Path, name: s
         try:
             with context.clock.time("imaging"):
                 products = context.tools.imager.image(own)
-            found.append(asdict(measure_pointing(products, own, joint, number)))
+            measure = measure_pointing(products, own, joint, number)
+            share = model_share(measurement_sets(context), number)
+            found.append(
+                {**asdict(measure), "model_share": share.share, "model_share_error": share.error}
+            )
         except ImageError as error:
             context.progress.activity(f"{own.basename}: {error.cause}")
             found.append(None)
     return tuple(found)
+
+
+def _certain_model(context: Context, image: ImageRecord, folder: Path, name: str) -> Path:
+    """Write the model of an image within the mask that rounds make of it, and return its path.
+
+    CLEAN puts components on noise too, which say nothing of a pointing without sources.
+    """
+    mask = folder / f"{name}-certain-mask.fits"
+    options = context.options
+    floor = options["sigma_mask_floor"]
+    made = make_mask(
+        context.workdir / image.products["image"], mask,
+        MaskOptions(sigma=floor, floor=floor, dilate_beams=options["mask_dilation"]),
+    )  # fmt: skip
+    model, path = context.workdir / image.products["model"], folder / f"{name}-certain-model.fits"
+    if made.path is not None:
+        return write_masked_model(model, mask, path)
+    plane, header = open_image(model)
+    return write_image(np.zeros_like(plane), header, path)
 
 
 def taking_part(context: Context, state: BestState) -> tuple[int, ...]:
@@ -86,11 +118,11 @@ def taking_part(context: Context, state: BestState) -> tuple[int, ...]:
         if values is None:
             said.append(f"pointing {number} has no data")
             continue
-        measure = PointingMeasure(**values)
-        if measure.model_snr < LEAST_SNR:
-            said.append(f"the model is {format_number(measure.model_snr, 2)} sigma in {number}")
-        elif measure.missed > most:
-            said.append(f"the model lacks {measure.missed:.0%} of the flux of {number}")
+        missed = 1.0 - values["model_share"]
+        if values["model_snr"] < LEAST_SNR:
+            said.append(f"the model is {format_number(values['model_snr'], 2)} sigma in {number}")
+        elif missed - values["model_share_error"] > most:
+            said.append(f"the model lacks {missed:.0%} of the flux of {number}")
         else:
             found.append(number)
     if not found:

@@ -60,8 +60,9 @@ class BestState:
     closure_chi2 : float or None
         Reduced chi2 of its image's model against closure quantities, where it was measured.
     pointings : tuple of mapping or None
-        Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, None
-        for one without an image; empty where they were not measured.
+        Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, and
+        ``model_share`` and its error (`libs.ms.model_share`); None for one without an image; empty
+        where they were not measured.
     """
 
     image: ImageRecord
