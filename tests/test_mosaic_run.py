@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ from tests.pipeline_case import (
 
 pytestmark = pytest.mark.tools
 
-SKY = (Source(0.060, -24.0, 1.0), Source(0.045, -2.0, -1.0), Source(0.030, 8.0, 2.0))
-# the last one is 32 arcsec from the nearest source, in the first null of its beam
-EAST_ARCSEC = (-20.0, 0.0, 20.0, 40.0)
+SKY = (Source(0.060, -42.0, 2.0), Source(0.045, -4.0, -2.0), Source(0.030, 14.0, 3.0))
+# the last one is 56 arcsec from the nearest source, in the first null of its beam
+EAST_ARCSEC = (-35.0, 0.0, 35.0, 70.0)
+COMPACT = replace(FIRST, array="7m")  # whose images have few pixels
 EMPTY = 4  # FIELD_ID of the last, after the calibrator
 STEPS = ["startup", "save_init_flags", "test_image", "select_refant", "p0", "p1", "report_results"]
 
@@ -50,7 +52,7 @@ def pointing(east_arcsec: float) -> FieldMade:
 
 def config(case: PipelineCase, **changes: Any) -> dict[str, Any]:
     return {
-        "vis": [str(path) for path in case.vis], "workdir": "work", "cell": "0.08arcsec",
+        "vis": [str(path) for path in case.vis], "workdir": "work", "cell": "1arcsec",
         "steps": STEPS, "overrides": {"test_image": {"niter": 1000}, "p1": {"max_cycles": 3}},
         **changes,
     }  # fmt: skip
@@ -68,7 +70,7 @@ def run(folder: Path, *words: str, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> PipelineCase:
     return make_pipeline_case(
-        tmp_path_factory.mktemp("project"), [FIRST], antennas=8, windows=WINDOWS[:2],
+        tmp_path_factory.mktemp("project"), [COMPACT], antennas=10, windows=WINDOWS[:2],
         fields=(FIELDS[0], *(pointing(east) for east in EAST_ARCSEC)),
     )  # fmt: skip
 
