@@ -9,6 +9,7 @@ import numpy as np
 from libs.core.errors import InputError
 from libs.imaging.align import LEAST_CORRELATION, compare
 from libs.imaging.judging import Limits, Verdict, judge, judge_ladder
+from libs.imaging.near_field import near_field_error
 from libs.imaging.statistics import fluxes_within
 from libs.ms.summary import flagged_fraction, summarise
 from steps.context import Context
@@ -160,7 +161,18 @@ def _judge_alike(
         flagged=(before, before + trial.newly_flagged),
         flux_within=_flux_within(context, best, trial, limits),
         closure_chi2=record.closeness.pair if record.closeness else None,
+        near_field_error=_near_field_error(context, best, trial),
     )
+
+
+def _near_field_error(context: Context, best: BestState, trial: Trial) -> float:
+    """Error of the change of the SNR near the source; 0 where it did not fall."""
+    if trial.image.statistics.near_field_snr >= best.image.statistics.near_field_snr:
+        return 0.0
+    files = trial.image.products
+    before = context.workdir / best.image.products["residual"]
+    error = near_field_error(files.image, files.residual, before)
+    return error if np.isfinite(error) else 0.0
 
 
 def _with_shift(

@@ -37,6 +37,7 @@ from steps.rounds.mosaic_state import (
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
+from steps.rounds.scales import with_scales
 from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
@@ -69,12 +70,15 @@ class _Cycles:
         The cycle that ended the round.
     ended : str
         Why the last cycle was refused or not made; empty where it was accepted.
+    scales : str
+        What extended components brought, where the round goes on with them.
     """
 
     accepted: list[_Outcome] = field(default_factory=list)
     images: list[Mapping[str, Any]] = field(default_factory=list)
     refused: _Outcome | None = None
     ended: str = ""
+    scales: str = ""
 
     def count(self, flux_change: float) -> CycleCount:
         """Return the record of them."""
@@ -107,7 +111,8 @@ class GainRound(Step):
             assert cycles.refused is not None
             result = cycles.refused.result
         ensure_tables(context, result.tables)
-        return replace(result, images=tuple(cycles.images))
+        reason = "; ".join(filter(None, (result.reason, cycles.scales)))
+        return replace(result, reason=reason, images=tuple(cycles.images))
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -121,8 +126,12 @@ class GainRound(Step):
             best = replace(best, pointings=measured)
         cycles = _Cycles()
         for number in range(1, context.options["max_cycles"] + 1):
+            cycle = RoundCycle(self.name, number, folder)
+            scales = with_scales(context, best, cycle)
+            cycles.images += [image_row(context, self.name, image) for image in scales.images]
+            best, cycles.scales = scales.best, scales.said or cycles.scales
             try:
-                outcome = self._best_cycle(context, best, RoundCycle(self.name, number, folder))
+                outcome = self._best_cycle(context, best, cycle)
             except Skip as skip:
                 # nothing to do in a later cycle takes nothing from those before it
                 if not cycles.accepted:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from libs.gains.caltable import read_solutions
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.flux_scale import (
     GainTable,
+    common_scale_weights,
     flux_factor,
     hold_common_flux_scale,
     hold_flux_scale,
@@ -93,7 +94,8 @@ def test_the_mean_pair_product_is_1_afterwards(
     np.testing.assert_array_equal(after.flag, flag)
     rows = np.moveaxis(np.abs(after.gain), 2, -1).reshape(-1, 6)
     good = np.moveaxis(~after.flag, 2, -1).reshape(-1, 6)
-    assert pair_mean(rows, good) == pytest.approx(1, abs=1e-6)
+    weight = common_scale_weights(rows, good, 0.1 * rows)
+    assert mean_pair_product(rows, good, weight) == pytest.approx(1, abs=1e-6)
     # phases stay, amplitudes are divided by the one factor told
     ratio = after.gain[~flag] / gain[~flag]
     np.testing.assert_allclose(ratio, 1 / factors[0], rtol=1e-6)
@@ -117,9 +119,31 @@ def test_flagged_solutions_do_not_count(tmp_path: Path, ms: Path, rng: np.random
             opened.putcol("FLAG", flags)
         found.append(hold_flux_scale(table)[0])
     assert found[0] == pytest.approx(found[1], rel=1e-6)
-    assert found[0] == pytest.approx(np.sqrt(pair_mean(
-        np.moveaxis(np.abs(gain[:, :, :5]), 2, -1).reshape(-1, 5), np.ones((8, 5), bool)
-    )), rel=1e-6)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(6, 40), st.floats(0.3, 0.7))
+def test_an_antenna_that_loses_amplitude_hardly_moves_the_scale(
+    seed: int, antennas: int, lost: float
+) -> None:
+    """Its phases do not hold for the solution interval; the others scatter by 5 %."""
+    rng = np.random.default_rng(seed)
+    amplitude = np.exp(0.05 * rng.normal(size=(4, antennas)))
+    good, error = np.ones(amplitude.shape, bool), np.full(amplitude.shape, 0.01)
+
+    def scale(values: NDArray[np.float64]) -> float:
+        return np.sqrt(mean_pair_product(values, good, common_scale_weights(values, good, error)))
+
+    whole = scale(amplitude)
+    amplitude[:, 0] *= lost
+    assert scale(amplitude) == pytest.approx(whole, rel=0.25 / antennas)
+
+
+def test_antennas_that_scatter_alike_count_alike(rng: np.random.Generator) -> None:
+    amplitude = np.exp(0.1 * rng.normal(size=(50, 20)))
+    weight = common_scale_weights(amplitude, np.ones((50, 20), bool), np.zeros((50, 20)))
+    plain = mean_pair_product(amplitude, np.ones((50, 20), bool))
+    assert mean_pair_product(amplitude, weight > 0, weight) == pytest.approx(plain, rel=0.01)
 
 
 def test_the_flux_of_an_image_is_unchanged(
@@ -136,10 +160,10 @@ def test_the_flux_of_an_image_is_unchanged(
     # self-calibration against a model of another flux finds all gains too high
     write_caltable(table, solutions(1.1 * true.astype(complex)), ms)
     factor = hold_flux_scale(table)[0]
-    assert factor == pytest.approx(1.1, rel=1e-6)
+    assert factor == pytest.approx(1.1, rel=2e-3)
     gain = np.abs(read_solutions(table, ms).gain)
     corrected = observed / (gain[:, :, p] * gain[:, :, q])
-    assert corrected.mean() == pytest.approx(2.5, rel=1e-6)
+    assert corrected.mean() == pytest.approx(2.5, rel=4e-3)
     assert np.ptp(corrected) < 1e-5
 
 

@@ -17,9 +17,7 @@ def held_out(fall: float, noise: float = 2.0) -> HeldOut:
     return HeldOut(HeldOutChoice(BEST, "", scores, noise))
 
 
-@pytest.mark.parametrize(
-    ("fall", "said"), [(4000.0, "falls by 100 times"), (-400.0, "rises by")]
-)
+@pytest.mark.parametrize(("fall", "said"), [(4000.0, "falls by 100 times"), (-400.0, "rises by")])
 def test_the_best_of_the_solves_is_told_in_units_of_its_error(fall: float, said: str) -> None:
     assert said in evidence_said([held_out(fall)])
 
