@@ -21,7 +21,7 @@ from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
 from steps.facts import grid_facts, startup_facts
-from steps.mosaics import mosaic_of
+from steps.mosaics import run_mosaic
 from steps.user_mask import MASK_SETTING, user_mask
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def imaging_options(
     channels_out, nterms = frequency_slices(
         data.min_frequency_hz, data.max_frequency_hz, data.channels
     )
-    mosaic, centre_deg = mosaic_of(data) or (None, None)
+    mosaic, centre_deg = run_mosaic(data) or (None, None)
     if mosaic:  # which has one spectral term
         channels_out, nterms = 1, 1
     return ImagingOptions(

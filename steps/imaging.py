@@ -31,7 +31,7 @@ from steps.images import (
     run_grid,
 )
 from steps.instruments import SETUP, dish_diameter_m
-from steps.mosaics import is_mosaic, mosaic_imsize, mosaic_of
+from steps.mosaics import is_mosaic, mosaic_imsize, run_mosaic
 from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = [
@@ -84,7 +84,7 @@ def chosen_grid(context: Context) -> tuple[float, tuple[int, int]]:
 def _whole_beam(context: Context, cell: float) -> tuple[int, int]:
     """The primary beam, or all of a mosaic, when no image of the field chose the size."""
     data = startup_facts(context)
-    mosaic = mosaic_of(data)
+    mosaic = run_mosaic(data)
     if mosaic:
         return mosaic_imsize(
             ImagingOptions(

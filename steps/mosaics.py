@@ -28,7 +28,7 @@ __all__ = [
     "is_mosaic",
     "join_pointings",
     "mosaic_imsize",
-    "mosaic_of",
+    "run_mosaic",
     "single_fields_only",
 ]
 
@@ -54,6 +54,13 @@ class MosaicFound:
     pointings: tuple[tuple[str, tuple[float, float]], ...]
     centre_rad: tuple[float, float]
     notes: tuple[str, ...]
+
+    def as_facts(self) -> tuple[dict[str, str | float], ...]:
+        """Return the pointings as `StartupFacts` records them."""
+        return tuple(
+            {"name": name, "ra_deg": math.degrees(ra), "dec_deg": math.degrees(dec)}
+            for name, (ra, dec) in self.pointings
+        )
 
 
 def join_pointings(context: Context, copies: Sequence[Path]) -> MosaicFound:
@@ -136,7 +143,7 @@ def common_to_fields(context: Context) -> frozenset[str]:
     return frozenset({"field"}) if is_mosaic(context) else frozenset()
 
 
-def mosaic_of(data: StartupFacts) -> tuple[Mosaic, tuple[float, float]] | None:
+def run_mosaic(data: StartupFacts) -> tuple[Mosaic, tuple[float, float]] | None:
     """Return the mosaic that a run images and its centre, J2000, deg; None for one field."""
     if not data.pointings:
         return None

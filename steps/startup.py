@@ -293,10 +293,7 @@ def _describe(
         datacolumn=copies[0].datacolumn,
         begin_mjd_s=min(summary.time_range_s[0] for summary in used),
         on_source_s=sum(_on_source_s(summary) for summary in used),
-        pointings=tuple(
-            {"name": name, "ra_deg": math.degrees(ra), "dec_deg": math.degrees(dec)}
-            for name, (ra, dec) in (mosaic.pointings if mosaic else ())
-        ),
+        pointings=mosaic.as_facts() if mosaic else (),
     )
     metrics = as_metrics(facts)
     reason = (
