@@ -14,7 +14,7 @@ import numpy as np
 from libs.core.angles import separation_rad
 from libs.core.coordinates import to_j2000
 from libs.core.errors import ConfigError
-from libs.gains.caltable import full_spwmap
+from libs.gains.caltable import full_spwmap, read_caltable
 from libs.ms import flag_versions
 from libs.ms.field_directions import SAME_PLACE_RAD, j2000_directions
 from libs.ms.flag_shares import count_flag_shares
@@ -42,9 +42,21 @@ from libs.record.schema import (
 from selfcal.state import Record
 from selfcal.step import TableRef
 from steps.facts import GridFacts, recorded
-from steps.record.collect import FinishedRun, interval_name, state_hash, statistics_of
-from steps.record.products import FOLDER, ProductNames, link_products, table_kind
+from steps.record.collect import (
+    FinishedRun,
+    interval_name,
+    state_hash,
+    statistics_of,
+)
+from steps.record.products import (
+    FOLDER,
+    ProductNames,
+    constants_beneath,
+    link_products,
+    table_kind,
+)
 from steps.record.start_tables import START, start_table
+from steps.standard import WHOLE_EXECUTION
 
 CONTFILE = f"{FOLDER}/cont.dat"
 """Copy of the file of line-free ranges, in the work directory and in a bundle."""
@@ -344,8 +356,20 @@ def _applied(run: FinishedRun, tables: Mapping[str, str]) -> list[AppliedEntry]:
             found.append(_entry(run, number, ref, path, (START, "ap")))
     for ref in last.result.tables if last else ():
         kind = table_kind(ref, solved.get(ref.round))
+        constants = tables.get(constants_beneath(ref))
+        if constants is not None:
+            below = replace(ref, spwmap=(), interp="nearest")
+            entry = _entry(run, place[ref.ms], below, constants, (WHOLE_EXECUTION, kind[1]))
+            found.append(entry)
+            ref = _of_one_window(run, place[ref.ms], ref, tables[ref.path])
         found.append(_entry(run, place[ref.ms], ref, tables[ref.path], kind))
     return found
+
+
+def _of_one_window(run: FinishedRun, number: int, ref: TableRef, path: str) -> TableRef:
+    """Return the reference of a table of phases common to all windows, which is of one of them."""
+    (spw,) = read_caltable(run.workdir / path).spws
+    return replace(ref, spwmap=(spw,) * len(Subtables(run.copies[number]).windows))
 
 
 def _entry(
