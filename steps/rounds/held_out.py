@@ -121,7 +121,7 @@ def ask_held_out(
     interval = shortest_interval(summary, block)
     equations = accumulate(
         ms,
-        replace(options, solint=interval, combine=frozenset()),
+        replace(options, solint=interval, combine=options.combine & {"field"}),
         prior,
         channels_per_block=block or None,
         corr_dep_flags=True,
@@ -258,7 +258,7 @@ def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str])
     if "solint" not in fixed:
         changes["solint"] = best.interval
     if "combine" not in fixed:
-        changes["combine"] = frozenset(combine)
+        changes["combine"] = frozenset(combine) | (options.combine & {"field"})
     if "gaintype" not in fixed:
         changes["gaintype"] = best.gaintype
     if "solution" not in fixed:

@@ -82,7 +82,10 @@ def judge_trial(
     An image of other baselines than the best state's has another resolution: it is judged as a
     rung of the ladder, by its flux and by the coherence of the stations.
     """
-    record = replace(record, statistics=trial.image.statistics)
+    record = replace(
+        record, statistics=trial.image.statistics, pointings_measured=trial.pointings,
+        pointings_before=best.pointings,
+    )  # fmt: skip
     limits = _limits(context, trial)
     climbs = trial.judged_with["uvmax"] != best.image.uvmax_m
     if climbs:

@@ -64,6 +64,10 @@ class BestState:
         What held-out baselines say of its gains, as in `RoundRecord`.
     incremental_on : tuple of str
         Rounds whose tables were kept beneath these gains.
+    pointings : tuple of mapping or None
+        Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, and
+        ``model_share`` and its error (`libs.ms.model_share`); None for one without an image; empty
+        where they were not measured.
     """
 
     image: ImageRecord
@@ -72,6 +76,7 @@ class BestState:
     closure_chi2: float | None = None
     held_out_sigma: float | None = None
     incremental_on: tuple[str, ...] = ()
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
 
     @classmethod
     def of(cls, result: StepResult, tables: tuple[TableRef, ...]) -> BestState:
@@ -79,7 +84,7 @@ class BestState:
         facts = round_facts(result)
         return cls(
             ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
-            facts.held_out_sigma, tuple(facts.incremental_on),
+            facts.held_out_sigma, tuple(facts.incremental_on), facts.pointings_measured,
         )  # fmt: skip
 
     def held_out_of(self, incremental_on: Sequence[str]) -> tuple[str, float]:
@@ -114,6 +119,10 @@ class Trial:
         The image that gave the model, or ``initial_model``.
     judged_with : mapping
         Parameters of the judged image.
+    pointings : tuple of mapping or None
+        `BestState.pointings` with it.
+    pointings_said : str
+        What pointings keep, where not all have the new solutions.
     """
 
     refs: tuple[TableRef, ...]
@@ -125,6 +134,8 @@ class Trial:
     mask_reason: str
     model_from: str
     judged_with: Mapping[str, Any]
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_said: str = ""
 
     @property
     def image(self) -> Imaged:
@@ -242,6 +253,8 @@ class RoundRecord:
         ... and its parameters.
     count : CycleCount or None
         Of accepted rounds.
+    pointings_measured, pointings_before : tuple of mapping or None
+        `BestState.pointings` of a mosaic with the round's solutions, and of the state before it.
     """
 
     trial: TrialRecord | None = None
@@ -256,6 +269,8 @@ class RoundRecord:
     judged: str | None = None
     judged_with: Mapping[str, Any] | None = None
     count: CycleCount | None = None
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_before: tuple[Mapping[str, Any] | None, ...] = ()
 
     def as_metrics(self) -> dict[str, Any]:
         """Return the flat metrics of the record, among them what kind of step it is."""
@@ -269,6 +284,9 @@ class RoundRecord:
             found |= self.statistics.as_row()
         own = ("held_out_sigma", "shift_arcsec", "shift", "warning", "judged", "judged_with")
         found |= {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+        for name in ("pointings_measured", "pointings_before"):
+            if getattr(self, name):
+                found[name] = list(getattr(self, name))
         if self.refusal is not None:
             found["refusal"] = self.refusal.value
         return found
@@ -290,6 +308,8 @@ class RoundFacts:
         Longest baseline imaged, m.
     flux_factor, closure_chi2, held_out_sigma, incremental_on
         As in `BestState`.
+    pointings_measured : tuple of mapping or None
+        `BestState.pointings`.
     """
 
     kind: str = ""
@@ -300,6 +320,7 @@ class RoundFacts:
     closure_chi2: float | None = None
     held_out_sigma: float | None = None
     incremental_on: tuple[str, ...] = ()
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True)

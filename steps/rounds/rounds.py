@@ -26,6 +26,13 @@ from steps.images import (
 from steps.imaging import measured_for_rules
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
+from steps.rounds.mosaic_state import (
+    measured_pointings,
+    newest,
+    restricted,
+    settled,
+    taking_part,
+)
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
@@ -113,6 +120,9 @@ class GainRound(Step):
         """Repeat the round while it helps."""
         folder = clean_folder(context, self.name)
         self.prepare(context)
+        if not best.pointings:
+            measured = measured_pointings(context, best, folder, "before")
+            best = replace(best, pointings=measured)
         cycles, scales = _Cycles(), ScalesTried(best)
         for number in range(1, context.options["max_cycles"] + 1):
             cycle = RoundCycle(self.name, number, folder)
@@ -225,6 +235,7 @@ class GainRound(Step):
         self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
     ) -> _Outcome:
         """Solve against a model and judge what comes of it."""
+        taking = taking_part(context, best)
         candidate.fill()
         model = candidate.model
         prior = self._prior(context)
@@ -232,12 +243,14 @@ class GainRound(Step):
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
-            refs, solved = solve_round(
-                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
-            )
+            new, solved = solve_round(
+                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all,
+                fields=taking,
+            )  # fmt: skip
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
+        refs = restricted(new, taking, best.tables, len(best.pointings)) if taking else new
         flagged = ensure_tables(context, refs)
         trial = Trial(
             refs=refs,
@@ -262,7 +275,10 @@ class GainRound(Step):
             if not over:
                 raise
             return self._flagged_out(context, trial, record)
-        return self._judge(context, best, replace(trial, images=(*model.images, image)), record)
+        trial = replace(trial, images=(*model.images, image))
+        if taking:
+            trial = settled(context, best, trial, new, taking, cycle.folder)
+        return self._judge(context, best, trial, record)
 
     def _flagged_out(self, context: Context, trial: Trial, record: RoundRecord) -> _Outcome:
         """Go back: too few data are left to say anything by their image."""
@@ -286,7 +302,7 @@ class GainRound(Step):
         for group in context.options["incremental_on"]:
             if all(any(ref.round == name for ref in done.get(name, ())) for name in group):
                 last = done[group[-1]] if group else ()
-                return tuple(
+                return newest(
                     ref
                     for name in group
                     for ref in [r for r in last if r.round == name]
@@ -299,7 +315,8 @@ class GainRound(Step):
     ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
-        judged = with_held_out(best, trial, judged)
+        reason = "; ".join(filter(None, (judged.reason, trial.pointings_said)))
+        judged = with_held_out(best, trial, replace(judged, reason=reason))
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)

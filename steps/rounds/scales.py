@@ -24,6 +24,7 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.mosaics import is_mosaic
 from steps.rounds.closure_judging import image_agreement
 from steps.rounds.ladder import on_ladder
 from steps.rounds.record import BestState, Closeness, RoundRecord
@@ -122,6 +123,8 @@ def with_scales(context: Context, best: BestState, cycle: RoundCycle) -> ScalesT
 def _worth_trying(context: Context, best: BestState) -> bool:
     """Whether data are calibrated, the source is resolved, and nobody has decided."""
     if not adaptive(context) or not best.tables or on_ladder(context):
+        return False
+    if is_mosaic(context):  # its flux is that of several sources
         return False
     if best.image.judged_with["with_multiscale"] or set_by_user(context, "with_multiscale"):
         return False
