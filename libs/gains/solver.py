@@ -9,9 +9,13 @@ from typing import Any, Literal, Protocol
 
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 
-__all__ = ["AppliedTable", "ApplyResult", "SolveOptions", "SolveResult", "Solver"]
+__all__ = ["AppliedTable", "ApplyResult", "Solution", "SolveOptions", "SolveResult", "Solver"]
 
 Progress = Callable[[str], None]
+Solution = Literal[
+    "gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase", "constant_delay+phase",
+    "delay+tec",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,10 @@ class SolveOptions:
         ``"delay"``: a delay of each polarization in each spectral window, or with
         ``combine="spw"`` one for the whole band, as a table of delays; ``"delay+phase"``: delays
         and phases of each window, as gains; ``"constants+phase"``: a phase of each window and
-        polarization for the whole execution, beneath one common to them on the interval
-        (`libs.gains.two_factors`, native solver only), as gains.
+        polarization for the whole execution, beneath one common to them on the interval;
+        ``"constant_delay+phase"``: the same with delays and phases of windows as constants;
+        ``"delay+tec"``: with such constants and a common TEC (`libs.gains.two_factors`, native
+        solver only), as gains.
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
         0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
@@ -94,9 +100,7 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     outlier_weights: bool = False
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
-        "gain"
-    )
+    solution: Solution = "gain"
     channels_per_block: int = 0
     fields: tuple[int, ...] = ()
 
