@@ -21,6 +21,7 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.gains.native_solve import GainFit, solve_gains
 from libs.gains.normal_equations import NormalEquations, accumulate, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
+from libs.gains.relative_bandpass import finish_relative_bandpass
 from libs.gains.shared_sums import SharedSums
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
@@ -259,8 +260,9 @@ class NativeSolver:
         start = time.monotonic()
         fits: list[GainFit] = []
         tecs: list[TecFit] = []
-        blocks = None if options.solution == "gain" else solution_blocks(ms, options)
-        size = options.channels_per_block or self.channels_per_block
+        by_block = options.solution in ("gain", "bandpass")
+        blocks = None if by_block else solution_blocks(ms, options)
+        size = options.block_channels or self.channels_per_block
         axes: list[_Axis] = []
         total: NDArray[np.float64] = np.zeros(0)
         width = blocks.solved_channels if blocks else size
@@ -383,6 +385,8 @@ class NativeSolver:
             ("I",) if options.gaintype == "T" else facts.polarization,
             gain, flag, np.where(flag, 0, fit.snr[rows]),
         )  # fmt: skip
+        if options.solution == "bandpass":
+            solutions = finish_relative_bandpass(solutions)
         if options.solnorm:
             solutions, factor = normalise_amplitude(solutions)
             logger.info("amplitudes divided by %s", np.array2string(factor, precision=4))

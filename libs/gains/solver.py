@@ -14,7 +14,7 @@ __all__ = ["AppliedTable", "ApplyResult", "Solution", "SolveOptions", "SolveResu
 Progress = Callable[[str], None]
 Solution = Literal[
     "gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase", "constant_delay+phase",
-    "delay+tec",
+    "delay+tec", "bandpass",
 ]  # fmt: skip
 
 
@@ -79,11 +79,12 @@ class SolveOptions:
         polarization for the whole execution, beneath one common to them on the interval;
         ``"constant_delay+phase"``: the same with delays and phases of windows as constants;
         ``"delay+tec"``: with such constants and a common TEC (`libs.gains.two_factors`, native
-        solver only), as gains.
+        solver only), as gains; ``"bandpass"``: gains of blocks of channels, made relative
+        (`libs.gains.relative_bandpass`).
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
-        0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
-        worked out. One channel a block makes a bandpass.
+        0: one each spectral window, of bandpasses each channel. For TECs the resolution of the
+        data they are fitted to, 0: worked out. One channel a block makes a bandpass.
     fields : tuple of int
         Ids of the fields whose data are used; empty: all.
     """
@@ -109,8 +110,13 @@ class SolveOptions:
             raise ValueError(f"combine may hold spw and scan, not {sorted(self.combine)}")
         if self.solnorm and self.calmode == "p":
             raise ValueError("a phase-only table is never normalised")
-        if self.solution != "gain" and self.calmode != "p":
+        if self.solution not in ("gain", "bandpass") and self.calmode != "p":
             raise ValueError(f"{self.solution} is a solution for phases, not for {self.calmode}")
+
+    @property
+    def block_channels(self) -> int:
+        """Channels of a block: of bandpasses one unless it is said; 0 where it is not."""
+        return self.channels_per_block or int(self.solution == "bandpass")
 
     def as_record(self) -> dict[str, Any]:
         """Return the options as records hold them: numbers, texts and lists."""

@@ -25,14 +25,23 @@ from libs.gains.tec import solve_tec
 from libs.gains.two_factors import FACTORS, fit_two_factors
 from libs.heldout import kernels
 
-__all__ = ["FOLDS", "SOLVED_BY_WINDOW", "Candidate", "FoldFits", "folds_of", "solve_without"]
+__all__ = [
+    "FOLDS",
+    "MODE",
+    "SOLVED_BY_WINDOW",
+    "TOLERANCE",
+    "Candidate",
+    "FoldFits",
+    "folds_of",
+    "solve_without",
+]
 
 FOLDS = 8
 # Gains are told by the noise of the data; solutions need not be much better than that.
 TOLERANCE = 1e-5
 MOST_GAIN_BYTES = 48 * 1024**2
 _SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
-_MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
+MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
 
 SOLVED_BY_WINDOW = ("gain", "constants+phase")
@@ -65,7 +74,8 @@ class Candidate:
     solution : str
         ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window;
         ``constants+phase``, constants of each window and polarization and a common phase;
-        ``constant_delay+phase``, ``delay+tec``, constant delays and a common phase or TEC.
+        ``constant_delay+phase``, ``delay+tec``, constant delays and a common phase or TEC;
+        ``bandpass``, relative gains of each block.
     channels_per_block : int
         Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
@@ -85,7 +95,10 @@ class Candidate:
             windows = f"each block of {self.channels_per_block} channels"
         if self.solution in FACTORS:
             return f"{_SOLVED_FOR[self.calmode]}, {length}, {_SOLUTIONS[self.solution]}"
-        if self.solution != "gain":
+        if self.solution == "bandpass":
+            number = self.channels_per_block
+            windows = f"a bandpass of {'each channel' if number == 1 else f'{number} channels'}"
+        elif self.solution != "gain":
             windows = _SOLUTIONS[self.solution]
         hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
         return f"{_SOLVED_FOR[self.calmode]}, {length}, {hands}, {windows}"
@@ -229,7 +242,7 @@ def _gain_folds(
     order = np.array(list(dict.fromkeys([*refants, *range(shape[3])])), np.int64)
     kernels.solve_folds(
         blocks.vis, blocks.weight, held_out, blocks.antenna1, blocks.antenna2, order,
-        _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
+        MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
         MAX_ITERATIONS, TOLERANCE, gain, solved,
     )  # fmt: skip
     if candidate.combine_spw:

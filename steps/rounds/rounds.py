@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from libs.core.errors import ImageError, SolveError
 from libs.core.numbers import format_number
+from libs.gains.solver import AppliedTable, SolveOptions
 from libs.gains.table_rows import gains_rows
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
@@ -24,13 +26,19 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
-from steps.rounds.held_out import evidence_said
+from steps.rounds.held_out import HeldOut, evidence_said
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
+from steps.rounds.solving import (
+    adaptive,
+    gain_options,
+    renew_tables,
+    set_by_user,
+    solve_round,
+)
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
 
@@ -101,6 +109,12 @@ class GainRound(Step):
             result = cycles.refused.result
         ensure_tables(context, result.tables)
         return replace(result, images=tuple(cycles.images))
+
+    def solve_options(
+        self, context: Context, ms: Path, calmode: str, prior: Sequence[AppliedTable]
+    ) -> tuple[SolveOptions, HeldOut | None]:
+        """Return how to solve a working copy, and what held-out data said of it."""
+        return gain_options(context, ms, calmode, prior)
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -215,14 +229,15 @@ class GainRound(Step):
         """Solve against a model and judge what comes of it."""
         candidate.fill()
         model = candidate.model
-        prior = self._prior(context)
+        prior = self.prior_tables(context)
         calmode = self.calmode(context)
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
             refs, solved = solve_round(
-                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
-            )
+                context, self.name, calmode, prior, cycle.suffix, self.solve_options,
+                keeps_all=cycle.keeps_all,
+            )  # fmt: skip
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
@@ -238,7 +253,7 @@ class GainRound(Step):
             model_from=model.origin,
             judged_with=judged_parameters(context, best.image.judged_with),
         )
-        record = record_of(context, trial, self.name, calmode)
+        record = record_of(context, trial, self.name, solved[0].options.calmode)
         over = trial.newly_flagged > context.options["max_new_flags"]
         # at another resolution SNR cannot tell whether the loss was worth it
         if over and trial.judged_with["uvmax"] != best.image.uvmax_m:
@@ -261,7 +276,7 @@ class GainRound(Step):
         record = replace(record, refusal=Refusal.FLAGGED)
         return self._refused(context, reason, record, trial.images, trial.refs)
 
-    def _prior(self, context: Context) -> tuple[TableRef, ...]:
+    def prior_tables(self, context: Context) -> tuple[TableRef, ...]:
         """The tables kept beneath: those of the first group of rounds that were all accepted.
 
         They are taken as the last of the group had them, which may have renewed the others.
@@ -315,7 +330,8 @@ class GainRound(Step):
         last = cycles.accepted[-1]
         statistics, solve = last.record.statistics, last.record.solve
         assert statistics is not None and solve is not None
-        coherence = solve.held_out.coherence.station_coherence if solve.held_out else None
+        tested = solve.held_out.coherence if solve.held_out else None
+        coherence = tested.station_coherence if tested else None
         write_solutions(context, last.result.tables, self.name, coherence)
         own = context.workdir / "tables" / f"{self.name}.h5"
         products = dict(last.result.products)

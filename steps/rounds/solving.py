@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,15 @@ from steps.rounds.solve_record import Solved
 
 __all__ = [
     "adaptive",
+    "gain_options",
     "renew_tables",
     "set_by_user",
     "solve_round",
+]
+
+
+OptionsOf = Callable[
+    [Context, Path, str, Sequence[AppliedTable]], tuple[SolveOptions, HeldOut | None]
 ]
 
 
@@ -56,10 +62,13 @@ def solve_round(
     calmode: str,
     prior: Sequence[TableRef],
     suffix: str,
+    options_of: OptionsOf,
     *,
     keeps_all: bool = False,
 ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
     """Solve every working copy; return the state with the new tables, and the results.
+
+    ``options_of`` says how a working copy is solved.
 
     With ``keeps_all`` no antenna is flagged for its solutions: those that predict nothing are
     replaced by those of a longer interval, or by none.
@@ -77,7 +86,7 @@ def solve_round(
         restore_base_flags(context, ms)
         beneath = applied_tables(context, prior, ms)
         try:
-            options, held_out = _options(context, ms, calmode, beneath)
+            options, held_out = options_of(context, ms, calmode, beneath)
             if keeps_all:
                 options = replace(options, minsnr=0.0)
         except Skip as skip:
@@ -93,7 +102,9 @@ def solve_round(
             result = context.tools.solver.solve(ms, table, options, beneath)
             replaced: tuple[str, ...] = ()
             dropped: tuple[str, ...] = ()
-            if held_out is not None and (keeps_all or context.options["incoherent"] == "keep"):
+            tested = held_out is not None and held_out.coherence is not None
+            if tested and (keeps_all or context.options.get("incoherent") == "keep"):
+                assert held_out is not None
                 replaced = tuple(held_out.fallback)
                 dropped = _keep(context, ms, table, options, beneath, held_out, keeps_all)
         solved.append(Solved(ms.name, result, options, held_out, 1.0, replaced, dropped))
@@ -108,8 +119,13 @@ def solve_round(
         )
     if not solved:
         raise left_alone[0]
-    if calmode != "p":
-        own = refs[len(prior) :]
+    own = refs[len(prior) :]
+    if solved[0].options.solution == "bandpass":  # these hold the flux scale block by block
+        solved = [
+            replace(one, flux_factor=_flux_factor(context, [r for r in refs if r.ms == one.ms]))
+            for one in solved
+        ]
+    elif calmode != "p":
         _hold_flux_scales(context, own)
         solved = [
             replace(one, flux_factor=flux_factor(context.workdir / ref.path))
@@ -224,14 +240,22 @@ def renew_tables(
                 beneath = applied_tables(context, renewed, ms)
                 context.tools.solver.solve(ms, table, options, beneath)
             renewed.append(replace(ref, path=context.relative(table)))
-            if options.calmode != "p":
+            if options.calmode != "p" and options.solution != "bandpass":
                 amplitudes.append(renewed[-1])
         if amplitudes:
             _hold_flux_scales(context, amplitudes)
     return tuple(renewed)
 
 
-def _options(
+def _flux_factor(context: Context, refs: Sequence[TableRef]) -> float:
+    """Return the factor by which all tables of a working copy change the flux."""
+    factor = 1.0
+    for ref in refs:
+        factor *= flux_factor(context.workdir / ref.path)
+    return factor
+
+
+def gain_options(
     context: Context, ms: Path, calmode: str, prior: Sequence[AppliedTable]
 ) -> tuple[SolveOptions, HeldOut | None]:
     """The template's options, or what held-out data make of them."""
