@@ -120,12 +120,7 @@ def solve_round(
     if not solved:
         raise left_alone[0]
     own = refs[len(prior) :]
-    if solved[0].options.solution == "bandpass":  # these hold the flux scale block by block
-        solved = [
-            replace(one, flux_factor=_flux_factor(context, [r for r in refs if r.ms == one.ms]))
-            for one in solved
-        ]
-    elif calmode != "p":
+    if calmode != "p":
         _hold_flux_scales(context, own)
         solved = [
             replace(one, flux_factor=flux_factor(context.workdir / ref.path))
@@ -240,19 +235,11 @@ def renew_tables(
                 beneath = applied_tables(context, renewed, ms)
                 context.tools.solver.solve(ms, table, options, beneath)
             renewed.append(replace(ref, path=context.relative(table)))
-            if options.calmode != "p" and options.solution != "bandpass":
+            if options.calmode != "p":
                 amplitudes.append(renewed[-1])
         if amplitudes:
             _hold_flux_scales(context, amplitudes)
     return tuple(renewed)
-
-
-def _flux_factor(context: Context, refs: Sequence[TableRef]) -> float:
-    """Return the factor by which all tables of a working copy change the flux."""
-    factor = 1.0
-    for ref in refs:
-        factor *= flux_factor(context.workdir / ref.path)
-    return factor
 
 
 def gain_options(
