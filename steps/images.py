@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from libs.core.errors import ImageError
-from libs.core.geometry import frequency_slices
 from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
 from libs.imaging.masks import disc, grid_header, mask_header
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
@@ -151,9 +150,6 @@ def imaging_options(
     if context.settings[MASK_SETTING]:
         # the user's mask takes the place of an automatic one, and may hold noise as well
         automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
-    channels_out, nterms = frequency_slices(
-        data.min_frequency_hz, data.max_frequency_hz, data.channels
-    )
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -172,8 +168,8 @@ def imaging_options(
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
         memory_bytes=memory_bytes(context.settings),
-        channels_out=channels_out,
-        nterms=nterms,
+        channels_out=data.band_slices,
+        nterms=data.spectral_terms,
     ).but(**changes)
 
 

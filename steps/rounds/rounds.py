@@ -26,12 +26,13 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
-from steps.rounds.held_out import HeldOut, evidence_said
-from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
+from steps.rounds.held_out import HeldOut
+from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
+from steps.rounds.scales import ScalesTried, with_scales
 from steps.rounds.solving import (
     adaptive,
     gain_options,
@@ -70,12 +71,15 @@ class _Cycles:
         The cycle that ended the round.
     ended : str
         Why the last cycle was refused or not made; empty where it was accepted.
+    scales : str
+        What extended components brought, where the round goes on with them.
     """
 
     accepted: list[_Outcome] = field(default_factory=list)
     images: list[Mapping[str, Any]] = field(default_factory=list)
     refused: _Outcome | None = None
     ended: str = ""
+    scales: str = ""
 
     def count(self, flux_change: float) -> CycleCount:
         """Return the record of them."""
@@ -108,7 +112,8 @@ class GainRound(Step):
             assert cycles.refused is not None
             result = cycles.refused.result
         ensure_tables(context, result.tables)
-        return replace(result, images=tuple(cycles.images))
+        reason = "; ".join(filter(None, (result.reason, cycles.scales)))
+        return replace(result, reason=reason, images=tuple(cycles.images))
 
     def solve_options(
         self, context: Context, ms: Path, calmode: str, prior: Sequence[AppliedTable]
@@ -123,10 +128,14 @@ class GainRound(Step):
         """Repeat the round while it helps."""
         folder = clean_folder(context, self.name)
         self.prepare(context)
-        cycles = _Cycles()
+        cycles, scales = _Cycles(), ScalesTried(best)
         for number in range(1, context.options["max_cycles"] + 1):
+            cycle = RoundCycle(self.name, number, folder)
+            scales = with_scales(context, best, cycle)
+            cycles.images += [image_row(context, self.name, image) for image in scales.images]
+            best, cycles.scales = scales.best, scales.said or cycles.scales
             try:
-                outcome = self._best_cycle(context, best, RoundCycle(self.name, number, folder))
+                outcome = self._best_cycle(context, best, cycle)
             except Skip as skip:
                 # nothing to do in a later cycle takes nothing from those before it
                 if not cycles.accepted:
@@ -139,9 +148,13 @@ class GainRound(Step):
                 cycles.refused, cycles.ended = outcome, outcome.result.reason
                 break
             cycles.accepted.append(outcome)
+            scales = ScalesTried(best)
             previous, best = best, BestState.of(outcome.result, outcome.result.tables)
             if _progress(previous, best, outcome.record) < context.options["min_cycle_gain"]:
                 break
+        if scales.said and cycles.accepted:
+            # the cycle that began with them was refused, but they show the one before better
+            cycles.accepted[-1] = _shown_with(scales, cycles.accepted[-1])
         return cycles
 
     def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
@@ -302,8 +315,7 @@ class GainRound(Step):
     ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
-        said = evidence_said([one.held_out for one in trial.solved if one.held_out])
-        judged = replace(judged, reason="; ".join(filter(None, (judged.reason, said))))
+        judged = with_held_out(best, trial, judged)
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)
@@ -407,6 +419,14 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _shown_with(scales: ScalesTried, outcome: _Outcome) -> _Outcome:
+    """Return an accepted cycle with the image of extended components in place of its own."""
+    record = scales.shown_by(outcome.record)
+    products = {**outcome.result.products, **scales.best.image.products}
+    result = replace(outcome.result, products=products, metrics=record.as_metrics())
+    return _Outcome(result, record)
 
 
 def _second_try(
