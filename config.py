@@ -30,6 +30,7 @@ steps = [
     "p1",  # phase round in place of p0
     "p2",  # phase round on top of p1, on shorter intervals
     "ap1",  # amplitude and phase round on top of the phases
+    "b1",  # bandpasses on top of all gains, where the windows have channels enough
     "split_trial_1",  # the calibrated data and their images
     "report_results",  # tables, figures, report.html
     "run_rflag_final",  # flags what stands out of the residuals, in a split of its own

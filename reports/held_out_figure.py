@@ -86,9 +86,13 @@ def _trial(entry: Mapping[str, Any], metrics: Mapping[str, Any], several: bool) 
 def _frequency(entry: Mapping[str, Any]) -> str:
     """Return the treatment of the frequency axis."""
     solution = str(entry.get("solution", "gain"))
+    if solution == "bandpass":
+        return f"bandpass, blocks of {entry.get('channels_per_block')}"
     if solution != "gain":
         return {"tec": "TEC", "tec+phase": "TEC and phase", "delay+phase": "delays",
-                "constants+phase": "constants, common phase"}.get(solution, solution)  # fmt: skip
+                "constants+phase": "constants, common phase",
+                "constant_delay+phase": "constant delays, common phase",
+                "delay+tec": "constant delays, common TEC"}.get(solution, solution)  # fmt: skip
     if entry.get("combine_spw"):
         return "windows combined"
     return "blocks of channels" if entry.get("channels_per_block") else "each window"

@@ -40,6 +40,7 @@ _PLACES = {
     "l5": "steps.rounds.rounds:PhaseRound",
     "ap1": "steps.rounds.amplitude_round:AmplitudeRound",
     "ap2": "steps.rounds.amplitude_round:AmplitudeRound",
+    "b1": "steps.rounds.bandpass_round:BandpassRound",
     "closure_check": "steps.closure_check:ClosureCheck",
     "split_trial_1": "steps.products:SplitTrial",
     "report_results": "steps.products:ReportResults",

@@ -36,7 +36,7 @@ from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
-from steps.model_components import on_pixel
+from steps.model_components import on_pixel, peak_component
 from steps.mosaics import is_mosaic, single_fields_only
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
@@ -253,7 +253,8 @@ class InitialModel(Step):
             (best_s,) = accepted
             said = f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
             return accepted[best_s], said, best_s
-        best_s = most_evident(context, accepted, self._start(context))
+        starts = {key: self._start(context, one.components) for key, one in accepted.items()}
+        best_s = most_evident(context, accepted, starts)
         said = (
             f"; of the fits to averages of {_seconds(accepted)} that of {best_s:.3g} s explains the"
             " most of the held-out baselines"
@@ -338,8 +339,15 @@ class InitialModel(Step):
             },
         )
 
-    def _start(self, context: Context) -> tuple[float, float]:
-        """(l, m) of the brightest component by the image alone, rad: a pixel's centre."""
+    def _start(
+        self, context: Context, components: Sequence[GaussianComponent]
+    ) -> tuple[float, float]:
+        """(l, m) of the components' origin by the image alone, rad.
+
+        The component that makes the peak of an image lies at that of the test image, on a pixel's
+        centre. That is not always the origin, the component of most flux: a wide disc may have more
+        than the point beside it, whose peak is higher.
+        """
         test = _test_image(context)
         (nx, ny), cell = _test_grid(context)
         peak = ((nx // 2 - test.peak_x_pixel) * cell, (test.peak_y_pixel - ny // 2) * cell)
@@ -347,7 +355,13 @@ class InitialModel(Step):
         if wanted == "auto":
             sure = test.snr >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
             wanted = "peak" if sure else "phase_centre"
-        return peak if wanted == "peak" else (0.0, 0.0)
+        if wanted != "peak":
+            return 0.0, 0.0
+        if not components:
+            return peak
+        beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
+        seen = peak_component(components, beam)
+        return peak[0] - seen.l_rad, peak[1] - seen.m_rad
 
     def _centre(self, context: Context, model: ComponentModel) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
@@ -358,7 +372,7 @@ class InitialModel(Step):
             )
             return (-float(np.average(l_rad, weights=flux)),
                     -float(np.average(m_rad, weights=flux))), ""  # fmt: skip
-        start = self._start(context)
+        start = self._start(context, model.components)
         if context.options["centre"] != "auto" or not model.accepted:
             return start, ""
         found = place_by_band(

@@ -16,7 +16,9 @@ __all__ = ["most_evident"]
 
 
 def most_evident(
-    context: Context, models: Mapping[float, ComponentModel], centre_rad: tuple[float, float]
+    context: Context,
+    models: Mapping[float, ComponentModel],
+    centres_rad: Mapping[float, tuple[float, float]],
 ) -> float:
     """Return the key of the model that explains the most; the first unless one is surely better.
 
@@ -24,14 +26,13 @@ def most_evident(
     ----------
     context : Context
     models : mapping of float to ComponentModel
-    centre_rad : (float, float)
-        Where the brightest component of each is put, offset (l, m) from the phase centre, rad.
-        Phases absorb it.
+    centres_rad : mapping of float to (float, float)
+        Where the origin of each is put, offset (l, m) from the phase centre, rad. Phases absorb it.
     """
     best: tuple[float, Evidence] | None = None
     forms = None
     for key, model in models.items():
-        fill_components(context, model.components, centre_rad)
+        fill_components(context, model.components, centres_rad[key])
         found = evidence_of_model(context, SolveOptions(), forms)
         forms = found.near
         if best is None or found.evidence.against(best[1]).sigma > ADVANTAGE:

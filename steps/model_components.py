@@ -17,9 +17,21 @@ from steps.data_state import measurement_sets, set_note
 from steps.facts import model_facts, startup_facts
 from steps.start_model import ORIGIN, fill_start_model
 
-__all__ = ["fill_component_model", "fill_components", "on_pixel"]
+__all__ = ["fill_component_model", "fill_components", "on_pixel", "peak_component"]
 
 ROUNDED_RAD = 0.1
+
+
+def peak_component(components: Sequence[GaussianComponent], beam_rad: float) -> GaussianComponent:
+    """Return the component with the highest peak in an image: not that of most flux, if it is wide.
+
+    Parameters
+    ----------
+    components : sequence of GaussianComponent
+    beam_rad : float
+        Width of the beam.
+    """
+    return max(components, key=lambda c: c.flux_jy / (1 + c.major_rad * c.minor_rad / beam_rad**2))
 
 
 def on_pixel(
@@ -48,7 +60,7 @@ def on_pixel(
     slope = 2 * np.pi * data.longest_baseline_m * width_hz / SPEED_OF_LIGHT_M_S
     if slope * cell_rad >= ROUNDED_RAD:
         return centre_rad
-    peak = max(components, key=lambda c: c.flux_jy / (1 + c.major_rad * c.minor_rad / beam_rad**2))
+    peak = peak_component(components, beam_rad)
     place = np.array([centre_rad[0] + peak.l_rad, centre_rad[1] + peak.m_rad])
     moved = np.round(place / cell_rad) * cell_rad - place
     return float(centre_rad[0] + moved[0]), float(centre_rad[1] + moved[1])

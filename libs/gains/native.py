@@ -21,11 +21,13 @@ from libs.gains.gain_solutions import GainSolutions
 from libs.gains.native_solve import GainFit, solve_gains
 from libs.gains.normal_equations import NormalEquations, accumulate, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
+from libs.gains.relative_bandpass import finish_relative_bandpass
 from libs.gains.shared_sums import SharedSums
 from libs.gains.solver import AppliedTable, ApplyResult, SolveOptions, SolveResult
 from libs.gains.tec import TecFit, concatenate_fits, reference_tec, solve_tec
+from libs.gains.tec_gains import gains_of_tec
 from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
-from libs.gains.two_factors import fit_two_factors
+from libs.gains.two_factors import FACTORS, fit_two_factors
 from libs.gains.windows_apart import LEAST_SNR, by_bandwidth, donors, median_snr
 from libs.ms.selection import RowChoice
 from libs.ms.subtables import Subtables
@@ -102,19 +104,6 @@ def fit_delays(equations: NormalEquations, options: SolveOptions, blocks: TecBlo
     if options.gaintype == "T":  # both polarizations have the same
         joined |= {n: joined[n][..., :1] for n in ("gain", "flag", "snr")}
     return GainFit(**joined)
-
-
-def gains_of_tec(fit: TecFit, frequency_hz: NDArray[np.float64]) -> GainFit:
-    """Return the gains that TECs make at frequencies; chi2 and samples are those of the band."""
-    gain = fit.gain(frequency_hz)
-    flag = np.broadcast_to(fit.flag[:, None], gain.shape)
-    shape = (len(fit.chi2), len(frequency_hz))
-    return GainFit(
-        gain, flag.copy(), fit.snr(frequency_hz),
-        np.broadcast_to(fit.attempted[:, None], shape),
-        np.broadcast_to(fit.chi2[:, None], shape),
-        np.broadcast_to(fit.samples[:, None], shape),
-    )  # fmt: skip
 
 
 def _store_tec(
@@ -266,13 +255,14 @@ class NativeSolver:
             return solve_delay_table(
                 ms, table, options, prior, corr_dep_flags=self.corr_dep_flags, equations=served
             )
-        if options.solution == "constants+phase":
+        if options.solution in FACTORS:
             return self._solve_two_factors(ms, table, options, prior)
         start = time.monotonic()
         fits: list[GainFit] = []
         tecs: list[TecFit] = []
-        blocks = None if options.solution == "gain" else solution_blocks(ms, options)
-        size = options.channels_per_block or self.channels_per_block
+        by_block = options.solution in ("gain", "bandpass")
+        blocks = None if by_block else solution_blocks(ms, options)
+        size = options.block_channels or self.channels_per_block
         axes: list[_Axis] = []
         total: NDArray[np.float64] = np.zeros(0)
         width = blocks.solved_channels if blocks else size
@@ -319,22 +309,33 @@ class NativeSolver:
     def _solve_two_factors(
         self, ms: Path, table: Path, options: SolveOptions, prior: Sequence[AppliedTable]
     ) -> SolveResult:
-        """Solve constants of windows and hands and a phase common to them; write the products."""
+        """Solve constants of windows and hands and a factor common to them; write the products."""
         start = time.monotonic()
+        constant, common = FACTORS[options.solution]
+        blocks = solution_blocks(ms, options) if constant == "delay" else None
         equations = accumulate(
             ms, replace(options, combine=options.combine & {"field"}), prior,
+            channels_per_block=blocks.solved_channels if blocks else None,
             corr_dep_flags=self.corr_dep_flags,
         )  # fmt: skip
         refants = antenna_ids(options.refant, equations.antenna)
         fit = fit_two_factors(
             equations, minblperant=options.minblperant, minsnr=options.minsnr, guess_from=refants,
             spare=[i for i, name in enumerate(equations.antenna) if name in options.spare],
+            constant=constant, common=common,
         )  # fmt: skip
-        logger.info("%s: constants and common phase solved %d times in turn", ms, fit.rounds)
+        logger.info("%s: constants and common factor solved %d times in turn", ms, fit.rounds)
         axis = _Axis(*(getattr(equations, name) for name in _AXIS_NAMES))
+        there = np.asarray((equations.weight > 0).any(axis=(2, 3)), bool)
         total = equations.weight.sum(axis=(0, 2, 3))
-        fits = [fit.as_gains(equations.weight)]
-        solutions, kept, used, axis = self._finish(fits, [axis], equations, total, options, ms)
+        facts = equations
+        if blocks:
+            fit = fit.at(blocks.frequency_hz, blocks.spw)
+            of_window = [there[:, equations.spw == spw].any(axis=1) for spw in blocks.spw]
+            there, total = np.stack(of_window, axis=1), np.ones(len(blocks.spw))
+            facts = replace(equations, frequency_hz=blocks.frequency_hz, spw=blocks.spw)
+        fits = [fit.as_gains(there)]
+        solutions, kept, used, axis = self._finish(fits, [axis], facts, total, options, ms)
         write_caltable(
             table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
             observation=axis.observation, refant=used,
@@ -384,6 +385,8 @@ class NativeSolver:
             ("I",) if options.gaintype == "T" else facts.polarization,
             gain, flag, np.where(flag, 0, fit.snr[rows]),
         )  # fmt: skip
+        if options.solution == "bandpass":
+            solutions = finish_relative_bandpass(solutions)
         if options.solnorm:
             solutions, factor = normalise_amplitude(solutions)
             logger.info("amplitudes divided by %s", np.array2string(factor, precision=4))

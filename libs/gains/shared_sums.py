@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from libs.gains.frequency_blocks import merge_blocks
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.normal_equations import SUM_BYTES, NormalEquations, accumulate
+from libs.gains.relative_bandpass import block_groups
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
@@ -114,7 +115,7 @@ class SharedSums:
         sums = _corrected(sums, tables, hz)
         if not constant:
             sums = sums.binned(options.solint, combine_scan="scan" in options.combine)
-        return merge_blocks(sums, _blocks(sums.spw, channels))
+        return merge_blocks(sums, block_groups(sums.spw, channels or len(sums.spw)))
 
     def _of_fields(self, options: SolveOptions) -> NormalEquations | None:
         """The sums of some fields; None where there are none, which reading will say."""
@@ -126,18 +127,6 @@ class SharedSums:
         along = ("time_s", "interval_s", "scan", "field", "observation", "vis", "weight",
                  "time_weight")  # fmt: skip
         return replace(self.equations, **{n: getattr(self.equations, n)[mine] for n in along})
-
-
-def _blocks(spw: NDArray[np.int64], channels: int | None) -> NDArray[np.int64]:
-    """Return the wider block that each channel becomes part of."""
-    found = np.zeros(len(spw), np.int64)
-    first = 0
-    for one in dict.fromkeys(spw.tolist()):
-        mine = np.flatnonzero(spw == one)
-        part = np.arange(len(mine)) // (channels or len(mine))
-        found[mine] = first + part
-        first += int(part[-1]) + 1
-    return found
 
 
 def _corrected(

@@ -9,9 +9,13 @@ from typing import Any, Literal, Protocol
 
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 
-__all__ = ["AppliedTable", "ApplyResult", "SolveOptions", "SolveResult", "Solver"]
+__all__ = ["AppliedTable", "ApplyResult", "Solution", "SolveOptions", "SolveResult", "Solver"]
 
 Progress = Callable[[str], None]
+Solution = Literal[
+    "gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase", "constant_delay+phase",
+    "delay+tec", "bandpass",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,15 @@ class SolveOptions:
         ``"delay"``: a delay of each polarization in each spectral window, or with
         ``combine="spw"`` one for the whole band, as a table of delays; ``"delay+phase"``: delays
         and phases of each window, as gains; ``"constants+phase"``: a phase of each window and
-        polarization for the whole execution, beneath one common to them on the interval
-        (`libs.gains.two_factors`, native solver only), as gains.
+        polarization for the whole execution, beneath one common to them on the interval;
+        ``"constant_delay+phase"``: the same with delays and phases of windows as constants;
+        ``"delay+tec"``: with such constants and a common TEC (`libs.gains.two_factors`, native
+        solver only), as gains; ``"bandpass"``: gains of blocks of channels, made relative
+        (`libs.gains.relative_bandpass`).
     channels_per_block : int
         Frequency blocks of so many channels, each with a gain of its own (native solver only);
-        0: one each spectral window. For TECs the resolution of the data they are fitted to, 0:
-        worked out. One channel a block makes a bandpass.
+        0: one each spectral window, of bandpasses each channel. For TECs the resolution of the
+        data they are fitted to, 0: worked out. One channel a block makes a bandpass.
     fields : tuple of int
         Ids of the fields whose data are used; empty: all.
     """
@@ -95,9 +102,7 @@ class SolveOptions:
     uvmin_m: float = 0.0
     uvmax_m: float = 0.0
     outlier_weights: bool = False
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
-        "gain"
-    )
+    solution: Solution = "gain"
     channels_per_block: int = 0
     fields: tuple[int, ...] = ()
 
@@ -106,8 +111,13 @@ class SolveOptions:
             raise ValueError(f"combine may hold spw, scan and field, not {sorted(self.combine)}")
         if self.solnorm and self.calmode == "p":
             raise ValueError("a phase-only table is never normalised")
-        if self.solution != "gain" and self.calmode != "p":
+        if self.solution not in ("gain", "bandpass") and self.calmode != "p":
             raise ValueError(f"{self.solution} is a solution for phases, not for {self.calmode}")
+
+    @property
+    def block_channels(self) -> int:
+        """Channels of a block: of bandpasses one unless it is said; 0 where it is not."""
+        return self.channels_per_block or int(self.solution == "bandpass")
 
     def as_record(self) -> dict[str, Any]:
         """Return the options as records hold them: numbers, texts and lists."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -76,6 +76,14 @@ class TecFit:
         phase = tec_phase(self.tec_tecu, frequency_hz)[..., None] + self.phase_rad[:, None]
         return np.asarray(np.exp(1j * phase))
 
+    def without_phases(self) -> TecFit:
+        """Return the TECs alone, as of all polarizations."""
+        flag = np.asarray(self.flag.all(axis=2, keepdims=True), bool)
+        return replace(
+            self, flag=flag, phase_rad=np.zeros(flag.shape), covariance=self.covariance[:, :, :1],
+            trust=self.trust[:, :, :1],
+        )  # fmt: skip
+
     def snr(self, frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 1 / error of the phase in rad, (ntime, nfreq, nant, ngain); 0 where unsolved."""
         slope = _slope(frequency_hz, self.centre_hz, self.scale, self.with_phase)
@@ -137,6 +145,7 @@ def solve_tec(
     minsnr: float = 3.0,
     largest_tecu: float = LARGEST_TECU,
     baseline_mask: NDArray[np.bool_] | None = None,
+    start: TecFit | None = None,
 ) -> TecFit:
     """Solve V_pq = exp(i (theta_p - theta_q)) M_pq with theta = TEC_PHASE_HZ TEC / nu (+ phase).
 
@@ -171,6 +180,8 @@ def solve_tec(
         the blocks are too far apart to tell it, see `search_range_tecu`.
     baseline_mask : (nbl,) bool, optional
         Baselines that take part; default all.
+    start : TecFit, optional
+        A solve of the same intervals for TECs alone to refine, in place of a search over all TECs.
 
     Returns
     -------
@@ -195,11 +206,12 @@ def solve_tec(
     step = GRID_STEP_RAD / np.abs(slope).max()
     reach = abs(scale) * search_range_tecu(frequency_hz, largest_tecu)
     half = int(np.ceil(reach / step))
-    grid = np.arange(-half, half + 1) * step
+    grid = np.arange(-half, half + 1) * step if start is None else np.zeros(0)
     wide = npol if gaintype == "G" else 1
     ngain = wide if with_phase else 1
     shape = (ntime, nant, ngain)
-    y, phi = np.zeros((ntime, nant)), np.zeros(shape)
+    y = np.zeros((ntime, nant)) if start is None else start.tec_tecu * scale
+    phi = np.zeros(shape)
     solved, strength = np.zeros(shape, bool), np.zeros(shape)
     covariance = np.zeros((*shape, 3))
     covariance[..., [0, 2]] = np.inf

@@ -16,6 +16,8 @@ from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = [
+    "DELAY_BLOCKS",
+    "DELAY_SOLUTIONS",
     "TecBlocks",
     "TecSolutions",
     "keep_tec",
@@ -23,8 +25,10 @@ __all__ = [
     "solution_blocks",
     "store_tec",
     "tec_blocks",
+    "used_channels",
 ]
 
+DELAY_SOLUTIONS = ("delay+phase", "constant_delay+phase", "delay+tec")
 DELAY_BLOCKS = 8  # of a spectral window that delays are fitted to
 MOST_DELAY_CHANNELS = 1024  # of all windows, written one by one
 MOST_WRITTEN = 64  # blocks in a gain table, for the whole band
@@ -103,7 +107,7 @@ def solution_blocks(ms: Path, options: SolveOptions) -> TecBlocks:
     Delays turn phases in proportion to frequency, also beyond the centre of a window's last
     block: their gains are written channel by channel as long as these are not too many.
     """
-    if options.solution != "delay+phase":
+    if options.solution not in DELAY_SOLUTIONS:
         return tec_blocks(ms, options.channels_per_block)
     channels = used_channels(ms)
     widths = [len(hz) for hz in channels.values()]

@@ -17,7 +17,9 @@ import numpy as np
 from libs.gains.frequency_blocks import merge_blocks, spw_groups, tec_distinguishable
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
-from libs.heldout.folds import FOLDS, Candidate, folds_of, solve_without
+from libs.gains.solver import Solution
+from libs.gains.two_factors import FACTORS
+from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, folds_of, solve_without
 from libs.heldout.interval_ladder import interval_ladder, own_ladder
 
 __all__ = [
@@ -41,7 +43,6 @@ SIGNIFICANCE = 3.0
 DELAY_SIGNIFICANCE = 5.0
 # the same for constants, whose folds start from those of all baselines: of 60 sets one reached 3.1
 CONSTANTS_SIGNIFICANCE = 5.0
-_OF_WINDOWS = ("gain", "constants+phase")  # solved for from sums over whole windows
 LEAST_BLOCKS = 4  # of each spectral window, for a delay and a phase of it
 ADVANTAGE = 2.0  # sigma by which one model of the sky must beat another
 # Error bounds by which a more flexible solve must beat a plainer one. Most of the noise of two
@@ -165,9 +166,7 @@ def choose_solve(
     minblperant: int = 4,
     ladder: Sequence[SolutionInterval] = (),
     channels_per_block: int = 0,
-    solution: Literal[
-        "auto", "gain", "tec", "tec+phase", "delay+phase", "constants+phase"
-    ] = "auto",
+    solution: Solution | Literal["auto"] = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> HeldOutChoice:
     """Return how to solve: interval, spectral windows together or apart, polarizations alike.
@@ -178,7 +177,9 @@ def choose_solve(
     and blocks finer than a window: phases of each block, around the best interval so far, or on
     all where one phase for the band failed at every one; a TEC where the band is wide
     enough to show it, which has fewer unknowns than phases of each window or block and therefore
-    wins when it is as good; a TEC with a constant phase.
+    wins when it is as good; a TEC with a constant phase; constant delays beneath a TEC. Where
+    a TEC cannot be told, delays and phases of windows: constant beneath a common phase, or on
+    every interval.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def choose_solve(
         for candidate in candidates:
             if progress:
                 progress(f"held-out data: {candidate}")
-            fine = candidate.solution not in _OF_WINDOWS or candidate.channels_per_block
+            fine = candidate.solution not in SOLVED_BY_WINDOW or candidate.channels_per_block
             new.append(
                 score_candidate(
                     equations if fine else windows, candidate, refants=refants,
@@ -224,8 +225,9 @@ def choose_solve(
     plain = [Candidate(step, calmode=calmode) for step in steps]
     if len(np.unique(equations.scan)) > 1:
         plain.append(Candidate(PER_SCAN, combine_scan=True, calmode=calmode))
-    if solution == "constants+phase":
-        plain = [two_factors(one) for one in plain]
+    if solution != "auto" and solution in FACTORS:
+        blocks = 0 if solution in SOLVED_BY_WINDOW else channels_per_block
+        plain = [two_factors(one, solution, blocks) for one in plain]
     elif solution in ("tec", "tec+phase", "delay+phase"):
         plain = [
             replace(one, solution=solution, combine_spw=False,
@@ -240,6 +242,8 @@ def choose_solve(
     if calmode == "p" and solution in ("auto", "gain"):
         solutions = ("tec", "tec+phase") if solution == "auto" else ()
         best = _by_frequency(equations, best, scores, plain, channels_per_block, solutions, tried)
+        if solution == "auto":
+            best = _by_delay_and_tec(equations, best, scores, plain, channels_per_block, tried)
         if solution == "auto":
             best = _by_delay(equations, best, scores, plain, channels_per_block, tried)
     noise = _noise(scores)
@@ -263,13 +267,18 @@ def _noise(scores: Sequence[Score]) -> float:
 
     These are not quite independent of what they leave out, which lowers their noise.
     """
-    others = [one.noise for one in scores if one.candidate.solution != "constants+phase"]
+    others = [one.noise for one in scores if one.candidate.solution not in FACTORS]
     return min(others or [one.noise for one in scores])
 
 
-def two_factors(candidate: Candidate) -> Candidate:
-    """Return the solve for constants of windows and polarizations beneath a common phase."""
-    return replace(candidate, solution="constants+phase", combine_spw=False, gaintype="G")
+def two_factors(
+    candidate: Candidate, solution: Solution = "constants+phase", channels_per_block: int = 0
+) -> Candidate:
+    """Return the solve for constants of windows and polarizations beneath a common factor."""
+    return replace(
+        candidate, solution=solution, combine_spw=False, gaintype="G",
+        channels_per_block=channels_per_block,
+    )  # fmt: skip
 
 
 def _by_constants(
@@ -348,7 +357,9 @@ def _by_delay(
 ) -> Score:
     """Return the best solve for delays and phases of windows, if it beats the best so far.
 
-    Their unknowns are fewer than those of phases of each block, more than those of other forms.
+    Constant delays beneath a common phase have the fewest unknowns: delays and phases of windows
+    on every interval must beat them. The unknowns of these are fewer than those of phases of each
+    block, more than those of other forms.
     """
     blocks = np.unique(equations.spw, return_counts=True)[1]
     if not channels_per_block or blocks.min() < LEAST_BLOCKS:
@@ -364,18 +375,54 @@ def _by_delay(
                 channels_per_block=channels_per_block)
         for gaintype in ("T", "G") for one in plain
     ]  # fmt: skip
+    constant = [two_factors(one, "constant_delay+phase", channels_per_block) for one in plain]
+    near = _summit(constant, best, sure, tried)
     half = len(plain)
-    tops = [_summit(forms[k : k + half], best, sure, tried) for k in (0, half)]
+    start = near if sure(near) else best
+    tops = [_summit(forms[k : k + half], start, sure, tried) for k in (0, half)]
     noise = _noise(scores)
 
     def beats(score: Score, other: Score, by: float) -> bool:
         return score.fall - other.fall > by * max(score.error(noise), other.error(noise))
 
-    near = tops[1] if beats(tops[1], tops[0], FLEXIBLE) else tops[0]
+    for top in tops:
+        near = top if beats(top, near, FLEXIBLE) else near
     if not near.significance(noise) > DELAY_SIGNIFICANCE:
         return best
     of_blocks = best.candidate.solution == "gain" and best.candidate.channels_per_block
     return near if beats(near, best, -FLEXIBLE if of_blocks else FLEXIBLE) else best
+
+
+def _by_delay_and_tec(
+    equations: NormalEquations,
+    best: Score,
+    scores: Sequence[Score],
+    plain: Sequence[Candidate],
+    channels_per_block: int,
+    tried: Callable[[Iterable[Candidate]], list[Score]],
+) -> Score:
+    """Return the best solve for constant delays beneath TECs, if it beats the best so far.
+
+    Stations' clocks are told from the ionosphere by how phases go with frequency. On an interval it
+    has fewer unknowns than a TEC and a phase, or than phases of blocks.
+    """
+    blocks = np.unique(equations.spw, return_counts=True)[1]
+    if not channels_per_block or blocks.min() < LEAST_BLOCKS:
+        return best
+    if best.candidate.combine_spw or not tec_distinguishable(equations.frequency_hz):
+        return best
+
+    def sure(score: Score) -> bool:
+        return score.significance(_noise(scores)) > SIGNIFICANCE
+
+    forms = [two_factors(one, "delay+tec", channels_per_block) for one in plain]
+    near = _summit(forms, best, sure, tried)
+    noise = _noise(scores)
+    if not near.significance(noise) > CONSTANTS_SIGNIFICANCE:
+        return best
+    margin = FLEXIBLE * max(near.error(noise), best.error(noise))
+    as_good = best.candidate.solution != "tec"
+    return near if near.fall - best.fall > (-margin if as_good else margin) else best
 
 
 def _summit(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.normal_equations import NormalEquations
 from libs.heldout.choose import FOLD_SCATTER
-from libs.heldout.folds import FOLDS, Candidate, solve_without
+from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, solve_without
 
 __all__ = [
     "CERTAIN",
@@ -146,7 +146,7 @@ def model_evidence(
         Fewest baselines of an antenna.
     folds : int
     """
-    fine = candidate.solution not in ("gain", "constants+phase") or candidate.channels_per_block
+    fine = candidate.solution not in SOLVED_BY_WINDOW or candidate.channels_per_block
     used = equations if fine else merge_blocks(equations, spw_groups(equations.spw))
     parts = _part_of(len(used.time_s))
     shape = (int(parts[-1]) + 1, len(used.antenna1))

@@ -20,24 +20,40 @@ from libs.gains.native_solve import MAX_ITERATIONS
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
+from libs.gains.solver import Solution
 from libs.gains.tec import solve_tec
-from libs.gains.two_factors import fit_two_factors
+from libs.gains.two_factors import FACTORS, fit_two_factors
 from libs.heldout import kernels
 
-__all__ = ["FOLDS", "Candidate", "FoldFits", "folds_of", "solve_without"]
+__all__ = [
+    "FOLDS",
+    "MODE",
+    "SOLVED_BY_WINDOW",
+    "TOLERANCE",
+    "Candidate",
+    "FoldFits",
+    "folds_of",
+    "solve_without",
+]
 
 FOLDS = 8
 # Gains are told by the noise of the data; solutions need not be much better than that.
 TOLERANCE = 1e-5
 MOST_GAIN_BYTES = 48 * 1024**2
 _SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
-_MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
+MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
+
+SOLVED_BY_WINDOW = ("gain", "constants+phase")
+"""Solutions that need no more than the sums over whole windows."""
 
 _SOLUTIONS = {
     "tec": "a TEC", "tec+phase": "a TEC and a phase",
     "delay+phase": "a delay and a phase of each spectral window",
     "constants+phase": "a constant of each window and polarization beneath a common phase",
+    "constant_delay+phase": "a constant delay of each window and polarization beneath a common"
+    " phase",
+    "delay+tec": "a constant delay of each window and polarization beneath a TEC",
 }  # fmt: skip
 
 
@@ -57,7 +73,9 @@ class Candidate:
         ``p``, ``a`` or ``ap``.
     solution : str
         ``gain``; ``tec`` or ``tec+phase``, for the whole band; ``delay+phase``, of each window;
-        ``constants+phase``, constants of each window and polarization and a common phase.
+        ``constants+phase``, constants of each window and polarization and a common phase;
+        ``constant_delay+phase``, ``delay+tec``, constant delays and a common phase or TEC;
+        ``bandpass``, relative gains of each block.
     channels_per_block : int
         Width of the frequency blocks of the normal equations; 0: one block each spectral window.
     """
@@ -67,9 +85,7 @@ class Candidate:
     combine_spw: bool = True
     gaintype: Literal["G", "T"] = "T"
     calmode: Literal["p", "a", "ap"] = "p"
-    solution: Literal["gain", "tec", "tec+phase", "delay", "delay+phase", "constants+phase"] = (
-        "gain"
-    )
+    solution: Solution = "gain"
     channels_per_block: int = 0
 
     def __str__(self) -> str:
@@ -77,9 +93,12 @@ class Candidate:
         windows = "all spectral windows together" if self.combine_spw else "each spectral window"
         if self.channels_per_block:
             windows = f"each block of {self.channels_per_block} channels"
-        if self.solution == "constants+phase":
+        if self.solution in FACTORS:
             return f"{_SOLVED_FOR[self.calmode]}, {length}, {_SOLUTIONS[self.solution]}"
-        if self.solution != "gain":
+        if self.solution == "bandpass":
+            number = self.channels_per_block
+            windows = f"a bandpass of {'each channel' if number == 1 else f'{number} channels'}"
+        elif self.solution != "gain":
             windows = _SOLUTIONS[self.solution]
         hands = "both polarizations together" if self.gaintype == "T" else "each polarization"
         return f"{_SOLVED_FOR[self.calmode]}, {length}, {hands}, {windows}"
@@ -194,9 +213,9 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = {
-            "gain": _gain_folds, "delay+phase": _delay_folds, "constants+phase": _two_factor_folds,
-        }.get(candidate.solution, _tec_folds)  # fmt: skip
+        solve = {"gain": _gain_folds, "delay+phase": _delay_folds}.get(
+            candidate.solution, _two_factor_folds if candidate.solution in FACTORS else _tec_folds
+        )
         yield solve(longer, candidate, refants, minblperant, number, size)
 
 
@@ -223,7 +242,7 @@ def _gain_folds(
     order = np.array(list(dict.fromkeys([*refants, *range(shape[3])])), np.int64)
     kernels.solve_folds(
         blocks.vis, blocks.weight, held_out, blocks.antenna1, blocks.antenna2, order,
-        _MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
+        MODE[candidate.calmode], candidate.gaintype == "T", candidate.combine_spw, minblperant,
         MAX_ITERATIONS, TOLERANCE, gain, solved,
     )  # fmt: skip
     if candidate.combine_spw:
@@ -299,12 +318,15 @@ def _two_factor_folds(
     held_out: NDArray[np.int64],
     folds: int,
 ) -> FoldFits:
-    """Products of constants and common phases of each fold, referenced.
+    """Products of constants and common factors of each fold, referenced.
 
     Each fold starts from the constants of all baselines, as the search for delays does.
     """
-    how: dict[str, Any] = {"minblperant": minblperant, "guess_from": refants}
-    place = spw_groups(longer.spw)
+    constant, common = FACTORS[candidate.solution]
+    how: dict[str, Any] = {
+        "minblperant": minblperant, "guess_from": refants, "constant": constant, "common": common
+    }  # fmt: skip
+    place = spw_groups(longer.spw) if constant == "phase" else np.arange(len(longer.spw))
     blocks = merge_blocks(longer, place)
     whole = fit_two_factors(blocks, **how)
     parts = [

@@ -20,6 +20,7 @@ from libs.gains.frequency_blocks import (
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
+from libs.gains.tec_table import DELAY_SOLUTIONS
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.choose import (
     FOLD_SCATTER,
@@ -116,7 +117,7 @@ def ask_held_out(
     """
     summary = summarise(ms)
     block = block_channels(context, summary, options.calmode)
-    if not block and context.options.get("solution", "auto") in ("auto", "delay+phase"):
+    if not block and context.options.get("solution", "auto") in ("auto", *DELAY_SOLUTIONS):
         block = delay_block(context, ms, options, prior)
     interval = shortest_interval(summary, block)
     equations = accumulate(

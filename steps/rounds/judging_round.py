@@ -188,7 +188,7 @@ def _judge_alike(
         limits,
         amplitude=amplitude,
         expected_flux=record.solve.flux_factor / best.flux_factor,
-        flux_known=amplitude and context.options["flux_from"] == "sites",
+        flux_known=amplitude and context.options.get("flux_from") == "sites",
         flagged=(before, before + trial.newly_flagged),
         flux_within=_flux_within(context, best, trial, limits),
         closure_chi2=record.closeness.pair if record.closeness else None,

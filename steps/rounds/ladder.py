@@ -17,7 +17,7 @@ __all__ = ["check_rung", "judged_parameters", "on_ladder"]
 
 def on_ladder(context: Context) -> bool:
     """Whether the step that runs is a rung."""
-    return bool(context.options["uvmax"] == "ladder")
+    return bool(context.options.get("uvmax") == "ladder")
 
 
 def judged_parameters(context: Context, best: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def judged_parameters(context: Context, best: Mapping[str, Any]) -> dict[str, An
             context.options["ladder_rung"],
             context.options["ladder_rungs"],
         )
-    elif context.options["uvmax"]:
+    elif context.options.get("uvmax"):
         options["uvmax"] = context.options["uvmax"]
     return options
 

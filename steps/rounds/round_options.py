@@ -23,8 +23,9 @@ ROUND_OPTIONS = (
     Option("gaintype", "choice", "T", "G: a gain for each polarization, T: one for both",
            choices=("G", "T")),
     Option("solution", "choice", "auto", "what is solved for: gains, TECs, delays of windows, or"
-           " constants of windows beneath a common phase; auto: by held-out data",
-           choices=("auto", "gain", "tec", "tec+phase", "delay+phase", "constants+phase")),
+           " constants of windows beneath a common phase or TEC; auto: by held-out data",
+           choices=("auto", "gain", "tec", "tec+phase", "delay+phase", "constants+phase",
+                    "constant_delay+phase", "delay+tec")),
     Option("block", "int", 0, "channels of a frequency block with phases of its own; 0: a"
            " spectral window, and for TECs worked out", minimum=0),
     Option("minsnr", "float", 1.5, "solutions below this SNR are flagged", minimum=0),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from libs.core.errors import ImageError, SolveError
 from libs.core.numbers import format_number
+from libs.gains.solver import AppliedTable, SolveOptions
 from libs.gains.table_rows import gains_rows
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult, TableRef
@@ -24,6 +26,7 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
+from steps.rounds.held_out import HeldOut
 from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.mosaic_state import (
@@ -37,7 +40,13 @@ from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Tri
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
 from steps.rounds.scales import ScalesTried, with_scales
-from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
+from steps.rounds.solving import (
+    adaptive,
+    gain_options,
+    renew_tables,
+    set_by_user,
+    solve_round,
+)
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
 
@@ -112,6 +121,17 @@ class GainRound(Step):
         ensure_tables(context, result.tables)
         reason = "; ".join(filter(None, (result.reason, cycles.scales)))
         return replace(result, reason=reason, images=tuple(cycles.images))
+
+    def solve_options(
+        self,
+        context: Context,
+        ms: Path,
+        calmode: str,
+        prior: Sequence[AppliedTable],
+        fields: Sequence[int] = (),
+    ) -> tuple[SolveOptions, HeldOut | None]:
+        """Return how to solve a working copy, and what held-out data said of it."""
+        return gain_options(context, ms, calmode, prior, fields)
 
     def prepare(self, context: Context) -> None:
         """What is done before the round; amplitude rounds split the data."""
@@ -238,14 +258,14 @@ class GainRound(Step):
         taking = taking_part(context, best)
         candidate.fill()
         model = candidate.model
-        prior = self._prior(context)
+        prior = self.prior_tables(context)
         calmode = self.calmode(context)
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
             new, solved = solve_round(
-                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all,
-                fields=taking,
+                context, self.name, calmode, prior, cycle.suffix, self.solve_options,
+                keeps_all=cycle.keeps_all, fields=taking,
             )  # fmt: skip
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
@@ -263,7 +283,7 @@ class GainRound(Step):
             model_from=model.origin,
             judged_with=judged_parameters(context, best.image.judged_with),
         )
-        record = record_of(context, trial, self.name, calmode)
+        record = record_of(context, trial, self.name, solved[0].options.calmode)
         over = trial.newly_flagged > context.options["max_new_flags"]
         # at another resolution SNR cannot tell whether the loss was worth it
         if over and trial.judged_with["uvmax"] != best.image.uvmax_m:
@@ -289,7 +309,7 @@ class GainRound(Step):
         record = replace(record, refusal=Refusal.FLAGGED)
         return self._refused(context, reason, record, trial.images, trial.refs)
 
-    def _prior(self, context: Context) -> tuple[TableRef, ...]:
+    def prior_tables(self, context: Context) -> tuple[TableRef, ...]:
         """The tables kept beneath: those of the first group of rounds that were all accepted.
 
         They are taken as the last of the group had them, which may have renewed the others.
@@ -343,7 +363,8 @@ class GainRound(Step):
         last = cycles.accepted[-1]
         statistics, solve = last.record.statistics, last.record.solve
         assert statistics is not None and solve is not None
-        coherence = solve.held_out.coherence.station_coherence if solve.held_out else None
+        tested = solve.held_out.coherence if solve.held_out else None
+        coherence = tested.station_coherence if tested else None
         write_solutions(context, last.result.tables, self.name, coherence)
         own = context.workdir / "tables" / f"{self.name}.h5"
         products = dict(last.result.products)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,24 +102,24 @@ class HeldOutRecord:
         The choice in words.
     held_out : tuple of dict
         All candidates and their scores, as `steps.rounds.held_out.curve` gives them.
-    longest_baseline_km : float
-        Longest baseline between two coherent stations.
-    coherence : CoherenceRecord
+    longest_baseline_km : float or None
+        Longest baseline between two coherent stations; None where none was tested.
+    coherence : CoherenceRecord or None
     """
 
     chosen: str
     held_out: tuple[Mapping[str, Any], ...]
-    longest_baseline_km: float
-    coherence: CoherenceRecord
+    longest_baseline_km: float | None = None
+    coherence: CoherenceRecord | None = None
 
     def as_metrics(self) -> dict[str, Any]:
         """Return flat metrics."""
+        found = {"chosen": self.chosen, "held_out": list(self.held_out)}
+        if self.coherence is None:
+            return found
         return {
-            "chosen": self.chosen,
-            "held_out": list(self.held_out),
-            "longest_baseline_km": self.longest_baseline_km,
-            **as_metrics(self.coherence),
-        }
+            **found, "longest_baseline_km": self.longest_baseline_km, **as_metrics(self.coherence)
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,13 @@ class SolveRecord:
         held_out = None
         if asked:
             choice = asked[0].choice
-            held_out = HeldOutRecord(
-                choice.reason,
-                tuple(curve(choice)),
-                max(item.longest_m for item in asked) / 1000,
-                CoherenceRecord.of(solved),
-            )
+            held_out = HeldOutRecord(choice.reason, tuple(curve(choice)))
+            if any(item.coherence is not None for item in asked):
+                held_out = replace(
+                    held_out,
+                    longest_baseline_km=max(item.longest_m for item in asked) / 1000,
+                    coherence=CoherenceRecord.of(solved),
+                )
         return cls(
             options=solved[0].options,
             solutions_flagged_fraction=float(
@@ -172,12 +173,14 @@ class SolveRecord:
     @property
     def coherent_fraction(self) -> float:
         """Fraction of the stations that are coherent; 1 where none was tested."""
-        return self.held_out.coherence.coherent_fraction if self.held_out else 1.0
+        tested = self.held_out.coherence if self.held_out else None
+        return tested.coherent_fraction if tested else 1.0
 
     @property
     def reach_m(self) -> float:
         """Longest baseline between coherent stations, m; infinite where none was tested."""
-        return 1000 * self.held_out.longest_baseline_km if self.held_out else math.inf
+        longest_km = self.held_out.longest_baseline_km if self.held_out else None
+        return math.inf if longest_km is None else 1000 * longest_km
 
     def as_metrics(self) -> dict[str, Any]:
         """Return flat metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,16 @@ from steps.rounds.solve_record import Solved
 
 __all__ = [
     "adaptive",
+    "gain_options",
     "renew_tables",
     "set_by_user",
     "solve_round",
+]
+
+
+OptionsOf = Callable[
+    [Context, Path, str, Sequence[AppliedTable], Sequence[int]],
+    tuple[SolveOptions, HeldOut | None],
 ]
 
 
@@ -57,11 +64,14 @@ def solve_round(
     calmode: str,
     prior: Sequence[TableRef],
     suffix: str,
+    options_of: OptionsOf,
     *,
     keeps_all: bool = False,
     fields: Sequence[int] = (),
 ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
     """Solve every working copy; return the state with the new tables, and the results.
+
+    ``options_of`` says how a working copy is solved.
 
     With ``keeps_all`` no antenna is flagged for its solutions: those that predict nothing are
     replaced by those of a longer interval, or by none. Of a mosaic only the pointings ``fields``
@@ -80,7 +90,7 @@ def solve_round(
         restore_base_flags(context, ms)
         beneath = applied_tables(context, prior, ms)
         try:
-            options, held_out = _options(context, ms, calmode, beneath, fields)
+            options, held_out = options_of(context, ms, calmode, beneath, fields)
             if keeps_all:
                 options = replace(options, minsnr=0.0)
         except Skip as skip:
@@ -96,7 +106,9 @@ def solve_round(
             result = context.tools.solver.solve(ms, table, options, beneath)
             replaced: tuple[str, ...] = ()
             dropped: tuple[str, ...] = ()
-            if held_out is not None and (keeps_all or context.options["incoherent"] == "keep"):
+            tested = held_out is not None and held_out.coherence is not None
+            if tested and (keeps_all or context.options.get("incoherent") == "keep"):
+                assert held_out is not None
                 replaced = tuple(held_out.fallback)
                 dropped = _keep(context, ms, table, options, beneath, held_out, keeps_all)
         solved.append(Solved(ms.name, result, options, held_out, 1.0, replaced, dropped))
@@ -111,8 +123,8 @@ def solve_round(
         )
     if not solved:
         raise left_alone[0]
+    own = refs[len(prior) :]
     if calmode != "p":
-        own = refs[len(prior) :]
         _hold_flux_scales(context, own)
         solved = [
             replace(one, flux_factor=flux_factor(context.workdir / ref.path))
@@ -234,7 +246,7 @@ def renew_tables(
     return tuple(renewed)
 
 
-def _options(
+def gain_options(
     context: Context,
     ms: Path,
     calmode: str,

@@ -27,6 +27,7 @@ steps = [
     "p1",
     "p2",
     "ap1",
+    "b1",
     "split_trial_1",
     "report_results",
     "run_rflag_final",

@@ -32,6 +32,7 @@ steps = [
     "l4",
     "l5",
     "ap1",
+    "b1",
     "split_trial_1",
     "report_results",
 ]

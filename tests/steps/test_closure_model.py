@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,8 +99,13 @@ def test_model_data_are_those_of_the_components_about_the_centre(
     np.testing.assert_allclose(model, expected[:, :, None].repeat(2, axis=2), atol=1e-4)
 
 
-def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]:
-    """Where the brightest component goes; the image's peak is 20 pixels east, 10 north."""
+POINT = GaussianComponent(0.1, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def centre_of(
+    wanted: str, *, snr: float, band_hz: float, components: Sequence[GaussianComponent] = (POINT,)
+) -> tuple[float, float]:
+    """Where the origin goes; the image's peak is 20 pixels east, 10 north, its beam 1 arcsec."""
     statistics = {field.name: 1.0 for field in fields(ImageStatistics)}
     test = {**statistics, "imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108,
             "peak_y_pixel": 138, "snr": snr, "judged": "test_image", "judged_with": {}}  # fmt: skip
@@ -112,7 +118,7 @@ def centre_of(wanted: str, *, snr: float, band_hz: float) -> tuple[float, float]
         options={"centre": wanted},
         metric=numbers.get,
     )  # fmt: skip
-    return InitialModel("initial_model")._start(context)  # type: ignore[arg-type]
+    return InitialModel("initial_model")._start(context, components)  # type: ignore[arg-type]
 
 
 def test_the_centroid_at_the_phase_centre() -> None:
@@ -135,6 +141,13 @@ def test_where_the_model_starts() -> None:
     assert centre_of("auto", snr=20.0, band_hz=1e9) == peak, "the place is sure"
     assert centre_of("auto", snr=19.9, band_hz=1e9) == (0.0, 0.0)
     assert centre_of("auto", snr=5.0, band_hz=1e7) == peak, "the band cannot tell"
+
+
+def test_a_wide_disc_of_more_flux_is_not_put_where_the_image_peaks() -> None:
+    disc = GaussianComponent(0.17, 0.0, 0.0, 5 * ARCSEC, 4 * ARCSEC, 0.0)
+    point = GaussianComponent(0.09, -20 * ARCSEC, -343 * ARCSEC, 0.0, 0.0, 0.0)
+    found = centre_of("auto", snr=161.0, band_hz=1e6, components=(disc, point))
+    assert found == pytest.approx(((10 + 20) * ARCSEC, (5 + 343) * ARCSEC)), "the point is there"
 
 
 def test_a_flux_that_closures_do_not_tell_is_that_of_the_image() -> None:

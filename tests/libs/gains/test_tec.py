@@ -239,10 +239,14 @@ def test_held_out_data_choose_plain_phases_where_they_do() -> None:
 
 
 def test_held_out_data_choose_both_where_both_are() -> None:
-    both = replace(TEC_ERRORS, phase_offset_deg=60)
+    both = replace(TEC_ERRORS, phase_walk_deg=180, phase_walk_s=60, phase_offset_deg=60)
     choice = choose_solve(drawn(both, 5), refants=[0], channels_per_block=4, ladder=LADDER)
     assert choice.best is not None
     assert choice.best.solution == "tec+phase"
+    constant = replace(TEC_ERRORS, phase_offset_deg=60)
+    choice = choose_solve(drawn(constant, 5), refants=[0], channels_per_block=4, ladder=LADDER)
+    assert choice.best is not None
+    assert choice.best.solution == "delay+tec", "phases that hold have fewer unknowns"
     again = choose_solve(
         drawn(both, 5), refants=[0], channels_per_block=4, solution="gain", ladder=[TEN]
     )

@@ -13,7 +13,8 @@ from libs.gains.caltable import read_solutions
 from libs.gains.native import NativeSolver
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import SolutionInterval
-from libs.gains.solver import SolveOptions
+from libs.gains.solver import Solution, SolveOptions
+from libs.gains.tec_table import DELAY_SOLUTIONS
 from libs.heldout.choose import choose_solve
 from libs.heldout.delays import channels_for_delays
 from libs.imaging.predict import fill_model_column
@@ -26,20 +27,28 @@ from libs.simulation.session import (
     SimulatedSession,
     simulate_session,
 )
+from tests.libs.gains.test_constant_delays import HBA, made
 
 NTIME, NANT = 24, 12
 WINDOWS_HZ = np.concatenate([1.4e9 + 8e6 * np.arange(8), 1.6e9 + 8e6 * np.arange(8)])
 SPW = np.repeat([0, 1], 8)
 
 
-def sums_of(delay_ns: float, walk_rad: float, noise: float, seed: int) -> NormalEquations:
-    """A 1 Jy point source seen with delays of each antenna and window, and a walk of phases."""
+def sums_of(
+    delay_ns: float, walk_rad: float, noise: float, seed: int, drift_ns: float = 0.0
+) -> NormalEquations:
+    """A 1 Jy point source seen with delays of each antenna and window, and a walk of phases.
+
+    With ``drift_ns`` delays walk too, by that much in an integration.
+    """
     rng = np.random.default_rng(seed)
     delay = delay_ns * rng.standard_normal((2, NANT))
     walk = np.cumsum(walk_rad * rng.standard_normal((NTIME, NANT)), axis=0)
     centre = np.array([WINDOWS_HZ[k == SPW].mean() for k in (0, 1)])
-    turn = 2e-9 * np.pi * (WINDOWS_HZ - centre[SPW])[:, None] * delay[SPW]
-    gain = np.exp(1j * (walk[:, None] + turn[None]))
+    drift = np.cumsum(drift_ns * rng.standard_normal((NTIME, 2, NANT)), axis=0)
+    away = (WINDOWS_HZ - centre[SPW])[:, None]
+    turn = 2e-9 * np.pi * away * (delay + drift)[:, SPW]
+    gain = np.exp(1j * (walk[:, None] + turn))
     p, q = np.triu_indices(NANT, 1)
     vis: NDArray[np.complex128] = (gain[:, :, p] * gain[:, :, q].conj())[..., None].repeat(2, 3)
     vis = vis + noise * (rng.normal(size=vis.shape) + 1j * rng.normal(size=vis.shape))
@@ -59,14 +68,21 @@ def sums_of(delay_ns: float, walk_rad: float, noise: float, seed: int) -> Normal
 def test_delays_are_chosen_where_there_are_some(seed: int) -> None:
     choice = choose_solve(sums_of(5.0, 0.05, 1.0, seed), channels_per_block=1)
     assert choice.best is not None
-    assert choice.best.solution == "delay+phase", choice.reason
+    assert choice.best.solution == "constant_delay+phase", choice.reason
     assert not choice.best.combine_spw
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_delays_that_change_are_solved_for_on_every_interval(seed: int) -> None:
+    choice = choose_solve(sums_of(5.0, 0.05, 0.5, seed, drift_ns=1.0), channels_per_block=1)
+    assert choice.best is not None
+    assert choice.best.solution == "delay+phase", choice.reason
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_delays_are_chosen_where_there_are_none(seed: int) -> None:
     choice = choose_solve(sums_of(0.0, 0.2, 1.0, 100 + seed), channels_per_block=1)
-    assert choice.best is None or choice.best.solution != "delay+phase", choice.reason
+    assert choice.best is None or choice.best.solution not in DELAY_SOLUTIONS, choice.reason
 
 
 def test_noise_is_not_calibrated() -> None:
@@ -74,6 +90,22 @@ def test_noise_is_not_calibrated() -> None:
     rng = np.random.default_rng(8)
     noise = rng.normal(size=sums.vis.shape) + 1j * rng.normal(size=sums.vis.shape)
     assert choose_solve(replace(sums, vis=noise), channels_per_block=1).best is None
+
+
+def clocks_of(delay_ns: float, seed: int) -> NormalEquations:
+    """Sums of a point seen at 122 to 168 MHz behind TECs that walk, with clocks of stations."""
+    return made(
+        seed, noise=1.0, delay_ns=delay_ns, walk_rad=0.0, tec=0.02, band=HBA, width=(1.0,),
+        apart=delay_ns > 0,
+    )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_clocks_beneath_tecs_are_chosen_where_there_are_some(seed: int) -> None:
+    choice = choose_solve(clocks_of(30.0, seed), channels_per_block=1)
+    assert choice.best is not None and choice.best.solution == "delay+tec", choice.reason
+    choice = choose_solve(clocks_of(0.0, seed), channels_per_block=1)
+    assert choice.best is not None and choice.best.solution == "tec", choice.reason
 
 
 def observed(tmp_path: Path, delay_ns: float, seed: int) -> SimulatedSession:
@@ -94,10 +126,11 @@ def test_blocks_are_asked_for_where_delays_are_seen(tmp_path: Path, seed: int) -
     assert channels_for_delays(observed(tmp_path / "5", 10.0, seed).ms, SolveOptions()) == 4
 
 
-def test_gains_of_delays_follow_every_channel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("solution", ["delay+phase", "constant_delay+phase"])
+def test_gains_of_delays_follow_every_channel(tmp_path: Path, solution: Solution) -> None:
     made = observed(tmp_path, 10.0, 3)
     solver = NativeSolver()
-    options = SolveOptions(SolutionInterval(30.0), solution="delay+phase")
+    options = SolveOptions(SolutionInterval(30.0), solution=solution)
     result = solver.solve(made.ms, tmp_path / "a.gcal", options)
     found = read_solutions(result.table)
     assert found.gain.shape[1] == 64
