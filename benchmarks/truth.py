@@ -41,12 +41,13 @@ class Judged:
 
 
 def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingOptions:
-    """Return the parameters a run judged its images with, for another data set's DATA.
+    """Return the parameters a run judged its final image with, for another data set's DATA.
 
-    Read from the run's record of its test image, so a comparison cannot drift from it.
+    Read from the run's record, so a comparison cannot drift from it.
     """
     test = next(row for row in run.steps if row.step == "test_image")
-    used = test.metrics["judged_with"]
+    accepted = [row for row in run.steps if row.status == "done" and "judged_with" in row.metrics]
+    used = accepted[-1].metrics["judged_with"]
     cell = float(test.metrics["cell_arcsec"])
     width, height = test.metrics["imsize"]
     taper = used["uvtaper"]

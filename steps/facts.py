@@ -26,6 +26,7 @@ __all__ = [
     "GridFacts",
     "InputFacts",
     "ModelFacts",
+    "MosaicFacts",
     "RefantFacts",
     "SetupFacts",
     "StartFacts",
@@ -132,6 +133,9 @@ class StartupFacts:
     selections : tuple of mapping
         Of each working copy, in their order: ``vis``, the path of its input, ``field`` and
         ``spw``, what was taken of it, and ``windows``, the numbers of its windows there.
+    pointings : tuple of mapping
+        Of a mosaic, by field id of every working copy: ``name``, ``ra_deg`` and ``dec_deg``
+        (J2000); empty otherwise. The phase centre then is that of the mosaic's image.
     """
 
     working_copies: tuple[str, ...]
@@ -161,6 +165,14 @@ class StartupFacts:
     selections: tuple[Mapping[str, str], ...] = ()
     begin_mjd_s: float | None = None
     on_source_s: float | None = None
+    pointings: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class MosaicFacts:
+    """The pointings of a mosaic, as `StartupFacts` has them; empty for one field."""
+
+    pointings: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
 from steps.facts import grid_facts, startup_facts
+from steps.mosaics import run_mosaic
 from steps.user_mask import MASK_SETTING, user_mask
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "make_image",
     "memory_bytes",
     "model_files",
+    "options_of_model",
     "run_grid",
 ]
 
@@ -150,6 +152,9 @@ def imaging_options(
     if context.settings[MASK_SETTING]:
         # the user's mask takes the place of an automatic one, and may hold noise as well
         automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
+    mosaic, centre_deg = run_mosaic(data) or (None, None)
+    # a mosaic has one spectral term
+    channels_out, nterms = (1, 1) if mosaic else (data.band_slices, data.spectral_terms)
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -168,8 +173,10 @@ def imaging_options(
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
         memory_bytes=memory_bytes(context.settings),
-        channels_out=data.band_slices,
-        nterms=data.spectral_terms,
+        channels_out=channels_out,
+        nterms=nterms,
+        mosaic=mosaic,
+        phase_centre_deg=centre_deg,
     ).but(**changes)
 
 
@@ -252,8 +259,9 @@ def image_products(context: Context, image: Imaged) -> dict[str, str]:
     files = image.products
     paths = {"image": files.image, "residual": files.residual, "model": files.model,
              "psf": files.psf}  # fmt: skip
-    if files.dirty is not None:
-        paths["dirty"] = files.dirty
+    for name, path in (("dirty", files.dirty), ("response", files.response)):
+        if path is not None:
+            paths[name] = path
     if len(files.models) > 1:
         paths |= {f"model_{number}": path for number, path in enumerate(files.models)}
     return {name: context.relative(path) for name, path in paths.items()}
@@ -264,6 +272,16 @@ def model_files(context: Context, products: Mapping[str, str]) -> list[Path]:
     slices = [name for name in products if name.startswith("model_")]
     names = sorted(slices, key=lambda name: int(name.removeprefix("model_"))) or ["model"]
     return [context.workdir / products[name] for name in names]
+
+
+def options_of_model(context: Context, image: ImageRecord) -> ImagingOptions:
+    """Return the options of a judged image, by which its model is turned into visibilities.
+
+    They are those of its own files, since the response of a mosaic lies beside its image.
+    """
+    path = context.workdir / image.products["image"]
+    name = path.name.removesuffix("-image.fits").removesuffix("-MFS")
+    return imaging_options(context, image.judged_with, path.parent, name, ())
 
 
 def is_judged(result: StepResult) -> bool:

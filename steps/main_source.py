@@ -12,15 +12,23 @@ import numpy as np
 from libs.core.errors import ImageError
 from libs.gains.scatter import GainFreedom, gain_freedom
 from libs.imaging.gaussian_fit import FittedGaussian, fit_gaussian
-from libs.imaging.interface import ImagingOptions
+from libs.imaging.interface import ImagingOptions, open_image
+from libs.imaging.native.restore import Beam
 from libs.imaging.native.source_scores import SourceShape, source_scores
-from libs.imaging.source_errors import SourceScatter, source_scatter, widths_error
-from libs.imaging.statistics import ImageStatistics
+from libs.imaging.source_errors import (
+    SourceScatter,
+    restoring_error,
+    source_scatter,
+    widths_error,
+)
+from libs.imaging.statistics import ImageStatistics, fluxes_within
 from selfcal.step import TableRef
 from steps.context import Context
 from steps.data_state import measurement_sets
 from steps.facts import startup_facts
-from steps.images import best_image, imaging_options, model_files
+from steps.images import ImageRecord, best_image, imaging_options, make_image, model_files
+from steps.mosaics import is_mosaic
+from steps.rounds.scales import holds_more_than_a_point
 from steps.solution_file import solutions_of
 
 __all__ = ["MainSource", "fit_main_source", "main_source", "source_with_errors"]
@@ -79,10 +87,12 @@ class MainSource:
 def main_source(context: Context) -> tuple[MainSource | None, str]:
     """Measure the brightest source of the final image.
 
-    Errors have three parts, added in quadrature: the noise of the image; what times and antennas
-    differ in beyond it, in what they say of the source; and what solving for gains leaves open,
-    where the sky is and how bright. The calibration of the data's own flux scale is not among
-    them.
+    Errors have four parts, added in quadrature: the noise of the image; what times and antennas
+    differ in beyond it, in what they say of the source; what solving for gains leaves open,
+    where the sky is and how bright; and what CLEAN leaves open of a resolved source: by how much
+    images with and without extended components differ, and how the PSF differs from the restoring
+    beam. The calibration of the data's own flux
+    scale is not among them.
 
     Returns
     -------
@@ -91,6 +101,8 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
     str
         Why it is None.
     """
+    if is_mosaic(context):
+        return None, "the errors of a source are worked out for one field, and this is a mosaic"
     record = best_image(context)
     if record.statistics.snr < _SEEN_NSIGMA:
         return None, (
@@ -110,7 +122,88 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
         fitted, scatter = fit_main_source(image, record.statistics, options, models)
     except ImageError as error:
         return None, f"the errors of the main source are not known: {error.cause}"
-    return source_with_errors(fitted, record.statistics, scatter, _freedom(context)), ""
+    left_open = _left_by_clean(context, record, fitted, options)
+    restoring = _restoring_error(context, record, fitted)
+    source = source_with_errors(
+        fitted, record.statistics, scatter, _freedom(context), left_open, restoring
+    )
+    return source, ""
+
+
+def _restoring_error(context: Context, record: ImageRecord, fitted: FittedGaussian | None) -> float:
+    """Error of the peak from CLEAN's model below the resolution; the flux of a source stays."""
+    if fitted is None:
+        return 0.0
+    image = record.statistics
+    areas = (
+        fitted.major_arcsec * fitted.minor_arcsec
+        - image.beam_major_arcsec * image.beam_minor_arcsec
+    )
+    cell = image.cell_arcsec
+    beam = Beam(image.beam_major_arcsec / cell, image.beam_minor_arcsec / cell, image.beam_pa_deg)
+    psf, _ = open_image(context.workdir / record.products["psf"])
+    return restoring_error(psf, beam, math.sqrt(max(areas, 0.0)) / cell)
+
+
+@dataclass(frozen=True)
+class CleanDifference:
+    """By how much two deconvolutions of the same data differ in the main source.
+
+    Attributes
+    ----------
+    peak_jy_beam, total_flux_jy : float
+    east_arcsec, north_arcsec : float
+    major_arcsec, minor_arcsec : float
+    """
+
+    peak_jy_beam: float = 0.0
+    total_flux_jy: float = 0.0
+    east_arcsec: float = 0.0
+    north_arcsec: float = 0.0
+    major_arcsec: float = 0.0
+    minor_arcsec: float = 0.0
+
+
+def _left_by_clean(
+    context: Context, record: ImageRecord, fitted: FittedGaussian | None, options: ImagingOptions
+) -> CleanDifference:
+    """Image once more, with extended components where there were none and the reverse.
+
+    Nothing for a point, which CLEAN finds either way.
+    """
+    if not holds_more_than_a_point(record.statistics):
+        return CleanDifference()
+    other = options.but(basename="otherwise", multiscale=not options.multiscale)
+    other.folder.mkdir(parents=True, exist_ok=True)
+    image = make_image(context, other)
+    if image.fault:
+        return CleanDifference()
+    name = record.products
+    ours, theirs = fluxes_within(
+        context.workdir / name["image"], context.workdir / name["residual"], image.products.image
+    )
+    flux = ours - theirs
+    if fitted is None:
+        peak = record.statistics.peak_jy_beam - image.statistics.peak_jy_beam
+        return CleanDifference(peak, flux)
+    try:
+        second = fit_gaussian(
+            image.products.image,
+            (fitted.x_pixel, fitted.y_pixel),
+            box_beams=_BOX_BEAMS,
+            noise_jy_beam=image.statistics.rms_jy_beam,
+        )
+    except ImageError:
+        return CleanDifference(total_flux_jy=flux)
+    cell = record.statistics.cell_arcsec
+    return CleanDifference(
+        fitted.peak_jy_beam - second.peak_jy_beam,
+        flux,
+        (fitted.x_pixel - second.x_pixel) * cell,
+        (fitted.y_pixel - second.y_pixel) * cell,
+        fitted.major_arcsec - second.major_arcsec,
+        fitted.minor_arcsec - second.minor_arcsec,
+    )
 
 
 def fit_main_source(
@@ -183,6 +276,8 @@ def source_with_errors(
     statistics: ImageStatistics,
     scatter: SourceScatter,
     freedom: GainFreedom,
+    by_clean: CleanDifference = CleanDifference(),
+    restoring: float = 0.0,
 ) -> MainSource:
     """Return the source with its errors, from all that adds to them."""
     flux = statistics.total_flux_jy
@@ -191,18 +286,32 @@ def source_with_errors(
     return MainSource(
         peak_jy_beam=peak,
         peak_error_jy_beam=math.hypot(
-            statistics.rms_jy_beam, scatter.peak_jy_beam, peak * freedom.flux_scale
+            statistics.rms_jy_beam,
+            scatter.peak_jy_beam,
+            peak * freedom.flux_scale,
+            by_clean.peak_jy_beam,
+            peak * restoring,
         ),
         total_flux_jy=flux,
         total_flux_error_jy=math.hypot(
-            statistics.flux_error_jy, flux * scatter.total, flux * freedom.flux_scale
+            statistics.flux_error_jy,
+            flux * scatter.total,
+            flux * freedom.flux_scale,
+            by_clean.total_flux_jy,
         ),
-        **_place_and_widths(fitted, _beam_arcsec(statistics), scatter, freedom),
+        **_place_and_widths(
+            fitted, _beam_arcsec(statistics), scatter, freedom, by_clean, restoring
+        ),
     )
 
 
 def _place_and_widths(
-    fitted: FittedGaussian | None, beam: float, scatter: SourceScatter, freedom: GainFreedom
+    fitted: FittedGaussian | None,
+    beam: float,
+    scatter: SourceScatter,
+    freedom: GainFreedom,
+    by_clean: CleanDifference,
+    restoring: float,
 ) -> dict[str, float]:
     """Return place and widths with their errors; not a number where there is no Gaussian."""
     if fitted is None:
@@ -216,14 +325,24 @@ def _place_and_widths(
     return {
         "ra_deg": fitted.ra_deg,
         "dec_deg": fitted.dec_deg,
-        "ra_error_arcsec": math.hypot(place, beam * scatter.east_beams, freedom.east_arcsec),
-        "dec_error_arcsec": math.hypot(place, beam * scatter.north_beams, freedom.north_arcsec),
+        "ra_error_arcsec": math.hypot(
+            place, beam * scatter.east_beams, freedom.east_arcsec, by_clean.east_arcsec
+        ),
+        "dec_error_arcsec": math.hypot(
+            place, beam * scatter.north_beams, freedom.north_arcsec, by_clean.north_arcsec
+        ),
         "major_arcsec": fitted.major_arcsec,
         "major_error_arcsec": math.hypot(
-            of_width, beam * widths_error(fitted.major_arcsec / beam, scatter.along_beams2)
+            of_width,
+            beam * widths_error(fitted.major_arcsec / beam, scatter.along_beams2),
+            by_clean.major_arcsec,
+            0.5 * restoring * fitted.major_arcsec,
         ),
         "minor_arcsec": fitted.minor_arcsec,
         "minor_error_arcsec": math.hypot(
-            of_width, beam * widths_error(fitted.minor_arcsec / beam, scatter.across_beams2)
+            of_width,
+            beam * widths_error(fitted.minor_arcsec / beam, scatter.across_beams2),
+            by_clean.minor_arcsec,
+            0.5 * restoring * fitted.minor_arcsec,
         ),
     }

@@ -17,6 +17,7 @@ from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import grid_facts
 from steps.images import (
     ImageRecord,
+    best_image,
     clean_folder,
     image_products,
     image_row,
@@ -184,7 +185,7 @@ class ReportResults(Step):
             folder = clean_folder(context, self.name)
         options = imaging_options(
             context,
-            ImageRecord.of(context.results["test_image"]).judged_with,
+            best_image(context).judged_with,
             folder,
             "untouched",
             (),

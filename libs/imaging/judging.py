@@ -88,6 +88,7 @@ def judge(
     flagged: tuple[float, float] = (0.0, 0.0),
     flux_within: tuple[float, float] | None = None,
     closure_chi2: tuple[float, float] | None = None,
+    near_field_error: float = 0.0,
 ) -> Verdict:
     """Compare a round's image with the best so far; both made with the same parameters.
 
@@ -119,6 +120,9 @@ def judge(
         agrees worse is taken back, and one that agrees better need not keep the flux, nor the
         noise in Jy and around the source, that wrong amplitudes gave the best one: its SNR and
         dynamic range must not fall. What is below 1 all agrees.
+    near_field_error : float
+        Of the change of the SNR near the source (1 sigma), as a fraction: a fall of less than
+        twice that is none.
 
     Returns
     -------
@@ -140,6 +144,12 @@ def judge(
         if not closure <= limits.closure_rise:
             faults.append(said.replace("chi2", "chi2 rose"))
         summary += f", {said}"
+    if change["near_field_snr"] < 0 and -change["near_field_snr"] < 2 * near_field_error:
+        summary += (
+            f", SNR near the source {_from_to(best, new, 'near_field_snr')}, which is within"
+            f" twice its error of {near_field_error:.1%}"
+        )
+        change["near_field_snr"] = 0.0
     image_faults, outweighed = _image_faults(new, best, change, limits, flagged, closer=closer)
     faults += image_faults
     if not closer and not flux_known:

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.imaging.native.restore import Beam
 from libs.imaging.native.source_scores import PARAMETERS, SourceScores
 
-__all__ = ["SourceScatter", "score_variances", "source_scatter", "widths_error"]
+__all__ = [
+    "SourceScatter",
+    "restoring_error",
+    "score_variances",
+    "source_scatter",
+    "widths_error",
+]
+
+
+_REACH = 2.5  # FWHMs, beyond which a Gaussian is nothing
 
 
 @dataclass(frozen=True)
@@ -94,3 +104,36 @@ def source_scatter(scores: SourceScores) -> SourceScatter:
 def widths_error(width_beams: float, variance_error: float) -> float:
     """Return the error of a FWHM, beams, from that of the variance added to it, square beams."""
     return 8.0 * math.log(2.0) * variance_error / (2.0 * width_beams)
+
+
+def restoring_error(psf: NDArray[np.floating], beam: Beam, width_pixel: float) -> float:
+    """Return the error of the restored peak of a small source, as a fraction (1 sigma).
+
+    The restored image is M * B + (D - M * P), with model M, restoring beam B, PSF P, and the
+    dirty image D = S * P of the sky S. It differs from S * B by (M - S) * (B - P): where CLEAN's
+    model is not the sky, it shows by as much as the PSF differs from the beam. Below the
+    resolution CLEAN does not tell them apart. At worst M is a point and S a Gaussian of half the
+    beam's width, or of the source's own where that is less. The difference at the peak lies
+    between nothing and what it is then, each as likely: 1 / sqrt(12) of it is the standard
+    deviation.
+
+    Parameters
+    ----------
+    psf : (ny, nx) float
+        The peak of 1 at (ny // 2, nx // 2).
+    beam : Beam
+    width_pixel : float
+        FWHM of the source without the beam; 0: a point.
+    """
+    width = min(width_pixel, 0.5 * math.sqrt(beam.major_pixel * beam.minor_pixel))
+    if not width > 0:
+        return 0.0
+    half = max(2, math.ceil(_REACH * width))
+    cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
+    half = min(half, cy, cx)
+    y, x = np.mgrid[-half:half, -half:half]
+    a, b, c = beam.exponent()
+    shape = np.exp(-(a * x * x + 2 * b * x * y + c * y * y))
+    sky = np.exp(-4.0 * math.log(2.0) * (x * x + y * y) / width**2)
+    near = psf[cy - half : cy + half, cx - half : cx + half]
+    return abs(float(np.sum(sky * (shape - near)))) / float(np.sum(sky * shape)) / math.sqrt(12.0)

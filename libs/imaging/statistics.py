@@ -27,6 +27,7 @@ __all__ = [
     "mad_std",
     "measure",
     "measure_products",
+    "near_field_ring",
 ]
 
 Plane = NDArray[np.floating]
@@ -410,13 +411,38 @@ def _noise(plane: Plane, left: Plane, good: Mask, inside: Mask, grid: Grid) -> d
 
 def _near_field(left: Plane, good: Mask, inside: Mask, grid: Grid, rms: float) -> float:
     """Return the robust rms of the residual in a ring around the mask, Jy/beam."""
+    ring = _ring(good, inside, grid)
+    # The mask may fill the image, so that only the far field is left.
+    return rms if ring is None else mad_std(left[ring])
+
+
+def _ring(good: Mask, inside: Mask, grid: Grid) -> Mask | None:
+    """Return the ring around a mask; None where there is no room for one."""
     needed = _RING_LEAST_BEAM_AREAS * grid.beam_area_pixels
     for beams in (_RING_BEAMS, 2 * _RING_BEAMS):
         ring = dilate(inside, beams * grid.beam_width_pixels) & ~inside & good
         if np.count_nonzero(ring) >= needed:
-            return mad_std(left[ring])
-    # The mask fills the image, so only the far field is left.
-    return rms
+            return np.asarray(ring)
+    return None
+
+
+def near_field_ring(plane: Plane, left: Plane, good: Mask, grid: Grid) -> Mask | None:
+    """Return the ring around the source in which the near-field noise is measured.
+
+    Parameters
+    ----------
+    plane, left : (ny, nx) float
+        Image and residual, Jy/beam.
+    good : (ny, nx) bool
+        Where neither is blank.
+    grid : Grid
+
+    Returns
+    -------
+    (ny, nx) bool or None
+        None where the source leaves no room for one.
+    """
+    return _ring(good, _source_mask(plane, left, None, grid), grid)
 
 
 def _corner_rms(plane: Plane) -> float:

@@ -47,6 +47,8 @@ class Execution:
         Of each field with cross-correlations: the windows they are in.
     intents : dict of int to frozenset of str
         And the observing modes of their states; empty where the data carry none.
+    dish_diameter_m : float
+        Median over the antennas; 0 where it is not known.
     """
 
     vis: str
@@ -58,6 +60,7 @@ class Execution:
     windows: tuple[WindowFacts, ...]
     used: Mapping[int, frozenset[int]]
     intents: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    dish_diameter_m: float = 0.0
 
     def is_target(self, number: int) -> bool:
         """Whether a field was observed as a target, or nothing says what fields were for."""
@@ -104,6 +107,7 @@ def survey(source: InputData) -> Execution:
             for number, each in enumerate(tables.windows)
         )
         descriptions, states, telescope = tables.descriptions, tables.states, tables.telescope
+        diameters = [each.diameter_m for each in tables.antennas if each.diameter_m > 0]
         with open_table(view.path) as opened:
             found, start_s = _combinations(opened)
     used: dict[int, set[int]] = {}
@@ -127,6 +131,7 @@ def survey(source: InputData) -> Execution:
         windows,
         {number: frozenset(values) for number, values in used.items()},
         {number: frozenset(values) for number, values in intents.items()},
+        float(np.median(diameters)) if diameters else 0.0,
     )  # fmt: skip
 
 

@@ -36,13 +36,15 @@ SIZE = (256, 256)
 class Looks:
     """What an image looks like: peak and noise of a point source in the middle.
 
-    ``hidden_jy`` is a component of the model that no mask holds.
+    ``hidden_jy`` is a component of the model that no mask holds, ``halo_jy_beam`` the peak of a
+    wider source around the point.
     """
 
     peak_jy: float = 1.0
     noise_jy: float = 0.01
     flux_scale: float = 1.0
     hidden_jy: float = 0.0
+    halo_jy_beam: float = 0.0
 
 
 @dataclass
@@ -67,7 +69,9 @@ class ScriptedImager:
         point = np.zeros(SIZE)
         point[128, 128], point[40, 40] = looks.peak_jy, looks.hidden_jy
         planes = {
-            "image": gaussian(SIZE, 128, 128, looks.peak_jy * looks.flux_scale) + noise,
+            "image": gaussian(SIZE, 128, 128, looks.peak_jy * looks.flux_scale)
+            + gaussian(SIZE, 128, 128, looks.halo_jy_beam, fwhm_pixels=20.0)
+            + noise,
             "residual": noise,
             "model": point,
             "psf": gaussian(SIZE, 128, 128, 1.0),

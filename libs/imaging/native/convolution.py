@@ -19,6 +19,9 @@ _SIGMA_OF_SCALE = 3.0 / 16.0
 # A scale reaches so many of its standard deviations: 1e-8 of its peak.
 _ROOM_SIGMAS = 6.0
 
+# What is left of this many standard deviations of a scale beyond the image's edge is of no account.
+_EDGE_SIGMAS = 3.0
+
 # Pixels of a component below this fraction of its peak are rounding errors of the transform.
 _NOTHING = 1e-6
 
@@ -69,6 +72,15 @@ class Convolver:
         room = math.ceil(_ROOM_SIGMAS * _SIGMA_OF_SCALE * max(self.scales))
         height, width = (int(good_size(pixels + room, True)) for pixels in self.shape)
         return height, width
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """Widths, pixels, along the image's edge in which no component of each scale may lie.
+
+        The residual beyond the edge is not known. Convolved with a scale as if it were zero there,
+        it does not fit what a component's PSF has it, and CLEAN would diverge.
+        """
+        return tuple(math.ceil(_EDGE_SIGMAS * _SIGMA_OF_SCALE * scale) for scale in self.scales)
 
     def _scale_hat(self, scale: float, grid: Sequence[int]) -> NDArray[np.float32]:
         """Transform of a scale's shape."""

@@ -327,6 +327,9 @@ class _Cleaner:
         """
         nterms = smooth.shape[1]
         metric = np.abs(smooth[:, 0])
+        for plane, border in zip(metric, self.convolver.borders, strict=True):
+            plane[:border] = plane[plane.shape[0] - border :] = 0.0
+            plane[:, :border] = plane[:, plane.shape[1] - border :] = 0.0
         if mask is not None:
             metric = metric * mask
         highest = metric.reshape(len(floor), -1).max(axis=1)

@@ -9,6 +9,9 @@ from numba import njit
 
 __all__ = ["clean_active"]
 
+# Components that make the residual so many times as high as it was are not worth going on with.
+_DIVERGED = 4.0
+
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def clean_active(
@@ -59,8 +62,8 @@ def clean_active(
         value = abs(residual[0, i])
         if value >= floor[scale[i]] and value * metric_factor[scale[i]] > peak:
             best, peak = i, value * metric_factor[scale[i]]
-    components = 0
-    while components < niter and best >= 0 and peak > stop:
+    components, most = 0, np.float32(_DIVERGED) * peak
+    while components < niter and best >= 0 and stop < peak <= most:
         bx, by, bs = x[best], y[best], scale[best]
         for t in range(nterms):
             total = np.float32(0.0)

@@ -283,3 +283,13 @@ def test_more_snr_never_turns_a_round_down(gain: float, flagged: float) -> None:
     one = judge(changed(snr=gain), BEST, flagged=(0.0, flagged))
     more = judge(changed(snr=1.5 * gain), BEST, flagged=(0.0, flagged))
     assert more.accepted or not one.accepted
+
+
+@given(st.floats(0.005, 0.3), st.floats(0.0, 0.3))
+def test_a_fall_of_the_snr_near_the_source_within_twice_its_error_is_none(
+    fall: float, error: float
+) -> None:
+    verdict = judge(changed(near_field_snr=1 - fall), BEST, near_field_error=error)
+    assert verdict.accepted is (fall < 2 * error or fall <= Limits().snr_loss)
+    if fall < 2 * error:
+        assert "within twice its error" in verdict.reason

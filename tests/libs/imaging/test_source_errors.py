@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from libs.imaging.native.restore import Beam
 from libs.imaging.native.source_scores import SourceScores
-from libs.imaging.source_errors import score_variances, source_scatter, widths_error
+from libs.imaging.source_errors import (
+    restoring_error,
+    score_variances,
+    source_scatter,
+    widths_error,
+)
 
 Draw = Callable[[np.random.Generator, NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 NANT, NPART = 12, 8
@@ -81,3 +87,21 @@ def test_error_of_a_width_follows_from_that_of_its_square() -> None:
     width = 2.0
     moved = np.sqrt(width**2 + 8 * np.log(2) * 1e-4)
     assert widths_error(width, 1e-4) == pytest.approx(moved - width, rel=1e-3)
+
+
+def test_a_psf_like_the_beam_restores_exactly_and_a_point_always() -> None:
+    y, x = np.mgrid[-32:32, -32:32]
+    beam = Beam(6.0, 4.0, 30.0)
+    a, b, c = beam.exponent()
+    psf = np.exp(-(a * x * x + 2 * b * x * y + c * y * y))
+    assert restoring_error(psf, beam, 3.0) == pytest.approx(0.0, abs=1e-12)
+    assert restoring_error(np.zeros((64, 64)), beam, 0.0) == 0.0
+
+
+def test_what_a_psf_lacks_shows_by_half_a_beam_at_most() -> None:
+    beam = Beam(6.0, 6.0, 0.0)
+    psf = np.zeros((64, 64))
+    psf[32, 32] = 1.0
+    found = [restoring_error(psf, beam, width) for width in (0.5, 1.5, 3.0, 30.0)]
+    assert found == sorted(found)
+    assert found[2] == found[3] < 1 / np.sqrt(12)

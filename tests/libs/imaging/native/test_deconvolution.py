@@ -149,3 +149,14 @@ def test_restored_images_are_sums_of_beams(
         wanted += 2.0 * np.exp(-(a * x * x + 2 * b * x * y + c * y * y))
     assert np.abs(restored(model, residual, beam) - wanted).max() < 1e-5
     assert np.array_equal(restored(0 * model, residual, beam), residual.astype(np.float32))
+
+
+def test_a_source_at_the_edge_is_cleaned_though_no_large_component_may_lie_there() -> None:
+    psf, _ = noisy_point(128)
+    convolver = Convolver(psf, (0.0, 16.0))
+    model = np.zeros((1, 128, 128), np.float32)
+    model[0, 2, 64], model[0, 64, 64] = 30.0, 30.0
+    dirty = convolver.with_psf(convolver.with_scales(model)[1])
+    found = clean(dirty, convolver, SETTINGS, lambda model: dirty - convolver.with_psf(model))
+    assert convolver.borders == (0, 9)
+    assert np.abs(found.residual).max() < 0.05 * dirty.max()
