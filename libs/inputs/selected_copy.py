@@ -21,6 +21,7 @@ from libs.casa.session import CasaSession
 from libs.core.errors import InputError, ToolError
 from libs.inputs.input_data import InputData
 from libs.inputs.uvfits_to_ms import import_uvfits
+from libs.ms.missing_columns import StandIns
 from libs.ms.subset import NotUnderstoodError, choose_subset
 from libs.ms.subset_copy import copy_subset
 from libs.ms.subtables import Subtables
@@ -137,7 +138,7 @@ def copy_selected(
     Returns
     -------
     list of str
-        Reasons why CASA made the copy; empty where it did not.
+        Why CASA made the copy, or what stands for columns that are missing; mostly empty.
 
     Raises
     ------
@@ -165,7 +166,8 @@ def copy_selected(
         return [f"CASA's mstransform made the copy, because this is not understood here: {why}"]
     if not rows:
         raise _nothing_selected(source, view, options, "no rows")
-    return []
+    with open_table(view) as opened:
+        return StandIns(opened).note()
 
 
 def _transform(

@@ -43,7 +43,7 @@ from libs.ms.subtables import Subtables, remove_subtables
 from libs.ms.summary import MsSummary
 from libs.ms.tables import open_table
 from libs.ms.tiled_headers import save_headers
-from libs.ms.view import own_every_file, put_descriptions, read_view
+from libs.ms.view import fill_observation, own_every_file, put_descriptions, read_view
 from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
@@ -221,6 +221,7 @@ def make_working_copy(
             notes += settle_directions(part, view.path) + join_coincident(part)
             notes += _check_one_target(part, source) if one_target else []
             remove_subtables(part, view.replaced)
+            notes += fill_observation(part)
             notes = [*said, *view.notes, *notes]
         tell(f"checking the values of {source.name}")
         renamed = name_antennas(part, from_stations=source.kind == "uvfits")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import InputError
+from libs.ms.missing_columns import StandIns
 from libs.ms.rows import RowBlock, read_block, stretches, write_block
 from libs.ms.sanitise import sigma_of, spread_weight
 from libs.ms.subset import NotUnderstoodError, Subset
@@ -96,6 +97,7 @@ class _Job:
     """A copy in progress: the open source, the part to copy, and the columns it has or makes."""
 
     source: Any
+    stand_ins: StandIns
     subset: Subset
     spectrum: bool
     makes_spectrum: bool
@@ -134,6 +136,7 @@ def _job(source: Any, subset: Subset) -> _Job:
     most = max(counts[row] for row in subset.data_descriptions)
     return _Job(
         source=source,
+        stand_ins=StandIns(source),
         subset=subset,
         spectrum=spectrum,
         makes_spectrum=spectrum or bool(subset.bin_starts),
@@ -220,7 +223,7 @@ def _copy_scalars(source: Any, made: Any, rows: NDArray[np.int64], start: int, j
     low, count = int(rows[0]), int(rows[-1] - rows[0] + 1)
     inside = rows - low
     for name in _COPIED:
-        made.putcol(name, source.getcol(name, low, count)[inside], start, len(rows))
+        made.putcol(name, job.stand_ins.scalars(name, low, count)[inside], start, len(rows))
     for name, ids in (
         ("FIELD_ID", job.subset.fields),
         ("DATA_DESC_ID", job.subset.data_descriptions),
@@ -285,9 +288,18 @@ def _cells(
     values = {
         "DATA": read(subset.column).astype(np.complex64, copy=False),
         "FLAG": read("FLAG"),
-        "WEIGHT": read("WEIGHT"),
-        "SIGMA": read("SIGMA"),
     }
+    missing = job.stand_ins.missing
+    for name in ("WEIGHT", "SIGMA"):
+        if name not in missing:
+            values[name] = read(name)
+    if "WEIGHT" in missing and "SIGMA" in missing:
+        shape = (len(values["DATA"]), values["DATA"].shape[2])
+        values |= {name: np.ones(shape, np.float32) for name in ("WEIGHT", "SIGMA")}
+    elif "WEIGHT" in missing:
+        values["WEIGHT"] = _weight_of(values["SIGMA"])
+    elif "SIGMA" in missing:
+        values["SIGMA"] = sigma_of(values["WEIGHT"])
     # SIGMA belongs to DATA. Calibration changes WEIGHT, which belongs to CORRECTED_DATA.
     calibrated = subset.column != "DATA"
     if calibrated:

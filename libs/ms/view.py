@@ -19,9 +19,10 @@ from typing import Any
 
 from libs.core.errors import InputError
 from libs.core.files import tree_bytes
+from libs.ms.subtables import add_empty_subtable
 from libs.ms.tables import open_table
 
-__all__ = ["MsView", "own_every_file", "put_descriptions", "read_view"]
+__all__ = ["MsView", "fill_observation", "own_every_file", "put_descriptions", "read_view"]
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,8 @@ def _fill_state(view: Path) -> list[str]:
         if opened.nrows() or "OBS_MODE" not in opened.colnames():
             return []
     with open_table(view) as opened:
-        if not opened.nrows() or opened.getcell("STATE_ID", 0) < 0:
+        known = opened.nrows() and "STATE_ID" in opened.colnames()
+        if not known or opened.getcell("STATE_ID", 0) < 0:
             return []
     with open_table(state, write=True) as opened:
         opened.addrows(1)
@@ -271,6 +273,25 @@ def own_every_file(ms: Path) -> int:
             entry.unlink()
             own.rename(entry)
     return links
+
+
+def fill_observation(ms: Path) -> list[str]:
+    """Give a copy the one observation that its rows refer to, of a telescope without a name.
+
+    Returns
+    -------
+    list of str
+        One line for the record where there was none.
+    """
+    with open_table(ms) as opened:
+        there = "OBSERVATION" in opened.keywordnames()
+    if not there:
+        add_empty_subtable("OBSERVATION", ms)
+    with open_table(f"{ms}::OBSERVATION", write=True) as opened:
+        if opened.nrows():
+            return []
+        opened.addrows(1)
+    return ["there is no observation in the input: the telescope is not known"]
 
 
 def put_descriptions(view: Path, numbers: Sequence[int], spw: int, setup: int) -> None:

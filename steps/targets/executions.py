@@ -11,6 +11,7 @@ import numpy as np
 from libs.core.coordinates import SKY_FRAMES, to_j2000
 from libs.core.errors import ConfigError
 from libs.inputs.input_data import InputData, reading
+from libs.ms.missing_columns import StandIns
 from libs.ms.rows import stretches
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -137,10 +138,12 @@ def survey(source: InputData) -> Execution:
 def _combinations(opened: Any) -> tuple[set[tuple[int, int, int]], float]:
     """Field, data description and state of all cross-correlations, and the first time, MJD s."""
     found: set[tuple[int, int, int]] = set()
-    start_s = np.inf
+    start_s, known = np.inf, StandIns(opened)
     for low, count in stretches(opened.nrows()):
         cross = opened.getcol("ANTENNA1", low, count) != opened.getcol("ANTENNA2", low, count)
-        keys = np.stack([opened.getcol(name, low, count)[cross] for name in _KEYS], axis=1)
+        keys = np.stack([known.scalars(name, low, count)[cross] for name in _KEYS], axis=1)
+        if "STATE_ID" in known.missing:  # no intents, in place of those of the first state
+            keys[:, 2] = -1
         found.update((int(f), int(d), int(s)) for f, d, s in np.unique(keys, axis=0))
         start_s = min(start_s, float(opened.getcol("TIME", low, count).min()))
     return found, start_s
