@@ -1,7 +1,8 @@
 """A program that draws a run's report beside it, most figures while the imager works.
 
 The run tells it over a pipe what to draw, in lines of JSON, and it answers in the same way. So
-importing matplotlib and drawing the gains of every antenna cost the run no time and no memory.
+importing matplotlib and drawing the gains of every antenna cost the run no time and no memory. The
+page comes first at the end of a run, whatever is left to draw: it needs no figure of matplotlib.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from libs.core.errors import InputError, SelfcalError
 from libs.core.process import die_with_parent
+
+if TYPE_CHECKING:
+    from reports.drawings import Drawing
 
 __all__ = ["Drawer", "LivePage", "main"]
 
@@ -58,16 +64,34 @@ class Drawer:
         self._tell({})
 
     def write_report(self, progress: Callable[[str], None]) -> None:
-        """Have the report written and wait for it; if the program fails, write it here."""
-        try:
-            if not self._tell({"report": True}) or not self._wait(progress):
-                from reports.html import write_report
+        """Have the page written and wait for it; if the program fails, write it here.
 
-                write_report(self.workdir, progress)
-            elif self.process is not None:
+        `finish` waits for the figures that are not drawn by then.
+        """
+        try:
+            if not self._tell({"report": True}) or not self._wait("page", progress):
+                self._write_here(progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def finish(self, progress: Callable[[str], None]) -> None:
+        """Wait until every figure is drawn, and end the program."""
+        try:
+            if self.process is None:
+                return
+            if not self._wait("figures", progress):
+                self._write_here(progress)
+            else:
                 self.process.kill()  # its work is done
         finally:
             self.close()
+
+    def _write_here(self, progress: Callable[[str], None]) -> None:
+        from reports.html import write_report
+
+        self.close()
+        write_report(self.workdir, progress)
 
     def close(self) -> None:
         """End the program."""
@@ -114,8 +138,8 @@ class Drawer:
             return False
         return True
 
-    def _wait(self, progress: Callable[[str], None]) -> bool:
-        """Read answers until the report is written; return False when the program ends before."""
+    def _wait(self, what: str, progress: Callable[[str], None]) -> bool:
+        """Read answers until one says that it is written; False when the program ends before."""
         assert self.process is not None and self.process.stdout is not None
         for line in self.process.stdout:
             answer = json.loads(line)
@@ -123,7 +147,7 @@ class Drawer:
                 progress(answer["drawing"])
             if "error" in answer:
                 raise InputError(answer["error"], answer["remedy"])
-            if "written" in answer:
+            if answer.get("written") == what:
                 return True
         logger.warning("the drawing program ended early; see logs/report.log")
         return False
@@ -154,38 +178,134 @@ class LivePage:
         self._ended, self._cost_s = time.monotonic(), time.process_time() - used
 
 
+class _Orders:
+    """Lines of JSON from a pipe, read without waiting where there is other work."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._file = stream.fileno()
+        self._rest = b""
+        self.ended = False
+
+    def take(self, *, wait: bool) -> list[dict[str, Any]]:
+        """Return the orders that have arrived; with ``wait``, one at least unless they end."""
+        found: list[dict[str, Any]] = []
+        while not self.ended and not found:
+            if not wait and not select.select([self._file], [], [], 0)[0]:
+                break
+            content = os.read(self._file, 65536)
+            self.ended = not content
+            *lines, self._rest = (self._rest + content).split(b"\n")
+            found = [json.loads(line) for line in lines]
+        return found
+
+
+@dataclass
+class _Work:
+    """What is left to do, and what is done: the most urgent comes first, figures one at a time.
+
+    Attributes
+    ----------
+    workdir : Path
+    answer : callable
+        Tells the run something, by keywords.
+    live : LivePage
+    rounds : list of str
+        Rounds whose figures are to be drawn.
+    report, page, over : bool
+        True where the report is asked for; the live page; and once the rounds are over.
+    ahead : iterator or None
+        Figures that are drawn in advance.
+    drawn : dict
+        Finished figures by token.
+    """
+
+    workdir: Path
+    answer: Callable[..., None]
+    live: LivePage
+    rounds: list[str] = field(default_factory=list)
+    report: bool = False
+    page: bool = False
+    over: bool = False
+    ahead: Iterator[dict[str, list[Drawing]]] | None = None
+    drawn: dict[str, list[Drawing]] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing is left to do."""
+        return not (self.report or self.page or self.rounds or self.ahead)
+
+    def add(self, order: Mapping[str, Any]) -> None:
+        """Take an order."""
+        from reports.drawings import draw_ahead
+        from reports.records import read_run
+
+        if "round" in order:
+            self.rounds.append(order["round"])
+        self.report |= "report" in order
+        self.page |= "page" in order
+        self.over |= "ahead" in order
+        if ("page" in order or "ahead" in order) and not self.report:
+            self.ahead = draw_ahead(read_run(self.workdir), self.drawn, over=self.over)
+
+    def do_most_urgent(self) -> None:
+        """Do one thing."""
+        from reports.drawings import draw_round
+        from reports.html import write_report
+        from reports.records import read_run
+
+        if self.report:
+            self.report, self.page, self.rounds, self.ahead = False, False, [], None
+            # nothing else runs any more; this program has no threads and may be forked
+            write_report(
+                self.workdir, lambda text: self.answer(drawing=text), self.drawn,
+                min(4, os.cpu_count() or 1), lambda: self.answer(written="page"),
+            )  # fmt: skip
+            self.answer(written="figures")
+        elif self.page:
+            self.page = False
+            self.live.step_done(self.drawn)
+        elif self.rounds:
+            self._keep(draw_round(read_run(self.workdir), self.rounds.pop(0)))
+        elif self.ahead is not None:
+            found = next(self.ahead, None)
+            if found is None:
+                self.ahead = None
+            else:
+                self._keep(found)
+
+    def _keep(self, found: Mapping[str, list[Drawing]]) -> None:
+        """Remember figures in place of earlier ones, whose files they replaced."""
+        names = {token.partition(" ")[0] for token in found}
+        for token in [t for t in self.drawn if t.partition(" ")[0] in names]:
+            del self.drawn[token]
+        self.drawn |= found
+
+
 def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
-    """Draw the figures that the lines of ``orders`` name, until the lines end."""
+    """Draw what the lines of ``orders`` name, until the lines end."""
     # the run decides when this process ends, even when the user interrupts it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from reports.drawings import Drawing, draw_ahead, draw_round
-    from reports.html import write_live_page, write_report
-    from reports.records import read_run
-
-    live = LivePage(workdir, write_live_page)
+    from reports.html import write_live_page
 
     def answer(**content: str) -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    drawn: dict[str, list[Drawing]] = {}
-    for line in orders:
-        order = json.loads(line)
+    work = _Work(workdir, answer, LivePage(workdir, write_live_page))
+    heard = _Orders(orders)
+    while not (heard.ended and work.idle):
+        asked = False
         try:
-            if "round" in order:
-                drawn |= draw_round(read_run(workdir), order["round"])
-            if "ahead" in order:
-                drawn |= draw_ahead(read_run(workdir))
-            if "page" in order:
-                live.step_done(drawn)
-            if "report" in order:
-                # nothing else runs any more; this program has no threads and may be forked
-                cores = min(4, os.cpu_count() or 1)
-                write_report(workdir, lambda text: answer(drawing=text), drawn, cores)
-                answer(written="report.html")
+            for order in heard.take(wait=work.idle):
+                asked |= "report" in order
+                work.add(order)
+            if heard.ended:  # the run is gone
+                return
+            asked |= work.report
+            work.do_most_urgent()
         except SelfcalError as error:
             logger.warning("not drawn", exc_info=True)
-            if "report" in order:
+            if asked:
                 answer(error=error.cause, remedy=error.remedy)
 
 

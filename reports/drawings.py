@@ -6,16 +6,14 @@ import logging
 import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from libs.core.errors import SelfcalError
-from libs.gains.caltable import read_solutions
 from libs.gains.gain_solutions import GainSolutions
-from libs.ms.tables import column_names
 from reports.closure_figure import closure_figure, read_closures
 from reports.gain_figures import amplitude_figures, phase_figures, snr_histogram
 from reports.held_out_figure import held_out_figure
@@ -31,10 +29,12 @@ from reports.image_panels import ColourScale, shared_scale
 from reports.image_view import Box
 from reports.records import Run, StepRow, as_number
 from reports.run_panels import UNTOUCHED, comparable_steps, compared_panels, step_panel
-from reports.solved_data import solved_ms, working_copies
+from reports.solved_data import table_solutions
 from reports.style import save_figure
+from reports.summary import build_summary
 from reports.summary_figure import summary_figure
-from reports.visibility_figures import VisibilitySource, visibility_density, visibility_figure
+from reports.visibility_data import VisibilityDensity
+from reports.visibility_figures import visibility_figure
 
 __all__ = ["Drawing", "draw_ahead", "draw_all", "draw_round"]
 
@@ -70,7 +70,8 @@ class Drawing:
 class _Plan:
     """A figure to be drawn; ``draw`` may return nothing when there is nothing to show.
 
-    ``inputs`` covers all its contents, for figures that steps after the rounds seldom change.
+    ``inputs`` covers all its contents, for figures that are drawn while later steps run; ``alone``
+    is True where no later step can change them.
     """
 
     name: str
@@ -80,6 +81,7 @@ class _Plan:
     step: str
     draw: Callable[[], Figure | list[Figure] | None]
     inputs: Callable[[], object] | None = None
+    alone: bool = False
 
     @cached_property
     def token(self) -> str:
@@ -97,6 +99,7 @@ def draw_all(
     progress: Callable[[str], None] | None = None,
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
+    densities: Sequence[VisibilityDensity] = (),
 ) -> tuple[list[Drawing], list[str]]:
     """Draw every figure that the records allow.
 
@@ -109,6 +112,8 @@ def draw_all(
         Finished figures by token; see `draw_round` and `draw_ahead`.
     workers : int
         Number of processes; more than one is possible only where this process may be forked.
+    densities : sequence of VisibilityDensity
+        Visibilities before and after; empty for none.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def draw_all(
     drawings: list[Drawing] = []
     problems: list[str] = []
     known = drawn or {}
-    plans = list(_plans(run))
+    plans = [*_plans(run), *_visibility_plans(densities)]
     made = _drawn_by([plan for plan in plans if plan.token not in known], run, progress, workers)
     for plan in plans:
         found = known[plan.token] if plan.token in known else next(made)
@@ -181,19 +186,32 @@ def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
     return drawn
 
 
-def draw_ahead(run: Run) -> dict[str, list[Drawing]]:
-    """Draw the figures that steps after the rounds seldom change, by token.
+def draw_ahead(
+    run: Run, known: Mapping[str, object], *, over: bool = True
+) -> Iterator[dict[str, list[Drawing]]]:
+    """Draw the figures that later steps may leave as they are, one at a time, by token.
+
+    Those that are likely to change come last.
 
     `draw_all` draws them again if they do change, and figures that fail here.
+
+    Parameters
+    ----------
+    run : Run
+        Records of a run that goes on; the summary that it would have now is made of them.
+    known : mapping
+        Tokens of figures that are drawn already.
+    over : bool
+        False before the rounds are over: images do not have the scale and region of the end.
     """
-    drawn: dict[str, list[Drawing]] = {}
-    for plan in _plans(run):
-        if plan.inputs is not None:
+    now = replace(run, summary=build_summary(run, {}))
+    for plan in sorted(_plans(now), key=lambda plan: not plan.step):
+        ready = plan.alone or (over and plan.inputs is not None)
+        if ready and plan.token not in known:
             try:
-                drawn[plan.token] = _draw(plan, run)
+                yield {plan.token: _draw(plan, now)}
             except _FAILURES:
                 logger.warning("figure %s not drawn yet", plan.name, exc_info=True)
-    return drawn
 
 
 def _draw(plan: _Plan, run: Run) -> list[Drawing]:
@@ -237,7 +255,7 @@ def _closure_plans(run: Run) -> Iterator[_Plan]:
                 "blue is above what noise reaches, which the dashes and ticks mark.",
                 "Coherence of closure phases against baseline length, and of each station. "
                 + row.reason, "closure", row.step, partial(closure_figure, records),
-                partial(_product_stamps, run, row),
+                partial(_product_stamps, run, row), alone=True,
             )  # fmt: skip
 
 
@@ -314,11 +332,13 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Images beside each other with one colour scale. "
             + "; ".join(f"{panel.label}: {panel.caption}" for panel in compared),
             "comparison", "", lambda: compare_images(compared, "", images.scale),
+            lambda: images.shown(compared),
         )  # fmt: skip
         yield _Plan(
             "residuals", "Residual images in one scale, symmetric about zero.",
             "Residual images beside each other.", "residuals", "",
             lambda: compare_residuals(compared),
+            lambda: (compared, [_panel_stamps(panel) for panel in compared]),
         )  # fmt: skip
     if len(panels) > 1:
         yield _Plan(
@@ -333,16 +353,20 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Line charts of peak, rms, dynamic range, signal-to-noise ratio, total flux density "
             "and flagged fraction against the steps; the numbers are in the table of decisions.",
             "statistics", "", lambda: summary_figure(run, steps),
+            lambda: ([(row.step, row.status, row.metrics) for row in run.steps], run.images,
+                     run.summary.get("untouched")),
         )  # fmt: skip
-    sources = _visibility_sources(run)
-    if sources:
+
+
+def _visibility_plans(densities: Sequence[VisibilityDensity]) -> Iterator[_Plan]:
+    if densities:
         yield _Plan(
             "visibilities",
             "Amplitude of the channel-averaged, unflagged visibilities and, where there is a "
             "model, their phase less the model's, by uv distance, before and after. Shades "
             "count the points, the line is the model.",
             "Densities of visibility amplitude and phase against uv distance.",
-            "visibilities", "", lambda: visibility_figure(visibility_density(sources)),
+            "visibilities", "", lambda: visibility_figure(densities),
         )  # fmt: skip
 
 
@@ -357,6 +381,7 @@ def _image_plan(row: StepRow, panel: Panel, images: _RunImages, comparable: bool
         f"images_{row.step}", f"Image and residual of {row.step}, {scale}.",
         f"Image and residual of {row.step}. {panel.caption}", "images", row.step, draw,
         lambda: images.shown([panel]) if comparable else (panel, _panel_stamps(panel)),
+        alone=not comparable,
     )  # fmt: skip
 
 
@@ -370,7 +395,7 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
         many = len(row.gain_tables) > 1
         stem = f"{row.step}_{number}" if many else row.step
         of = f"{row.step}, {path.name}" if many else row.step
-        gains = _Gains(path, of, minsnr if math.isfinite(minsnr) else None, solved_ms(run, path))
+        gains = _Gains(run, path, of, minsnr if math.isfinite(minsnr) else None)
         described = "; a table of their statistics follows."
         yield _Plan(
             f"phase_{stem}", f"Gain phases of {of}, one panel for each antenna.",
@@ -393,14 +418,14 @@ def _gain_plans(run: Run, row: StepRow) -> Iterator[_Plan]:
 class _Gains:
     """A gain table that is read once for all its figures."""
 
+    run: Run
     path: Path
     of: str
     minsnr: float | None
-    ms: Path | None
 
     @cached_property
     def solutions(self) -> GainSolutions:
-        return read_solutions(self.path, self.ms)
+        return table_solutions(self.run, self.path)
 
     def phases(self) -> list[Figure]:
         return phase_figures(self.solutions, f"Phases of {self.of}")
@@ -410,30 +435,3 @@ class _Gains:
 
     def snr(self) -> Figure:
         return snr_histogram(self.solutions, self.minsnr)
-
-
-def _visibility_sources(run: Run) -> list[VisibilitySource]:
-    """Return DATA of the working copies, and the result of the run."""
-    working = tuple(working_copies(run))
-    named = run.summary.get("calibrated_ms") or []
-    names = [named] if isinstance(named, str) else list(named)
-    calibrated = tuple(path for name in names if (path := run.file(str(name))) is not None)
-    column = str(run.summary.get("column") or "CORRECTED_DATA")
-    # data that were split off have no model to be set against; the working copies do
-    there = bool(calibrated) and len(calibrated) == len(names)
-    if not there or not _have_column(calibrated, "MODEL_DATA"):
-        calibrated, column = working, "CORRECTED_DATA"
-    if not working:
-        return []
-    sources = [VisibilitySource("Before: DATA", working, "DATA", "MODEL_DATA")]
-    if (calibrated, column) != (working, "DATA") and _have_column(calibrated, column):
-        of = "" if calibrated == working else " of " + ", ".join(ms.name for ms in calibrated)
-        sources.append(VisibilitySource(f"After: {column}{of}", calibrated, column, "MODEL_DATA"))
-    return sources
-
-
-def _have_column(data_sets: Sequence[Path], column: str) -> bool:
-    try:
-        return all(column in column_names(ms) for ms in data_sets)
-    except SelfcalError:
-        return False

@@ -37,21 +37,21 @@ def packed_bits(values: NDArray[np.bool_]) -> str:
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
-    """Return an RGB picture as a data URI.
+    """Return a picture as a data URI.
 
     Parameters
     ----------
-    pixels : (height, width, 3) uint8
-        Rows from the top.
+    pixels : (height, width, 3 or 4) uint8
+        Red, green and blue, then opacity where there are four; rows from the top.
     """
-    height, width, _ = pixels.shape
+    height, width, planes = pixels.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 6 if planes == 4 else 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     png += chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)) + chunk(b"IEND", b"")
     return "data:image/png;base64," + _text(png)

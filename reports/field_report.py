@@ -15,7 +15,7 @@ from libs.core.coordinates import radec_to_lm
 from libs.h5parm.provenance import read_entries
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, details, facts, figure, join, table, tag
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
@@ -151,12 +151,12 @@ def render_field(run: Run, summary: Mapping[str, Any], drawing: Drawing) -> str:
     body = join(
         tag("section", tag("h2", title) + content, id=key) for key, title, content in sections
     )
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in sections)
+    links = navigation([(key, title) for key, title, _ in sections])
     header = tag("header", tag("h1", f"Calibration of the field {run.workdir.name}"),
                  tag("p", _lead(summary)), class_="top")  # fmt: skip
     return document(
         f"Field {run.workdir.name}",
-        [header, tag("nav", tag("ul", links), aria_label="Sections"), tag("main", body)],
+        [header, links, tag("main", body, id="content")],
     )
 
 
@@ -238,7 +238,7 @@ def _source_table(workdir: Path, sources: Sequence[Row]) -> Markup:
                     _number(source.get("rms_jy_beam"), "Jy/beam"),
                     value=_value(source, "rms_jy_beam"),
                 ),
-                cell(source.get("reason", ""), "text"),
+                cell(source.get("reason", ""), "text wrap"),
             )
         )
     heading = ["Source", "Layer", "Status", "Flux", "Longest\nkm", "SNR", "rms", "Reason"]
@@ -256,7 +256,7 @@ def _step_table(run: Run) -> Markup:
             tag("th", step.step, scope="row"),
             cell(badge(step.status)),
             cell(f"{step.seconds:.1f}"),
-            cell(step.reason, "text"),
+            cell(step.reason, "text wrap"),
         )
         for step in run.steps
     ]

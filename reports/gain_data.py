@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.core.errors import SelfcalError
-from libs.gains.caltable import read_solutions
 from libs.gains.gain_solutions import GainSolutions
 from reports.colours import coloured
 from reports.encoding import half_floats, png_uri, short_integers
 from reports.records import Run
-from reports.solved_data import solved_ms
+from reports.solved_data import table_solutions
 
 __all__ = ["RoundGains", "read_gains"]
 
 MOST_POINTS = 200_000
 PHASE_STEP_DEG = 0.01
+LEAST_PHASE_DEG = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +58,8 @@ class RoundGains:
             "phase": short_integers(phase, PHASE_STEP_DEG), "amplitude": half_floats(amplitude),
             "snr": half_floats(snr),
             "amplitudes": bool(np.nanmax(np.abs(amplitude - 1), initial=0.0) > 1e-4),
-            "phases": bool(np.nanmax(np.abs(phase), initial=0.0) > 1e-3),
+            # phases that hardly move say less than the amplitudes of the same round
+            "phases": bool(np.nanmax(np.abs(phase), initial=0.0) > LEAST_PHASE_DEG),
         }  # fmt: skip
 
     def picture(self) -> str:
@@ -89,7 +90,7 @@ def read_gains(run: Run) -> list[RoundGains]:
             if path is None:
                 continue
             try:
-                found.append((row.step, row.status, read_solutions(path, solved_ms(run, path))))
+                found.append((row.step, row.status, table_solutions(run, path)))
             except (SelfcalError, OSError, RuntimeError):
                 logger.warning("gains of %s are not shown", path.name, exc_info=True)
     points = sum(one.gain.size for _, _, one in found)

@@ -19,7 +19,6 @@ from reports.html_parts import (
     cell,
     details,
     facts,
-    figure,
     join,
     listing,
     table,
@@ -30,19 +29,26 @@ from reports.html_rounds import decisions_table, step_anchor
 from reports.identity import identity_section, next_section
 from reports.interactive import gain_section, page_scripts, viewer_section
 from reports.main_source import main_source_table
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
 from reports.tables import FINAL_COLUMNS, STATES
 from reports.timeline import history_charts, timeline
 from reports.viewer_data import Viewer, read_viewer
+from reports.visibility_section import (
+    NO_VISIBILITIES,
+    Visibilities,
+    shown_visibilities,
+    visibility_section,
+)
+from reports.words import word, words_section
 
 __all__ = ["render", "write_live_page", "write_report"]
 
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 25
-THEME_BUTTON = Markup('<button type="button" id="theme" hidden>light or dark</button>')
+_EXPLAINED = ("snr", "dynamic range", "total flux")
 HEADLINES = {
     "improved": "Self-calibration improved the image",
     "unchanged": "Self-calibration did not help: the initial data stay as they were",
@@ -56,10 +62,11 @@ def write_report(
     progress: Callable[[str], None] | None = None,
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
+    on_page: Callable[[], None] | None = None,
 ) -> Path:
-    """Draw all figures of a run and write ``report.html`` in its work directory.
+    """Write ``report.html`` in a run's work directory, then draw all its figures.
 
-    The page is complete but for a few figures before these are drawn, and written again with them.
+    The page is complete before these are drawn, and written again with the list of them.
 
     Parameters
     ----------
@@ -71,6 +78,8 @@ def write_report(
         Finished figures, by token.
     workers : int
         Number of processes that draw; see `reports.drawings.draw_all`.
+    on_page : callable or None
+        Function that is called when the page is there and only figures are left.
 
     Returns
     -------
@@ -86,7 +95,10 @@ def write_report(
     shown = Shown.read(run)
     path = run.workdir / "report.html"
     write_page(path, render(run, _known(drawn), shown=shown))
-    drawings, problems = draw_all(run, progress, drawn, workers)
+    if on_page:
+        on_page()
+    densities = shown.visibilities.densities
+    drawings, problems = draw_all(run, progress, drawn, workers, densities)
     write_page(path, render(run, drawings, problems, shown=shown))
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path
@@ -98,7 +110,7 @@ def write_live_page(
     """Write the report of a run that goes on: what is known by now; browsers show the next one."""
     run = read_run(workdir)
     path = run.workdir / "report.html"
-    write_page(path, render(run, _known(drawn), shown=Shown.read(run), live=True))
+    write_page(path, render(run, _known(drawn), shown=Shown.read(run, live=True), live=True))
     return path
 
 
@@ -108,15 +120,17 @@ def _known(drawn: Mapping[str, Sequence[Drawing]] | None) -> list[Drawing]:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the scripts of a page show: images and gains, read once for both writings."""
+    """Images, gains and visibilities of a page, read once for both writings."""
 
     viewer: Viewer | None = None
     gains: tuple[RoundGains, ...] = ()
+    visibilities: Visibilities = NO_VISIBILITIES
 
     @classmethod
-    def read(cls, run: Run) -> Shown:
-        """Return images and gains of a run."""
-        return cls(read_viewer(run), tuple(read_gains(run)))
+    def read(cls, run: Run, *, live: bool = False) -> Shown:
+        """Return what a run has; visibilities only where it does not go on writing them."""
+        visibilities = NO_VISIBILITIES if live else shown_visibilities(run)
+        return cls(read_viewer(run), tuple(read_gains(run)), visibilities)
 
 
 def render(
@@ -150,21 +164,19 @@ def render(
         ("result", "Result", _result(run) + viewer_section(shown.viewer)),
         ("decisions", "Decisions", _decisions(run, drawings)),
         ("gains", "Gains", gain_section(run, shown.gains)),
-        ("visibilities", "Visibilities", _of_kind(drawings, "visibilities")),
+        ("visibilities", "Visibilities", visibility_section(shown.visibilities)),
         ("settings", "Settings", _settings(run)),
         ("files", "Files and versions", _files(run, drawings)),
+        ("words", "Words", words_section()),
     ]
     full = [(key, title, body) for key, title, body in sections if body]
     body = join(tag("section", tag("h2", title) + body, id=key) for key, title, body in full)
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in full)
-    first = full[0][0]
     return document(
         f"Self-calibration of {_subject(run)}",
         [
-            tag("a", "Skip to the content", href=f"#{first}", class_="skip"),
-            _header(run, live=live),
-            tag("nav", tag("ul", links, tag("li", THEME_BUTTON)), aria_label="Sections"),
-            tag("main", _notes(run, [*run.problems, *problems]) + body),
+            _header(run, shown.visibilities.natural_rms_jy_beam, live=live),
+            navigation([(key, title) for key, title, _ in full]),
+            tag("main", _notes(run, [*run.problems, *problems]) + body, id="content"),
             _footer(run),
             page_scripts(shown.viewer, shown.gains),
         ],
@@ -179,7 +191,7 @@ def _subject(run: Run) -> str:
     return run.workdir.name
 
 
-def _header(run: Run, *, live: bool = False) -> Markup:
+def _header(run: Run, natural_rms_jy_beam: float, *, live: bool = False) -> Markup:
     status = run.status
     title = "The run goes on" if live else HEADLINES.get(status, status)
     finished = max((row.finished for row in run.steps), default="")
@@ -191,7 +203,7 @@ def _header(run: Run, *, live: bool = False) -> Markup:
         tag("p", kicker, class_="kicker"),
         tag("h1", title),
         tag("p", badge(status), " ", _lead(run), class_="lead"),
-        identity_section(run),
+        identity_section(run, natural_rms_jy_beam),
         class_="top",
     )
 
@@ -204,15 +216,17 @@ def _lead(run: Run) -> str:
     initial, final = (run.summary.get(key) or {} for key in ("initial", "final"))
     before, after = (as_number(state.get("dynamic_range")) for state in (initial, final))
     parts = []
-    if math.isfinite(before) and math.isfinite(after) and before > 0:
+    if run.status == "unchanged" and math.isfinite(after):
+        parts.append(f"Dynamic range {format_number(after)}.")
+    elif math.isfinite(before) and math.isfinite(after) and before > 0:
         parts.append(
             f"Dynamic range {format_number(before)} before, {format_number(after)} after "
             f"({times(after / before)})."
         )
-    for word, key in (("Accepted", "accepted"), ("Rejected", "rejected")):
+    for verb, key in (("Accepted", "accepted"), ("Rejected", "rejected")):
         names = _names(run.summary.get(key))
         if names:
-            parts.append(f"{word}: {', '.join(names)}.")
+            parts.append(f"{verb}: {', '.join(names)}.")
     if not run.summary and run.steps:
         last = run.steps[-1]
         parts.append(f"{len(run.steps)} steps are recorded so far, the last is {last.step}.")
@@ -278,9 +292,16 @@ def _result_table(summary: Mapping[str, Any]) -> Markup:
         ]
         before, after = as_number(initial.get(name)), as_number(final.get(name))
         cells.insert(min(2, len(cells)), _change(name, before, after))
-        title = "Noise (rms)" if label == "rms" else label[0].upper() + label[1:]
-        rows.append((tag("th", title, scope="row"), *cells))
+        rows.append((tag("th", _heading(label), scope="row"), *cells))
     return table(["", *labels], rows, class_="result", caption="The image before and after.")
+
+
+def _heading(label: str) -> Markup | str:
+    """Return the name of a statistic, with a link to its meaning."""
+    if label == "rms":
+        return word("noise", "Noise (rms)")
+    title = label[0].upper() + label[1:]
+    return word(title) if title.lower() in _EXPLAINED else title
 
 
 def _quantity(value: float, unit: str) -> str:
@@ -304,15 +325,23 @@ def _decisions(run: Run, drawings: Sequence[Drawing]) -> Markup:
     return join(
         [
             history_charts(run),
-            tag("p", "Every step in order; each opens to its evidence.", class_="kicker"),
+            tag(
+                "p",
+                "Every step in order; each opens to its evidence. A ",
+                word("round"),
+                " is ",
+                word("accepted"),
+                " or ",
+                word("rejected"),
+                " by the image of its data and by ",
+                word("held-out baselines"),
+                ".",
+                class_="kicker",
+            ),
             timeline(run, drawings),
             details("Table of all steps", decisions_table(run)),
         ]
     )
-
-
-def _of_kind(drawings: Sequence[Drawing], kind: str) -> Markup:
-    return join(figure(drawing) for drawing in drawings if drawing.kind == kind)
 
 
 def _settings(run: Run) -> Markup:
@@ -334,7 +363,8 @@ def _settings(run: Run) -> Markup:
             for s in settings
         ]
         shown = table(["Setting", "Value", "Origin"], rows, text=True)
-        title = f"{len(settings)} settings left at their defaults"
+        number = f"{len(settings)} setting" + ("" if len(settings) == 1 else "s")
+        title = f"{number} left at the default"
         parts.append(shown if name == "chosen" else details(title, shown))
     return join(parts)
 

@@ -96,11 +96,19 @@ def table(
     text : bool
         True when all columns hold text, so that headings are aligned left.
     """
+    rows = list(rows)
+    texts = {
+        column
+        for row in rows
+        if not isinstance(row, Markup)
+        for column, inner in enumerate(row)
+        if inner.startswith('<td class="text')
+    }
     cells = []
     for column, label in enumerate(heading):
         name, _, unit = label.partition("\n")
         inner = join([name, tag("span", unit, class_="unit") if unit else ""])
-        left = text or column == 0 or label in ("Reason", "Template", "Status")
+        left = text or column == 0 or column in texts or label in ("Reason", "Template", "Status")
         cells.append(tag("th", inner, scope="col", class_="text" if left else ""))
     head = tag("thead", tag("tr", *cells))
     body = tag("tbody", *(row if isinstance(row, Markup) else tag("tr", *row) for row in rows))

@@ -21,8 +21,15 @@ _MJD0 = datetime(1858, 11, 17, tzinfo=UTC)
 logger = logging.getLogger(__name__)
 
 
-def identity_section(run: Run) -> Markup:
-    """Return target, telescope, band, date, time on source, antennas, beam and noise."""
+def identity_section(run: Run, natural_rms_jy_beam: float = math.nan) -> Markup:
+    """Return target, telescope, band, date, time on source, antennas, beam and noise.
+
+    Parameters
+    ----------
+    run : Run
+    natural_rms_jy_beam : float
+        Thermal noise of a naturally weighted image of the calibrated data, Jy/beam.
+    """
     copied = next((row for row in run.steps if "telescope" in row.metrics), None)
     if copied is None:
         return Markup("")
@@ -43,6 +50,7 @@ def identity_section(run: Run) -> Markup:
         f"{format_number(copied.metric('longest_baseline_m') / 1000)} km",
         "beam": _beam(run),
         "noise reached": _noise(run),
+        "thermal noise": _thermal(run, natural_rms_jy_beam),
         "flux scale": "that of the data: self-calibration cannot find it",
     }  # fmt: skip
     return facts(values)
@@ -89,12 +97,22 @@ def _noise(run: Run) -> str:
     return "" if row is None else format_quantity(run.statistic(row, "rms_jy_beam"), "Jy/beam")
 
 
+def _thermal(run: Run, natural_rms_jy_beam: float) -> str:
+    """Return the thermal noise beside that of the image; other weights than natural add to it."""
+    if not natural_rms_jy_beam > 0:
+        return ""
+    row = _last_imaged(run)
+    reached = math.nan if row is None else run.statistic(row, "rms_jy_beam") / natural_rms_jy_beam
+    text = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
+    return text + (f"; {format_number(reached)} times it is reached" if reached > 0 else "")
+
+
 def next_section(run: Run) -> Markup:
     """Return the results with the commands that use them; empty before there are any."""
     summary = run.summary
     final = (summary.get("final") or {}).get("image")
     if not final:
-        return Markup("")
+        return _advice(run)
     work = shlex.quote(str(run.workdir))
     image = run.workdir / str(final)
     lines = []
@@ -103,7 +121,7 @@ def next_section(run: Run) -> Markup:
     if names and summary.get("status") == "improved":
         where = " ".join(shlex.quote(str(run.workdir / name)) for name in names)
         lines.append((f"Calibrated data, column {summary.get('column')}", where))
-    if summary.get("tables"):
+    if summary.get("tables") and summary.get("status") != "failed":
         lines.append(("Apply the solutions to the original data", f"auto-selfcal apply {work}"))
     regions = _regions(run, str(final))
     lines.append(("Image in CARTA", f"carta {shlex.quote(str(image))}"))
@@ -117,7 +135,28 @@ def next_section(run: Run) -> Markup:
             f'data-copy="{html.escape(text)}" hidden>copy</button></span>'))
         for label, text in lines
     ]  # fmt: skip
-    return join([tag("ul", *rows, class_="next")])
+    return _advice(run) + join([tag("ul", *rows, class_="next")])
+
+
+def _advice(run: Run) -> Markup:
+    """Return what to do where nothing was calibrated; empty where there is a result."""
+    if run.status == "failed":
+        failed = next((row.step for row in run.steps if row.status == "failed"), "a step")
+        return tag(
+            "p", f"The run stopped in {failed}. Mend the cause that is named above and give the "
+            "same command again: it goes on with that step. run.log and the folder logs/ have "
+            "more; ", tag("code", f"auto-selfcal doctor --bundle {shlex.quote(str(run.workdir))}"),
+            " packs what somebody else needs to look into it.",
+        )  # fmt: skip
+    if run.status != "unchanged":
+        return Markup("")
+    return tag(
+        "p",
+        "The data stay as they came; the image is the first one. Each round under ",
+        tag("a", "Decisions", href="#decisions"),
+        " says why it was not taken; the page \u201cIt did not help: what now?\u201d of the "
+        "documentation has the usual causes and what to try.",
+    )
 
 
 def _regions(run: Run, image: str) -> tuple[object, object] | None:

@@ -10,7 +10,7 @@ from libs.core.angles import direction_text
 from libs.core.numbers import prefixed
 from reports.html_parts import Markup, cell, table, tag
 from reports.records import as_number
-from reports.style import format_number
+from reports.style import format_angle, format_number
 
 __all__ = ["main_source_table"]
 
@@ -47,8 +47,13 @@ def _cells(
 ) -> tuple[Markup, Markup]:
     if unit:
         factor, shown = prefixed(value, unit) if unit != "arcsec" else (1.0, unit)
-        spread = format_number(factor * error, 2) if math.isfinite(error) else "open"
-        return cell(f"{format_number(factor * value, 4)} {shown}"), cell(f"{spread} {shown}")
+        spread = f"{format_number(factor * error, 2)} {shown}" if math.isfinite(error) else "open"
+        if unit == "arcsec" and math.isfinite(error):
+            spread = format_angle(error, 2)
+        said = f"{format_number(factor * value, 4)} {shown}"
+        if unit == "arcsec":
+            said = format_angle(value)
+        return cell(said), cell(spread)
     right, declination = (
         as_number((source.get(key) or {}).get("value")) for key in ("ra_deg", "dec_deg")
     )
@@ -56,5 +61,5 @@ def _cells(
     # decimals of the seconds that the error leaves, of an arcsec; 15 arcsec are a second of RA
     digits = max(0, math.ceil(-math.log10(error)) + 1) if error > 0 else 2
     texts = direction_text(*angles, ("hms", "dms"), (digits + 1, digits))
-    said = f"{format_number(error, 2)} arcsec" if math.isfinite(error) else "open"
+    said = format_angle(error, 2) if math.isfinite(error) else "open"
     return cell(texts[0 if name == "ra_deg" else 1]), cell(said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from libs.core.errors import InputError
@@ -10,7 +10,15 @@ from libs.core.files import replacing
 from reports.html_parts import Markup, join, tag
 from reports.stylesheet import PAGE_SCRIPT, STYLESHEET
 
-__all__ = ["document", "write_page"]
+__all__ = ["document", "navigation", "write_page"]
+
+_THEME_BUTTON = Markup('<button type="button" id="theme" hidden>light or dark</button>')
+
+
+def navigation(sections: Sequence[tuple[str, str]]) -> Markup:
+    """Return the links to the sections of a page (anchor, title), and the switch of its colours."""
+    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title in sections)
+    return tag("nav", tag("ul", links, tag("li", _THEME_BUTTON)), aria_label="Sections")
 
 
 def document(title: str, parts: Iterable[object], *, live: bool = False) -> str:
@@ -28,7 +36,7 @@ def document(title: str, parts: Iterable[object], *, live: bool = False) -> str:
             Markup('<noscript><meta http-equiv="refresh" content="10"></noscript>' if live else ""),
         ]
     )
-    page = join(parts)
+    page = tag("a", "Skip to the content", href="#content", class_="skip") + join(parts)
     mark = ' data-live="1"' if live else ""
     return (
         f'<!doctype html>\n<html lang="en"{mark}><head>{head}</head>\n<body>{page}</body></html>\n'

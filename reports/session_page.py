@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, listing, table, tag
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
@@ -171,14 +171,14 @@ def _render(
     body = join(
         tag("section", tag("h2", title) + content, id=key) for key, title, content in sections
     )
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in sections)
+    links = navigation([(key, title) for key, title, _ in sections])
     header = tag(
         "header", tag("h1", f"Calibration of the session {run.workdir.name}"),
         tag("p", _lead(summary, fields)), class_="top",
     )  # fmt: skip
     return document(
         f"Session {run.workdir.name}",
-        [header, tag("nav", tag("ul", links), aria_label="Sections"), tag("main", body)],
+        [header, links, tag("main", body, id="content")],
     )
 
 
@@ -209,7 +209,7 @@ def _field_table(fields: Sequence[Row]) -> Markup:
             (
                 tag("th", field["field"], scope="row"),
                 cell(field["role"], "text"),
-                cell(field["why"], "text"),
+                cell(field["why"], "text wrap"),
                 cell(field["calibrator"] or MISSING, "text"),
                 cell(f"{max(left):.2g}" if left else MISSING),
                 cell(runs if field["runs"] else MISSING, "text"),
@@ -272,7 +272,7 @@ def _steps(run: Run) -> Markup:
     rows = [
         (
             tag("th", step.step, scope="row"), cell(badge(step.status)),
-            cell(f"{step.seconds:.1f}"), cell(step.reason, "text"),
+            cell(f"{step.seconds:.1f}"), cell(step.reason, "text wrap"),
         )
         for step in run.steps
     ]  # fmt: skip

@@ -35,6 +35,7 @@ __all__ = [
     "SKIPPED",
     "TIMES",
     "common_unit",
+    "format_angle",
     "format_number",
     "format_quantity",
     "format_seconds",
@@ -90,6 +91,16 @@ RC: Any = {
     "image.interpolation": "nearest",
     "image.origin": "lower",
 }
+
+
+def format_angle(arcsec: float, digits: int = 4) -> str:
+    """Return an angle in arcsec, milliarcsec or microarcsec."""
+    size = abs(arcsec)
+    for smallest, factor, unit in ((0.01, 1.0, "arcsec"), (1e-4, 1e3, "mas")):
+        if size >= smallest or size == 0:
+            return f"{format_number(arcsec * factor, digits)} {unit}"
+    return f"{format_number(arcsec * 1e6, digits)} \u00b5as"
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,10 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.encoding import png_uri
 from reports.html_parts import Markup
 from reports.style import MINUS, format_number
 
-__all__ = ["Place", "Series", "chart", "scatter_map"]
+__all__ = ["Cells", "Place", "Series", "chart", "density_chart", "scatter_map"]
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
@@ -131,6 +135,7 @@ def chart(
 def _frame_of(
     across: _Axis, up: _Axis, floor: float, x_label: str, y_label: str,
     names: Sequence[str], height: float,
+    ticks: tuple[Sequence[float], Sequence[str]] | None = None,
 ) -> str:  # fmt: skip
     parts = []
     for tick in up.ticks():
@@ -147,10 +152,13 @@ def _frame_of(
                 f'text-anchor="end">{html.escape(name)}</text>'
             )
     else:
-        for tick in across.ticks():
+        places = across.ticks() if ticks is None else ticks[0]
+        labels = [_tick(tick) for tick in places] if ticks is None else ticks[1]
+        for tick, label in zip(places, labels, strict=True):
             x = across.place(tick)
             parts.append(
-                f'<text x="{x:.1f}" y="{floor + 13}" text-anchor="middle">{_tick(tick)}</text>'
+                f'<text x="{x:.1f}" y="{floor + 13}" text-anchor="middle">{html.escape(label)}'
+                "</text>"
             )
         parts.append(
             f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 5}" text-anchor="middle" '
@@ -190,6 +198,81 @@ def _drawn(one: Series, across: _Axis, up: _Axis) -> str:
             title = f"<title>{note}</title>" if note else ""
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3">{title}</circle>')
     return f'<g class="{one.colour}">{"".join(parts)}</g>'
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts on a grid.
+
+    Attributes
+    ----------
+    counts : (nx, ny) float64
+    x, y : (float, float)
+        Limits of the grid.
+    most : float
+        Number that is shown darkest.
+    """
+
+    counts: NDArray[np.float64]
+    x: tuple[float, float]
+    y: tuple[float, float]
+    most: float
+
+    def picture(self) -> str:
+        """Return the counts as a picture that is clear where there are none."""
+        counts = self.counts.T[::-1]
+        depth = np.log1p(counts) / math.log1p(max(self.most, 1.0))
+        shade = np.where(counts > 0, 70 + 185 * np.clip(depth, 0, 1), 0)
+        # the same blue on light and on dark paper
+        pixels = np.empty((*counts.shape, 4), np.uint8)
+        pixels[..., :3] = (0x2B, 0x86, 0xC5)
+        pixels[..., 3] = shade
+        return png_uri(pixels)
+
+
+def density_chart(
+    cells: Cells,
+    lines: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    ticks: tuple[Sequence[float], Sequence[str]] | None = None,
+    cuts: Sequence[float] = (),
+) -> Markup:
+    """Return a picture of counts with axes, and lines upon it.
+
+    Parameters
+    ----------
+    cells : Cells
+    lines : sequence of Series
+    title, x_label, y_label, alt : str
+        Heading, labels, and a description for readers who cannot see it.
+    ticks : (places, labels) or None
+        Ticks along x where they are no numbers.
+    cuts : sequence of float
+        Places along x at which a dashed line is drawn.
+    """
+    floor = HEIGHT - BOTTOM
+    across = _Axis(*cells.x, False, LEFT, WIDTH - RIGHT)
+    up = _Axis(*cells.y, False, floor, TOP)
+    picture = (
+        f'<image href="{cells.picture()}" x="{LEFT}" y="{TOP}" width="{WIDTH - RIGHT - LEFT}" '
+        f'height="{floor - TOP}" preserveAspectRatio="none" class="cells"/>'
+    )
+    frame = _frame_of(across, up, floor, x_label, y_label, (), HEIGHT, ticks)
+    drawn = "".join(
+        f'<line class="level" x1="{across.place(x):.1f}" x2="{across.place(x):.1f}" y1="{TOP}" '
+        f'y2="{floor}"/>'
+        for x in cuts
+    )
+    drawn += "".join(_drawn(one, across, up) for one in lines)
+    return Markup(
+        f'<p class="kicker">{html.escape(title)}</p>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(alt)}" '
+        f'class="chart">{frame}{picture}{drawn}</svg>'
+    )
 
 
 @dataclass(frozen=True)

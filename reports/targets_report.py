@@ -24,7 +24,7 @@ from reports.html_parts import (
     table,
     tag,
 )
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import STATISTICS, as_number
 from reports.tables import write_csv
 from reports.target_details import TargetsRecord, settings_table, target_figures
@@ -50,6 +50,7 @@ _HEADINGS = {
     "failed": "{failed} of {all} targets failed",
 }
 Entry = Mapping[str, Any]
+_MOST_LINKS = 8
 _STATES, _DECIDED = ("initial", "final"), ("accepted", "rejected")
 
 
@@ -203,14 +204,15 @@ def render_targets(workdir: Path, summary: Entry) -> str:
         _quality_said(summary),
         id="targets",
     )
-    links = [tag("li", tag("a", "Targets", href="#targets"))]
-    links += [tag("li", tag("a", label, href=f"#{label}")) for label in targets]
+    # the table leads to every target; a list of many would cover the page that it heads
+    named = targets if len(targets) <= _MOST_LINKS else ()
+    links = navigation([("targets", "Targets"), *((label, label) for label in named)])
     return document(
         f"Self-calibration of {len(targets)} targets in {workdir.name}",
         [
             header,
-            tag("nav", tag("ul", *links), aria_label="Sections"),
-            tag("main", _warnings(summary), overview, *sections),
+            links,
+            tag("main", _warnings(summary), overview, *sections, id="content"),
         ],
     )
 

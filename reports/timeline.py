@@ -76,8 +76,16 @@ def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawi
 
 
 def _sentence(reason: str) -> str:
-    """Return the first part of a reason, up to what fits a line or two."""
-    first = reason.split("; ")[0]
+    """Return the first part of a reason, up to what fits a line or two.
+
+    A semicolon within parentheses ends nothing.
+    """
+    parts = reason.split("; ")
+    first = parts[0]
+    for part in parts[1:]:
+        if first.count("(") == first.count(")"):
+            break
+        first += f"; {part}"
     return first if len(first) <= 160 else first[:157].rstrip() + "\u2026"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from libs.imaging.interface import open_image
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, figure, join, listing, table, tag
-from reports.page import document, write_page
+from reports.page import document, navigation, write_page
 from reports.records import Run, read_run, read_summary
 from reports.style import (
     GRID,
@@ -180,14 +180,14 @@ def _render(
     body = join(
         tag("section", tag("h2", title) + content, id=key) for key, title, content in sections
     )
-    links = join(tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in sections)
+    links = navigation([(key, title) for key, title, _ in sections])
     header = tag(
         "header", tag("h1", f"Images by groups of windows: {run.workdir.name}"),
         tag("p", _lead(summary, groups)), class_="top",
     )  # fmt: skip
     return document(
         f"Images of {run.workdir.name}",
-        [header, tag("nav", tag("ul", links), aria_label="Sections"), tag("main", body)],
+        [header, links, tag("main", body, id="content")],
     )
 
 
@@ -229,7 +229,7 @@ def _targets(summary: Row, groups: Sequence[Row]) -> Markup:
                 tag("th", target["name"], scope="row"), cell(target["mask"], "text"),
                 cell(", ".join(map(str, target["spws"]))),
                 cell(f"{target['frequency_hz'] / 1e9:.6f}"), cell(f"{target['flagged']:.1%}"),
-                cell(badge(status)), cell(why or MISSING, "text"),
+                cell(badge(status)), cell(why or MISSING, "text wrap"),
             )
         )  # fmt: skip
     if not rows:
@@ -305,7 +305,7 @@ def _steps(run: Run) -> Markup:
     rows = [
         (
             tag("th", step.step, scope="row"), cell(badge(step.status)),
-            cell(f"{step.seconds:.1f}"), cell(step.reason, "text"),
+            cell(f"{step.seconds:.1f}"), cell(step.reason, "text wrap"),
         )
         for step in run.steps
     ]  # fmt: skip

@@ -119,6 +119,8 @@ class StartupFacts:
         Of all working copies.
     channels, spws : int
         Of the first.
+    band_slices, spectral_terms : int
+        Slices in which the band of all is imaged, and terms of the spectra that its channels tell.
     right_ascension_rad, declination_rad : float
         Phase centre.
     flagged_fraction : float
@@ -152,6 +154,8 @@ class StartupFacts:
     rows: int
     channels: int
     spws: int
+    band_slices: int
+    spectral_terms: int
     right_ascension_rad: float
     declination_rad: float
     flagged_fraction: float

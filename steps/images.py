@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from libs.core.errors import ImageError
-from libs.core.geometry import frequency_slices
 from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
 from libs.imaging.masks import disc, grid_header, mask_header
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
@@ -153,12 +152,7 @@ def imaging_options(
     if context.settings[MASK_SETTING]:
         # the user's mask takes the place of an automatic one, and may hold noise as well
         automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
-    channels_out, nterms = frequency_slices(
-        data.min_frequency_hz, data.max_frequency_hz, data.channels
-    )
     mosaic, centre_deg = run_mosaic(data) or (None, None)
-    if mosaic:  # which has one spectral term
-        channels_out, nterms = 1, 1
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -177,8 +171,9 @@ def imaging_options(
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
         memory_bytes=memory_bytes(context.settings),
-        channels_out=channels_out,
-        nterms=nterms,
+        # a mosaic has one spectral term
+        channels_out=1 if mosaic else data.band_slices,
+        nterms=1 if mosaic else data.spectral_terms,
         mosaic=mosaic,
         phase_centre_deg=centre_deg,
     ).but(**changes)

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import frequency_slices
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
@@ -267,6 +270,7 @@ def _describe(
         context.settings["instrument"],
         context.settings["band"],
     )
+    slices, terms = frequency_slices(np.concatenate([summary.channels_hz for summary in used]))
     facts = StartupFacts(
         working_copies=tuple(copy.ms.name for copy in copies),
         selections=tuple(taken),
@@ -286,6 +290,8 @@ def _describe(
         rows=sum(summary.rows for summary in used),
         channels=first.channels,
         spws=len(first.spws_used),
+        band_slices=slices,
+        spectral_terms=terms,
         right_ascension_rad=float(centre[0]),
         declination_rad=float(centre[1]),
         flagged_fraction=sum(s.flagged_fraction * s.rows for s in used) / sum(s.rows for s in used),

@@ -12,6 +12,10 @@ Page.ready(() => {
   const common = get("common"), mask = get("mask"), beam = get("beam"), slider = get("slider");
   const area = get("area");
   if (!all.whole) area.closest("label").hidden = true;
+  if (all.frames.length < 2) {  // nothing to compare
+    for (const control of [right, slider, common]) control.closest("label").hidden = true;
+    get("blink").hidden = true;
+  }
   function use(chosen) {  // the part around the source, or the whole image of a few steps
     data = chosen; ({ width, height, frames } = data); n = width * height; decoded = {}; pictures = {};
     for (const select of [left, right]) {
@@ -122,7 +126,7 @@ Page.ready(() => {
     if (blink) half(+(shown ? right : left).value, 0, canvas.width);
     else {
       half(+left.value, 0, split); half(+right.value, split, canvas.width);
-      if (split > 0 && split < canvas.width) {
+      if (split > 0 && split < canvas.width && left.value !== right.value) {
         context.fillStyle = "#fff"; context.fillRect(split - 1, 0, 2, canvas.height);
         context.fillStyle = "#333"; context.fillRect(split + 1, 0, 1, canvas.height);
       }
@@ -135,6 +139,7 @@ Page.ready(() => {
     }
     root.querySelector(".names").textContent = blink ? frames[+(shown ? right : left).value].label
       : slider.value <= 0 ? frames[+right.value].label : slider.value >= 100 ? frames[+left.value].label
+      : left.value === right.value ? frames[+left.value].label
       : `${frames[+left.value].label} | ${frames[+right.value].label}`;
     legend(picture(+right.value).scaleOf);
   }

@@ -56,6 +56,9 @@ class RunDrawer(Protocol):
     def write_report(self, on_wait: Callable[[str], None]) -> Any:
         """Write report.html."""
 
+    def finish(self, on_wait: Callable[[str], None]) -> Any:
+        """Draw the figures that are left."""
+
     def close(self) -> None:
         """Give up what is not drawn yet."""
 

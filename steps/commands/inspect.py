@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "inspect_parser"]
 
+# millimetre VLBI needs more than another band of the same array does
+_CONFIG_OF_BAND = {("vlba", "1.3mm"): "eht"}
+
 
 def inspect_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
@@ -88,7 +91,7 @@ def _next(found: Sequence[Preview], vis: Sequence[str], program: str) -> list[st
 
     first = found[0]
     mean = sum(w.mean_hz for w in first.windows) / max(1, len(first.windows))
-    instrument = identify(first.telescope, mean)[0]
+    instrument, band = identify(first.telescope, mean)
     visibilities = sum(content.visibilities for content in found)
     copies = sum(content.copy_bytes for content in found)
     lines = [
@@ -104,7 +107,8 @@ def _next(found: Sequence[Preview], vis: Sequence[str], program: str) -> list[st
         for field in content.fields
         if any(intent.startswith("OBSERVE_TARGET") for intent in field.intents)
     ]
-    config = instrument if instrument in ready_config_names() else "vla"
+    config = _CONFIG_OF_BAND.get((instrument, band), instrument)
+    config = config if config in ready_config_names() else "vla"
     choice = ""
     of_demo = all(name.startswith("demo:") for name in vis)  # which has a field of its own
     if len(names) > 1 and not of_demo:

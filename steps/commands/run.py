@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,49 +149,62 @@ def run_pipeline(
 
     workdir = settings.workdir
     progress = arguments.progress(quiet=settings["quiet"])
-    begin = time.monotonic()
     tools = make_tools(
         settings["imager"], settings["solver"], workdir / "logs",
         stall_s=settings["tool_stall"], on_wait=progress.tick,
         tell=progress.detail,
     )  # fmt: skip
-    drawer = reports.drawer(workdir)
-    pipeline = pipeline_of(settings, steps, progress, tools, drawer)
-    progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
-    rows_before = pipeline.state.rows
-    mended = mend_working_copies(workdir)
-    if mended:
-        progress.note(mended)
-    try:
-        pipeline.run(**arguments.steps)
-    except StepFailed:
-        _finish(drawer, tools, progress, reports, "failed", render=True)
-        run_on_finish(settings["on_finish"], "failed", workdir, progress)
-        raise
-    except BaseException:
-        drawer.close()
-        raise
-    finally:
-        pipeline.context.ahead.close()
-        tools.close()
-    render = pipeline.state.rows > rows_before or _report_is_old(workdir)
-    missing = [step.name for step in steps if pipeline.state.get(step.name) is None]
-    status = "incomplete" if missing else ""
-    summary = _finish(drawer, tools, progress, reports, status, render=render)
-    if not missing:
-        _write_record(settings, tools.versions(), progress)
+    with closing(reports.drawer(workdir)) as drawer:
+        pipeline = pipeline_of(settings, steps, progress, tools, drawer)
+        progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
+        rows_before = pipeline.state.rows
+        mended = mend_working_copies(workdir)
+        if mended:
+            progress.note(mended)
+        begin = time.monotonic()
+        try:
+            pipeline.run(**arguments.steps)
+        except StepFailed:
+            _finish(drawer, tools, progress, reports, "failed", render=True)
+            _draw_the_rest(drawer, progress)
+            run_on_finish(settings["on_finish"], "failed", workdir, progress)
+            raise
+        finally:
+            pipeline.context.ahead.close()
+            tools.close()
+        missing = [step.name for step in steps if pipeline.state.get(step.name) is None]
+        render = pipeline.state.rows > rows_before or _report_is_old(workdir)
+        status = "incomplete" if missing else ""
+        summary = _finish(drawer, tools, progress, reports, status, render=render)
+        if not missing:
+            _write_record(settings, tools.versions(), progress)
+        judged = any(step.from_template for step in steps)
+        _tell_result(summary, missing, progress, reports, judged=judged)
+        progress.note(f"{time.monotonic() - begin:.1f} s")
+        for line in next_steps(summary, workdir):
+            progress.note(line)
+        if render:
+            _draw_the_rest(drawer, progress)
+    run_on_finish(settings["on_finish"], summary["status"], workdir, progress)
+
+
+def _tell_result(
+    summary: Mapping[str, Any],
+    missing: Sequence[str],
+    progress: Progress,
+    reports: Reports,
+    *,
+    judged: bool,
+) -> None:
+    """Print the table of the images, what was said loudly, and what came of it."""
     progress.result(reports.table(summary))
     for text in summary["warnings"]:
         progress.result(f"WARNING: {text}", warning=True)
     if missing:
         left = ", ".join(missing)
         progress.result(f"not finished: {left} are left to run; the same command goes on")
-    if summary["status"] == "unchanged" and any(step.from_template for step in steps):
+    if summary["status"] == "unchanged" and judged:
         progress.result("self-calibration did not help: the initial data stay as they were")
-    progress.note(f"{time.monotonic() - begin:.1f} s")
-    for line in next_steps(summary, workdir):
-        progress.note(line)
-    run_on_finish(settings["on_finish"], summary["status"], workdir, progress)
 
 
 def _write_record(settings: Settings, versions: Mapping[str, str], progress: Progress) -> None:
@@ -223,10 +237,17 @@ def _finish(
     *,
     render: bool,
 ) -> dict[str, Any]:
-    """Write summary.json and, where something changed, the report."""
+    """Write summary.json and, where something changed, the page, whose figures come after it."""
     summary = reports.summary(drawer.workdir, tools.versions(), status)
     if render:
         progress.begin("report")
         drawer.write_report(lambda text: progress.tick())
-        progress.end("plots/ and report.html written")
+        progress.end("report.html written")
     return summary
+
+
+def _draw_the_rest(drawer: RunDrawer, progress: Progress) -> None:
+    """Wait for the figures of plots/ that are not drawn yet, once the results were told."""
+    progress.begin("figures")
+    drawer.finish(lambda text: progress.tick())
+    progress.end("plots/ written")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,6 +60,10 @@ class BestState:
         Factor by which the amplitudes of its own round change the flux.
     closure_chi2 : float or None
         Reduced chi2 of its image's model against closure quantities, where it was measured.
+    held_out_sigma : float or None
+        What held-out baselines say of its gains, as in `RoundRecord`.
+    incremental_on : tuple of str
+        Rounds whose tables were kept beneath these gains.
     pointings : tuple of mapping or None
         Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, and
         ``model_share`` and its error (`libs.ms.model_share`); None for one without an image; empty
@@ -69,6 +74,8 @@ class BestState:
     tables: tuple[TableRef, ...]
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    held_out_sigma: float | None = None
+    incremental_on: tuple[str, ...] = ()
     pointings: tuple[Mapping[str, Any] | None, ...] = ()
 
     @classmethod
@@ -77,8 +84,17 @@ class BestState:
         facts = round_facts(result)
         return cls(
             ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
-            facts.pointings_measured,
+            facts.held_out_sigma, tuple(facts.incremental_on), facts.pointings_measured,
         )  # fmt: skip
+
+    def held_out_of(self, incremental_on: Sequence[str]) -> tuple[str, float]:
+        """Return the state's round and its `held_out_sigma`, for gains that would replace its own.
+
+        Not a number for gains on top of them, or on others: these are asked of other data.
+        """
+        same = self.tables and self.incremental_on == tuple(incremental_on)
+        sigma = self.held_out_sigma if same else None
+        return self.image.judged, math.nan if sigma is None else sigma
 
 
 @dataclass(frozen=True)
@@ -222,6 +238,8 @@ class RoundRecord:
     statistics : ImageStatistics or None
         Of the judged image.
     closeness : Closeness or None
+    held_out_sigma : float or None
+        How many times its error chi2 of held-out baselines falls with the gains.
     shift_arcsec : float or None
         Shift of the judged image against the best one before.
     shift : str or None
@@ -243,6 +261,7 @@ class RoundRecord:
     solve: SolveRecord | None = None
     statistics: ImageStatistics | None = None
     closeness: Closeness | None = None
+    held_out_sigma: float | None = None
     shift_arcsec: float | None = None
     shift: str | None = None
     warning: str | None = None
@@ -263,7 +282,7 @@ class RoundRecord:
             found |= self.solve.as_metrics()
         if self.statistics is not None:
             found |= self.statistics.as_row()
-        own = ("shift_arcsec", "shift", "warning", "judged", "judged_with")
+        own = ("held_out_sigma", "shift_arcsec", "shift", "warning", "judged", "judged_with")
         found |= {name: getattr(self, name) for name in own if getattr(self, name) is not None}
         for name in ("pointings_measured", "pointings_before"):
             if getattr(self, name):
@@ -287,7 +306,7 @@ class RoundFacts:
         The rung by whose outcome a rung of the ladder was not tried.
     limit_m : float or None
         Longest baseline imaged, m.
-    flux_factor, closure_chi2
+    flux_factor, closure_chi2, held_out_sigma, incremental_on
         As in `BestState`.
     pointings_measured : tuple of mapping or None
         `BestState.pointings`.
@@ -299,6 +318,8 @@ class RoundFacts:
     limit_m: float | None = None
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    held_out_sigma: float | None = None
+    incremental_on: tuple[str, ...] = ()
     pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
 
 

@@ -24,8 +24,7 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
-from steps.rounds.held_out import evidence_said
-from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
+from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
 from steps.rounds.mosaic_state import (
     measured_pointings,
@@ -37,7 +36,7 @@ from steps.rounds.mosaic_state import (
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.scales import with_scales
+from steps.rounds.scales import ScalesTried, with_scales
 from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
@@ -124,7 +123,7 @@ class GainRound(Step):
         if not best.pointings:
             measured = measured_pointings(context, best, folder, "before")
             best = replace(best, pointings=measured)
-        cycles = _Cycles()
+        cycles, scales = _Cycles(), ScalesTried(best)
         for number in range(1, context.options["max_cycles"] + 1):
             cycle = RoundCycle(self.name, number, folder)
             scales = with_scales(context, best, cycle)
@@ -144,9 +143,13 @@ class GainRound(Step):
                 cycles.refused, cycles.ended = outcome, outcome.result.reason
                 break
             cycles.accepted.append(outcome)
+            scales = ScalesTried(best)
             previous, best = best, BestState.of(outcome.result, outcome.result.tables)
             if _progress(previous, best, outcome.record) < context.options["min_cycle_gain"]:
                 break
+        if scales.said and cycles.accepted:
+            # the cycle that began with them was refused, but they show the one before better
+            cycles.accepted[-1] = _shown_with(scales, cycles.accepted[-1])
         return cycles
 
     def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
@@ -312,9 +315,9 @@ class GainRound(Step):
     ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
-        said = evidence_said([one.held_out for one in trial.solved if one.held_out])
-        reasons = filter(None, (judged.reason, trial.pointings_said, said))
-        judged = replace(judged, reason="; ".join(reasons))
+        judged = with_held_out(best, trial, judged)
+        reason = "; ".join(filter(None, (judged.reason, trial.pointings_said)))
+        judged = replace(judged, reason=reason)
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)
@@ -417,6 +420,14 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _shown_with(scales: ScalesTried, outcome: _Outcome) -> _Outcome:
+    """Return an accepted cycle with the image of extended components in place of its own."""
+    record = scales.shown_by(outcome.record)
+    products = {**outcome.result.products, **scales.best.image.products}
+    result = replace(outcome.result, products=products, metrics=record.as_metrics())
+    return _Outcome(result, record)
 
 
 def _second_try(

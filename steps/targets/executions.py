@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.core.coordinates import SKY_FRAMES, to_j2000
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import InputData
+from libs.inputs.input_data import InputData, reading
 from libs.ms.rows import stretches
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -98,7 +98,7 @@ def survey(source: InputData) -> Execution:
             f"targets are looked for in measurement sets, {source.vis} is {source.kind}",
             "import it first, or leave targets out",
         )
-    with read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         tables = Subtables(view.path)
         fields = tables.fields
         windows = tuple(
@@ -112,7 +112,10 @@ def survey(source: InputData) -> Execution:
     used: dict[int, set[int]] = {}
     intents: dict[int, set[str]] = {}
     for number, description, state in sorted(found):
-        if description < len(descriptions):
+        # rows that name what is not there are counted and left out by the first look at the input
+        if not (0 <= number < len(fields) and 0 <= description < len(descriptions)):
+            continue
+        if descriptions[description].spw in range(len(windows)):
             used.setdefault(number, set()).add(descriptions[description].spw)
         mode = states[state].intents if 0 <= state < len(states) else ""
         intents.setdefault(number, set()).update({mode} - {""})

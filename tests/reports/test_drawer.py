@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 from astropy.io import fits
 
 from libs.core.errors import InputError
-from reports.drawer import Drawer, LivePage
-from reports.drawings import draw_ahead, draw_all
+from reports.drawer import Drawer, LivePage, _Work
+from reports.drawings import Drawing, draw_ahead, draw_all
 from reports.html import write_report
 from reports.records import read_run
+from reports.summary import write_summary
 from tests.reports.fake_run import make_run
 
 
@@ -23,8 +25,25 @@ def figures(workdir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (workdir / "plots").glob("*.png")}
 
 
+def wait_for(path: Path) -> None:
+    """Wait until another program has written a file."""
+    for _ in range(1200):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} is not written")
+
+
+def ahead(workdir: Path, known: Mapping[str, object] | None = None) -> dict[str, list[Drawing]]:
+    found: dict[str, list[Drawing]] = {}
+    for one in draw_ahead(read_run(workdir), known or {}):
+        found |= one
+    return found
+
+
 def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / "run", size=64)
+    write_summary(workdir, {})
     write_report(workdir)
     expected, page = figures(workdir), (workdir / "report.html").read_text()
     for path in (workdir / "plots").iterdir():
@@ -35,7 +54,9 @@ def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
     drawer.round_done("p0")
     drawer.round_done("ap1")
     drawer.rounds_over()
+    wait_for(workdir / "plots" / "images_ap1.png")
     drawer.write_report(told.append)
+    drawer.finish(told.append)
     assert figures(workdir) == expected
     written = (workdir / "report.html").read_text()
     assert re.sub(r"[\d-]{10} \d\d:\d\d", "", written) == re.sub(r"[\d-]{10} \d\d:\d\d", "", page)
@@ -46,13 +67,15 @@ def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
 
 def test_what_changes_after_the_rounds_is_drawn_again(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / "run", size=64)
-    before = draw_ahead(read_run(workdir))
-    assert before and set(before) == set(draw_ahead(read_run(workdir)))
+    write_summary(workdir, {})
+    before = ahead(workdir)
+    assert before and set(before) == set(ahead(workdir))
+    assert ahead(workdir, before) == {}, "what is drawn is not drawn again"
     image = workdir / read_run(workdir).rounds[0].products["image"]
     with fits.open(image, mode="update") as hdus:
         hdus[0].data *= 2
     os.utime(image, ns=(1, 1))
-    after = draw_ahead(read_run(workdir))
+    after = ahead(workdir)
     names = [{token.partition(" ")[0] for token in drawn} for drawn in (before, after)]
     assert names[0] == names[1]
     same = {token.partition(" ")[0] for token in set(before) & set(after)}
@@ -72,7 +95,44 @@ def test_a_program_that_dies_costs_no_report(tmp_path: Path) -> None:
     drawer.process.kill()
     drawer.process.wait()
     drawer.write_report(lambda text: None)
+    drawer.finish(lambda text: None)
     assert (workdir / "report.html").exists() and figures(workdir)
+
+
+def test_a_program_that_dies_after_the_page_costs_no_figure(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    write_report(workdir)
+    expected = set(figures(workdir))
+    for path in (workdir / "plots").iterdir():
+        path.unlink()
+    drawer = Drawer(workdir)
+    drawer.write_report(lambda text: None)
+    assert drawer.process is not None and (workdir / "report.html").exists()
+    drawer.process.kill()
+    drawer.finish(lambda text: None)
+    assert set(figures(workdir)) == expected and drawer.process is None
+
+
+def test_the_page_comes_before_everything_that_is_left_to_draw(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    drawer = Drawer(workdir)
+    drawer.rounds_over()
+    for step in ("p0", "p1", "ap1"):
+        drawer.round_done(step)
+    drawer.write_report(lambda text: None)
+    left = set(figures(workdir))
+    drawer.finish(lambda text: None)
+    assert "phase_ap1.png" not in left
+    assert len(left) < len(figures(workdir))
+
+
+def test_figures_drawn_in_advance_for_another_state_are_not_taken(tmp_path: Path) -> None:
+    """Of figures of one name the last one drawn is on disk, whatever it was drawn for."""
+    work = _Work(tmp_path, lambda **_: None, LivePage(tmp_path, lambda *_: tmp_path))
+    work._keep({"history first": []})
+    work._keep({"history second": []})
+    work._keep({"residuals first": []})
+    assert set(work.drawn) == {"history second", "residuals first"}
 
 
 def test_what_the_user_can_mend_is_told(tmp_path: Path) -> None:

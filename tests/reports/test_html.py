@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 import shutil
@@ -13,9 +14,10 @@ from astropy.io import fits
 
 from libs.core.errors import InputError
 from libs.gains.caltable import write_caltable
-from reports.html import write_report
+from reports.html import render, write_report
 from reports.html_parts import Markup, facts, join, tag, times
 from reports.records import read_run
+from reports.summary import write_summary
 from reports.tables import GAIN_COLUMNS, gains_rows, write_csv
 from tests.libs.small_ms import make_ms
 from tests.reports.fake_run import STEP_COLUMNS, make_gains, make_run, step_row, write_rows
@@ -121,8 +123,11 @@ def test_pictures_are_inlined_and_described(page: str, workdir: Path) -> None:
     }  # fmt: skip
     assert expected <= plots
     assert "amplitude_p0.png" not in plots  # phase only
-    # first, last and untouched image and the gains, for readers without scripts; visibilities
-    assert len(images) == 5
+    # first, last and untouched image and the gains, for readers without scripts
+    assert len(images) == 4
+    shown = re.findall(r'<image href="data:image/png;base64,[^"]+"', page)
+    # by uv distance and by time, phases before and after, amplitudes; there is no model
+    assert len(shown) >= 3
     for image in images:
         assert len(str(image["alt"])) > 10
         content = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
@@ -237,3 +242,26 @@ def test_pieces_escape_text_and_keep_markup() -> None:
 )
 def test_ratios(ratio: float, text: str) -> None:
     assert times(ratio) == text
+
+
+def test_a_failed_run_says_how_to_go_on(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "w", 64, finished=False)
+    rows = list(csv.DictReader((workdir / "steps.csv").open()))
+    rows.append(step_row("p1", "failed", reason="the disk is full; free space"))
+    write_rows(workdir / "steps.csv", STEP_COLUMNS, rows)
+    write_summary(workdir, {}, "failed")
+    text = " ".join(outline(render(read_run(workdir))).text)
+    assert "Step p1 failed: the disk is full" in text
+    assert "give the same command again" in text and "doctor --bundle" in text
+    assert "auto-selfcal apply" not in text, "what a failed run leaves is no result"
+
+
+def test_an_unchanged_run_leads_to_the_reasons(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "w", 64)
+    summary = json.loads((workdir / "summary.json").read_text())
+    summary |= {"status": "unchanged", "final": summary["initial"]}
+    (workdir / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(outline(render(read_run(workdir))).text)
+    assert "It did not help: what now?" in text
+    head = text.partition("Self-calibration did not help")[2].partition("What to do next")[0]
+    assert "Dynamic range" in head and "before" not in head, "there are no two states to compare"
