@@ -56,7 +56,7 @@ def split_factors(solutions: GainSolutions, span: NDArray[np.int64]) -> GainFact
         snr[number] = good.max(axis=0)
     gain = np.where(solutions.flag, 0, solutions.gain * constant[span].conj())
     common = gain.sum(axis=(1, 3), keepdims=True)
-    lost = solutions.flag.all(axis=(1, 3), keepdims=True)
+    lost = np.asarray(solutions.flag.all(axis=(1, 3), keepdims=True))
     edges = np.unique([f(np.flatnonzero(span == n)) for n in range(parts) for f in (min, max)])
     return GainFactors(
         replace(
