@@ -153,8 +153,6 @@ def imaging_options(
         # the user's mask takes the place of an automatic one, and may hold noise as well
         automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
     mosaic, centre_deg = run_mosaic(data) or (None, None)
-    # a mosaic has one spectral term
-    channels_out, nterms = (1, 1) if mosaic else (data.band_slices, data.spectral_terms)
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -173,8 +171,9 @@ def imaging_options(
         uvmax_m=options["uvmax"],
         threads=context.settings["threads"],
         memory_bytes=memory_bytes(context.settings),
-        channels_out=channels_out,
-        nterms=nterms,
+        # a mosaic has one spectral term
+        channels_out=1 if mosaic else data.band_slices,
+        nterms=1 if mosaic else data.spectral_terms,
         mosaic=mosaic,
         phase_centre_deg=centre_deg,
     ).but(**changes)

@@ -311,6 +311,14 @@ def _describe(
         metrics |= as_metrics(begun)
         if start.warning:
             metrics["warning"] = start.warning
+    products = _products(context, copies, start)
+    return StepResult("done", reason, products=products, metrics=metrics)
+
+
+def _products(
+    context: Context, copies: list[working_copy.WorkingCopy], start: Start | None
+) -> dict[str, str]:
+    """Return the files made, for the record."""
     products = {f"working_copy_{i}": context.relative(copy.ms) for i, copy in enumerate(copies)}
     for i, copy in enumerate(copies):
         if copy.untouched is not None:
@@ -319,4 +327,4 @@ def _describe(
             products[f"truth_{i}"] = context.relative(copy.truth)
     if start is not None:
         products["start_solutions"] = context.relative(start.path)
-    return StepResult("done", reason, products=products, metrics=metrics)
+    return products

@@ -133,6 +133,8 @@ def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
     name, before = best.held_out_of(beneath)
     if trial.judged_with["uvmax"] != best.image.uvmax_m:
         before = np.nan  # other baselines
+    if trial.pointings:
+        before = np.nan  # maybe other pointings of a mosaic
     accepted, reason, record = judged.accepted, judged.reason, judged.record
     record = replace(record, held_out_sigma=None if np.isnan(sigma) else sigma)
     rise = trial.image.statistics.snr / best.image.statistics.snr
