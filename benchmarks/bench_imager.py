@@ -81,7 +81,7 @@ def options_of(case: str, vis: Path, folder: Path, name: str, multiscale: bool) 
     """Return the options of a case's image: those of a run's test image, on one thread."""
     chosen = scenario(case)
     channel_hz = np.concatenate([spw.frequency_hz for spw in chosen.spws])
-    slices, terms = frequency_slices(channel_hz.min(), channel_hz.max(), len(channel_hz))
+    slices, terms = frequency_slices(channel_hz)
     return ImagingOptions(
         vis=(vis,), folder=folder, basename=name, imsize=(_PIXELS, _PIXELS),
         cell_arcsec=chosen.cell_arcsec, robust=0.0, niter=100000, automask_nsigma=4.0,

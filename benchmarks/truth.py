@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from libs.core.errors import ConfigError
-from libs.core.geometry import frequency_slices
 from libs.imaging.align import compare, shift_plane
 from libs.imaging.interface import ImageProducts, Imager, ImagingOptions, open_image
 from libs.imaging.native.native import NativeImager
@@ -53,9 +52,6 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
     width, height = test.metrics["imsize"]
     taper = used["uvtaper"]
     data = next(row for row in run.steps if row.step == "startup").metrics
-    channels_out, nterms = frequency_slices(
-        data["min_frequency_hz"], data["max_frequency_hz"], data["channels"]
-    )
     return ImagingOptions(
         vis=(vis,),
         folder=folder,
@@ -70,8 +66,8 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
         uvtaper_arcsec=float({"none": 0.0, "auto": 5 * cell}.get(taper, taper)),
         uvmin_m=float(used["uvmin"]),
         uvmax_m=float(used["uvmax"]),
-        channels_out=channels_out,
-        nterms=nterms,
+        channels_out=int(data["band_slices"]),
+        nterms=int(data["spectral_terms"]),
     )
 
 

@@ -156,7 +156,9 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _record(order: int, row: Mapping[str, str]) -> Record:
     tables = tuple(
-        TableRef(**{**table, "spwmap": tuple(table["spwmap"])})
+        TableRef(
+            **{**table, "spwmap": tuple(table["spwmap"]), "fields": tuple(table.get("fields", ()))}
+        )
         for table in json.loads(row["tables"])
     )
     result = StepResult(

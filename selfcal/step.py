@@ -33,6 +33,8 @@ class TableRef:
         Interpolation, ``linear`` or ``nearest``.
     round : str
         Name of the step that made it.
+    fields : tuple of int
+        Ids of the fields to which it applies; empty: all.
     """
 
     ms: str
@@ -40,6 +42,7 @@ class TableRef:
     spwmap: tuple[int, ...] = ()
     interp: str = "linear"
     round: str = ""
+    fields: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

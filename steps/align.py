@@ -25,6 +25,7 @@ from steps.data_changes import keep_data, kept_name
 from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.images import IMAGING_OPTIONS, clean_folder, imaging_options, make_image
 from steps.imaging import chosen_grid
+from steps.mosaics import is_mosaic
 from steps.user_mask import MASK_SETTING
 
 __all__ = ["Align"]
@@ -51,6 +52,8 @@ class Align(Step):
             raise Skip("there is one execution")
         if context.settings["align"] == "never":
             raise Skip("align = never")
+        if is_mosaic(context):
+            raise Skip("offsets between executions are measured on one field, this is a mosaic")
         few = [ms.name for ms in copies if len(summarise(ms).antennas_used) < FEWEST_ANTENNAS]
         if few:
             raise Skip(

@@ -15,6 +15,7 @@ from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
 from steps.facts import model_facts
 from steps.images import best_image
+from steps.mosaics import single_fields_only
 from steps.rounds.closure_judging import (
     CLOSURE_OPTIONS,
     compared,
@@ -40,6 +41,7 @@ class ClosureCheck(Step):
 
     def run(self, context: Context) -> StepResult:
         """Compare on the baselines of the judged images; leave MODEL_DATA the final image's."""
+        single_fields_only(context, "closure quantities")
         best = best_image(context)
         judged_with = best.judged_with
         try:

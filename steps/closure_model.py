@@ -16,7 +16,7 @@ from libs.closure.astrometry import place_by_band
 from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
-from libs.core.errors import InputError
+from libs.core.errors import ConfigError, InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
@@ -37,6 +37,7 @@ from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
 from steps.model_components import on_pixel
+from steps.mosaics import is_mosaic, single_fields_only
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
     as_model,
@@ -70,6 +71,7 @@ class ClosureStats(Step):
 
     def run(self, context: Context) -> StepResult:
         """Write closure.csv; record how far in baseline length the source is seen."""
+        single_fields_only(context, "closure quantities")
         ensure_tables(context, ())
         products = {"closure": "closure.csv", "closure_baselines": "closure_baselines.csv",
                     "closure_pairs": "closure_pairs.csv"}  # fmt: skip
@@ -161,6 +163,12 @@ class InitialModel(Step):
 
     def run(self, context: Context) -> StepResult:
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
+        if context.settings[MODEL_SETTING] and is_mosaic(context):
+            raise ConfigError(
+                "a model of the user's own is for one field, and this is a mosaic",
+                "leave start_model out, or set mosaic = 'never'",
+            )
+        single_fields_only(context, "closure quantities")
         ensure_tables(context, ())
         options = context.options
         if context.settings[MODEL_SETTING]:
@@ -206,7 +214,7 @@ class InitialModel(Step):
         samples = data.rows * data.channels
         if self.name in context.ahead or samples > MOST_AHEAD:
             return
-        if context.settings[MODEL_SETTING]:
+        if context.settings[MODEL_SETTING] or is_mosaic(context):
             return
         # with threads set other runs have the rest of the machine
         if context.settings["threads"] or context.options["model"] == "catalogue":

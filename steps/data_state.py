@@ -15,7 +15,8 @@ from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
 from libs.imaging.interface import ImagingOptions
 from libs.ms import flag_versions, tables
-from libs.ms.summary import flagged_fraction
+from libs.ms.columns import ensure_data_column
+from libs.ms.summary import describe_ms, flagged_fraction
 from libs.ms.tiled_headers import mend_headers
 from selfcal.step import TableRef
 from steps.context import Context
@@ -98,10 +99,12 @@ def applied_tables(context: Context, refs: Sequence[TableRef], ms: Path) -> list
 
 def _tables_key(context: Context, refs: Sequence[TableRef], ms: Path) -> str:
     # the time of writing tells a table made anew from its predecessor of the same name
+    fields = [(ref.fields,) if ref.fields else () for ref in refs if ref.ms == ms.name]
     stamps = [
-        (table.path.name, table.spwmap, table.interp, (table.path / "table.dat").stat().st_mtime_ns)
-        for table in applied_tables(context, refs, ms)
-    ]
+        (table.path.name, table.spwmap, table.interp,
+         (table.path / "table.dat").stat().st_mtime_ns, *own)
+        for table, own in zip(applied_tables(context, refs, ms), fields, strict=True)
+    ]  # fmt: skip
     return _digest(base_version(context), stamps)
 
 
@@ -135,7 +138,7 @@ def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, fl
             start = flagged_fraction(ms)
             if own:
                 with context.clock.time("solving"):
-                    context.tools.solver.apply(ms, own)
+                    _apply(context, refs, ms)
             set_note(ms, tables=key, flagged_before=repr(start))
         else:
             start = float(note["flagged_before"])
@@ -145,6 +148,22 @@ def ensure_tables(context: Context, refs: Sequence[TableRef]) -> tuple[float, fl
         after += flagged_fraction(ms) * rows
         weight += rows
     return before / weight, after / weight
+
+
+def _apply(context: Context, refs: Sequence[TableRef], ms: Path) -> None:
+    """Apply tables to one working copy, each to the fields that it is for."""
+    mine = [ref for ref in refs if ref.ms == ms.name]
+    if not any(ref.fields for ref in mine):
+        context.tools.solver.apply(ms, applied_tables(context, refs, ms))
+        return
+    ensure_data_column(ms, "CORRECTED_DATA", copy="DATA", refill=True)  # of fields without tables
+    groups: dict[tuple[TableRef, ...], list[int]] = {}
+    for number in describe_ms(ms).fields_used:
+        own = tuple(ref for ref in mine if not ref.fields or number in ref.fields)
+        if own:
+            groups.setdefault(own, []).append(number)
+    for own, fields in groups.items():
+        context.tools.solver.apply(ms, applied_tables(context, own, ms), fields=fields)
 
 
 def fill_model(context: Context, models: Sequence[Path], options: ImagingOptions) -> None:

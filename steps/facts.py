@@ -26,6 +26,7 @@ __all__ = [
     "GridFacts",
     "InputFacts",
     "ModelFacts",
+    "MosaicFacts",
     "RefantFacts",
     "SetupFacts",
     "StartFacts",
@@ -118,6 +119,8 @@ class StartupFacts:
         Of all working copies.
     channels, spws : int
         Of the first.
+    band_slices, spectral_terms : int
+        Slices in which the band of all is imaged, and terms of the spectra that its channels tell.
     right_ascension_rad, declination_rad : float
         Phase centre.
     flagged_fraction : float
@@ -130,6 +133,9 @@ class StartupFacts:
     selections : tuple of mapping
         Of each working copy, in their order: ``vis``, the path of its input, ``field`` and
         ``spw``, what was taken of it, and ``windows``, the numbers of its windows there.
+    pointings : tuple of mapping
+        Of a mosaic, by field id of every working copy: ``name``, ``ra_deg`` and ``dec_deg``
+        (J2000); empty otherwise. The phase centre then is that of the mosaic's image.
     """
 
     working_copies: tuple[str, ...]
@@ -148,6 +154,8 @@ class StartupFacts:
     rows: int
     channels: int
     spws: int
+    band_slices: int
+    spectral_terms: int
     right_ascension_rad: float
     declination_rad: float
     flagged_fraction: float
@@ -157,6 +165,14 @@ class StartupFacts:
     selections: tuple[Mapping[str, str], ...] = ()
     begin_mjd_s: float | None = None
     on_source_s: float | None = None
+    pointings: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class MosaicFacts:
+    """The pointings of a mosaic, as `StartupFacts` has them; empty for one field."""
+
+    pointings: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from steps.images import (
     clean_folder,
     image_products,
     image_row,
-    imaging_options,
     judged_image,
     model_files,
+    options_of_model,
 )
 from steps.user_mask import MASK_SETTING
 
@@ -219,8 +219,4 @@ class RflagFinal(Step):
     def _model(self, context: Context) -> None:
         """Fill MODEL_DATA with the model of the best image."""
         best = best_image(context)
-        models = model_files(context, best.products)
-        options = imaging_options(
-            context, best.judged_with, models[0].parent, "model", context.tables
-        )
-        fill_model(context, models, options)
+        fill_model(context, model_files(context, best.products), options_of_model(context, best))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from libs.core.errors import ImageError
-from libs.core.geometry import frequency_slices
 from libs.imaging.interface import ImageProducts, ImagingOptions, write_image
 from libs.imaging.masks import disc, grid_header, mask_header
 from libs.imaging.statistics import ImageStatistics, check_clean, measure_products
@@ -21,6 +20,7 @@ from selfcal.step import StepResult, TableRef
 from steps.context import Context
 from steps.data_state import column_in_use, measurement_sets
 from steps.facts import grid_facts, startup_facts
+from steps.mosaics import run_mosaic
 from steps.user_mask import MASK_SETTING, user_mask
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "make_image",
     "memory_bytes",
     "model_files",
+    "options_of_model",
     "run_grid",
 ]
 
@@ -151,9 +152,9 @@ def imaging_options(
     if context.settings[MASK_SETTING]:
         # the user's mask takes the place of an automatic one, and may hold noise as well
         automask, threshold = 0.0, max(threshold, _LEAST_NSIGMA)
-    channels_out, nterms = frequency_slices(
-        data.min_frequency_hz, data.max_frequency_hz, data.channels
-    )
+    mosaic, centre_deg = run_mosaic(data) or (None, None)
+    # a mosaic has one spectral term
+    channels_out, nterms = (1, 1) if mosaic else (data.band_slices, data.spectral_terms)
     return ImagingOptions(
         vis=tuple(measurement_sets(context)),
         folder=folder,
@@ -174,6 +175,8 @@ def imaging_options(
         memory_bytes=memory_bytes(context.settings),
         channels_out=channels_out,
         nterms=nterms,
+        mosaic=mosaic,
+        phase_centre_deg=centre_deg,
     ).but(**changes)
 
 
@@ -256,8 +259,9 @@ def image_products(context: Context, image: Imaged) -> dict[str, str]:
     files = image.products
     paths = {"image": files.image, "residual": files.residual, "model": files.model,
              "psf": files.psf}  # fmt: skip
-    if files.dirty is not None:
-        paths["dirty"] = files.dirty
+    for name, path in (("dirty", files.dirty), ("response", files.response)):
+        if path is not None:
+            paths[name] = path
     if len(files.models) > 1:
         paths |= {f"model_{number}": path for number, path in enumerate(files.models)}
     return {name: context.relative(path) for name, path in paths.items()}
@@ -268,6 +272,16 @@ def model_files(context: Context, products: Mapping[str, str]) -> list[Path]:
     slices = [name for name in products if name.startswith("model_")]
     names = sorted(slices, key=lambda name: int(name.removeprefix("model_"))) or ["model"]
     return [context.workdir / products[name] for name in names]
+
+
+def options_of_model(context: Context, image: ImageRecord) -> ImagingOptions:
+    """Return the options of a judged image, by which its model is turned into visibilities.
+
+    They are those of its own files, since the response of a mosaic lies beside its image.
+    """
+    path = context.workdir / image.products["image"]
+    name = path.name.removesuffix("-image.fits").removesuffix("-MFS")
+    return imaging_options(context, image.judged_with, path.parent, name, ())
 
 
 def is_judged(result: StepResult) -> bool:

@@ -15,7 +15,7 @@ from libs.imaging.source_finding import find_sources, smallest_square_holding
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import summarise
 from selfcal.options import Option
-from selfcal.step import Step, StepResult
+from selfcal.step import Skip, Step, StepResult
 from selfcal.template_choice import choose_template
 from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
@@ -31,6 +31,7 @@ from steps.images import (
     run_grid,
 )
 from steps.instruments import SETUP, dish_diameter_m
+from steps.mosaics import is_mosaic, mosaic_imsize, run_mosaic
 from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = [
@@ -81,8 +82,16 @@ def chosen_grid(context: Context) -> tuple[float, tuple[int, int]]:
 
 
 def _whole_beam(context: Context, cell: float) -> tuple[int, int]:
-    """The primary beam, when no image of the field chose the size."""
+    """The primary beam, or all of a mosaic, when no image of the field chose the size."""
     data = startup_facts(context)
+    mosaic = run_mosaic(data)
+    if mosaic:
+        return mosaic_imsize(
+            ImagingOptions(
+                tuple(measurement_sets(context)), context.workdir, "mosaic", (16, 16), cell,
+                mosaic=mosaic[0], phase_centre_deg=mosaic[1],
+            )
+        )  # fmt: skip
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
     width = geometry.primary_beam_fwhm_arcsec(data.max_frequency_hz, diameter)
     size = min(geometry.good_size(width / cell, least=256), geometry.good_size(4096))
@@ -111,6 +120,8 @@ class FovImage(Step):
 
     def run(self, context: Context) -> StepResult:
         """Image the field, find its sources, choose cell and size."""
+        if is_mosaic(context):
+            raise Skip("the image of a mosaic holds the primary beams of all its pointings")
         ensure_tables(context, ())
         field = coarse_grid(context)
         folder = clean_folder(context, self.name)

@@ -27,6 +27,7 @@ from steps.context import Context
 from steps.data_state import measurement_sets
 from steps.facts import startup_facts
 from steps.images import ImageRecord, best_image, imaging_options, make_image, model_files
+from steps.mosaics import is_mosaic
 from steps.rounds.scales import holds_more_than_a_point
 from steps.solution_file import solutions_of
 
@@ -100,6 +101,8 @@ def main_source(context: Context) -> tuple[MainSource | None, str]:
     str
         Why it is None.
     """
+    if is_mosaic(context):
+        return None, "the errors of a source are worked out for one field, and this is a mosaic"
     record = best_image(context)
     if record.statistics.snr < _SEEN_NSIGMA:
         return None, (

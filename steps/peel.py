@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.errors import ConfigError
 from libs.core.geometry import primary_beam_fwhm_arcsec
 from libs.core.numbers import format_number, format_quantity
 from libs.directions.subtract import SkyModel, TableGains, image_model, subtract_in_place
@@ -26,6 +27,7 @@ from steps.flagging import weigh_by_noise
 from steps.images import clean_folder, make_image
 from steps.imaging import chosen_grid, coarse_grid, coarse_options
 from steps.instruments import dish_diameter_m
+from steps.mosaics import is_mosaic
 from steps.peel_setting import direction_of
 from steps.peel_source import Direction, PeeledSource, SourceGrid, solve_source
 
@@ -67,6 +69,13 @@ class Peel(Step):
         """Search, solve, subtract what held-out data want, again until there is nothing."""
         if context.settings["peel"] == "never":
             raise Skip("peel = never")
+        if is_mosaic(context):
+            if context.settings["peel"] != "auto":
+                raise ConfigError(
+                    "sources are peeled from one field, and this is a mosaic",
+                    "set peel = 'never', or mosaic = 'never'",
+                )
+            raise Skip("sources are peeled from one field, and this is a mosaic")
         ensure_tables(context, ())
         folder = clean_folder(context, self.name)
         done: list[_Peeled] = []

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from libs.imaging.interface import ImagingOptions, open_image
-from libs.imaging.primary_beam import ImagedBand, PrimaryBeam, correct_image, find_beam
+from libs.imaging.mosaic import correct_by_response
+from libs.imaging.primary_beam import SAME_DISH, ImagedBand, PrimaryBeam, correct_image, find_beam
 from libs.ms.subtables import Subtables
 from libs.ms.summary import summarise
 from steps.context import Context
@@ -20,7 +21,6 @@ __all__ = ["BEAM_SETTING", "BeamCorrection", "beam_correction"]
 
 BEAM_SETTING = "primary_beam"
 _MOST_FREQUENCIES = 32
-_SAME_DISH = 1.1  # ratio of the largest to the smallest
 
 
 class BeamCorrection:
@@ -40,6 +40,13 @@ class BeamCorrection:
         if self._beam is None:
             return {}
         context = self._context
+        response = image.products.response
+        if response is not None:
+            corrected = correct_by_response(image.products, context.options["pb_limit"])
+            return {
+                f"pb_{name}": context.relative(response),
+                f"pbcor_{name}": context.relative(corrected),
+            }
         first = measurement_sets(context)[0]
         field = Subtables(first).fields[summarise(first).fields_used[0]]
         made = correct_image(
@@ -82,7 +89,7 @@ def beam_correction(context: Context) -> BeamCorrection:
         antennas = Subtables(ms).antennas
         diameters += [antennas[number].diameter_m for number in summarise(ms).antennas_used]
     known = [diameter for diameter in diameters if diameter > 1.0]
-    if known and max(known) > _SAME_DISH * min(known):
+    if known and max(known) > SAME_DISH * min(known):
         why = f"dishes of {min(known):g} to {max(known):g} m have no beam in common"
         return BeamCorrection(context, None, f"not corrected for a primary beam: {why}")
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)

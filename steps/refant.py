@@ -14,7 +14,8 @@ from selfcal.step import Skip, Step, StepResult
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.facts import RefantFacts, as_metrics
-from steps.images import best_image, imaging_options, model_files
+from steps.images import best_image, model_files, options_of_model
+from steps.mosaics import common_to_fields
 
 __all__ = ["SelectRefant"]
 
@@ -44,9 +45,7 @@ class SelectRefant(Step):
             return _result(context, list(wanted), "set by the config")
         ensure_tables(context, ())
         best = best_image(context)
-        models = model_files(context, best.products)
-        options = imaging_options(context, best.judged_with, models[0].parent, best.judged, ())
-        fill_model(context, models, options)
+        fill_model(context, model_files(context, best.products), options_of_model(context, best))
         score = self._score(context)
         if not score:
             raise Skip("no test solution; the solver takes its own choice of reference antenna")
@@ -66,6 +65,7 @@ class SelectRefant(Step):
             gaintype="G",
             minsnr=context.options["minsnr"],
             minblperant=context.options["minblperant"],
+            combine=common_to_fields(context),
         )
         good: dict[str, list[float]] = {}
         distance: dict[str, float] = {}

@@ -37,6 +37,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
            " intent OBSERVE_TARGET; empty: one run"),
     Option("neighbours", "choice", "auto", "auto: a target that stayed as it was tries the"
            " solutions of the nearest improved one", choices=("auto", "never")),
+    Option("mosaic", "choice", "auto", "auto: pointings of one name whose primary beams overlap are"
+           " one target, with one model and common gains", choices=("auto", "never")),
     Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
            " slurm.yaml"),
     Option("spw", "str", "", "spectral windows, CASA syntax; empty: all"),

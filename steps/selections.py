@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.core.errors import ConfigError, InputError
-from libs.inputs.input_data import InputData, resolve_inputs
+from libs.inputs.input_data import InputData, reading, resolve_inputs
 from libs.ms.selection import parse_windows
 from libs.ms.subtables import Subtables
 from libs.ms.view import read_view
@@ -220,7 +220,7 @@ def _ids_of_name(source: InputData, field: str) -> str:
     name = field.strip()
     if not name or source.kind != "ms":
         return ""
-    with read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         names = [each.name.strip() for each in Subtables(view.path).fields]
     return ",".join(str(number) for number, other in enumerate(names) if other == name)
 

@@ -45,6 +45,18 @@ def round_solset(context: Context, name: str, refs: Sequence[TableRef]) -> Solse
     return with_tec(solset, [(t, one.antenna) for t, one in zip(tecs, gains, strict=True)])
 
 
+def of_most_pointings(refs: Sequence[TableRef]) -> tuple[TableRef, ...]:
+    """Return the tables that most pointings of a mosaic have; all of them for a single field.
+
+    An h5parm has no axis for pointings.
+    """
+    counts: dict[tuple[TableRef, ...], int] = {}
+    for number in {number for ref in refs for number in ref.fields}:
+        own = tuple(ref for ref in refs if not ref.fields or number in ref.fields)
+        counts[own] = counts.get(own, 0) + 1
+    return max(counts, key=lambda own: counts[own]) if counts else tuple(refs)
+
+
 @dataclass(frozen=True)
 class _Stations:
     """Coherence of the stations in a recorded round; None where it was not tested."""
@@ -64,7 +76,8 @@ def write_solutions(
 ) -> Path | None:
     """Write ``solutions.h5``: gains of all tables multiplied, on the union of their grids.
 
-    The solutions that the run started from are the first factor. The file is made from the
+    Of a mosaic whose pointings have different tables these are the ones of most pointings. The
+    solutions that the run started from are the first factor. The file is made from the
     tables each time, so that a round killed and repeated, or one that drops an earlier round's
     table, leaves nothing behind. The coherence of each station goes with it, so that a global
     table knows which entries to trust. Each round's own solutions are beside its gain tables,
@@ -85,6 +98,7 @@ def write_solutions(
     Path or None
         None, and no file, when there are neither tables nor solutions to start from.
     """
+    refs = of_most_pointings(refs)
     path = context.workdir / "solutions.h5"
     initial = context.results["startup"].products.get("start_solutions")
     if not refs and not initial:

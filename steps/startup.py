@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from libs.core.angles import parse_direction
 from libs.core.errors import ConfigError, InputError
+from libs.core.geometry import frequency_slices
 from libs.h5parm.direction_gains import DirectionGains
 from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
@@ -28,6 +31,7 @@ from steps.context import Context
 from steps.copy_treatment import LINES_SETTING, CopyTreatment
 from steps.facts import StartFacts, StartupFacts, as_metrics
 from steps.instruments import identify
+from steps.mosaics import MOSAIC_SETTING, MosaicFound, join_pointings
 from steps.selections import EXECUTIONS_SETTING, SelectedInput, selected_inputs
 
 __all__ = ["Startup"]
@@ -40,7 +44,7 @@ class Startup(Step):
 
     uses = (
         "vis", "field", "spw", EXECUTIONS_SETTING, "datacolumn", "instrument", "band", "start_from",
-        "start_direction", CONTFILE_SETTING, LINES_SETTING, "imsize", "cell",
+        "start_direction", CONTFILE_SETTING, LINES_SETTING, "imsize", "cell", MOSAIC_SETTING,
     )  # fmt: skip
     options = (
         Option("disk_factor", "float", 4.0,
@@ -107,20 +111,18 @@ class Startup(Step):
             )
             summary = summarise(copy.ms)
             working_copy.check_usable(summary, copy, one.source.path.name)
-            if len(summary.fields_used) > 1:
-                names = ", ".join(summary.field[number] for number in summary.fields_used)
-                raise ConfigError(
-                    f"the selection holds {len(summary.fields_used)} fields: {names}",
-                    "name one with field = ..., or several with targets = [...]",
-                )
             copies.append(copy)
             used.append(summary)
+        mosaic = None
+        if any(len(summary.fields_used) > 1 for summary in used):
+            mosaic = join_pointings(context, [copy.ms for copy in copies])
+            used = [summarise(copy.ms) for copy in copies]
         _check_refant(context, used)
         start = begin(context, copies, used)
         if start is not None and start.corrected:
             used = [summarise(copy.ms) for copy in copies]
         taken = [_taken(one, copy) for one, copy in zip(inputs, copies, strict=True)]
-        result = _describe(context, copies, used, start, taken)
+        result = _describe(context, copies, used, start, taken, mosaic)
         return _warned(result, [text for treat in treatments for text in treat.warnings])
 
 
@@ -266,15 +268,19 @@ def _describe(
     used: list[MsSummary],
     start: Start | None = None,
     taken: Sequence[Mapping[str, str]] = (),
+    mosaic: MosaicFound | None = None,
 ) -> StepResult:
     repairs = [note for copy in copies for note in copy.notes]
+    repairs += mosaic.notes if mosaic else ()
     first = used[0]
+    centre = mosaic.centre_rad if mosaic else first.direction_rad
     instrument, band = identify(
         first.telescope,
         first.mean_frequency_hz,
         context.settings["instrument"],
         context.settings["band"],
     )
+    slices, terms = frequency_slices(np.concatenate([summary.channels_hz for summary in used]))
     facts = StartupFacts(
         working_copies=tuple(copy.ms.name for copy in copies),
         selections=tuple(taken),
@@ -294,13 +300,16 @@ def _describe(
         rows=sum(summary.rows for summary in used),
         channels=first.channels,
         spws=len(first.spws_used),
-        right_ascension_rad=float(first.direction_rad[0]),
-        declination_rad=float(first.direction_rad[1]),
+        band_slices=slices,
+        spectral_terms=terms,
+        right_ascension_rad=float(centre[0]),
+        declination_rad=float(centre[1]),
         flagged_fraction=sum(s.flagged_fraction * s.rows for s in used) / sum(s.rows for s in used),
         repairs=tuple(repairs),
         datacolumn=copies[0].datacolumn,
         begin_mjd_s=min(summary.time_range_s[0] for summary in used),
         on_source_s=sum(_on_source_s(summary) for summary in used),
+        pointings=mosaic.as_facts() if mosaic else (),
     )
     metrics = as_metrics(facts)
     reason = (

@@ -34,6 +34,7 @@ from libs.simulation.sky import sky_visibilities, source_table
 ARCSEC = math.radians(1 / 3600)
 HANDS = ("XX", "YY")
 CALIBRATOR, TARGET = "CALIBRATE_PHASE#ON_SOURCE", "OBSERVE_TARGET#ON_SOURCE"
+BLOCKAGE_M = 0.75
 EFFECTIVE_DISH_M = {12.0: 10.7, 7.0: 6.25}  # of ALMA's and the ACA's primary beams
 
 
@@ -400,10 +401,17 @@ def _seen_sky(plan: _Plan, made: FieldMade, frequency_hz: float) -> list[Source]
 
 
 def primary_beam(angle_rad: float, frequency_hz: float, dish_m: float) -> float:
-    """Power of an Airy pattern of the effective dish at an angle, 1 at the centre."""
+    """Power of the Airy pattern of a blocked aperture at an angle, 1 at the centre, as in CASA."""
     across = EFFECTIVE_DISH_M[round(dish_m)] * frequency_hz / SPEED_OF_LIGHT_M_S
     x = math.pi * across * angle_rad
-    return float((2 * j1(x) / x) ** 2) if x > 1e-9 else 1.0
+    if x < 1e-9:
+        return 1.0
+    blocked = BLOCKAGE_M / EFFECTIVE_DISH_M[round(dish_m)]
+
+    def voltage(y: float) -> float:
+        return float(2 * j1(y) / y)
+
+    return ((voltage(x) - blocked**2 * voltage(blocked * x)) / (1 - blocked**2)) ** 2
 
 
 def _draw(path: Path, plan: _Plan, errors: GainErrors) -> GainSolutions:

@@ -29,6 +29,7 @@ from libs.ms.data_power import typical_power
 from libs.ms.summary import summarise
 from libs.ms.tables import open_table
 from libs.simulation.observation import StationErrors
+from steps.targets.executions import survey
 from tests import odd_data
 
 FEW = settings(
@@ -203,6 +204,29 @@ def test_a_window_without_frequencies_is_left_out(tmp_path: Path) -> None:
     assert summarise(copy.ms).spws_used == (0,)
 
 
+@pytest.mark.parametrize("column", ["SPECTRAL_WINDOW_ID", "POLARIZATION_ID"])
+def test_a_data_description_of_nothing_is_left_out(tmp_path: Path, column: str) -> None:
+    ms = odd_data.plain(fresh(tmp_path), integrations=2)
+    gone = odd_data.rows_of(ms, window=0)
+    with open_table(f"{ms}::DATA_DESCRIPTION", write=True) as opened:
+        opened.putcell(column, 0, 2**31 - 1)
+    assert survey(*resolve_inputs(str(ms))).start_s > 0  # names of copies and targets
+    copy = copy_of(ms)
+    (line,) = [note for note in copy.notes if "left out" in note]
+    assert line.startswith(f"{gone.sum()} rows are of data description 0, which names a window")
+    assert summarise(copy.ms).rows == (~gone).sum()
+    assert numbers(copy.ms)["imaged"] > 0
+
+
+def test_fields_that_are_not_there_are_no_targets(tmp_path: Path) -> None:
+    ms = odd_data.plain(fresh(tmp_path), integrations=2)
+    odd_data.put(ms, "FIELD_ID", odd_data.rows_of(ms, scan=2), 7)
+    found = survey(*resolve_inputs(str(ms)))
+    assert set(found.used) == {0}
+    odd_data.put(ms, "FIELD_ID", odd_data.rows_of(ms), 7)
+    assert not survey(*resolve_inputs(str(ms))).used
+
+
 def test_channels_that_their_window_does_not_have_are_an_error(tmp_path: Path) -> None:
     ms = odd_data.plain(fresh(tmp_path), integrations=2)
     with open_table(f"{ms}::SPECTRAL_WINDOW", write=True) as opened:
@@ -265,8 +289,9 @@ def test_files_that_are_cut_short_or_missing_are_an_error_with_a_remedy(tmp_path
         file.unlink()
         if cut:
             file.write_bytes(content[: len(content) // 3])
-        with pytest.raises(
-            InputError, match=r"odd\.ms cannot be copied: casacore says: "
-        ) as caught:
+        with pytest.raises(InputError, match=r"odd\.ms cannot be read: casacore says: ") as caught:
             copy_of(ms)
         assert "copy it again" in caught.value.remedy
+        if not cut:  # the names of working copies are asked for before anything is copied
+            with pytest.raises(InputError, match="cannot be read: casacore says"):
+                survey(*resolve_inputs(str(ms)))

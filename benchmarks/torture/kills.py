@@ -32,6 +32,7 @@ class Reference:
     def __init__(self, victim: Victim, folder: Path) -> None:
         self.victim, self.folder = victim, folder
         self.before = [digest(path) for path in victim.inputs]
+        victim.prepare(folder / "reference")
         start = time.monotonic()
         found = _run(victim, folder / "reference")
         self.seconds = time.monotonic() - start
@@ -55,6 +56,7 @@ def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, s
     workdir = reference.folder / f"kill_{number}"
     shutil.rmtree(workdir, ignore_errors=True)
     victim = reference.victim
+    victim.prepare(workdir)
     words = victim.words(workdir)
     instants = []
     for _ in range(int(rng.integers(1, 4))):

@@ -70,8 +70,8 @@ def small_config(vis: Path, workdir: Path, until: str = "") -> dict[str, Any]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of names and contents of all files but casacore's locks."""
-    found = hashlib.sha256()
+    """Return a digest of a file, or of what a folder holds but for casacore's locks."""
+    found = hashlib.sha256(folder.read_bytes() if folder.is_file() else b"")
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "table.lock":
             found.update(path.relative_to(folder).as_posix().encode())

@@ -58,7 +58,7 @@ def _is_bare(line: str) -> bool:
 
 
 def attempt(
-    what: str, words: Sequence[str | Path], cwd: Path, *, limit_s: float = 180.0
+    what: str, words: Sequence[str | Path], cwd: Path, *, limit_s: float = 600.0
 ) -> Attempt:
     """Run the command with words; it is killed, with all it started, after a time."""
     process = subprocess.Popen(

@@ -1,9 +1,14 @@
-"""What is killed: a run of one target, of two executions, of several targets, a session."""
+"""What is killed: runs of several kinds, and commands that write into data or tables that exist.
+
+Runs are of one target, of two executions, of several targets, and of a session.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.torture.observation import DOUBLE, make_observation, small_array, small_config
+from benchmarks.torture.outcomes import attempt
 from libs.catalogues.flux_standards import named_standard
+from libs.h5parm.reader import read_h5parm
+from libs.h5parm.solset import Solset
+from libs.h5parm.writer import write_h5parm
 from libs.ms.tables import open_table
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import SessionErrors, SessionField, simulate_session
@@ -32,31 +41,36 @@ class Victim:
     Attributes
     ----------
     name : str
-    command : tuple of str
-        Words before the config.
     inputs : tuple of Path
-    settings : mapping
-        Of the config, without ``workdir``.
+        What it may not change.
+    words : callable
+        Function of a work directory that returns the command line, and writes the config it names.
     result : callable
         Function of a work directory that returns what the run came to, without times and paths.
+    prepare : callable
+        Function of a work directory that makes what has to be there before the first start.
     """
 
     name: str
-    command: tuple[str, ...]
     inputs: tuple[Path, ...]
-    settings: Mapping[str, Any]
+    words: Callable[[Path], list[str | Path]]
     result: Callable[[Path], Mapping[str, Any]]
+    prepare: Callable[[Path], None] = lambda workdir: workdir.parent.mkdir(
+        parents=True, exist_ok=True
+    )
 
-    def config(self, workdir: Path) -> Path:
-        """Write the config of a run in a work directory beside it."""
-        workdir.parent.mkdir(parents=True, exist_ok=True)
+
+def _with_config(
+    command: Sequence[str], settings: Mapping[str, Any]
+) -> Callable[[Path], list[str | Path]]:
+    """Return how a command line is made whose last word is a config beside the work directory."""
+
+    def words(workdir: Path) -> list[str | Path]:
         path = workdir.with_suffix(".yaml")
-        path.write_text(json.dumps({**self.settings, "workdir": str(workdir)}))
-        return path
+        path.write_text(json.dumps({**settings, "workdir": str(workdir)}))
+        return [*command, path]
 
-    def words(self, workdir: Path) -> list[str | Path]:
-        """Return the command line of a run."""
-        return [*self.command, self.config(workdir)]
+    return words
 
 
 def _summary(workdir: Path) -> Mapping[str, Any]:
@@ -86,7 +100,7 @@ def _of_session(workdir: Path) -> Mapping[str, Any]:
 
 def _single(folder: Path) -> Victim:
     origin = make_observation(folder / "origin.ms")
-    return Victim("single", (), (origin,), small_config(origin, folder), _summary)
+    return Victim("single", (origin,), _with_config((), small_config(origin, folder)), _summary)
 
 
 def _executions(folder: Path) -> Victim:
@@ -110,7 +124,7 @@ def _executions(folder: Path) -> Victim:
         "steps": list(_CHANGING),
         "overrides": {"peel": {"max_pixels": 512, "cycles": 2, "passes": 1, "source_imsize": 64}},
     }  # fmt: skip
-    return Victim("executions", (), tuple(made), settings, _summary)
+    return Victim("executions", tuple(made), _with_config((), settings), _summary)
 
 
 def _targets(folder: Path) -> Victim:
@@ -129,7 +143,7 @@ def _targets(folder: Path) -> Victim:
         **small_config(made.ms, folder), "steps": list(_TARGET_STEPS),
         "targets": ["north", "south"], "cluster": "local:2", "neighbours": "never",
     }  # fmt: skip
-    return Victim("targets", (), (made.ms,), settings, _of_targets)
+    return Victim("targets", (made.ms,), _with_config((), settings), _of_targets)
 
 
 def _session(folder: Path) -> Victim:
@@ -147,7 +161,95 @@ def _session(folder: Path) -> Victim:
     errors = SessionErrors((1.0, 20.0), 0.1, 0.2, 30.0)
     made = simulate_session(folder / "session.ms", template, fields, errors, seed=4)
     settings = {"vis": [str(made.ms)], "steps": list(_SESSION_STEPS), "imsize": 128}
-    return Victim("session", ("calibrate", "--quiet"), (made.ms,), settings, _of_session)
+    words = _with_config(("calibrate", "--quiet"), settings)
+    return Victim("session", (made.ms,), words, _of_session)
+
+
+def _finished(folder: Path) -> tuple[Path, Path]:
+    """Make an observation and a run of it that ended; return both."""
+    origin, work = make_observation(folder / "origin.ms"), folder / "finished"
+    found = attempt("run", _with_config((), small_config(origin, work))(work), folder)
+    if found.code:
+        raise RuntimeError(f"the run to be applied failed: {found.output[-500:]}")
+    return origin, work
+
+
+def _copied(origin: Path) -> Callable[[Path], None]:
+    """Return what gives a work directory a copy of the data, to be written."""
+
+    def prepare(workdir: Path) -> None:
+        shutil.copytree(origin, workdir / "import.ms")
+
+    return prepare
+
+
+def _of_written(workdir: Path) -> Mapping[str, Any]:
+    """Digests of what applying writes, and how many flag versions there are."""
+    with open_table(workdir / "import.ms") as opened:
+        columns = {
+            name: hashlib.sha256(np.ascontiguousarray(opened.getcol(name)).tobytes()).hexdigest()
+            for name in ("DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW")
+        }
+    versions = workdir / "import.ms.flagversions"
+    return {**columns, "versions": sorted(path.name for path in versions.glob("flags.*"))}
+
+
+def _applied(folder: Path) -> Victim:
+    origin, work = _finished(folder)
+    return Victim(
+        "apply", (origin,),
+        lambda workdir: ["apply", work, "--to", workdir / "import.ms", "--overwrite"],
+        _of_written, _copied(origin),
+    )  # fmt: skip
+
+
+def _restored(folder: Path) -> Victim:
+    origin, work = _finished(folder)
+    bundle = folder / "finished.selfcal.tgz"
+    found = attempt("bundle", ["bundle", work, "-o", bundle], folder)
+    if found.code:
+        raise RuntimeError(f"no bundle: {found.output[-500:]}")
+    return Victim(
+        "restore", (origin, bundle),
+        lambda workdir: ["restore", bundle, "--to", workdir / "import.ms", "--overwrite"],
+        _of_written, _copied(origin),
+    )  # fmt: skip
+
+
+def _random_solset(name: str, ra_deg: float, seed: int) -> Solset:
+    """Return random gains of ten antennas in one direction, some megabytes."""
+    rng, array = np.random.default_rng(seed), small_array()
+    shape = (4000, 4, len(array), 1, 2)
+    return Solset(
+        5.0e9 + 10.0 * np.arange(shape[0]), 1.4e9 + 1e6 * np.arange(shape[1]), array.name,
+        array.position_m, (name,), np.radians([[ra_deg, 30.0]]), ("XX", "YY"),
+        rng.uniform(-3.0, 3.0, shape), rng.uniform(0.5, 2.0, shape), np.ones(shape),
+    )  # fmt: skip
+
+
+def _merged(folder: Path) -> Victim:
+    """The solutions of two directions in one file."""
+    sources = []
+    for number, (ra_deg, name) in enumerate(((225.0, "east"), (224.0, "west"))):
+        path = folder / f"{name}.h5"
+        write_h5parm(path, _random_solset(name, ra_deg, number))
+        sources.append(path)
+
+    def prepare(workdir: Path) -> None:
+        workdir.mkdir(parents=True)
+        shutil.copy2(sources[0], workdir / "into.h5")
+
+    def result(workdir: Path) -> Mapping[str, Any]:
+        found = read_h5parm(workdir / "into.h5")
+        values = np.nan_to_num(found.phase_rad)
+        digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+        return {"directions": sorted(found.direction), "phases": digest}
+
+    return Victim(
+        "merge", (sources[1],),
+        lambda workdir: ["solutions", "merge", workdir / "into.h5", sources[1], "--force"],
+        result, prepare,
+    )  # fmt: skip
 
 
 VICTIMS: Mapping[str, Callable[[Path], Victim]] = {
@@ -155,6 +257,9 @@ VICTIMS: Mapping[str, Callable[[Path], Victim]] = {
     "executions": _executions,
     "targets": _targets,
     "session": _session,
+    "apply": _applied,
+    "restore": _restored,
+    "merge": _merged,
 }
 
 

@@ -48,7 +48,7 @@ def query_catalogue(
     ConfigError
         The catalogue is unknown, or pyvo is not installed.
     InputError
-        There is no network, or the service does not answer.
+        There is no network, the service does not answer, or it leaves sources out.
     """
     if name not in SERVICES:
         raise ConfigError(f"catalogue {name} is unknown", f"choose one of {', '.join(SERVICES)}")
@@ -77,9 +77,24 @@ def _ask(url: str, place_deg: tuple[float, float], radius_deg: float, name: str)
     try:
         service = pyvo.dal.SCSService(url)
         # verbosity 3 returns every column; by default some services leave the shapes out
-        return service.search(pos=place_deg, radius=radius_deg, verbosity=3).to_table()
+        found = service.search(pos=place_deg, radius=radius_deg, verbosity=3)
     except (OSError, pyvo.dal.DALAccessError) as error:  # failed requests are OSErrors
         raise InputError(
             f"{name} did not answer at {url} ({' '.join(str(error).split())[:200]})",
             "check the network, or give the catalogue as a file",
         ) from error
+    if _is_cut_short(found.votable):
+        raise InputError(
+            f"{name} answers with a part of its sources within {radius_deg:g} deg only",
+            "ask for a smaller radius, or give the catalogue as a file",
+        )
+    return found.to_table()
+
+
+def _is_cut_short(votable: Any) -> bool:
+    """Whether an answer says that it does not hold all (DALI 1.1, section 4.4.1)."""
+    infos = list(votable.infos)
+    for resource in votable.resources:
+        infos += [*resource.infos, *(info for table in resource.tables for info in table.infos)]
+    said = [str(info.value).upper() for info in infos if info.name.upper() == "QUERY_STATUS"]
+    return "OVERFLOW" in said

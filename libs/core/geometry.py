@@ -35,6 +35,7 @@ ARCSEC_PER_RAD = 180.0 * 3600.0 / math.pi
 
 _HALF_SINC = 0.6034  # x at which sin(pi x) / (pi x) is 1/2
 # An image of the field that leaves out most baselines says little of the sources they see.
+_MOST_TERM_NOISE = 2.0
 _LEAST_HELD = 0.5
 
 # FWHM of a paraboloid's power pattern in units of wavelength over diameter: 1.02 for uniform
@@ -244,17 +245,13 @@ def smeared_field_arcsec(
     return 2 * radius * ARCSEC_PER_RAD
 
 
-def frequency_slices(
-    min_frequency_hz: float, max_frequency_hz: float, channels: int
-) -> tuple[int, int]:
+def frequency_slices(frequency_hz: NDArray[np.float64]) -> tuple[int, int]:
     """Return the number of slices in which a band is imaged, and the number of spectral terms.
 
     Parameters
     ----------
-    min_frequency_hz, max_frequency_hz : float
-        Ends of the band, Hz.
-    channels : int
-        Number of channels of all spectral windows.
+    frequency_hz : (n,) float64
+        Channel centres with data, of all spectral windows, in any order, Hz.
 
     Returns
     -------
@@ -271,15 +268,32 @@ def frequency_slices(
     A source whose flux density goes as the frequency to the power -0.7 differs from its mean by
     0.35 x bandwidth / frequency at the band's ends: 2 % at 5 %, below which one slice is enough. A
     straight line leaves 0.15 (bandwidth / frequency)^2, 1 % at 25 %; wider bands need a curve.
+
+    An image is the first term, the flux density in the middle of the band. The channels must say
+    what it is: two windows at the ends of the band tell a line, but a curve between them may be
+    anything. Terms are left out until the noise of the first one is at most twice that of the
+    mean of all channels; of channels without gaps a curve has 1.5 times, a line has that noise.
     """
-    _positive(min_frequency_hz=min_frequency_hz, max_frequency_hz=max_frequency_hz)
-    middle = (max_frequency_hz + min_frequency_hz) / 2
-    width = (max_frequency_hz - min_frequency_hz) / middle
-    if width < 0.05 or channels < 2:
+    frequency = np.unique(np.asarray(frequency_hz, np.float64))
+    _positive(min_frequency_hz=float(frequency[0]), max_frequency_hz=float(frequency[-1]))
+    middle = (frequency[-1] + frequency[0]) / 2
+    width = (frequency[-1] - frequency[0]) / middle
+    if width < 0.05:
         return 1, 1
     wanted, terms = (4, 2) if width < 0.25 else (8, 3)
-    slices = min(wanted, channels)
-    return slices, min(terms, slices)
+    slices = min(wanted, len(frequency))
+    terms = min(terms, slices)
+    while terms > 1 and _noise_of_first_term(frequency / middle - 1, terms) > _MOST_TERM_NOISE:
+        terms -= 1
+    return slices, terms
+
+
+def _noise_of_first_term(x: NDArray[np.float64], terms: int) -> float:
+    """Return the noise at x = 0 of a polynomial through equally noisy values, over their mean's."""
+    if len(x) < terms:
+        return math.inf
+    weights = np.linalg.pinv(np.vander(x, terms, increasing=True))[0]
+    return float(np.sqrt(len(x) * np.sum(weights**2)))
 
 
 def smearing_limits(

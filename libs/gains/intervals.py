@@ -38,10 +38,11 @@ class _Integrations:
     columns: dict[str, str]
 
     @classmethod
-    def of(cls, opened: Any) -> _Integrations:
-        """Find those of a table."""
+    def of(cls, opened: Any, combine_field: bool) -> _Integrations:
+        """Find those of a table; with ``combine_field`` all fields are one."""
         columns = {"scan": "SCAN_NUMBER", "time": "TIME"}
-        for key, subtable in (("observation", "OBSERVATION"), ("field", "FIELD")):
+        apart = [("observation", "OBSERVATION"), *([] if combine_field else [("field", "FIELD")])]
+        for key, subtable in apart:
             with open_table(opened.getkeyword(subtable).removeprefix("Table: ")) as rows:
                 if rows.nrows() > 1:  # otherwise every row has id 0
                     columns[key] = f"{subtable}_ID"
@@ -166,10 +167,12 @@ def _bins(keys: NDArray[Any], interval: SolutionInterval, combine_scan: bool) ->
     return np.asarray(np.floor(elapsed / interval.seconds), np.int64)
 
 
-def find_intervals(opened: Any, interval: SolutionInterval, combine_scan: bool) -> Intervals:
+def find_intervals(
+    opened: Any, interval: SolutionInterval, combine_scan: bool, combine_field: bool = False
+) -> Intervals:
     """Group the rows of a measurement set into solution intervals.
 
-    One solution is made for each observation, field, time bin and, unless combined, scan. Bins
+    One solution is made for each observation, time bin and, unless combined, field and scan. Bins
     start with the first integration of the scan, or of all data with combine scan.
 
     Parameters
@@ -179,8 +182,10 @@ def find_intervals(opened: Any, interval: SolutionInterval, combine_scan: bool) 
     interval : SolutionInterval
     combine_scan : bool
         Scans share solutions; with one solution per scan there is then one in all.
+    combine_field : bool
+        Fields share solutions.
     """
-    integrations = _Integrations.of(opened)
+    integrations = _Integrations.of(opened, combine_field)
     keys = integrations.keys
     group = np.empty(len(keys), [(name, "i8") for name in ("observation", "scan", "field", "bin")])
     group["observation"], group["field"] = keys["observation"], keys["field"]

@@ -322,8 +322,9 @@ class NativeSolver:
         """Solve constants of windows and hands and a phase common to them; write the products."""
         start = time.monotonic()
         equations = accumulate(
-            ms, replace(options, combine=frozenset()), prior, corr_dep_flags=self.corr_dep_flags
-        )
+            ms, replace(options, combine=options.combine & {"field"}), prior,
+            corr_dep_flags=self.corr_dep_flags,
+        )  # fmt: skip
         refants = antenna_ids(options.refant, equations.antenna)
         fit = fit_two_factors(
             equations, minblperant=options.minblperant, minsnr=options.minsnr, guess_from=refants,

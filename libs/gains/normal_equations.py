@@ -235,16 +235,25 @@ def _row_bytes(opened: Any, row: int) -> int:
     return int(np.prod(shape)) * (8 + 8 + 1 + 4) + 64
 
 
-def _within_uv_limits(options: SolveOptions) -> RowFilter | None:
-    """Rows within the limits of the uv distance, None for all."""
-    if not (options.uvmin_m or options.uvmax_m):
+def _wanted_rows(options: SolveOptions) -> RowFilter | None:
+    """Rows within the limits of the uv distance and of the fields; None for all.
+
+    Where fields share solutions, intervals do not tell them apart: rows do.
+    """
+    fields = list(options.fields) if "field" in options.combine else []
+    limited = bool(options.uvmin_m or options.uvmax_m)
+    if not (limited or fields):
         return None
 
     def wanted(opened: Any, low: int, count: int) -> NDArray[np.bool_]:
-        uvw = opened.getcol("UVW", low, count)
-        distance = np.hypot(uvw[:, 0], uvw[:, 1])
-        upper = options.uvmax_m or np.inf
-        return np.asarray((distance >= options.uvmin_m) & (distance <= upper))
+        good = np.ones(count, bool)
+        if fields:
+            good &= np.isin(opened.getcol("FIELD_ID", low, count), fields)
+        if limited:
+            uvw = opened.getcol("UVW", low, count)
+            distance = np.hypot(uvw[:, 0], uvw[:, 1])
+            good &= (distance >= options.uvmin_m) & (distance <= (options.uvmax_m or np.inf))
+        return good
 
     return wanted
 
@@ -285,7 +294,7 @@ def accumulate_batches(
     ----------
     ms : Path
     options : SolveOptions
-        Of these solint, combine scan, the fields and the uv limits matter here.
+        Of these solint, combine scan and field, the fields and the uv limits matter here.
     prior : sequence of AppliedTable
         Applied to the data first, their amplitudes to the weights too.
     channels_per_block : int, optional
@@ -311,16 +320,17 @@ def accumulate_batches(
         for name in (data_column, "MODEL_DATA"):
             if name not in opened.colnames():
                 raise InputError(f"{ms} has no column {name}", "predict a model first")
-        intervals = find_intervals(opened, options.solint, "scan" in options.combine)
+        together = "field" in options.combine
+        intervals = find_intervals(opened, options.solint, "scan" in options.combine, together)
         spws = np.unique(Subtables(ms).spw_of[list({ddid for ddid, _ in row_sets(opened)})])
         setup = _setup(ms, spws, channels_per_block)
-        wanted = _within_uv_limits(options)
+        wanted = _wanted_rows(options)
         tables = [GainInterpolator.open(item, setup.channel_hz) for item in prior]
         nbl = len(setup.antenna) * (len(setup.antenna) - 1) // 2
         each = 24 * max(1, nbl * len(setup.block_hz) * len(setup.feeds))
         step = max(1, sum_bytes // each)
         reader = _Reader(opened, setup, data_column, corr_dep_flags, tables, chunk_bytes)
-        for first, past in _runs_of(intervals, options.fields):
+        for first, past in _runs_of(intervals, () if together else options.fields):
             for low in range(first, past, step):
                 yield reader.batch(intervals, low, min(low + step, past), wanted)
 

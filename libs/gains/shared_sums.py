@@ -97,6 +97,8 @@ class SharedSums:
         """
         if Path(ms) != self.ms or options.uvmin_m or options.uvmax_m:
             return None
+        if "field" in options.combine:  # the sums are those of each field
+            return None
         if not self.per_integration and not options.solint.per_scan:
             return None
         hz = Subtables(ms).channel_hz

@@ -45,7 +45,8 @@ class SolveOptions:
     solint : SolutionInterval
         With one per scan and combine scan there is one solution in all.
     combine : frozenset of str
-        Axes over which one solution is made: ``"spw"``, ``"scan"``, both or none.
+        Axes over which one solution is made: any of ``"spw"``, ``"scan"`` and ``"field"``. Without
+        ``"field"`` the data of each field have solutions of their own.
     calmode : str
         ``"p"`` phase, ``"a"`` amplitude, ``"ap"`` both.
     gaintype : str
@@ -101,8 +102,8 @@ class SolveOptions:
     fields: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.combine <= {"spw", "scan"}:
-            raise ValueError(f"combine may hold spw and scan, not {sorted(self.combine)}")
+        if not self.combine <= {"spw", "scan", "field"}:
+            raise ValueError(f"combine may hold spw, scan and field, not {sorted(self.combine)}")
         if self.solnorm and self.calmode == "p":
             raise ValueError("a phase-only table is never normalised")
         if self.solution != "gain" and self.calmode != "p":

@@ -46,7 +46,8 @@ def channels_for_delays(ms: Path, options: SolveOptions, prior: Sequence[Applied
     if not widths or min(widths) < _LEAST_CHANNELS:
         return 0
     size = max(1, -(-max(widths) // DELAY_BLOCKS))
-    look = replace(options, solint=_LOOK, combine=frozenset(), calmode="p", solution="gain")
+    fields = options.combine & {"field"}
+    look = replace(options, solint=_LOOK, combine=fields, calmode="p", solution="gain")
     fits: dict[int, list[DelayFit]] = {}
     for sums in accumulate_batches(ms, look, prior, channels_per_block=size, corr_dep_flags=True):
         some = slice(None, None, max(1, len(sums.time_s) // _MOST_LOOKS))

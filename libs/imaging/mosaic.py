@@ -31,6 +31,7 @@ __all__ = [
     "correct_by_response",
     "mosaic_beam",
     "mosaic_centre",
+    "mosaic_size",
     "pointings",
 ]
 
@@ -111,17 +112,18 @@ def mosaic_beam(options: ImagingOptions, frequency_hz: float) -> PrimaryBeam:
     return beam
 
 
-def check_mosaic(options: ImagingOptions) -> None:
-    """Refuse a mosaic that the image does not hold.
+def mosaic_size(options: ImagingOptions) -> tuple[float, float]:
+    """Return how many pixels wide and high an image must be to hold a mosaic.
 
-    tclean only warns of it while its grid aliases the beam, which took 40 % of a simulated
-    source's flux.
-
-    Raises
-    ------
-    ConfigError
-        A pointing's beam, down to the power at which the image is blanked, reaches beyond it.
+    Its pointings' beams count down to the power at which the image is blanked. Of the options the
+    measurement sets, windows, centre, cell and mosaic matter.
     """
+    extents = _extents(options).values()
+    return max(extent[0] for extent in extents), max(extent[1] for extent in extents)
+
+
+def _extents(options: ImagingOptions) -> dict[Pointing, tuple[float, float]]:
+    """Pixels that each pointing needs about the image's centre."""
     assert options.mosaic is not None
     windows = Subtables(options.vis[0]).windows
     chosen = options.spws or tuple(range(len(windows)))
@@ -134,15 +136,34 @@ def check_mosaic(options: ImagingOptions) -> None:
     beam = mosaic_beam(options, lowest)
     reach = beam.reach_rad(lowest, options.mosaic.least_power)
     cell = options.cell_arcsec / ARCSEC_PER_RAD
-    needed = [0.0, 0.0]
-    outside = []
-    for pointing in pointings(options):
-        extent = [2.0 * (abs(offset) + reach) / cell for offset in pointing.offset_rad]
-        needed = [max(old, new) for old, new in zip(needed, extent, strict=True)]
-        if any(size > pixels for size, pixels in zip(extent, options.imsize, strict=True)):
-            outside.append(f"{pointing.field_id} ({pointing.name})")
+    return {
+        pointing: (
+            2.0 * (abs(pointing.offset_rad[0]) + reach) / cell,
+            2.0 * (abs(pointing.offset_rad[1]) + reach) / cell,
+        )
+        for pointing in pointings(options)
+    }
+
+
+def check_mosaic(options: ImagingOptions) -> None:
+    """Refuse a mosaic that the image does not hold.
+
+    tclean only warns of it while its grid aliases the beam, which took 40 % of a simulated
+    source's flux.
+
+    Raises
+    ------
+    ConfigError
+        A pointing's beam, down to the power at which the image is blanked, reaches beyond it.
+    """
+    needed = _extents(options)
+    outside = [
+        f"{pointing.field_id} ({pointing.name})"
+        for pointing, extent in needed.items()
+        if any(size > pixels for size, pixels in zip(extent, options.imsize, strict=True))
+    ]
     if outside:
-        size = " x ".join(str(2 * math.ceil(pixels / 2)) for pixels in needed)
+        size = " x ".join(str(2 * math.ceil(pixels / 2)) for pixels in mosaic_size(options))
         raise ConfigError(
             f"an image of {options.imsize[0]} x {options.imsize[1]} pixels does not hold the"
             f" mosaic: the primary beams of fields {', '.join(outside)} reach beyond it",

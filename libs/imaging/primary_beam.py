@@ -19,7 +19,10 @@ from libs.core.coordinates import radec_to_lm
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.imaging.interface import open_image, sky_position, write_image
 
-__all__ = ["CorrectedImage", "ImagedBand", "PrimaryBeam", "correct_image", "find_beam"]
+__all__ = ["SAME_DISH", "CorrectedImage", "ImagedBand", "PrimaryBeam", "correct_image", "find_beam"]
+
+SAME_DISH = 1.1
+"""Ratio of the largest to the smallest dish up to which they have a beam in common."""
 
 Float = NDArray[np.float64]
 

@@ -40,10 +40,13 @@ class FirstLook:
         Row numbers that cannot be used, increasing.
     notes : tuple of str
         Reasons, one line each, with the number of rows.
+    loose : tuple of int
+        Data descriptions that name a window or correlations that are not there.
     """
 
     left_out: NDArray[np.int64]
     notes: tuple[str, ...]
+    loose: tuple[int, ...] = ()
 
 
 def first_look(view: Path, column: str, choice: RowChoice) -> FirstLook:
@@ -87,6 +90,7 @@ def first_look(view: Path, column: str, choice: RowChoice) -> FirstLook:
     return FirstLook(
         np.sort(np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in reasons)])),
         tuple(f"{len(rows)} rows {why}: left out" for rows, why in reasons),
+        tuple(judge.loose),
     )
 
 
@@ -130,6 +134,12 @@ class _Judge:
             for number, window in enumerate(found.windows)
             if not (np.isfinite(window.frequency_hz) & (window.frequency_hz > 0)).all()
         ]
+        self.loose = [
+            number
+            for number, each in enumerate(found.descriptions)
+            if each.spw not in range(len(found.windows))
+            or each.setup not in range(len(found.setups))
+        ]
         self.rows: dict[str, list[NDArray[np.int64]]] = {}
         self.named: dict[str, set[int]] = {}
 
@@ -158,6 +168,8 @@ class _Judge:
             lost = ~(np.abs(time_s - self.usual_time_s) < _LONGEST_S)
         lose("have no time, or one a century from the others", lost, np.zeros(count, int))
         described = opened.getcol("DATA_DESC_ID", low, count)
+        why = "are of data description {}, which names a window or correlations that are not there"
+        lose(why, np.isin(described, self.loose), described)
         window = np.full(count, -1)
         window[good] = self.found.spw_of[described[good]]
         why = "are of window {}, whose frequencies are not positive numbers"

@@ -234,7 +234,11 @@ def _check_is_ms(path: Path, vis: str) -> None:
             f"{vis} is not a measurement set but {what}: it has no {', '.join(missing)}",
             "name a measurement set",
         )
-    with read_view(path, subtables=False) as view, open_table(view.path) as opened:
+    with (
+        reading(vis),
+        read_view(path, subtables=False) as view,
+        open_table(view.path) as opened,
+    ):
         columns, rows = opened.colnames(), opened.nrows()
     if "DATA" not in columns and "CORRECTED_DATA" not in columns:
         raise InputError(
@@ -262,7 +266,7 @@ def _check_is_uvfits(path: Path, vis: str) -> str:
 
 
 @contextmanager
-def reading(source: InputData) -> Iterator[None]:
+def reading(vis: str) -> Iterator[None]:
     """Turn what casacore says of files that it cannot read into an error with a remedy.
 
     Raises
@@ -275,7 +279,7 @@ def reading(source: InputData) -> Iterator[None]:
     except RuntimeError as error:  # the only kind that casacore raises
         said = (str(error).strip().splitlines() or ["without a word"])[0]
         raise InputError(
-            f"{source.vis} cannot be copied: casacore says: {said}",
+            f"{vis} cannot be read: casacore says: {said}",
             "copy it again from where it came; where the disk is full, free some space",
         ) from error
 
@@ -300,7 +304,7 @@ def identity(source: InputData) -> dict[str, Any]:
         if file.name.startswith("table.") and file.name != "table.lock"
     }
     with (
-        reading(source),
+        reading(source.vis),
         read_view(source.path, subtables=False) as view,
         open_table(view.path) as opened,
     ):
@@ -357,7 +361,7 @@ def copy_size_bytes(source: InputData, field: str = "", spw: str = "") -> int:
     subtables = sum(
         tree_bytes(entry) for entry in source.path.iterdir() if (entry / "table.dat").exists()
     )
-    with reading(source), read_view(source.path, subtables=bool(field or spw)) as view:
+    with reading(source.vis), read_view(source.path, subtables=bool(field or spw)) as view:
         return _ms_bytes(view.path, selected_rows(view.path, field, spw)) + subtables
 
 

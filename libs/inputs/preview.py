@@ -114,7 +114,7 @@ def preview(source: InputData) -> Preview:
         return _of_uvfits(source, size)
     if source.kind == "uvh5":
         return _of_uvh5(source, size)
-    with reading(source), read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         return _of_ms(source, view.path, size)
 
 
@@ -221,7 +221,7 @@ def check_selection(source: InputData, field: str, spw: str) -> int | None:
     InputError
         It names a field, window or channel that is not there, or no rows belong to it.
     """
-    with reading(source), read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         check_channels(view.path, spw)
         tables = Subtables(view.path)
         names = [one.name.strip() for one in tables.fields]

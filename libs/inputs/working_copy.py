@@ -43,7 +43,7 @@ from libs.ms.subtables import Subtables, remove_subtables
 from libs.ms.summary import MsSummary
 from libs.ms.tables import open_table
 from libs.ms.tiled_headers import save_headers
-from libs.ms.view import own_every_file, read_view
+from libs.ms.view import own_every_file, put_descriptions, read_view
 from libs.simulation.corrupt import corrupt_ms
 
 __all__ = [
@@ -203,12 +203,13 @@ def make_working_copy(
     try:
         input_ms, said = _imported(source, scratch, phase_centre_rad, session, log, tell)
         hands = _hands_with_data(input_ms) if source.kind == "uvfits" else ""
-        with reading(source), read_view(input_ms, scratch) as view:
+        with reading(source.vis), read_view(input_ms, scratch) as view:
             choice = selected_rows(view.path, field or source.field, spw)
             column, notes = _choose_column(view.path, datacolumn, choice)
             name = "CORRECTED_DATA" if column == "corrected" else "DATA"
             look = first_look(view.path, name, choice)
             notes += look.notes
+            put_descriptions(view.path, look.loose, 0, 0)
             quantised = _is_quantised(view.path)
             tell(f"copying {source.name}")
             selection = {"field": field or source.field, "spw": spw, "correlation": hands}
@@ -412,9 +413,7 @@ def _rename(part: Path, target_ms: Path) -> None:
     save_headers(target_ms)
 
 
-def check_usable(
-    summary: MsSummary, copy: WorkingCopy | None = None, name: str = ""
-) -> None:
+def check_usable(summary: MsSummary, copy: WorkingCopy | None = None, name: str = "") -> None:
     """Check that a working copy can be self-calibrated at all.
 
     Parameters

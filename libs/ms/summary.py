@@ -89,9 +89,14 @@ class MsDescription:
         return min(float(self._channels_hz(spw).min()) for spw in self.spws_used)
 
     @property
+    def channels_hz(self) -> NDArray[np.float64]:
+        """Channel centres of the spectral windows used, (n,) Hz."""
+        return np.concatenate([self._channels_hz(spw) for spw in self.spws_used])
+
+    @property
     def mean_frequency_hz(self) -> float:
         """Mean channel centre of the spectral windows used, Hz."""
-        return float(np.mean(np.concatenate([self._channels_hz(spw) for spw in self.spws_used])))
+        return float(np.mean(self.channels_hz))
 
     def _channels_hz(self, spw: int) -> NDArray[np.float64]:
         """Return the centres of a window's channels that count, Hz."""

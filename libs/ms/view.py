@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from libs.core.errors import InputError
 from libs.core.files import tree_bytes
 from libs.ms.tables import open_table
 
-__all__ = ["MsView", "own_every_file", "read_view"]
+__all__ = ["MsView", "own_every_file", "put_descriptions", "read_view"]
 
 log = logging.getLogger(__name__)
 
@@ -271,3 +271,11 @@ def own_every_file(ms: Path) -> int:
             entry.unlink()
             own.rename(entry)
     return links
+
+
+def put_descriptions(view: Path, numbers: Sequence[int], spw: int, setup: int) -> None:
+    """Let data descriptions of a view, of which no row is used, name a window and correlations."""
+    with open_table(f"{view}::DATA_DESCRIPTION", write=True) as opened:
+        for number in numbers:
+            opened.putcell("SPECTRAL_WINDOW_ID", number, spw)
+            opened.putcell("POLARIZATION_ID", number, setup)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from libs.core.angles import separation_rad
+from libs.core.coordinates import to_j2000
 from libs.core.errors import ConfigError
-from libs.gains.caltable import full_spwmap
+from libs.gains.caltable import full_spwmap, read_caltable
 from libs.ms import flag_versions
+from libs.ms.field_directions import SAME_PLACE_RAD, j2000_directions
 from libs.ms.flag_shares import count_flag_shares
 from libs.ms.subtables import Subtables
 from libs.ms.summary import describe_ms
@@ -22,6 +26,7 @@ from libs.record.schema import (
     SCHEMA,
     AppliedEntry,
     ExecutionEntry,
+    FieldEntry,
     FlagChange,
     FlaggedEntry,
     FlagShare,
@@ -37,9 +42,21 @@ from libs.record.schema import (
 from selfcal.state import Record
 from selfcal.step import TableRef
 from steps.facts import GridFacts, recorded
-from steps.record.collect import FinishedRun, interval_name, state_hash, statistics_of
-from steps.record.products import FOLDER, ProductNames, link_products, table_kind
+from steps.record.collect import (
+    FinishedRun,
+    interval_name,
+    state_hash,
+    statistics_of,
+)
+from steps.record.products import (
+    FOLDER,
+    ProductNames,
+    constants_beneath,
+    link_products,
+    table_kind,
+)
 from steps.record.start_tables import START, start_table
+from steps.standard import WHOLE_EXECUTION
 
 CONTFILE = f"{FOLDER}/cont.dat"
 """Copy of the file of line-free ranges, in the work directory and in a bundle."""
@@ -184,11 +201,33 @@ def _target(run: FinishedRun, tables: Mapping[str, str]) -> TargetEntry:
         initial=statistics_of(run.first_image),
         final=statistics_of(run.last_image),
         applied=tuple(_applied(run, tables)),
+        field_results=_field_results(run),
         window_results=_window_results(run),
         flags=_flags(run),
         qa_score=quality_of(run).score,
         datacolumn=facts.datacolumn,
     )
+
+
+def _field_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the statistics of images of single pointings of a mosaic, by number and name."""
+    rounds = [record.result for record in run.rounds if record.result.status == "done"]
+    states = {
+        name: found
+        for name, found in (
+            ("initial", rounds[0].metrics.get("pointings_before") if rounds else None),
+            ("final", rounds[-1].metrics.get("pointings_measured") if rounds else None),
+        )
+        if found
+    }
+    return {
+        f"{number} {pointing['name']}": {
+            name: {key: finite_or_none(value) for key, value in (found[number] or {}).items()}
+            for name, found in states.items()
+        }
+        for number, pointing in enumerate(run.startup.pointings)
+        if states
+    }
 
 
 def _window_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
@@ -317,8 +356,20 @@ def _applied(run: FinishedRun, tables: Mapping[str, str]) -> list[AppliedEntry]:
             found.append(_entry(run, number, ref, path, (START, "ap")))
     for ref in last.result.tables if last else ():
         kind = table_kind(ref, solved.get(ref.round))
+        constants = tables.get(constants_beneath(ref))
+        if constants is not None:
+            below = replace(ref, spwmap=(), interp="nearest")
+            entry = _entry(run, place[ref.ms], below, constants, (WHOLE_EXECUTION, kind[1]))
+            found.append(entry)
+            ref = _of_one_window(run, place[ref.ms], ref, tables[ref.path])
         found.append(_entry(run, place[ref.ms], ref, tables[ref.path], kind))
     return found
+
+
+def _of_one_window(run: FinishedRun, number: int, ref: TableRef, path: str) -> TableRef:
+    """Return the reference of a table of phases common to all windows, which is of one of them."""
+    (spw,) = read_caltable(run.workdir / path).spws
+    return replace(ref, spwmap=(spw,) * len(Subtables(run.copies[number]).windows))
 
 
 def _entry(
@@ -336,7 +387,23 @@ def _entry(
         spwmap=_spwmap(ref, run.copies[number], run.copied[number]),
         table_windows=run.copied[number],
         antennas=Subtables(run.copies[number]).antenna_names,
+        fields=_fields_of(run, number, ref),
     )
+
+
+def _fields_of(run: FinishedRun, number: int, ref: TableRef) -> tuple[FieldEntry, ...]:
+    """Return the pointings that a table calibrates, as the original data describe them."""
+    if not ref.fields:
+        return ()
+    copied = j2000_directions(run.copies[number])
+    wanted = [np.array(copied[field]) for field in ref.fields]
+    found = []
+    for entry in run.fields_of(number):
+        place = (math.radians(entry.ra_deg), math.radians(entry.dec_deg))
+        there = np.array(to_j2000(place, entry.frame))
+        if any(float(separation_rad(there, one)) <= SAME_PLACE_RAD for one in wanted):
+            found.append(entry)
+    return tuple(found)
 
 
 def _spwmap(ref: TableRef, copy: Path, labels: Sequence[str]) -> dict[str, str]:

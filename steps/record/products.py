@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.core.errors import InputError
+from libs.gains.factor_tables import write_factor_tables
 from libs.ms.tables import open_table, settle_rows
 from selfcal.state import Record
 from selfcal.step import StepResult, TableRef
 from steps.copy_names import field_word, windows_word
 from steps.record.collect import FinishedRun, interval_name, safe_name
 from steps.record.start_tables import START, start_table, write_start_tables
+from steps.standard import WHOLE_EXECUTION
 
 __all__ = [
     "FOLDER",
     "ProductNames",
+    "constants_beneath",
     "copy_gain_table",
     "link_products",
     "table_kind",
@@ -32,6 +35,9 @@ __all__ = [
 FOLDER = "products"
 WINDOW_KEY = "window_"
 """Beginning of the products of images of single windows: ``window_16_initial``."""
+
+CONSTANTS = "#constants"
+"""End of what stands for the path of constants that are a factor of another table."""
 
 _KINDS = ("image", "residual", "model", "psf")
 _ITERATIONS = {"dirty": 0, "initial": 1, "final": 3}
@@ -101,11 +107,36 @@ def link_products(run: FinishedRun, names: ProductNames) -> dict[str, str]:
     for copy in write_start_tables(run):
         tables[start_table(copy)] = names.table(copy.name, START, "ap")
     for source, name in tables.items():
-        copy_gain_table(run.workdir / source, part / name)
+        if _beneath(source) in tables:
+            ms = run.workdir / "data" / _copy_of(run, source)
+            constants = part / tables[_beneath(source)]
+            write_factor_tables(run.workdir / source, ms, constants, part / name)
+        elif not source.endswith(CONSTANTS):
+            copy_gain_table(run.workdir / source, part / name)
     final = run.workdir / FOLDER
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
     return {source: f"{FOLDER}/{name}" for source, name in tables.items()}
+
+
+def constants_beneath(ref: TableRef) -> str:
+    """Return what stands for the path of the constants of a table that has two factors."""
+    return _beneath(ref.path)
+
+
+def _beneath(source: str) -> str:
+    return f"{source}{CONSTANTS}"
+
+
+def _copy_of(run: FinishedRun, source: str) -> str:
+    """Return the name of the working copy of a table that holds."""
+    return next(ref.ms for ref in run.records[-1].result.tables if ref.path == source)
+
+
+def has_two_factors(ref: TableRef, result: StepResult | None) -> bool:
+    """Whether a table's solutions are constants beneath a common phase."""
+    options = result.metrics.get("solve_options", {}) if result else {}
+    return bool(options.get(ref.ms, {}).get("solution") == "constants+phase")
 
 
 def _images(run: FinishedRun, names: ProductNames) -> Iterator[tuple[str, str]]:
@@ -148,17 +179,28 @@ def _window_images(record: Record, names: ProductNames) -> Iterator[tuple[str, s
 
 
 def table_names(run: FinishedRun, names: ProductNames) -> dict[str, str]:
-    """Return the name of each gain table that holds at the end of a run, by its path."""
+    """Return the name of each gain table that holds at the end of a run, by its path.
+
+    Constants beneath a common phase have a table of their own, by `constants_beneath`.
+    """
     solved = {record.step: record.result for record in run.rounds}
     found: dict[str, str] = {}
     for ref in run.records[-1].result.tables if run.records else ():
         result = solved.get(ref.round)
-        name = names.table(ref.ms, *table_kind(ref, result))
-        plain, number = name.removesuffix(".tbl"), 2
-        while name in found.values():  # two rounds may have had one interval
-            name, number = f"{plain}_{number}.tbl", number + 1
-        found[ref.path] = name
+        kind = table_kind(ref, result)
+        if has_two_factors(ref, result):
+            constants = names.table(ref.ms, WHOLE_EXECUTION, kind[1])
+            found[constants_beneath(ref)] = _not_in(found, constants)
+        found[ref.path] = _not_in(found, names.table(ref.ms, *kind))
     return found
+
+
+def _not_in(found: Mapping[str, str], name: str) -> str:
+    """Return a name of a table that is not taken: two rounds may have had one interval."""
+    plain, number = name.removesuffix(".tbl"), 2
+    while name in found.values():
+        name, number = f"{plain}_{number}.tbl", number + 1
+    return name
 
 
 def table_kind(ref: TableRef, result: StepResult | None) -> tuple[str, str]:

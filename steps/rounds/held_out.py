@@ -33,7 +33,14 @@ from libs.heldout.delays import channels_for_delays
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context
 
-__all__ = ["HeldOut", "ask_held_out", "chosen_options", "curve", "evidence_said"]
+__all__ = [
+    "HeldOut",
+    "ask_held_out",
+    "chosen_options",
+    "curve",
+    "evidence_said",
+    "held_out_sigma",
+]
 
 MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
@@ -114,7 +121,7 @@ def ask_held_out(
     interval = shortest_interval(summary, block)
     equations = accumulate(
         ms,
-        replace(options, solint=interval, combine=frozenset()),
+        replace(options, solint=interval, combine=options.combine & {"field"}),
         prior,
         channels_per_block=block or None,
         corr_dep_flags=True,
@@ -196,13 +203,18 @@ def _with_coherence(
     return HeldOut(choice, coherence, fallback, longest)
 
 
-def evidence_said(each: Sequence[HeldOut]) -> str:
-    """Return in words how much better gains predict baselines held out of the solve.
+def held_out_sigma(each: Sequence[HeldOut]) -> float:
+    """Return how many times its error chi2 of held-out baselines falls with the gains chosen.
 
     Parameters
     ----------
     each : sequence of HeldOut
         Of the working copies that were solved.
+
+    Returns
+    -------
+    float
+        Negative where it rises; not a number where nothing was held out.
     """
     fall = variance = 0.0
     for choice in (one.choice for one in each):
@@ -211,13 +223,30 @@ def evidence_said(each: Sequence[HeldOut]) -> str:
                 fall += score.fall / choice.noise
                 variance += (FOLD_SCATTER * score.error(choice.noise) / choice.noise) ** 2
                 break
-    if not variance > 0:
+    return fall / math.sqrt(variance) if variance > 0 else math.nan
+
+
+def evidence_said(sigma: float, before: tuple[str, float] = ("", math.nan)) -> str:
+    """Return in words how much better gains predict baselines held out of the solve.
+
+    Parameters
+    ----------
+    sigma : float
+        As of `held_out_sigma`; not a number: nothing is said.
+    before : (str, float), optional
+        The round whose gains these would replace, and the same of its gains and model.
+    """
+    if math.isnan(sigma):
         return ""
-    moved = "falls" if fall >= 0 else "rises"
-    return (
+    moved = "falls" if sigma >= 0 else "rises"
+    said = (
         f"with such gains chi2 of baselines held out of the solve {moved} by"
-        f" {format_number(abs(fall) / math.sqrt(variance), 3)} times its error"
+        f" {format_number(abs(sigma), 3)} times its error"
     )
+    name, was = before
+    if name and not math.isnan(was):
+        said += f" (with model and gains of {name}: {format_number(was, 3)})"
+    return said
 
 
 def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str]) -> SolveOptions:
@@ -229,7 +258,7 @@ def chosen_options(options: SolveOptions, best: Candidate, fixed: Sequence[str])
     if "solint" not in fixed:
         changes["solint"] = best.interval
     if "combine" not in fixed:
-        changes["combine"] = frozenset(combine)
+        changes["combine"] = frozenset(combine) | (options.combine & {"field"})
     if "gaintype" not in fixed:
         changes["gaintype"] = best.gaintype
     if "solution" not in fixed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from libs.core.errors import InputError
+from libs.heldout.choose import SIGNIFICANCE
 from libs.imaging.align import LEAST_CORRELATION, compare
 from libs.imaging.judging import Limits, Verdict, judge, judge_ladder
 from libs.imaging.near_field import near_field_error
@@ -16,10 +17,11 @@ from steps.context import Context
 from steps.data_state import measurement_sets
 from steps.images import image_products
 from steps.rounds.closure_judging import image_agreement
+from steps.rounds.held_out import evidence_said, held_out_sigma
 from steps.rounds.record import BestState, Closeness, Refusal, RoundRecord, Trial, TrialRecord
 from steps.rounds.solve_record import Solved, SolveRecord
 
-__all__ = ["Judged", "judge_trial", "newly_flagged", "record_of"]
+__all__ = ["Judged", "judge_trial", "newly_flagged", "record_of", "with_held_out"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ def judge_trial(
     An image of other baselines than the best state's has another resolution: it is judged as a
     rung of the ladder, by its flux and by the coherence of the stations.
     """
-    record = replace(record, statistics=trial.image.statistics)
+    record = replace(
+        record, statistics=trial.image.statistics, pointings_measured=trial.pointings,
+        pointings_before=best.pointings,
+    )  # fmt: skip
     limits = _limits(context, trial)
     climbs = trial.judged_with["uvmax"] != best.image.uvmax_m
     if climbs:
@@ -107,6 +112,35 @@ def judge_trial(
         record = replace(record, warning="; ".join(verdict.warnings))
     reason = verdict.reason + "".join(f"; WARNING: {text}" for text in verdict.warnings)
     return Judged(True, reason, replace(record, judged_with=dict(trial.judged_with)))
+
+
+def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
+    """Add what held-out baselines say of the cycle; they may refuse what the image accepted.
+
+    Where its gains would take the place of the best state's, both were asked of the same data.
+    Gains and model that predict these worse, by a larger factor than the SNR rose and by more
+    than chance, fit an image and not the sky.
+
+    Parameters
+    ----------
+    best : BestState
+    trial : Trial
+    judged : Judged
+        By the image.
+    """
+    sigma = held_out_sigma([one.held_out for one in trial.solved if one.held_out])
+    beneath = judged.record.trial.incremental_on if judged.record.trial else ()
+    name, before = best.held_out_of(beneath)
+    if trial.judged_with["uvmax"] != best.image.uvmax_m:
+        before = np.nan  # other baselines
+    accepted, reason, record = judged.accepted, judged.reason, judged.record
+    record = replace(record, held_out_sigma=None if np.isnan(sigma) else sigma)
+    rise = trial.image.statistics.snr / best.image.statistics.snr
+    if accepted and before - sigma > SIGNIFICANCE * np.sqrt(2.0) and sigma * rise < before:
+        accepted, record = False, replace(record, refusal=Refusal.NOT_BETTER, warning=None)
+        reason = f"held-out baselines are predicted worse than by {name} ({reason})"
+    said = evidence_said(sigma, (name, before))
+    return Judged(accepted, "; ".join(filter(None, (reason, said))), record)
 
 
 def _limits(context: Context, trial: Trial) -> Limits:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,18 +60,41 @@ class BestState:
         Factor by which the amplitudes of its own round change the flux.
     closure_chi2 : float or None
         Reduced chi2 of its image's model against closure quantities, where it was measured.
+    held_out_sigma : float or None
+        What held-out baselines say of its gains, as in `RoundRecord`.
+    incremental_on : tuple of str
+        Rounds whose tables were kept beneath these gains.
+    pointings : tuple of mapping or None
+        Of a mosaic: fields of `libs.imaging.pointing_check.PointingMeasure` of each pointing, and
+        ``model_share`` and its error (`libs.ms.model_share`); None for one without an image; empty
+        where they were not measured.
     """
 
     image: ImageRecord
     tables: tuple[TableRef, ...]
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    held_out_sigma: float | None = None
+    incremental_on: tuple[str, ...] = ()
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
 
     @classmethod
     def of(cls, result: StepResult, tables: tuple[TableRef, ...]) -> BestState:
         """Return the state that a result with a judged image led to."""
         facts = round_facts(result)
-        return cls(ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2)
+        return cls(
+            ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
+            facts.held_out_sigma, tuple(facts.incremental_on), facts.pointings_measured,
+        )  # fmt: skip
+
+    def held_out_of(self, incremental_on: Sequence[str]) -> tuple[str, float]:
+        """Return the state's round and its `held_out_sigma`, for gains that would replace its own.
+
+        Not a number for gains on top of them, or on others: these are asked of other data.
+        """
+        same = self.tables and self.incremental_on == tuple(incremental_on)
+        sigma = self.held_out_sigma if same else None
+        return self.image.judged, math.nan if sigma is None else sigma
 
 
 @dataclass(frozen=True)
@@ -95,6 +119,10 @@ class Trial:
         The image that gave the model, or ``initial_model``.
     judged_with : mapping
         Parameters of the judged image.
+    pointings : tuple of mapping or None
+        `BestState.pointings` with it.
+    pointings_said : str
+        What pointings keep, where not all have the new solutions.
     """
 
     refs: tuple[TableRef, ...]
@@ -106,6 +134,8 @@ class Trial:
     mask_reason: str
     model_from: str
     judged_with: Mapping[str, Any]
+    pointings: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_said: str = ""
 
     @property
     def image(self) -> Imaged:
@@ -208,6 +238,8 @@ class RoundRecord:
     statistics : ImageStatistics or None
         Of the judged image.
     closeness : Closeness or None
+    held_out_sigma : float or None
+        How many times its error chi2 of held-out baselines falls with the gains.
     shift_arcsec : float or None
         Shift of the judged image against the best one before.
     shift : str or None
@@ -221,12 +253,15 @@ class RoundRecord:
         ... and its parameters.
     count : CycleCount or None
         Of accepted rounds.
+    pointings_measured, pointings_before : tuple of mapping or None
+        `BestState.pointings` of a mosaic with the round's solutions, and of the state before it.
     """
 
     trial: TrialRecord | None = None
     solve: SolveRecord | None = None
     statistics: ImageStatistics | None = None
     closeness: Closeness | None = None
+    held_out_sigma: float | None = None
     shift_arcsec: float | None = None
     shift: str | None = None
     warning: str | None = None
@@ -234,6 +269,8 @@ class RoundRecord:
     judged: str | None = None
     judged_with: Mapping[str, Any] | None = None
     count: CycleCount | None = None
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
+    pointings_before: tuple[Mapping[str, Any] | None, ...] = ()
 
     def as_metrics(self) -> dict[str, Any]:
         """Return the flat metrics of the record, among them what kind of step it is."""
@@ -245,8 +282,11 @@ class RoundRecord:
             found |= self.solve.as_metrics()
         if self.statistics is not None:
             found |= self.statistics.as_row()
-        own = ("shift_arcsec", "shift", "warning", "judged", "judged_with")
+        own = ("held_out_sigma", "shift_arcsec", "shift", "warning", "judged", "judged_with")
         found |= {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+        for name in ("pointings_measured", "pointings_before"):
+            if getattr(self, name):
+                found[name] = list(getattr(self, name))
         if self.refusal is not None:
             found["refusal"] = self.refusal.value
         return found
@@ -266,8 +306,10 @@ class RoundFacts:
         The rung by whose outcome a rung of the ladder was not tried.
     limit_m : float or None
         Longest baseline imaged, m.
-    flux_factor, closure_chi2
+    flux_factor, closure_chi2, held_out_sigma, incremental_on
         As in `BestState`.
+    pointings_measured : tuple of mapping or None
+        `BestState.pointings`.
     """
 
     kind: str = ""
@@ -276,6 +318,9 @@ class RoundFacts:
     limit_m: float | None = None
     flux_factor: float = 1.0
     closure_chi2: float | None = None
+    held_out_sigma: float | None = None
+    incremental_on: tuple[str, ...] = ()
+    pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from steps.closure_refit import refitted_model
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
 from steps.facts import grid_facts, model_facts
-from steps.images import Imaged, imaging_options, make_image, model_files
+from steps.images import Imaged, imaging_options, make_image, model_files, options_of_model
 from steps.model_components import fill_component_model, fill_components
+from steps.mosaics import is_mosaic
 from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.model_evidence import ModelEvidence, evidence_of_model
 from steps.rounds.record import BestState
@@ -128,13 +129,15 @@ def round_models(
     try:
         images = _image_models(context, best, cycle)
     except Skip:
-        if closure is None and (not adaptive(context) or best.tables):
+        if closure is None and (not adaptive(context) or best.tables or is_mosaic(context)):
             raise
     if closure is None and images and cycle.number == 1:
         refitted = _refitted(context, best, images[0])
         if refitted is not None:
             return [refitted, *images]
     candidates = [*([closure] if closure else []), *images]
+    if is_mosaic(context) and candidates:
+        return candidates
     if not candidates:
         return [_certain(context, _point(context, best))]
     if not best.tables and closure is None and adaptive(context) and not _drawn_by_user(context):
@@ -156,7 +159,7 @@ def _refitted(context: Context, best: BestState, image: ModelCandidate) -> Model
     all baselines had calibrated; closure quantities know no gains. With many stations CLEAN's
     model is as good.
     """
-    if not (best.tables and adaptive(context) and _few_stations(context)):
+    if not (best.tables and adaptive(context) and _few_stations(context)) or is_mosaic(context):
         return None
     name = best.image.products["image"]
     found = refitted_model(context, context.workdir / name, image.fill)
@@ -362,6 +365,8 @@ def _model_images(
         options = imaging_options(
             context, judged_with, cycle.folder, f"model{cycle.suffix}", best.tables
         )
+        if options.mosaic:  # its response lies beside the image
+            options = options_of_model(context, best.image)
         return None, model_files(context, best.image.products), options
     ensure_tables(context, best.tables)
     options = imaging_options(

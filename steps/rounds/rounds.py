@@ -24,13 +24,19 @@ from steps.images import (
     judged_image,
 )
 from steps.imaging import measured_for_rules
-from steps.rounds.held_out import evidence_said
-from steps.rounds.judging_round import judge_trial, newly_flagged, record_of
+from steps.rounds.judging_round import judge_trial, newly_flagged, record_of, with_held_out
 from steps.rounds.ladder import check_rung, judged_parameters
+from steps.rounds.mosaic_state import (
+    measured_pointings,
+    newest,
+    restricted,
+    settled,
+    taking_part,
+)
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.scales import with_scales
+from steps.rounds.scales import ScalesTried, with_scales
 from steps.rounds.solving import adaptive, renew_tables, set_by_user, solve_round
 from steps.solution_file import solutions_of, write_solutions
 from steps.user_mask import MASK_SETTING
@@ -114,7 +120,10 @@ class GainRound(Step):
         """Repeat the round while it helps."""
         folder = clean_folder(context, self.name)
         self.prepare(context)
-        cycles = _Cycles()
+        if not best.pointings:
+            measured = measured_pointings(context, best, folder, "before")
+            best = replace(best, pointings=measured)
+        cycles, scales = _Cycles(), ScalesTried(best)
         for number in range(1, context.options["max_cycles"] + 1):
             cycle = RoundCycle(self.name, number, folder)
             scales = with_scales(context, best, cycle)
@@ -134,9 +143,13 @@ class GainRound(Step):
                 cycles.refused, cycles.ended = outcome, outcome.result.reason
                 break
             cycles.accepted.append(outcome)
+            scales = ScalesTried(best)
             previous, best = best, BestState.of(outcome.result, outcome.result.tables)
             if _progress(previous, best, outcome.record) < context.options["min_cycle_gain"]:
                 break
+        if scales.said and cycles.accepted:
+            # the cycle that began with them was refused, but they show the one before better
+            cycles.accepted[-1] = _shown_with(scales, cycles.accepted[-1])
         return cycles
 
     def _best_cycle(self, context: Context, best: BestState, cycle: RoundCycle) -> _Outcome:
@@ -222,6 +235,7 @@ class GainRound(Step):
         self, context: Context, best: BestState, cycle: RoundCycle, candidate: ModelCandidate
     ) -> _Outcome:
         """Solve against a model and judge what comes of it."""
+        taking = taking_part(context, best)
         candidate.fill()
         model = candidate.model
         prior = self._prior(context)
@@ -229,12 +243,14 @@ class GainRound(Step):
         try:
             if adaptive(context):
                 prior = renew_tables(context, prior, self.name, cycle.suffix, model.origin)
-            refs, solved = solve_round(
-                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all
-            )
+            new, solved = solve_round(
+                context, self.name, calmode, prior, cycle.suffix, keeps_all=cycle.keeps_all,
+                fields=taking,
+            )  # fmt: skip
         except SolveError as error:
             nothing = RoundRecord(refusal=Refusal.NO_SOLUTION)
             return self._refused(context, error.cause, nothing, model.images, ())
+        refs = restricted(new, taking, best.tables, len(best.pointings)) if taking else new
         flagged = ensure_tables(context, refs)
         trial = Trial(
             refs=refs,
@@ -259,7 +275,10 @@ class GainRound(Step):
             if not over:
                 raise
             return self._flagged_out(context, trial, record)
-        return self._judge(context, best, replace(trial, images=(*model.images, image)), record)
+        trial = replace(trial, images=(*model.images, image))
+        if taking:
+            trial = settled(context, best, trial, new, taking, cycle.folder)
+        return self._judge(context, best, trial, record)
 
     def _flagged_out(self, context: Context, trial: Trial, record: RoundRecord) -> _Outcome:
         """Go back: too few data are left to say anything by their image."""
@@ -283,7 +302,7 @@ class GainRound(Step):
         for group in context.options["incremental_on"]:
             if all(any(ref.round == name for ref in done.get(name, ())) for name in group):
                 last = done[group[-1]] if group else ()
-                return tuple(
+                return newest(
                     ref
                     for name in group
                     for ref in [r for r in last if r.round == name]
@@ -296,8 +315,8 @@ class GainRound(Step):
     ) -> _Outcome:
         """Accept the cycle or go back."""
         judged = judge_trial(context, best, trial, self.amplitude, record)
-        said = evidence_said([one.held_out for one in trial.solved if one.held_out])
-        judged = replace(judged, reason="; ".join(filter(None, (judged.reason, said))))
+        reason = "; ".join(filter(None, (judged.reason, trial.pointings_said)))
+        judged = with_held_out(best, trial, replace(judged, reason=reason))
         if not judged.accepted:
             return self._refused(context, judged.reason, judged.record, trial.images, trial.refs)
         record = replace(judged.record, judged=self.name)
@@ -400,6 +419,14 @@ class GainRound(Step):
                 for row in gains_rows(gains, step=self.name, ms=ref.ms):
                     rows.append(dict(row))
         return rows
+
+
+def _shown_with(scales: ScalesTried, outcome: _Outcome) -> _Outcome:
+    """Return an accepted cycle with the image of extended components in place of its own."""
+    record = scales.shown_by(outcome.record)
+    products = {**outcome.result.products, **scales.best.image.products}
+    result = replace(outcome.result, products=products, metrics=record.as_metrics())
+    return _Outcome(result, record)
 
 
 def _second_try(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from libs.closure.agreement import ClosureAgreement
 from libs.core.errors import InputError
 from libs.core.numbers import format_number
 from libs.imaging.judging import Limits, judge
@@ -23,9 +24,10 @@ from steps.images import (
     imaging_options,
     make_image,
 )
+from steps.mosaics import is_mosaic
 from steps.rounds.closure_judging import image_agreement
 from steps.rounds.ladder import on_ladder
-from steps.rounds.record import BestState
+from steps.rounds.record import BestState, Closeness, RoundRecord
 from steps.rounds.round_model import RoundCycle
 from steps.rounds.solving import adaptive, set_by_user
 
@@ -50,11 +52,27 @@ class ScalesTried:
         For the round's reason; empty where nothing was tried or changed.
     images : tuple of Imaged
         The image with scales, where one was made.
+    agreement : ClosureAgreement or None
+        Of that image's model with closure quantities, where it was asked for.
     """
 
     best: BestState
     said: str = ""
     images: tuple[Imaged, ...] = ()
+    agreement: ClosureAgreement | None = None
+
+    def shown_by(self, record: RoundRecord) -> RoundRecord:
+        """Return the record of the cycle before, shown by the image with scales."""
+        found, closeness = self.agreement, record.closeness
+        if found is not None:
+            before = closeness.closure_chi2_before if closeness else None
+            closeness = Closeness(found.chi2, found.phase_chi2, found.amplitude_chi2, before)
+        return replace(
+            record,
+            statistics=self.images[-1].statistics,
+            closeness=closeness,
+            judged_with=dict(self.best.image.judged_with),
+        )
 
 
 def with_scales(context: Context, best: BestState, cycle: RoundCycle) -> ScalesTried:
@@ -80,7 +98,7 @@ def with_scales(context: Context, best: BestState, cycle: RoundCycle) -> ScalesT
     image = make_image(context, options)
     if image.fault:
         return ScalesTried(best, images=(image,))
-    closure = _closures(context, best, image, judged_with)
+    found, closure = _closures(context, best, image, judged_with)
     limits = Limits(
         snr_gain=max(context.options["min_snr_gain"], _LEAST_GAIN),
         snr_loss=context.options["max_snr_loss"],
@@ -99,12 +117,14 @@ def with_scales(context: Context, best: BestState, cycle: RoundCycle) -> ScalesT
         image.statistics, best.image.judged, judged_with, image_products(context, image)
     )
     chi2 = closure[0] if closure else best.closure_chi2
-    return ScalesTried(replace(best, image=record, closure_chi2=chi2), said, (image,))
+    return ScalesTried(replace(best, image=record, closure_chi2=chi2), said, (image,), found)
 
 
 def _worth_trying(context: Context, best: BestState) -> bool:
     """Whether data are calibrated, the source is resolved, and nobody has decided."""
     if not adaptive(context) or not best.tables or on_ladder(context):
+        return False
+    if is_mosaic(context):  # its flux is that of several sources
         return False
     if best.image.judged_with["with_multiscale"] or set_by_user(context, "with_multiscale"):
         return False
@@ -119,10 +139,10 @@ def holds_more_than_a_point(image: ImageStatistics) -> bool:
 
 def _closures(
     context: Context, best: BestState, image: Imaged, judged_with: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Closure chi2 of the image with scales and of the one without, where both are known."""
+) -> tuple[ClosureAgreement | None, tuple[float, float] | None]:
+    """Agreement of the image with scales; its chi2 and that of the one without, where known."""
     if not context.options["closure_test"]:
-        return None
+        return None, None
     try:
         new = image_agreement(context, image_products(context, image), judged_with)
         old = best.closure_chi2
@@ -131,5 +151,5 @@ def _closures(
             old = found.chi2 if found else None
     except InputError as error:
         context.progress.activity(f"scales judged without closure quantities: {error.cause}")
-        return None
-    return (new.chi2, old) if new is not None and old is not None else None
+        return None, None
+    return new, (new.chi2, old) if new is not None and old is not None else None

@@ -29,6 +29,7 @@ from selfcal.step import Skip, TableRef
 from steps.context import Context
 from steps.data_state import applied_tables, measurement_sets, restore_base_flags
 from steps.facts import recorded, refant_facts, start_facts
+from steps.mosaics import common_to_fields
 from steps.rounds.held_out import HeldOut, ask_held_out, chosen_options, curve
 from steps.rounds.solve_record import Solved
 
@@ -58,11 +59,13 @@ def solve_round(
     suffix: str,
     *,
     keeps_all: bool = False,
+    fields: Sequence[int] = (),
 ) -> tuple[tuple[TableRef, ...], tuple[Solved, ...]]:
     """Solve every working copy; return the state with the new tables, and the results.
 
     With ``keeps_all`` no antenna is flagged for its solutions: those that predict nothing are
-    replaced by those of a longer interval, or by none.
+    replaced by those of a longer interval, or by none. Of a mosaic only the pointings ``fields``
+    take part.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def solve_round(
         restore_base_flags(context, ms)
         beneath = applied_tables(context, prior, ms)
         try:
-            options, held_out = _options(context, ms, calmode, beneath)
+            options, held_out = _options(context, ms, calmode, beneath, fields)
             if keeps_all:
                 options = replace(options, minsnr=0.0)
         except Skip as skip:
@@ -232,7 +235,11 @@ def renew_tables(
 
 
 def _options(
-    context: Context, ms: Path, calmode: str, prior: Sequence[AppliedTable]
+    context: Context,
+    ms: Path,
+    calmode: str,
+    prior: Sequence[AppliedTable],
+    fields: Sequence[int] = (),
 ) -> tuple[SolveOptions, HeldOut | None]:
     """The template's options, or what held-out data make of them."""
     values = context.options
@@ -241,7 +248,7 @@ def _options(
     auto = values["solint"] == "auto"
     options = SolveOptions(
         solint=PER_SCAN if auto else SolutionInterval.parse(values["solint"]),
-        combine=frozenset(values["combine"]),
+        combine=frozenset(values["combine"]) | common_to_fields(context),
         calmode=calmode,  # type: ignore[arg-type]
         gaintype=values["gaintype"],
         refant=refant_facts(context).refant,
@@ -252,6 +259,7 @@ def _options(
         outlier_weights=values["outliers"],
         solution=values["solution"] if calmode == "p" and values["solution"] != "auto" else "gain",
         channels_per_block=values["block"],
+        fields=tuple(fields),
     )
     if not adaptive(context) and not auto:
         return options, None

@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.core.coordinates import SKY_FRAMES, to_j2000
 from libs.core.errors import ConfigError
-from libs.inputs.input_data import InputData
+from libs.inputs.input_data import InputData, reading
 from libs.ms.rows import stretches
 from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
@@ -46,6 +46,8 @@ class Execution:
         Of each field with cross-correlations: the windows they are in.
     intents : dict of int to frozenset of str
         And the observing modes of their states; empty where the data carry none.
+    dish_diameter_m : float
+        Median over the antennas; 0 where it is not known.
     """
 
     vis: str
@@ -57,6 +59,7 @@ class Execution:
     windows: tuple[WindowFacts, ...]
     used: Mapping[int, frozenset[int]]
     intents: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    dish_diameter_m: float = 0.0
 
     def is_target(self, number: int) -> bool:
         """Whether a field was observed as a target, or nothing says what fields were for."""
@@ -95,7 +98,7 @@ def survey(source: InputData) -> Execution:
             f"targets are looked for in measurement sets, {source.vis} is {source.kind}",
             "import it first, or leave targets out",
         )
-    with read_view(source.path) as view:
+    with reading(source.vis), read_view(source.path) as view:
         tables = Subtables(view.path)
         fields = tables.fields
         windows = tuple(
@@ -103,12 +106,16 @@ def survey(source: InputData) -> Execution:
             for number, each in enumerate(tables.windows)
         )
         descriptions, states, telescope = tables.descriptions, tables.states, tables.telescope
+        diameters = [each.diameter_m for each in tables.antennas if each.diameter_m > 0]
         with open_table(view.path) as opened:
             found, start_s = _combinations(opened)
     used: dict[int, set[int]] = {}
     intents: dict[int, set[str]] = {}
     for number, description, state in sorted(found):
-        if description < len(descriptions):
+        # rows that name what is not there are counted and left out by the first look at the input
+        if not (0 <= number < len(fields) and 0 <= description < len(descriptions)):
+            continue
+        if descriptions[description].spw in range(len(windows)):
             used.setdefault(number, set()).add(descriptions[description].spw)
         mode = states[state].intents if 0 <= state < len(states) else ""
         intents.setdefault(number, set()).update({mode} - {""})
@@ -123,6 +130,7 @@ def survey(source: InputData) -> Execution:
         windows,
         {number: frozenset(values) for number, values in used.items()},
         {number: frozenset(values) for number, values in intents.items()},
+        float(np.median(diameters)) if diameters else 0.0,
     )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from libs.core.angles import separation_rad
 from libs.core.errors import ConfigError
+from libs.imaging.primary_beam import SAME_DISH, find_beam
 from libs.ms.field_directions import SAME_PLACE_RAD
+from libs.ms.pointings import linked
 from libs.ms.virtual_windows import (
     VirtualWindow,
     find_virtual_windows,
@@ -37,7 +39,8 @@ class TargetPart:
     vis : str
         Measurement set, as the user wrote it.
     fields : tuple of int
-        Ids of the field; several where the execution has it twice at one place.
+        Ids of the field; several of the pointings of a mosaic, and where the execution has a
+        field twice at one place.
     spw : str
         Windows and channels by the execution's own numbers, in the order of their virtual ones.
     copy : str
@@ -115,6 +118,7 @@ def find_targets(
     spw: str = "",
     instrument: str = "auto",
     band: str = "auto",
+    mosaics: bool = False,
 ) -> list[Target]:
     """Return every target in every band, in the order of the fields.
 
@@ -129,6 +133,8 @@ def find_targets(
         Windows and channels to keep, by virtual number (`libs.ms.virtual_windows`); empty: all.
     instrument, band : str
         As in the config; a band that is named is that of all windows.
+    mosaics : bool
+        Whether pointings of one name whose primary beams overlap are one target.
 
     Raises
     ------
@@ -146,9 +152,9 @@ def find_targets(
     for name in names:
         own = [seen for other, seen in pointings if other == name]
         targets: list[Target] = []
-        for seen in own:
-            bands = _bands(seen, selection, instrument, band)
-            stem = field_word(name) + (f"_{seen[0].fields[0]}" if len(own) > 1 else "")
+        units = _units(own, selection, instrument, band, mosaics)
+        for seen, bands in units:
+            stem = field_word(name) + (f"_{seen[0].fields[0]}" if len(units) > 1 else "")
             stem = _distinct(stem, stems)
             targets += _targets_of(name, stem, seen, ordered, bands, selection, taken)
         if not targets and tuple(wanted) != ALL:
@@ -265,6 +271,57 @@ class _Selection:
         words = ",".join(self.chosen[number][execution.vis] for number in own)
         copy = copy_name(execution.name, stem, list(own.values()))
         return TargetPart(execution.vis, sighting.fields, words, copy, tuple(own))
+
+
+def _units(
+    own: Sequence[Sequence[Sighting]],
+    selection: _Selection,
+    instrument: str,
+    band: str,
+    mosaics: bool,
+) -> list[tuple[Sequence[Sighting], dict[str, list[int]]]]:
+    """What of the pointings of a name is calibrated together, and its windows by band.
+
+    A pointing by itself, or in each band those that are within a primary beam of each other.
+    """
+    bands = [_bands(seen, selection, instrument, band) for seen in own]
+    if not mosaics or len(own) < 2:
+        return list(zip(own, bands, strict=True))
+    found: dict[tuple[int, ...], dict[str, list[int]]] = {}
+    for name in dict.fromkeys(name for each in bands for name in each):
+        members = [number for number, each in enumerate(bands) if name in each]
+        windows = sorted({window for number in members for window in bands[number][name]})
+        centre_hz = np.mean([selection.windows[window].reference.centre_hz for window in windows])
+        for group in _overlapping([own[n] for n in members], float(centre_hz), instrument, band):
+            together = tuple(members[place] for place in group)
+            taken = {window for number in together for window in bands[number][name]}
+            found.setdefault(together, {})[name] = sorted(taken)
+    return [(_joined([own[n] for n in together]), found[together]) for together in sorted(found)]
+
+
+def _overlapping(
+    pointings: Sequence[Sequence[Sighting]], frequency_hz: float, instrument: str, band: str
+) -> list[list[int]]:
+    """Groups of pointings within an HPBW of each other; each alone where no beam is known."""
+    executions = [one.execution for seen in pointings for one in seen]
+    places = [seen[0].execution.directions_rad[seen[0].fields[0]] for seen in pointings]
+    dishes = [each.dish_diameter_m for each in executions]
+    alike = min(dishes) > 0 and max(dishes) <= SAME_DISH * min(dishes)
+    named = identify(executions[0].telescope, frequency_hz, instrument, band)[0]
+    beam = find_beam(named, frequency_hz, dishes[0]) if alike else None
+    if beam is None or any(place is None for place in places):
+        return [[number] for number in range(len(pointings))]
+    width = 2.0 * beam.reach_rad(frequency_hz, 0.5)
+    return linked([place for place in places if place is not None], width)
+
+
+def _joined(pointings: Sequence[Sequence[Sighting]]) -> list[Sighting]:
+    """The fields of several pointings by execution, in order of time."""
+    ids: dict[str, tuple[int, ...]] = {}
+    by_name = {one.execution.vis: one.execution for seen in pointings for one in seen}
+    for one in (one for seen in pointings for one in seen):
+        ids[one.execution.vis] = (*ids.get(one.execution.vis, ()), *one.fields)
+    return [Sighting(each, ids[each.vis]) for each in in_order_of_time(list(by_name.values()))]
 
 
 def _bands(

@@ -20,6 +20,7 @@ from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps import STEPS
 from steps.cont_file import CONTFILE_SETTING, cont_file
+from steps.mosaics import MOSAIC_SETTING
 from steps.run_options import FILE_SETTINGS, RUN_OPTIONS, file_for, run_settings
 from steps.selections import EXECUTIONS_SETTING
 from steps.targets.executions import survey
@@ -114,6 +115,7 @@ def plan_targets(
     targets = find_targets(
         [survey(source) for source in resolve_inputs(settings["vis"])], settings["targets"],
         spw=settings["spw"], instrument=settings["instrument"], band=settings["band"],
+        mosaics=settings[MOSAIC_SETTING] == "auto",
     )  # fmt: skip
     _check_names(settings, targets)
     path = cont_file(settings)

@@ -30,7 +30,8 @@ STARTUP = StartupFacts(
     working_copies=("a.ms", "b.ms"), instrument="vla", telescope="VLA", field="3C273",
     frequency_hz=8e9, min_frequency_hz=7.9e9, max_frequency_hz=8.1e9, antennas=27,
     dish_diameter_m=25.0, longest_baseline_m=36e3, shortest_baseline_m=700.0, integration_s=10.0,
-    scans=2, rows=100, channels=4, spws=1, right_ascension_rad=1.0, declination_rad=0.5,
+    scans=2, rows=100, channels=4, spws=1, band_slices=1, spectral_terms=1,
+    right_ascension_rad=1.0, declination_rad=0.5,
     flagged_fraction=0.1, datacolumn="DATA", band="X",
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ class Service(BaseHTTPRequestHandler):
     """A cone search of FIRST with two rows."""
 
     asked: ClassVar[list[dict[str, list[str]]]] = []
+    cut_short: ClassVar[bool] = False
 
     def do_GET(self) -> None:
         """Answer with a VOTable."""
@@ -45,10 +46,15 @@ class Service(BaseHTTPRequestHandler):
         )
         stream = io.BytesIO()
         table.write(stream, format="votable")
+        answer = stream.getvalue()
+        if Service.cut_short:  # as services say that they do not send all
+            answer = answer.replace(
+                b"</RESOURCE>", b'<INFO name="QUERY_STATUS" value="OVERFLOW"/></RESOURCE>'
+            )
         self.send_response(200)
         self.send_header("Content-Type", "text/xml")
         self.end_headers()
-        self.wfile.write(stream.getvalue())
+        self.wfile.write(answer)
 
     def log_message(self, *words: Any) -> None:
         """Say nothing."""
@@ -88,6 +94,15 @@ def test_an_answer_is_read_and_kept(service: HTTPServer, tmp_path: Path) -> None
     service.shutdown()
     assert query_catalogue("first", ra, dec, 0.05, tmp_path / "catalogues") == path
     assert len(Service.asked) == 1
+
+
+def test_an_answer_that_is_cut_short_is_not_kept(
+    service: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Service, "cut_short", True)
+    with pytest.raises(InputError, match=r"a part of its sources within 0\.05 deg only"):
+        query_catalogue("first", 1.0, 0.5, 0.05, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_service_that_is_away_is_said(service: HTTPServer, tmp_path: Path) -> None:

@@ -195,7 +195,8 @@ def _service(calls: list[tuple[float, float]], error: Exception | None = None) -
             calls.append(pos)
             if error:
                 raise error
-            return SimpleNamespace(to_table=lambda: table)
+            nothing = SimpleNamespace(infos=[], resources=[])
+            return SimpleNamespace(to_table=lambda: table, votable=nothing)
 
     return SimpleNamespace(dal=SimpleNamespace(SCSService=Service, DALAccessError=_NoAccessError))
 

@@ -112,10 +112,19 @@ def test_long_integrations_smear_more_than_narrow_channels():
 
 
 def test_wide_bands_are_imaged_in_slices():
-    assert frequency_slices(8.06e9, 8.11e9, 64) == (1, 1)
-    assert frequency_slices(4.5e9, 5.5e9, 512) == (4, 2)
-    assert frequency_slices(1e9, 2e9, 1024) == (8, 3)
-    assert frequency_slices(1e9, 2e9, 2) == (2, 2)
-    assert frequency_slices(1e9, 1e9, 1) == (1, 1)
+    assert frequency_slices(np.linspace(8.06e9, 8.11e9, 64)) == (1, 1)
+    assert frequency_slices(np.linspace(4.5e9, 5.5e9, 512)) == (4, 2)
+    assert frequency_slices(np.linspace(1e9, 2e9, 1024)) == (8, 3)
+    assert frequency_slices(np.array([2e9, 1e9])) == (2, 2)
+    assert frequency_slices(np.array([1e9])) == (1, 1)
     with pytest.raises(ConfigError):
-        frequency_slices(0.0, 1e9, 4)
+        frequency_slices(np.array([0.0, 1e9]))
+
+
+def test_no_more_spectral_terms_than_the_channels_tell():
+    low, high = np.linspace(1.084e9, 1.116e9, 8), np.linspace(1.384e9, 1.416e9, 8)
+    middle = np.linspace(1.234e9, 1.266e9, 8)
+    assert frequency_slices(np.concatenate([low, high])) == (8, 2)  # a curve between: anything
+    assert frequency_slices(np.concatenate([high, low, middle])) == (8, 3)
+    # one channel far from a hundred says little of the middle between
+    assert frequency_slices(np.append(np.linspace(1.0e9, 1.01e9, 100), 1.4e9)) == (8, 1)

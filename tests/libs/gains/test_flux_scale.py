@@ -82,7 +82,7 @@ def test_a_common_factor_comes_out_squared(factor: float) -> None:
     assert ratio == pytest.approx(factor**2)
 
 
-def test_the_mean_pair_product_is_1_afterwards(
+def test_the_mean_over_pairs_is_1_afterwards(
     tmp_path: Path, ms: Path, rng: np.random.Generator
 ) -> None:
     table = tmp_path / "ap.gcal"
@@ -95,7 +95,7 @@ def test_the_mean_pair_product_is_1_afterwards(
     rows = np.moveaxis(np.abs(after.gain), 2, -1).reshape(-1, 6)
     good = np.moveaxis(~after.flag, 2, -1).reshape(-1, 6)
     weight = common_scale_weights(rows, good, 0.1 * rows)
-    assert mean_pair_product(rows, good, weight) == pytest.approx(1, abs=1e-6)
+    assert mean_pair_product(np.sqrt(rows), good, weight) == pytest.approx(1, abs=1e-6)
     # phases stay, amplitudes are divided by the one factor told
     ratio = after.gain[~flag] / gain[~flag]
     np.testing.assert_allclose(ratio, 1 / factors[0], rtol=1e-6)
@@ -139,6 +139,21 @@ def test_an_antenna_that_loses_amplitude_hardly_moves_the_scale(
     assert scale(amplitude) == pytest.approx(whole, rel=0.25 / antennas)
 
 
+@pytest.mark.parametrize("kind", ["even", "by factors"])
+def test_the_flux_is_right_within_half_the_variance_however_amplitudes_err(
+    tmp_path: Path, kind: str
+) -> None:
+    """By 20 %; the true amplitudes are 1 on average, or their logarithms 0."""
+    many = make_ms(tmp_path / "many.ms", antennas=40, times=4)
+    drawn = np.random.default_rng(5).normal(size=(4, 1, 40, 2))
+    drawn = 0.2 * (drawn - drawn.mean()) / drawn.std()
+    true = np.exp(drawn) if kind == "by factors" else 1.0 + drawn
+    table = tmp_path / "ap.gcal"
+    write_caltable(table, solutions(true.astype(complex)), many)
+    flux = hold_flux_scale(table)[0] ** 2
+    assert abs(flux - 1.0) < 0.6 * 0.2**2
+
+
 def test_antennas_that_scatter_alike_count_alike(rng: np.random.Generator) -> None:
     amplitude = np.exp(0.1 * rng.normal(size=(50, 20)))
     weight = common_scale_weights(amplitude, np.ones((50, 20), bool), np.zeros((50, 20)))
@@ -160,10 +175,10 @@ def test_the_flux_of_an_image_is_unchanged(
     # self-calibration against a model of another flux finds all gains too high
     write_caltable(table, solutions(1.1 * true.astype(complex)), ms)
     factor = hold_flux_scale(table)[0]
-    assert factor == pytest.approx(1.1, rel=2e-3)
+    assert factor == pytest.approx(1.1, rel=5e-3)
     gain = np.abs(read_solutions(table, ms).gain)
     corrected = observed / (gain[:, :, p] * gain[:, :, q])
-    assert corrected.mean() == pytest.approx(2.5, rel=4e-3)
+    assert corrected.mean() == pytest.approx(2.5, rel=0.01)
     assert np.ptp(corrected) < 1e-5
 
 
@@ -272,13 +287,13 @@ def test_executions_keep_the_ratio_of_their_scales(tmp_path: Path, ms: Path) -> 
     """One factor for each table would undo what the solve found between the executions."""
     tables = of_executions(tmp_path, ms, (1.0, 1.2), (5.007e9, 5.007e9 + 1e4))
     one, two = hold_common_flux_scale(tables)
-    assert one == two == {0: pytest.approx(np.sqrt((1 + 1.2**2) / 2), rel=1e-6)}
+    assert one == two == {0: pytest.approx((1 + 1.2) / 2, rel=1e-6)}
     gains = [np.abs(read_solutions(table.path, ms).gain) for table in tables]
     np.testing.assert_allclose(gains[1] / gains[0], 1.2, rtol=1e-6)
-    assert np.mean([gain**2 for gain in gains]) == pytest.approx(1, rel=1e-6)
+    assert np.mean(gains) == pytest.approx(1, rel=1e-6)
 
 
 def test_windows_that_not_all_executions_have_share_a_factor(tmp_path: Path, ms: Path) -> None:
     tables = of_executions(tmp_path, ms, (1.0, 1.2, 1.5), (5.007e9, 5.007e9, 6e9))
     factors = [factor[0] for factor in hold_common_flux_scale(tables)]
-    assert factors == pytest.approx([np.sqrt((1 + 1.2**2 + 1.5**2) / 3)] * 3, rel=1e-6)
+    assert factors == pytest.approx([(1 + 1.2 + 1.5) / 3] * 3, rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,24 @@ def test_intervals_start_with_the_scan(made: SyntheticMs) -> None:
     assert len(every) == 12
     assert len(one) == 1
     assert one.interval_s[0] == pytest.approx(12 * 10 + 300)
+
+
+def test_fields_share_intervals_where_that_is_asked_for(copy: Path) -> None:
+    """Two pointings in turn: one solution a scan for both, and one field's data alone in it."""
+    with table(f"{copy}/FIELD", readonly=False, ack=False) as fields:
+        fields.copyrows(fields)
+    time = column(copy, "TIME")
+    field = (np.unique(time, return_inverse=True)[1] % 2).astype(np.int32)
+    change(copy, "FIELD_ID", field)
+    with table(str(copy), ack=False) as opened:
+        assert len(find_intervals(opened, PER_SCAN, False)) == 4
+        assert len(find_intervals(opened, PER_SCAN, False, True)) == 2
+    both = SolveOptions(solint=PER_SCAN, combine=frozenset({"field"}))
+    whole = accumulate(copy, both)
+    parts = [accumulate(copy, replace(both, fields=(n,))) for n in (0, 1)]
+    assert len(whole.time_s) == len(parts[0].time_s) == 2
+    np.testing.assert_allclose(parts[0].vis + parts[1].vis, whole.vis)
+    np.testing.assert_allclose(parts[0].weight + parts[1].weight, whole.weight)
 
 
 def test_interval_column_is_not_believed(copy: Path) -> None:

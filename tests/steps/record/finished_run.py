@@ -102,7 +102,8 @@ def _startup_facts(copies: Sequence[Path], name: str, datacolumn: str) -> Startu
         min_frequency_hz=used.min_frequency_hz, max_frequency_hz=used.max_frequency_hz,
         antennas=5, dish_diameter_m=12.0, longest_baseline_m=used.longest_baseline_m,
         shortest_baseline_m=used.shortest_baseline_m, integration_s=12.0, scans=1, rows=used.rows,
-        channels=used.channels, spws=len(used.spws_used),
+        channels=used.channels, spws=len(used.spws_used), band_slices=1,
+        spectral_terms=1,
         right_ascension_rad=float(used.direction_rad[0]),
         declination_rad=float(used.direction_rad[1]), flagged_fraction=0.0, datacolumn=datacolumn,
     )  # fmt: skip

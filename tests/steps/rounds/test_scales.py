@@ -31,6 +31,23 @@ def test_the_rounds_go_on_with_scales_that_lower_the_noise(tmp_path: Path) -> No
     assert names[:2] == ["scales_p1", "selfcal_p1"]
 
 
+def test_scales_show_the_last_cycle_where_the_next_is_refused(tmp_path: Path) -> None:
+    script = {
+        **RESOLVED,
+        "scales_p1": Looks(1.0, 0.02, halo_jy_beam=0.5),
+        "scales_p1_2": Looks(1.0, 0.003, halo_jy_beam=0.5),
+        "selfcal_p1_2": Looks(1.0, 0.004, halo_jy_beam=0.5),
+    }
+    pipeline, _ = make_run(tmp_path, script, names=LIST[:5], config=ADAPTIVE,
+                           assignments={"p1.max_cycles": "3"})  # fmt: skip
+    result = pipeline.run()["p1"]
+    assert result.status == "done", result.reason
+    assert result.metrics["cycles"] == 1
+    assert result.products["image"].endswith("scales_p1_2-image.fits")
+    assert result.metrics["judged_with"]["with_multiscale"] is True
+    assert result.metrics["rms_jy_beam"] == pytest.approx(0.003, rel=0.05)
+
+
 def test_scales_that_do_not_help_are_left(tmp_path: Path) -> None:
     script = {**RESOLVED, "scales_p1": Looks(1.0, 0.011, halo_jy_beam=0.5)}
     pipeline, imager = make_run(tmp_path, script, names=LIST[:5], config=ADAPTIVE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,39 @@ def test_a_body_that_moves_is_refused_with_several_executions(tmp_path: Path) ->
         selected_inputs(run_settings({"vis": [str(ms) for ms in sets], "field": "Ceres"}))
     star_only = run_settings({"vis": [str(ms) for ms in sets], "field": "star"})
     assert len(selected_inputs(star_only)) == 2
+
+
+def pointings(
+    *east_arcsec: float, hz: tuple[float, ...] = (C1, X1), dish_m: float = 25.0
+) -> Execution:
+    """A mosaic along right ascension on the equator, every pointing in every window."""
+    every = set(range(len(hz)))
+    found = execution(
+        fields=("map",) * len(east_arcsec), windows=(every,) * len(east_arcsec),
+        intents=(TARGET,) * len(east_arcsec), window_hz=hz,
+        directions_deg=tuple((10.0 + east / 3600, 0.0) for east in east_arcsec),
+    )  # fmt: skip
+    return replace(found, dish_diameter_m=dish_m)
+
+
+def test_pointings_within_a_primary_beam_are_one_target_in_each_band() -> None:
+    """500 and 290 arcsec across at 5 and 9 GHz: 400 arcsec apart they overlap in one band only."""
+    found = find_targets([pointings(0.0, 400.0)], ALL, mosaics=True)
+    assert [(t.band, t.parts[0].field) for t in found] == [("X", "0"), ("C", "0,1"), ("X", "1")]
+    assert len({t.label for t in found}) == 3
+    apart = find_targets([pointings(0.0, 400.0)], ALL)
+    assert [(t.band, t.parts[0].field) for t in apart] == [
+        ("C", "0"), ("X", "0"), ("C", "1"), ("X", "1")
+    ]  # fmt: skip
+
+
+def test_a_chain_of_pointings_is_one_mosaic_whatever_the_ids_are() -> None:
+    one = pointings(0.0, 400.0, 800.0, hz=(C1,))
+    two = replace(pointings(800.0, 0.0, 400.0, hz=(C1,)), vis="b.ms", name="b", start_s=2.0)
+    (found,) = find_targets([two, one], ALL, mosaics=True)
+    assert found.label == "map"
+    assert parts(found) == {"a.ms": ("0,1,2", "0"), "b.ms": ("1,2,0", "0")}
+
+
+def test_pointings_without_a_known_beam_are_targets_of_their_own() -> None:
+    assert len(find_targets([pointings(0.0, 100.0, hz=(C1,), dish_m=0.0)], ALL, mosaics=True)) == 2
