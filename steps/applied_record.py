@@ -17,7 +17,7 @@ from libs.inputs.input_data import InputData, identity, resolve_inputs
 
 __all__ = ["applications_noted", "identity_before", "was_applied"]
 
-_RECORD = "applied.json"
+_RECORD = "input_applied.json"
 
 
 def identity_before(workdir: Path, source: InputData) -> dict[str, Any]:
