@@ -270,15 +270,13 @@ def _describe(
     taken: Sequence[Mapping[str, str]] = (),
     mosaic: MosaicFound | None = None,
 ) -> StepResult:
-    repairs = [note for copy in copies for note in copy.notes]
-    repairs += mosaic.notes if mosaic else ()
-    first = used[0]
+    repairs = [note for copy in copies for note in copy.notes] + list(
+        mosaic.notes if mosaic else ()
+    )
+    first, settings = used[0], context.settings
     centre = mosaic.centre_rad if mosaic else first.direction_rad
     instrument, band = identify(
-        first.telescope,
-        first.mean_frequency_hz,
-        context.settings["instrument"],
-        context.settings["band"],
+        first.telescope, first.mean_frequency_hz, settings["instrument"], settings["band"]
     )
     slices, terms = frequency_slices(np.concatenate([summary.channels_hz for summary in used]))
     facts = StartupFacts(

@@ -221,7 +221,8 @@ def _random_solset(name: str, ra_deg: float, seed: int) -> Solset:
     rng, array = np.random.default_rng(seed), small_array()
     shape = (4000, 4, len(array), 1, 2)
     return Solset(
-        5.0e9 + 10.0 * np.arange(shape[0]), 1.4e9 + 1e6 * np.arange(shape[1]), array.name,
+        np.asarray(5.0e9 + 10.0 * np.arange(shape[0]), np.float64),
+        np.asarray(1.4e9 + 1e6 * np.arange(shape[1]), np.float64), array.name,
         array.position_m, (name,), np.radians([[ra_deg, 30.0]]), ("XX", "YY"),
         rng.uniform(-3.0, 3.0, shape), rng.uniform(0.5, 2.0, shape), np.ones(shape),
     )  # fmt: skip

@@ -56,12 +56,13 @@ def split_factors(solutions: GainSolutions, span: NDArray[np.int64]) -> GainFact
         snr[number] = good.max(axis=0)
     gain = np.where(solutions.flag, 0, solutions.gain * constant[span].conj())
     common = gain.sum(axis=(1, 3), keepdims=True)
-    lost = solutions.flag.all(axis=(1, 3), keepdims=True)
+    lost = np.asarray(solutions.flag.all(axis=(1, 3), keepdims=True))
     edges = np.unique([f(np.flatnonzero(span == n)) for n in range(parts) for f in (min, max)])
+    at_edges: NDArray[np.float64] = snr[span[edges]]
     return GainFactors(
         replace(
             solutions, time_s=solutions.time_s[edges], interval_s=solutions.interval_s[edges],
-            gain=constant[span[edges]], flag=~(snr[span[edges]] > 0), snr=snr[span[edges]],
+            gain=constant[span[edges]], flag=~(at_edges > 0), snr=at_edges,
         ),
         replace(
             solutions, frequency_hz=solutions.frequency_hz[:1], spw=solutions.spw[:1],
