@@ -28,6 +28,7 @@ from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
 from steps import STANDARD
+from steps.applied_record import applications_noted
 from steps.facts import AlignFacts, CopyFacts, InputFacts, StartFacts, recorded, start_facts
 from steps.record.writing import (
     VERSION,
@@ -72,8 +73,10 @@ def apply_to_original(workdir: Path, to: str | None, field: str = "") -> Iterato
     if not (workdir / "summary.json").exists():
         raise ConfigError(f"{workdir} holds no finished run", "run the pipeline first")
     with hold_workdir(workdir):
-        for work in _plan_application(workdir, to, field):
-            yield apply_planned(work)
+        planned = _plan_application(workdir, to, field)
+        with applications_noted(workdir, [work.ms for work in planned]):
+            for work in planned:
+                yield apply_planned(work)
 
 
 def _plan_application(workdir: Path, to: str | None, field: str = "") -> list[Application]:
@@ -257,6 +260,7 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
         held.enter_context(hold_workdir(workdir))
         targets = json.loads((workdir / "summary.json").read_text())["targets"]
         planned: list[Application] = []
+        written: dict[Path, list[Path]] = {}
         for label, entry in targets.items():
             folder = workdir / entry["workdir"]
             why = _why_not(entry, folder) or _not_of(folder, to, targets, workdir)
@@ -264,9 +268,14 @@ def apply_targets(workdir: Path, to: str | None, field: str = "") -> Iterator[st
                 yield f"{label}: {why}"
                 continue
             held.enter_context(hold_workdir(folder))
-            planned += _plan_application(folder, to)
+            own = _plan_application(folder, to)
+            planned += own
+            written[folder] = [work.ms for work in own]
         if not planned:
             raise ConfigError("no target has solutions to apply", "there is nothing to apply")
+        # they write the same data sets: each is noted when all have done so
+        for folder, data_sets in written.items():
+            held.enter_context(applications_noted(folder, data_sets))
         for work in planned:
             yield f"{work.title}: {apply_planned(work)}"
 

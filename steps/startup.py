@@ -20,10 +20,12 @@ from libs.h5parm.nearest import NearestSolutions
 from libs.h5parm.run_rounds import start_from
 from libs.h5parm.start import StartLimits, correct_data, find_start, not_covered
 from libs.inputs import working_copy
+from libs.inputs.input_data import InputData
 from libs.ms.scans import read_visits
 from libs.ms.summary import MsSummary, summarise
 from selfcal.options import Option, unknown_name
 from selfcal.step import Step, StepResult
+from steps.applied_record import identity_before, was_applied
 from steps.cont_file import CONTFILE_SETTING, cont_file
 from steps.context import Context
 from steps.copy_treatment import LINES_SETTING, CopyTreatment
@@ -65,7 +67,9 @@ class Startup(Step):
     def identity(self, context: Context) -> Mapping[str, Any]:
         """Return what tells one input, and what it starts from, from another."""
         inputs = selected_inputs(context.settings)
-        found: dict[str, Any] = {"input": [working_copy.identity(one.source) for one in inputs]}
+        found: dict[str, Any] = {
+            "input": [identity_before(context.workdir, one.source) for one in inputs]
+        }
         path = _start_path(context)
         ranges = cont_file(context.settings)
         if ranges is not None:
@@ -98,7 +102,7 @@ class Startup(Step):
                 context.workdir / "data" / f"{one.copy}.ms",
                 field=one.field,
                 spw=one.spw,
-                datacolumn=context.settings["datacolumn"],
+                datacolumn=_column(context, one.source),
                 phase_centre_rad=_phase_centre(context),
                 treat=treat,
                 session=context.tools.session,
@@ -136,6 +140,12 @@ def _check_refant(context: Context, used: list[MsSummary]) -> None:
     for name in wanted if wanted != "auto" else ():
         if name not in known:
             raise unknown_name("antenna in refant", name, known)
+
+
+def _column(context: Context, source: InputData) -> str:
+    """Return the column to take: never the result of this very run, which was applied to it."""
+    chosen = str(context.settings["datacolumn"])
+    return "data" if chosen == "auto" and was_applied(context.workdir, source) else chosen
 
 
 def _phase_centre(context: Context) -> tuple[float, float] | None:

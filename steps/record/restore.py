@@ -28,6 +28,7 @@ from libs.record.matching import SetFacts, SetMatch, TargetPlace, match_record
 from libs.record.schema import AppliedEntry, RunRecord, TargetEntry, load_record
 from libs.record.script import ApplyCall, apply_script
 from selfcal.state import hold_workdir
+from steps.applied_record import applications_noted
 from steps.record.build import record_of_run
 from steps.record.collect import FinishedRun
 from steps.record.registration import (
@@ -108,30 +109,35 @@ def apply_record(workdir: Path, to: Sequence[Path], how: HowToApply) -> Iterator
         faults = record_faults(record, workdir)
         if faults:
             raise ConfigError(f"{workdir}: {'; '.join(faults)}", "run it again")
-        done = []
-        for line in _apply(record, workdir, to or _inputs(workdir), how):
-            done.append(line)
-            yield line
-        if not (how.dry_run or how.script):
-            _note_applied(workdir, record, to or _inputs(workdir))
+        sets = to or _inputs(workdir)
+        if how.dry_run or how.script:
+            yield from _apply(record, workdir, sets, how)
+            return
+        with ExitStack() as noted:
+            for folder in _folders(workdir):
+                noted.enter_context(applications_noted(folder, list(sets)))
+            yield from _apply(record, workdir, sets, how)
+        _note_applied(workdir, record, sets)
 
 
 def _inputs(workdir: Path) -> list[Path]:
     """Return the measurement sets that a run, or a run of several targets, was of."""
-    if (workdir / "resolved.yaml").exists():
-        folders = [workdir]
-    else:
-        targets = json.loads((workdir / "summary.json").read_text())["targets"].values()
-        folders = [workdir / entry["workdir"] for entry in targets]
     found: dict[Path, None] = {}
-    for folder in folders:
-        if not (folder / "resolved.yaml").exists():
-            continue  # its run never began
+    for folder in _folders(workdir):
         for name, path in FinishedRun.read(folder).inputs:
             if not (path / "table.dat").is_file():
                 raise ConfigError(f"{name}: {path} is no measurement set", "name one with --to")
             found[path] = None
     return list(found)
+
+
+def _folders(workdir: Path) -> list[Path]:
+    """Return the work directories of a run that began: its own, or those of its targets."""
+    if (workdir / "resolved.yaml").exists():
+        return [workdir]
+    targets = json.loads((workdir / "summary.json").read_text())["targets"].values()
+    folders = [workdir / entry["workdir"] for entry in targets]
+    return [folder for folder in folders if (folder / "resolved.yaml").exists()]
 
 
 def _note_applied(workdir: Path, record: RunRecord, to: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,17 @@ import yaml
 from libs.core.errors import ConfigError, InputError
 from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
-from libs.inputs.input_data import resolve_inputs
+from libs.inputs.input_data import identity, resolve_inputs
 from libs.ms import flag_versions, tables
 from libs.ms.columns import ensure_data_column
 from libs.ms.history import read_history
 from libs.ms.sanitise import add_scratch_columns
 from selfcal.state import State
 from selfcal.step import StepResult, TableRef
+from steps.applied_record import identity_before, was_applied
 from steps.applying import _refuse_aligned, apply_solutions, apply_to_original
 from steps.record.writing import VERSION
+from steps.startup import _column
 from tests.libs.small_ms import TIME0_S, make_ms, tree_hash
 
 PHASE_RAD = np.linspace(0, 2, 5)
@@ -133,6 +136,38 @@ def test_the_history_says_what_was_done(tmp_path: Path) -> None:
     (message,) = read_history(original, "selfcal")
     assert workdir.name in message and "CORRECTED_DATA and FLAG written" in message
     assert VERSION in message
+
+
+def test_a_run_knows_its_input_after_its_own_solutions_were_applied(tmp_path: Path) -> None:
+    """Else the same command would take its result for new data, and delete the solutions."""
+    original = corrupted(tmp_path / "a.ms")
+    workdir = make_run(tmp_path, original, flagged=(4,))
+    (source,) = resolve_inputs(str(original))
+    found = identity(source)
+    assert identity_before(workdir, source) == found and not was_applied(workdir, source)
+    for _ in range(2):  # applied again, it is the input of before all the same
+        list(apply_to_original(workdir, None))
+        assert identity(source) != found
+        assert json.dumps(identity_before(workdir, source)) == json.dumps(found)
+        assert was_applied(workdir, source)
+    with tables.open_table(original, write=True) as opened:
+        opened.putcol("DATA", 2 * opened.getcol("DATA"))
+    assert identity_before(workdir, source) == identity(source), "others changed it since"
+    assert not was_applied(workdir, source)
+
+
+def test_startup_takes_data_where_corrected_data_are_its_own_result(tmp_path: Path) -> None:
+    original = corrupted(tmp_path / "a.ms")
+    workdir = make_run(tmp_path, original)
+    (source,) = resolve_inputs(str(original))
+
+    def chosen(column: str) -> str:
+        context = SimpleNamespace(settings={"datacolumn": column}, workdir=workdir)
+        return _column(context, source)  # type: ignore[arg-type]
+
+    assert chosen("auto") == "auto"
+    list(apply_to_original(workdir, None))
+    assert (chosen("auto"), chosen("corrected")) == ("data", "corrected")
 
 
 def test_applying_twice_flags_no_more(tmp_path: Path) -> None:
