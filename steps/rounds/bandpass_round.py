@@ -70,8 +70,8 @@ class BandpassRound(GainRound):
             fewest = min(map(len, used_channels(ms).values()), default=0)
             if fewest < LEAST_CHANNELS:
                 raise Skip(
-                    f"a spectral window has {fewest} channels; a bandpass is solved for where all"
-                    f" have {LEAST_CHANNELS} or more"
+                    f"a spectral window has fewer than {LEAST_CHANNELS} channels ({fewest}), in"
+                    " which no bandpass shows"
                 )
         return super().run(context)
 
