@@ -36,7 +36,7 @@ run: $(VENV)/.installed-run
 # NUMBA_NUM_THREADS: JOBS processes share the cores
 test: $(VENV)/.installed-test
 	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg \
-	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 15 $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py
