@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from libs.core.disk import disk_error
 from libs.core.errors import ConfigError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
@@ -241,9 +242,12 @@ class Pipeline:
         if heard:
             result = replace(result, metrics={**result.metrics, "warnings": heard})
         seconds = dict(context.clock.seconds)
-        self._save_rows(step.name, result)
         settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
-        record = self.state.append(step.name, fingerprint, result, seconds, settings)
+        try:
+            self._save_rows(step.name, result)
+            record = self.state.append(step.name, fingerprint, result, seconds, settings)
+        except OSError as error:  # without its row the step counts as killed and runs again
+            failure = failure or error
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
             raise _step_failed(step.name, failure) from failure
@@ -311,6 +315,9 @@ def _step_failed(name: str, error: Exception) -> StepFailed:
     if isinstance(error, SelfcalError):
         kind = StepRefused if isinstance(error, ConfigError) else StepFailed
         return kind(f"step {name} failed: {error.cause}", error.remedy)
+    refused = disk_error(error)
+    if refused is not None:
+        return StepFailed(f"step {name} failed: {refused.cause}", refused.remedy)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, (OSError, MemoryError)):  # of the machine
         return StepFailed(f"step {name} failed: {said}", "the traceback is in run.log")
