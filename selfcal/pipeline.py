@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from libs.core.disk import disk_error
-from libs.core.errors import ConfigError, SelfcalError
+from libs.core.disk import check_room, disk_error
+from libs.core.errors import ConfigError, DiskError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
@@ -223,6 +223,10 @@ class Pipeline:
         context.clock.reset()
         resolved = self._resolve(step)
         fingerprint = self._fingerprint(step, resolved, previous)
+        try:
+            check_room(context.workdir)
+        except DiskError as error:
+            raise _step_failed(step.name, error) from error
         self.state.begin(step.name)
         failure: Exception | None = None
         with context.clock.time("total"), hear_warnings() as heard:

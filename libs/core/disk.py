@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from libs.core.errors import DiskError
 
-__all__ = ["disk_error", "leave"]
+__all__ = ["LEAST_FREE_BYTES", "check_room", "disk_error", "leave"]
+
+LEAST_FREE_BYTES = 16 * 2**20
+"""Free space with which a step may begin: its tables and its row in the record are smaller."""
 
 _GO_ON = "the same command goes on where it stopped"
 _REMEDIES = {
@@ -24,12 +29,34 @@ _REMEDIES = {
     errno.ESTALE: f"mount the file system again; {_GO_ON}",
 }
 _READING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
-# casacore's words
-_SHORT_WRITE = re.compile(r"write error\b.*: Success|Failed AlwaysAssert trace(P?WRITE|write)\b")
+# casacore's words, and astropy's
+_SHORT_WRITE = re.compile(
+    r"write error\b.*: Success|Failed AlwaysAssert trace(P?WRITE|write)\b|Not enough space on disk"
+)
 _WRITTEN_FILE = re.compile(r"write error (?:in|for file) (.+): ")
 # an exception's traceback keeps the tables that were open: casacore ends the process with an
 # abort when it cannot write what a table holds as the table is given up
 _kept: list[BaseException] = []
+
+
+def check_room(folder: Path) -> None:
+    """Check that a disk is not full to the brim before something is written to it.
+
+    A full disk is better met here than by casacore, which ends the process with an abort
+    when the first bytes of a new table do not fit.
+
+    Raises
+    ------
+    DiskError
+        Less than `LEAST_FREE_BYTES` are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise DiskError(
+            f"the disk of {folder} is full: {free / 2**20:.1f} MiB are free, and a step begins"
+            f" with {LEAST_FREE_BYTES / 2**20:.0f} MiB at least",
+            _REMEDIES[errno.ENOSPC],
+        )
 
 
 def disk_error(error: BaseException) -> DiskError | None:

@@ -253,7 +253,8 @@ def _finish_failed(drawer: RunDrawer, tools: Any, progress: Progress, reports: R
         _draw_the_rest(drawer, progress)
     except (SelfcalError, OSError) as error:
         progress.stop()
-        progress.note(f"no report could be written: {disk_error(error) or error}", warning=True)
+        refused = None if isinstance(error, SelfcalError) else disk_error(error)
+        progress.note(f"no report could be written: {refused or error}", warning=True)
 
 
 def _draw_the_rest(drawer: RunDrawer, progress: Progress) -> None:

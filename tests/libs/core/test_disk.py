@@ -11,6 +11,7 @@ import pytest
 
 from libs.core import disk
 from libs.core.disk import disk_error
+from libs.core.errors import DiskError
 from libs.core.files import replacing, write_atomically
 
 # what casacore and h5py said on a full tmpfs, and of a limit on the size of files
@@ -24,6 +25,8 @@ SAID = [
      "a file cannot be written (No space left on device)"),
     (OSError("Can't write data (file write failed: time = 1, errno = 28, error message ="
              " 'No space left on device')"), "a file cannot be written (No space left on device)"),
+    (OSError("Not enough space on disk: requested 65536, available 0. 16384 requested and 11872"
+             " written"), "a file cannot be written (No space left on device)"),
     (OSError(errno.EROFS, "Read-only file system", "/d/a"),
      "/d/a cannot be written (Read-only file system)"),
     (PermissionError(errno.EACCES, "Permission denied", "/d/a"),
@@ -60,6 +63,13 @@ def test_the_refusal_is_found_behind_what_it_led_to() -> None:
             raise ValueError("no images") from None
     except ValueError as error:
         assert str(disk_error(error)).startswith("/d/a cannot be written (No space left on device)")
+
+
+def test_a_step_begins_with_some_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.check_room(tmp_path)
+    monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**60)
+    with pytest.raises(DiskError, match=f"the disk of {tmp_path} is full: .* MiB are free"):
+        disk.check_room(tmp_path)
 
 
 _LIMITED = """
