@@ -18,11 +18,15 @@ import yaml
 from selfcal.child_runs import running_step
 from tests.conftest import ROOT
 from tests.selfcal import slurm_daemons
-from tests.two_targets import FIELDS, make_fields_ms
+from tests.two_targets import FieldMade, make_fields_ms
 
 pytestmark = pytest.mark.tools
 
-LABELS = ["NGC_1_C", "NGC_1_X", "J1230+03"]
+FIELDS = (
+    FieldMade("north", (188.0, 2.0), 0.5, (0,)),
+    FieldMade("south", (187.5, 1.0), 0.3, (1,)),
+)
+LABELS = ["north", "south"]
 CONFIG = {
     "vis": "data.ms", "targets": "all", "imsize": 64, "cell": "0.05arcsec", "threads": 1,
     "steps": ["startup", "save_init_flags", "test_image", "select_refant", "p0"],
@@ -40,7 +44,7 @@ def cluster_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data of two targets, one of them in two bands, and the config."""
+    """Data of two targets and the config."""
     folder = tmp_path_factory.mktemp("targets")
     make_fields_ms(folder / "data.ms", FIELDS, integrations=4)
     (folder / "many.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -92,7 +96,7 @@ def cancel_jobs_at_work(process: subprocess.Popen[str], targets: Path) -> set[st
 def test_the_results_are_those_of_a_local_run_though_jobs_were_killed(
     folder: Path, cluster_file: Path
 ) -> None:
-    local = start(folder, "local", "inline")
+    local = start(folder, "local", "local:2")
     assert local.wait(PATIENCE_S) == 0, local.stdout and local.stdout.read()
     remote = start(folder, "remote", cluster_file)
     killed = cancel_jobs_at_work(remote, folder / "remote/targets")
