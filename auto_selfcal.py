@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from libs.core.disk import disk_error, leave
 from libs.core.errors import SelfcalError
 from selfcal.options import unknown_name
 from steps.commands.command_line import Reports
@@ -41,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # whoever read the output has gone (| head), so there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, RuntimeError) as error:
+        refused = disk_error(error)
+        if refused is None:
+            raise
+        print(f"selfcal: {refused}", file=sys.stderr)
         return 1
 
 
@@ -118,5 +125,10 @@ def python_api() -> Api:
     return Api(REPORTS)
 
 
+def program() -> None:
+    """Run the command as a program of its own, which ends with its exit code."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from libs.core.errors import ConfigError, SelfcalError
+from libs.core.disk import check_room, disk_error
+from libs.core.errors import ConfigError, DiskError, SelfcalError
 from libs.core.files import write_atomically
 from selfcal.code_version import code_version, step_version
 from selfcal.context import Context
@@ -222,6 +223,10 @@ class Pipeline:
         context.clock.reset()
         resolved = self._resolve(step)
         fingerprint = self._fingerprint(step, resolved, previous)
+        try:
+            check_room(context.workdir)
+        except DiskError as error:
+            raise _step_failed(step.name, error) from error
         self.state.begin(step.name)
         failure: Exception | None = None
         with context.clock.time("total"), hear_warnings() as heard:
@@ -241,9 +246,12 @@ class Pipeline:
         if heard:
             result = replace(result, metrics={**result.metrics, "warnings": heard})
         seconds = dict(context.clock.seconds)
-        self._save_rows(step.name, result)
         settings = {**resolved.values, "origin": {n: str(o) for n, o in resolved.origin.items()}}
-        record = self.state.append(step.name, fingerprint, result, seconds, settings)
+        try:
+            self._save_rows(step.name, result)
+            record = self.state.append(step.name, fingerprint, result, seconds, settings)
+        except OSError as error:  # without its row the step counts as killed and runs again
+            failure = failure or error
         if failure is not None:
             log.error("%s failed", step.name, exc_info=failure)
             raise _step_failed(step.name, failure) from failure
@@ -311,6 +319,9 @@ def _step_failed(name: str, error: Exception) -> StepFailed:
     if isinstance(error, SelfcalError):
         kind = StepRefused if isinstance(error, ConfigError) else StepFailed
         return kind(f"step {name} failed: {error.cause}", error.remedy)
+    refused = disk_error(error)
+    if refused is not None:
+        return StepFailed(f"step {name} failed: {refused.cause}", refused.remedy)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, (OSError, MemoryError)):  # of the machine
         return StepFailed(f"step {name} failed: {said}", "the traceback is in run.log")

@@ -207,10 +207,21 @@ def hold_workdir(workdir: Path, wait_s: float = 0.0) -> Iterator[None]:
                 f"the work directory {workdir} is in use by {holder}",
                 "wait for it or choose another with --workdir",
             )
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
-        stream.flush()
+        _note_holder(stream.fileno(), workdir)
         yield
+
+
+def _note_holder(lock: int, workdir: Path) -> None:
+    """Write into the lock who holds it; nothing is left in a buffer that a full disk refuses."""
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n"
+    try:
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
+    except OSError as error:
+        raise InputError(
+            f"the work directory {workdir} cannot be written ({error.strerror})",
+            "free some space, or choose another with --workdir",
+        ) from error
 
 
 def merge_rows(groups: Sequence[Sequence[Mapping[str, Any]]]) -> str:

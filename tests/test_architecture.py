@@ -218,7 +218,7 @@ def test_reports_know_no_step() -> None:
 
 
 def test_the_engine_knows_neither_casa_nor_imagers() -> None:
-    allowed = {"libs.core.errors", "libs.core.files", "libs.core.process"}
+    allowed = {"libs.core.disk", "libs.core.errors", "libs.core.files", "libs.core.process"}
     for path in (ROOT / "selfcal").glob("*.py"):
         modules = set(imported(path))
         assert not {m.split(".")[0] for m in modules} & (CASA | {"numpy", "scipy"}), name(path)

@@ -195,6 +195,27 @@ def test_read_only_work_directory(bench: Bench) -> None:
     bench.refused(1, "cannot be written")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may mount a small disk")
+def test_a_disk_that_is_full_and_then_is_not(bench: Bench) -> None:
+    """In a mount namespace of its own a tmpfs is full, with no byte left, and then larger."""
+    (bench.folder / "work").mkdir()
+    (bench.folder / "my.py").write_text(f"vis = {str(bench.vis)!r}\nsteps = ['startup']\n")
+    run = f"{sys.executable} {ROOT / 'auto_selfcal.py'} my.py --workdir work >&2; echo $?"
+    script = (
+        "mount -t tmpfs -o size=64k tmpfs work && head -c 64k /dev/zero > work/filled 2> /dev/null;"
+        f"{run}; mount -o remount,size=100m work; {run}"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script], cwd=bench.folder, capture_output=True, text=True,
+        check=False, timeout=180, env={**os.environ, "MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no small disk can be made here: {done.stderr.splitlines()[0]}")
+    assert done.stdout.split() == ["1", "0"], done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^selfcal: .*work.* cannot be written", done.stderr, re.MULTILINE)
+
+
 def test_second_run_in_the_same_work_directory(bench: Bench) -> None:
     with hold_workdir(bench.workdir):
         says = rf"is in use by process {os.getpid()} on .*: wait for it or choose another"

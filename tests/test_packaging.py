@@ -63,7 +63,7 @@ def test_the_wheel_brings_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         (name,) = (n for n in content.namelist() if n.endswith("entry_points.txt"))
         text = content.read(name).decode()
-    assert "auto-selfcal = auto_selfcal:main" in text
+    assert "auto-selfcal = auto_selfcal:program" in text
 
 
 @pytest.fixture(scope="module")

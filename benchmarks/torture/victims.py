@@ -1,6 +1,6 @@
 """What is killed: runs of several kinds, and commands that write into data or tables that exist.
 
-Runs are of one target, of two executions, of several targets, and of a session.
+Runs are of one target, of two executions, of several targets, of a session and of a field.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _KEPT = ("status", "initial", "final", "accepted", "rejected", "tables", "warnin
 _CHANGING = ("startup", "save_init_flags", "peel", "align", "test_image", "p0", "split_trial_1")
 _SESSION_STEPS = ("combine", "identify", "flag_calibrators", "set_model", "calibrate",
                   "apply_calibration", "calibrator_images")  # fmt: skip
+_FIELD_STEPS = ("startup", "save_init_flags", "test_image", "select_refant", "l1")
 _TARGET_STEPS = ("startup", "save_init_flags", "test_image", "p0", "split_trial_1")
 
 
@@ -165,6 +166,36 @@ def _session(folder: Path) -> Victim:
     return Victim("session", (made.ms,), words, _of_session)
 
 
+def _of_field(workdir: Path) -> Mapping[str, Any]:
+    """Return the counts, the sources' decisions and the global table's phases."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    kept = ("name", "layer", "status", "snr", "rms_jy_beam", "total_flux_jy", "reason")
+    sources = [{key: row.get(key) for key in kept} for row in summary["sources"]]
+    table = read_h5parm(workdir / "solutions.h5")
+    return {
+        "counts": summary["counts"], "sources": sources, "directions": sorted(table.direction),
+        "phases": np.round(np.nan_to_num(table.phase_rad), 4).tolist(),
+    }  # fmt: skip
+
+
+def _field(folder: Path) -> Victim:
+    """Two sources apart, one in each layer, the first subtracted before the second is solved."""
+    sky = (Source(1.0), Source(0.4, 240.0, -180.0))
+    origin = make_observation(folder / "field.ms", 7, sky=sky)
+    lines = ["name,ra_deg,dec_deg,flux_Jy"]
+    for number, source in enumerate(sky):
+        ra, dec = np.rad2deg(source.radec_rad(*np.deg2rad((225.0, 30.0))))
+        lines.append(f"source{number},{ra:.9f},{dec:.9f},{source.flux_jy}")
+    listed = folder / "sources.csv"
+    listed.write_text("\n".join(lines) + "\n")
+    settings = {
+        "vis": str(origin), "sources": str(listed), "layers": ["700mJy", "100mJy"],
+        "source_steps": list(_FIELD_STEPS), "uvmin": "0km", "map_size": "60arcsec",
+        "cell": "1arcsec", "prepare": "native", "again": "never", "threads": 1, "quiet": True,
+    }  # fmt: skip
+    return Victim("field", (origin, listed), _with_config(("field",), settings), _of_field)
+
+
 def _finished(folder: Path) -> tuple[Path, Path]:
     """Make an observation and a run of it that ended; return both."""
     origin, work = make_observation(folder / "origin.ms"), folder / "finished"
@@ -258,6 +289,7 @@ VICTIMS: Mapping[str, Callable[[Path], Victim]] = {
     "executions": _executions,
     "targets": _targets,
     "session": _session,
+    "field": _field,
     "apply": _applied,
     "restore": _restored,
     "merge": _merged,

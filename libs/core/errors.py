@@ -31,6 +31,10 @@ class InputError(SelfcalError):
     """The data cannot be used as they are (exit code 1)."""
 
 
+class DiskError(SelfcalError):
+    """A disk takes no more, or does not give what it holds (exit code 1)."""
+
+
 class ToolError(SelfcalError):
     """An external tool is missing, failed, hung or made no output (exit code 1)."""
 

@@ -97,11 +97,16 @@ def take_lock(handle: int, folder: Path, wait_s: float) -> bool:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file beside its place, sync it and rename it."""
     part = path.with_name(path.name + ".part")
-    with part.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.rename(path)
+    try:
+        with part.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.rename(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails does not name its file
+        part.unlink(missing_ok=True)  # on a full disk even its few bytes count
+        raise
 
 
 @contextlib.contextmanager
@@ -128,6 +133,9 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(folder_handle)
         finally:
             os.close(folder_handle)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

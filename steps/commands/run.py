@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from libs.core.disk import disk_error
 from libs.core.errors import ConfigError, SelfcalError
 from selfcal import __version__
 from selfcal.progress import Progress
@@ -165,8 +166,7 @@ def run_pipeline(
         try:
             pipeline.run(**arguments.steps)
         except StepFailed:
-            _finish(drawer, tools, progress, reports, "failed", render=True)
-            _draw_the_rest(drawer, progress)
+            _finish_failed(drawer, tools, progress, reports)
             run_on_finish(settings["on_finish"], "failed", workdir, progress)
             raise
         finally:
@@ -244,6 +244,17 @@ def _finish(
         drawer.write_report(lambda text: progress.tick())
         progress.end("report.html written")
     return summary
+
+
+def _finish_failed(drawer: RunDrawer, tools: Any, progress: Progress, reports: Reports) -> None:
+    """Write summary and report of a run that failed; where that fails too, its cause counts."""
+    try:
+        _finish(drawer, tools, progress, reports, "failed", render=True)
+        _draw_the_rest(drawer, progress)
+    except (SelfcalError, OSError) as error:
+        progress.stop()
+        refused = None if isinstance(error, SelfcalError) else disk_error(error)
+        progress.note(f"no report could be written: {refused or error}", warning=True)
 
 
 def _draw_the_rest(drawer: RunDrawer, progress: Progress) -> None:

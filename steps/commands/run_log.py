@@ -33,6 +33,29 @@ class _Forward(logging.Handler):
             root.callHandlers(record)
 
 
+class _LogFile(logging.FileHandler):
+    """Handler of a log file, whose failure (a full disk) is one line and no traceback."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say once that the log is not complete."""
+        self._tell(sys.exception())
+
+    def close(self) -> None:
+        """Close the file, whose last lines may not fit."""
+        try:
+            super().close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self._told:
+            self._told = True
+            why = error.strerror if isinstance(error, OSError) else error
+            print(f"selfcal: {self.baseFilename} is not complete ({why})", file=sys.stderr)
+
+
 class _JsonLines(logging.Formatter):
     """Formatter that makes a line of JSON of each record."""
 
@@ -63,11 +86,11 @@ def log_to(path: Path, json_path: Path | None = None) -> Iterator[None]:
     json_path : Path, optional
         File that receives the same as lines of JSON.
     """
-    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    handlers: list[logging.Handler] = [_LogFile(path, encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter(_FORMAT))
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(json_path, encoding="utf-8"))
+        handlers.append(_LogFile(json_path, encoding="utf-8"))
         handlers[1].setFormatter(_JsonLines())
     root = logging.getLogger()
     own = [logging.getLogger(name) for name in _OWN]

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 _PATIENCE_S = 40.0
 
@@ -93,6 +95,28 @@ def slurm(folder: Path) -> Iterator[Mapping[str, str]]:
             running.enter_context(_daemon([name, "-D", "-f", str(conf)], folder, environment))
         _until(lambda: "idle" in _asked("sinfo", environment), "no node of Slurm becomes idle")
         yield environment
+
+
+@contextmanager
+def cluster_file(folder: Path) -> Iterator[Path]:
+    """Run the daemons, where Slurm's commands of this process find them; yield a ``slurm.yaml``.
+
+    The test is skipped where something is not installed, or where it does not run as root.
+    """
+    pytest.importorskip("dask_jobqueue")
+    absent = missing()
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)} (Debian: slurmctld slurmd munge)")
+    if os.geteuid() != 0:
+        pytest.skip("munged and slurmd are started as root")
+    with pytest.MonkeyPatch.context() as patch, slurm(folder) as environment:
+        patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
+        path = folder / "slurm.yaml"
+        path.write_text(
+            "cores: 1\nmemory: 1GB\nwalltime: '00:05:00'\ninterface: lo\njobs: 2\n"
+            f"local_directory: {folder}\nlog_directory: {folder}\n"
+        )
+        yield path
 
 
 def _asked(name: str, environment: Mapping[str, str]) -> str:

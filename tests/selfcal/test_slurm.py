@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,26 +16,8 @@ pytestmark = pytest.mark.tools
 @pytest.fixture(scope="module")
 def cluster_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A ``slurm.yaml`` for the daemons that run while the tests do."""
-    pytest.importorskip("dask_jobqueue")
-    absent = slurm_daemons.missing()
-    if absent:
-        pytest.skip(f"not installed: {', '.join(absent)} (Debian: slurmctld slurmd munge)")
-    if os.geteuid() != 0:
-        pytest.skip("munged and slurmd are started as root")
-    folder = tmp_path_factory.mktemp("slurm")
-    before = os.environ.get("SLURM_CONF")
-    with slurm_daemons.slurm(folder) as environment:
-        os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
-        path = folder / "slurm.yaml"
-        path.write_text(
-            "cores: 1\nmemory: 1GB\nwalltime: '00:05:00'\ninterface: lo\njobs: 2\n"
-            f"local_directory: {folder}\nlog_directory: {folder}\n"
-        )
+    with slurm_daemons.cluster_file(tmp_path_factory.mktemp("slurm")) as path:
         yield path
-    if before is None:
-        del os.environ["SLURM_CONF"]
-    else:
-        os.environ["SLURM_CONF"] = before
 
 
 def test_every_piece_is_a_part_of_a_job(cluster_file: Path) -> None:
