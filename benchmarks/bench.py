@@ -36,7 +36,7 @@ LOFAR_MAP_ARCSEC = 20.0  # the least that the catalogue of a source asks for
 CASES = (
     "vla_a_5ghz", "vla_a_8ghz", "alma_230ghz", "vla_a_3mjy", "noise_only", "lofar_hba",
     "lofar_two_5arcsec", "lofar_intl_noise", "vla_a_offaxis", "vla_b_lobes", "alma_345ghz_ring",
-    "vlba_8ghz", DEMO,
+    "vlba_8ghz", "vla_a_delays", "vla_a_bandpass", DEMO,
 )  # fmt: skip
 GIVEN_GRID = ("vla_a_offaxis", "vla_b_lobes")
 

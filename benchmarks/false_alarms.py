@@ -10,6 +10,8 @@ phases
     Data of a point without any errors: do held-out baselines ask for phases?
 amplitudes
     The same for amplitudes on top of phases.
+bandpass
+    The same for bandpasses of windows of 4 to 64 channels.
 point
     Data without a source: does a point predict held-out baselines?
 station
@@ -36,6 +38,7 @@ from libs.core.errors import InputError
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
+from libs.heldout.bandpass import choose_bandpass
 from libs.heldout.choose import (
     choose_solve,
     own_ladder,
@@ -144,6 +147,17 @@ def _amplitudes(rng: np.random.Generator) -> Outcome:
     return Outcome(draw, choice.best is not None, choice.sigma)
 
 
+def _bandpass(rng: np.random.Generator) -> Outcome:
+    draw = Draw.of(rng)
+    channels = int(rng.choice([4, 8, 16, 64]))
+    # one sum for each scan, as the test has them
+    each = replace(draw, integrations=1, windows=draw.windows * channels,
+                   snr=draw.snr * math.sqrt(draw.integrations))  # fmt: skip
+    equations = noise_equations(rng, each)
+    choice = choose_bandpass(replace(equations, spw=np.repeat(np.arange(draw.windows), channels)))
+    return Outcome(draw, choice.best is not None, choice.sigma)
+
+
 def _point(rng: np.random.Generator) -> Outcome:
     draw = Draw.of(rng)
     nothing = Draw(draw.antennas, draw.integrations, draw.scans, draw.windows, 0.0)
@@ -190,6 +204,7 @@ TESTS: dict[str, tuple[Callable[[np.random.Generator], Outcome], float]] = {
     "point": (_point, 0.001),
     "station": (_station, 0.01),
     "closure": (_closure, 0.01),
+    "bandpass": (_bandpass, 0.001),  # last: a test's place is a part of its seeds
 }  # each with the rate that is stated
 
 

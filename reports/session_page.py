@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from libs.core.numbers import counted
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, facts, figure, join, listing, table, tag
 from reports.page import document, navigation, write_page
@@ -186,8 +187,8 @@ def _lead(summary: Row, fields: Sequence[Row]) -> str:
     targets = [field for field in fields if field["role"] == "target"]
     runs = [one for field in targets for one in field["runs"]]
     improved = sum(1 for one in runs if one["status"] == "improved")
-    text = f"{len(fields)} fields on the flux scale of {summary['standard']}, {len(targets)} of"
-    text += " them targets"
+    text = f"{counted(len(fields), 'field')} on the flux scale of {summary['standard']},"
+    text += f" {counted(len(targets), 'of them a target', 'of them targets')}"
     if runs:
         text += f"; self-calibration improved {improved} of {len(runs)}"
     return text + "."
@@ -262,9 +263,9 @@ def _structure(parts: Sequence[Row]) -> Markup:
         )
         for item in worst
     ]  # fmt: skip
-    counts = {name: f"{count} channels" for name, count in sorted(by_antenna.items())}
-    said = tag("p", f"{len(found)} channels are off their running median by more than 10 %; the"
-                    f" {len(worst)} worst:")  # fmt: skip
+    counts = {name: counted(count, "channel") for name, count in sorted(by_antenna.items())}
+    said = tag("p", "Off their running median by more than 10 %: "
+                    f"{counted(len(found), 'channel')}; the {len(worst)} worst:")  # fmt: skip
     return said + table(["Antenna", "Feed", "Window", "Channel", "Ratio"], rows) + facts(counts)
 
 

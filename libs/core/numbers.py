@@ -10,6 +10,7 @@ __all__ = [
     "MISSING",
     "TIMES",
     "common_unit",
+    "counted",
     "format_number",
     "format_quantity",
     "format_seconds",
@@ -19,6 +20,20 @@ __all__ = [
 MISSING, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun, ``1 scan`` or ``2 scans``.
+
+    Parameters
+    ----------
+    number : int
+    one : str
+        Noun in the singular.
+    several : str
+        Noun in the plural; empty: the singular with an s.
+    """
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 def prefixed(value: float, unit: str) -> tuple[float, str]:

@@ -198,8 +198,15 @@ def _kind(path: Path, vis: str) -> str:
         raise InputError(
             f"{vis} is an archive", f"unpack it first (tar xf {vis}), then name the .ms"
         )
-    with path.open("rb") as stream:
-        head = stream.read(2880)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2880)
+    except OSError as error:
+        raise InputError(
+            f"{vis} cannot be read ({error.strerror})", "change its permissions, or copy it again"
+        ) from error
+    if not head:
+        raise InputError(f"{vis} is empty", "copy it again from where it came")
     if head.startswith(b"\x89HDF"):
         if is_uvh5(path):
             read_header(path)

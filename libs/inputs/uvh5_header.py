@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import DAY_S, MJD_ZERO_JD
 
-__all__ = ["Uvh5Header", "group_parts", "is_uvh5", "read_header"]
+__all__ = ["HDF5_DAMAGE", "Uvh5Header", "group_parts", "is_uvh5", "read_header"]
+
+# What h5py and pyuvdata raise where bytes of a file are wrong, by the place of the damage
+HDF5_DAMAGE = (
+    OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError,
+)  # fmt: skip
 
 # After a longer gap another observation began: no dish sees a source above its horizon for longer
 _LONGEST_GAP_S = 12 * 3600.0
@@ -83,7 +88,7 @@ def is_uvh5(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as opened:
             return "Header" in opened and "Data" in opened
-    except OSError:
+    except HDF5_DAMAGE:
         return False
 
 
@@ -106,7 +111,7 @@ def read_header(path: Path) -> Uvh5Header:
             # a truncated copy has a header but too few bytes: read the last value
             if data.size:
                 data[tuple(size - 1 for size in shape)]
-    except (OSError, KeyError, ValueError) as error:
+    except HDF5_DAMAGE as error:
         raise _broken(path, error) from error
     if not found.visibilities:
         raise InputError(f"{path.name} holds no visibilities", "name another uvh5 file")

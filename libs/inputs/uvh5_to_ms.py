@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import DAY_S, MJD_ZERO_JD
+from libs.inputs.uvh5_header import HDF5_DAMAGE
 from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
@@ -145,7 +146,7 @@ def _read(path: Path, **options: Any) -> Any:
     made = UVData()
     try:
         made.read_uvh5(str(path), **options)
-    except (OSError, KeyError, ValueError) as error:
+    except HDF5_DAMAGE as error:
         raise InputError(
             f"pyuvdata cannot read {path.name} ({str(error).strip() or type(error).__name__})",
             "copy it again, or look at it with pyuvdata",
@@ -185,13 +186,18 @@ def _has_counts(path: Path) -> bool:
     """Return whether any number of samples can be a weight; some writers leave them undefined."""
     import h5py
 
-    with h5py.File(path, "r") as opened:
-        counts = opened["Data"]["nsamples"]
-        step = max(1, BLOCK_BYTES // max(1, 4 * int(np.prod(counts.shape[1:]))))
-        for first in range(0, counts.shape[0], step):
-            block = counts[first : first + step]
-            if np.any(np.isfinite(block) & (block > 0)):
-                return True
+    try:
+        with h5py.File(path, "r") as opened:
+            counts = opened["Data"]["nsamples"]
+            step = max(1, BLOCK_BYTES // max(1, 4 * int(np.prod(counts.shape[1:]))))
+            for first in range(0, counts.shape[0], step):
+                block = counts[first : first + step]
+                if np.any(np.isfinite(block) & (block > 0)):
+                    return True
+    except HDF5_DAMAGE as error:
+        raise InputError(
+            f"{path.name} has no readable numbers of samples ({error})", "copy it again"
+        ) from error
     return False
 
 

@@ -76,6 +76,12 @@ class StationErrors:
         rms of a constant phase of each station, polarization and spectral window.
     delay_ns : float
         rms of each station's delay, about the middle of the band.
+    spw_delay_ns : float
+        rms of the delay of each station, polarization and spectral window, about the middle of the
+        window.
+    ripple : float
+        Amplitude of one wave over each window, of each station and polarization: in log amplitude
+        and, a quarter of a wave apart, in phase (rad).
     amp_jump : float
         rms of the log amplitude of each station and polarization that is drawn for each scan.
     screen : TecScreen, optional
@@ -98,14 +104,21 @@ class StationErrors:
     amp_slow_s: float = 3600.0
     spw_offset_deg: float = 0.0
     delay_ns: float = 0.0
+    spw_delay_ns: float = 0.0
+    ripple: float = 0.0
     amp_jump: float = 0.0
     screen: TecScreen | None = None
     scale: tuple[tuple[str, float], ...] = ()
 
     @property
     def dispersive(self) -> bool:
-        """True when the direction-independent phases depend on frequency."""
-        return self.tec_walk_tecu > 0 or self.tec_offset_tecu > 0 or self.delay_ns > 0
+        """True when the direction-independent gains depend on frequency within a window."""
+        return any(
+            size > 0 for size in (
+                self.tec_walk_tecu, self.tec_offset_tecu, self.delay_ns, self.spw_delay_ns,
+                self.ripple,
+            )
+        )  # fmt: skip
 
 
 def station_factors(
@@ -169,7 +182,7 @@ def draw_gains(
     -------
     (ntime, nfreq, nant, npol) complex128
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(9)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 1]).spawn(11)]
     nant = len(names)
     factor = station_factors(names, errors.scale)
     phase = random_walk(
@@ -193,9 +206,13 @@ def draw_gains(
     exponent = (log_amp + 1j * total)[:, None] + 1j * TEC_PHASE_HZ * (
         tec[:, None, :, None] / frequency_hz[None, :, None, None]
     )
+    which = np.unique(
+        np.zeros(len(frequency_hz), np.int64) if spw is None else spw, return_inverse=True
+    )[1]
     exponent = exponent + 1j * factor[:, None] * _band_phases(
-        errors, streams[6:8], frequency_hz, nant, npol, spw
+        errors, streams[6:8], frequency_hz, nant, npol, which
     )
+    exponent = exponent + _window_shapes(errors, streams[9:], frequency_hz, factor, npol, which)
     return np.asarray(np.exp(exponent))
 
 
@@ -205,19 +222,44 @@ def _band_phases(
     frequency_hz: NDArray[np.float64],
     nant: int,
     npol: int,
-    spw: NDArray[np.int64] | None,
+    which: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return the phases of windows and of delays, (nfreq, nant, npol) rad."""
-    windows, which = np.unique(
-        np.zeros(len(frequency_hz), np.int64) if spw is None else spw, return_inverse=True
-    )
     offset = math.radians(errors.spw_offset_deg) * streams[0].standard_normal(
-        (len(windows), nant, npol)
+        (which.max() + 1, nant, npol)
     )
     delay_s = 1e-9 * errors.delay_ns * streams[1].standard_normal((nant, npol))
     from_middle = frequency_hz - np.mean(frequency_hz)
     phase = offset[which] + 2.0 * math.pi * from_middle[:, None, None] * delay_s
     return np.asarray(phase)
+
+
+def _window_shapes(
+    errors: StationErrors,
+    streams: Sequence[np.random.Generator],
+    frequency_hz: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    npol: int,
+    which: NDArray[np.int64],
+) -> NDArray[np.complex128]:
+    """Return delays and waves within each window, (nfreq, nant, npol): log amplitude + i phase.
+
+    In each channel the log amplitudes have a mean of 0 over the stations: a factor common to all
+    is the spectrum of the source.
+    """
+    shape = (which.max() + 1, len(factor), npol)
+    delay_s = 1e-9 * errors.spw_delay_ns * streams[0].standard_normal(shape)
+    start = streams[1].uniform(0.0, 2.0 * math.pi, shape)
+    made = np.zeros((len(frequency_hz), *shape[1:]), np.complex128)
+    for window in range(shape[0]):
+        mine = np.flatnonzero(which == window)
+        hz = frequency_hz[mine]
+        from_middle = (hz - hz.mean())[:, None, None]
+        turn = 2.0 * math.pi * np.arange(len(mine))[:, None, None] / len(mine)
+        wave = np.exp(1j * (turn + start[window]))
+        made[mine] = 2j * math.pi * from_middle * delay_s[window] + errors.ripple * wave
+    made *= factor[:, None]
+    return made - made.real.mean(axis=1, keepdims=True)
 
 
 def screen_tec(

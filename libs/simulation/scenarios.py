@@ -187,6 +187,28 @@ _ALMA = Scenario(
     seed=22,
 )
 
+# Errors within the windows: channels as many as show them, half the integrations
+_VLA_DELAYS = dataclasses.replace(
+    _VLA_5GHZ,
+    name="vla_a_delays",
+    title="VLA-A 5 GHz, 100 mJy, delays of 5 ns in each antenna and window, 60 deg per 10 min",
+    spws=(SpectralWindow(4.9e9, 128e6, 32), SpectralWindow(5.1e9, 128e6, 32)),
+    integrations=16,
+    noise_jy=0.034,
+    errors=dataclasses.replace(_VLA_5GHZ.errors, spw_delay_ns=5.0),
+    seed=34,
+)
+
+_VLA_BANDPASS = dataclasses.replace(
+    _VLA_DELAYS,
+    name="vla_a_bandpass",
+    title="VLA-A 5 GHz, 1 Jy, bandpasses of 10 per cent and 6 deg, 60 deg per 10 min",
+    # ten times the source: thermal noise must not hide what the bandpasses cost
+    sky=tuple(dataclasses.replace(source, flux_jy=10 * source.flux_jy) for source in _VLA_5GHZ.sky),
+    errors=dataclasses.replace(_VLA_5GHZ.errors, ripple=0.1),
+    seed=35,
+)
+
 _VLA_3MJY = dataclasses.replace(
     _VLA_5GHZ,
     name="vla_a_3mjy",
@@ -416,6 +438,8 @@ SCENARIOS: dict[str, Scenario] = {
         _VLA_LOBES,
         _ALMA_RING,
         _VLBA,
+        _VLA_DELAYS,
+        _VLA_BANDPASS,
     )
 }
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from libs.catalogues.flux_standards import find_standard
 from libs.core.errors import InputError
+from libs.core.numbers import counted
 from libs.inputs.input_data import InputData
 from libs.inputs.working_copy import (
     check_disk,
@@ -76,7 +77,8 @@ class Combine(Step):
             context.progress.note(f"  {note}")
         fields = Subtables(context.workdir / tunings[0].ms).fields
         return StepResult(
-            reason=f"{len(sources)} sets, {len(fields)} fields, {len(tunings)} tuning(s)",
+            reason=f"{counted(len(sources), 'set')}, {counted(len(fields), 'field')}, "
+            + counted(len(tunings), "tuning"),
             products={
                 "session": "data/session.json", **{f"data{t.suffix}": t.ms for t in tunings}
             },

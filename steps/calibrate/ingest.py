@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from libs.core.errors import InputError, SelfcalError
 from libs.core.files import fsync_tree, write_atomically
+from libs.core.numbers import counted
 from libs.flagging.aoflagger import check_installed, program, run_aoflagger
 from libs.flagging.rflag import RflagOptions, run_rflag
 from libs.inputs.working_copy import make_working_copy, resolve_inputs
 from libs.ms.split import SplitOptions, averaging, split_calibrated
 from libs.ms.summary import summarise
 from selfcal.step import Step, StepResult
-from steps.calibrate.project import ScanFolder, SessionFolder, read_project
+from steps.calibrate.project import Project, ScanFolder, SessionFolder, read_project
 from steps.context import Context
 
 __all__ = ["FindSessions", "IngestScans", "Ingested", "ingested_sets"]
@@ -26,13 +27,22 @@ __all__ = ["FindSessions", "IngestScans", "Ingested", "ingested_sets"]
 _RECORD = "ingested.json"
 
 
-def _sessions(context: Context) -> list[SessionFolder]:
+def _project(context: Context) -> Project:
     settings = context.settings
     return read_project(Path(settings["project"]), settings["sessions"])
 
 
-def _stamps(files: tuple[Path, ...]) -> list[list[Any]]:
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+def _stamps(files: Sequence[Path]) -> list[list[Any]]:
+    """Return name, size and time of change of files; of one that has gone meanwhile, its name."""
+    found: list[list[Any]] = []
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            found.append([path.name])
+        else:
+            found.append([path.name, status.st_size, status.st_mtime_ns])
+    return found
 
 
 class FindSessions(Step):
@@ -47,28 +57,31 @@ class FindSessions(Step):
                 scan.name: {key: _stamps(files) for key, files in scan.parts.items()}
                 for scan in session.scans
             }
-            for session in _sessions(context)
+            for session in _project(context).sessions
         }
 
     def run(self, context: Context) -> StepResult:
         """Write sessions.json."""
-        found = _sessions(context)
+        project = _project(context)
         listed = {
             session.name: [f"{scan.name}: {', '.join(scan.parts)}" for scan in session.scans]
-            for session in found
+            for session in project.sessions
         }
         write_atomically(context.workdir / "sessions.json", json.dumps(listed, indent=1) + "\n")
-        strange = [
-            f"{session.name}/{scan.name}/{path.name} is left out: neither uvh5 nor text"
-            for session in found for scan in session.scans for path in scan.strange
-        ]  # fmt: skip
-        for text in strange:
+        folder = Path(context.settings["project"])
+        left_out = [
+            f"{one.path.relative_to(folder)} is left out: {one.why}" for one in project.left_out
+        ]
+        for text in left_out:
             context.progress.note(f"  {text}", warning=True)
-        scans = sum(len(session.scans) for session in found)
+        scans = sum(len(session.scans) for session in project.sessions)
+        said = [counted(len(project.sessions), "session"), counted(scans, "scan")]
+        if left_out:
+            said.append(f"{counted(len(left_out), 'other entry', 'other entries')} left out")
         return StepResult(
-            reason=f"{len(found)} sessions, {scans} scans",
+            reason=", ".join(said),
             products={"sessions": "sessions.json"},
-            metrics={"strange": strange},
+            metrics={"left_out": left_out},
         )
 
 
@@ -103,8 +116,9 @@ class IngestScans(Step):
         _check_flagger(context.settings["flagger"])
         done = new = 0
         broken: list[str] = []
+        lost: list[str] = []
         notes: list[str] = []
-        for session in _sessions(context):
+        for session in _project(context).sessions:
             for scan in session.scans:
                 for letter, files in scan.parts.items():
                     label = f"{session.name}/{scan.name} {letter}"
@@ -118,14 +132,14 @@ class IngestScans(Step):
                     if made.error:
                         broken.append(f"{label}: {made.error}")
                     new += not made.error
-                _copy_texts(context, session, scan)
-        for text in [*notes, *broken]:
-            context.progress.note(f"  {text}", warning=text in broken)
+                lost += _copy_texts(context, session, scan)
+        for text in [*notes, *lost, *broken]:
+            context.progress.note(f"  {text}", warning=text not in notes)
         if broken and not done + new:
-            raise InputError(f"all {len(broken)} scans are broken; {broken[0]}", "copy them again")
+            raise InputError(f"no scan could be read; {broken[0]}", "copy the files again")
         return StepResult(
             reason=f"{new} new, {done} there already, {len(broken)} broken",
-            metrics={"notes": notes, "broken": broken, "new": new},
+            metrics={"notes": notes, "broken": broken, "new": new, "texts_not_copied": lost},
         )
 
 
@@ -138,9 +152,9 @@ def _folder(context: Context, session: SessionFolder, scan: ScanFolder) -> Path:
     return context.workdir / session.name / f"{scan.name}_measure_sets"
 
 
-def _fingerprint(context: Context, files: tuple[Path, ...]) -> str:
+def _fingerprint(context: Context, stamps: list[list[Any]]) -> str:
     names = ("flagger", "average_channels", "average_time")
-    values = {"files": _stamps(files), **{name: context.settings[name] for name in names}}
+    values = {"files": stamps, **{name: context.settings[name] for name in names}}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -162,7 +176,7 @@ def _known(
     return bool(
         record
         and not record["error"]
-        and record["fingerprint"] == _fingerprint(context, files)
+        and record["fingerprint"] == _fingerprint(context, _stamps(files))
         and (context.workdir / record["ms"] / "table.dat").exists()
     )
 
@@ -181,7 +195,10 @@ def _ingest(
     full = folder / f".{scan.name}_{letter}_full.ms"
     notes: list[str] = []
     error = ""
+    before = _stamps(files)
+    fingerprint = _fingerprint(context, before)
     try:
+        _check_files(files)
         sources = resolve_inputs([str(path) for path in files])
         if len(sources) != 1:
             raise InputError(
@@ -192,6 +209,7 @@ def _ingest(
             progress=context.progress.activity,
         )  # fmt: skip
         notes += made.notes
+        _check_unchanged(files, before)
         notes.append(_flag(context, full))
         _average(context, full, target)
     except SelfcalError as why:
@@ -200,12 +218,48 @@ def _ingest(
         # only what was averaged and recorded may lose its full resolution
         for leftover in (full, Path(f"{full}.flagversions"), Path(f"{full}.headers")):
             shutil.rmtree(leftover, ignore_errors=True)
-    result = Ingested(
-        "" if error else context.relative(target), _fingerprint(context, files), notes, error
-    )
+    result = Ingested("" if error else context.relative(target), fingerprint, notes, error)
     records = _records(folder) | {letter: vars(result)}
     write_atomically(folder / _RECORD, json.dumps(records, indent=1) + "\n")
     return result
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Check each file of a scan by itself, so that all that are broken are named at once.
+
+    Raises
+    ------
+    InputError
+        Some are broken.
+    """
+    reasons = []
+    for path in files:
+        try:
+            resolve_inputs([str(path)])
+        except SelfcalError as error:
+            reasons.append(error.cause.replace(str(path), path.name))
+    if reasons:
+        raise InputError(
+            f"{len(reasons)} of {counted(len(files), 'file')} cannot be used: "
+            + "; ".join(reasons),
+            "copy them again; the same command takes them then",
+        )
+
+
+def _check_unchanged(files: Sequence[Path], before: list[list[Any]]) -> None:
+    """Check that nothing was written to the files while they were read.
+
+    Raises
+    ------
+    InputError
+        Some have another size or time of change, or are gone.
+    """
+    changed = [old[0] for old, new in zip(before, _stamps(files), strict=True) if old != new]
+    if changed:
+        raise InputError(
+            f"{', '.join(changed)} changed while it was read",
+            "run the same command again when the copy is complete",
+        )
 
 
 def _flag(context: Context, ms: Path) -> str:
@@ -240,11 +294,21 @@ def _average(context: Context, full: Path, target: Path) -> None:
     full.rename(target)
 
 
-def _copy_texts(context: Context, session: SessionFolder, scan: ScanFolder) -> None:
+def _copy_texts(context: Context, session: SessionFolder, scan: ScanFolder) -> list[str]:
+    """Copy the texts of a scan, in folders as they were; return which could not be and why."""
     folder = _folder(context, session, scan)
+    failed = []
     for path in scan.texts:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, folder / path.name)
+        place = path.relative_to(scan.path)
+        if str(place) == _RECORD:
+            place = Path(f"original_{_RECORD}")
+        target = folder / place
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        except OSError as error:
+            failed.append(f"{session.name}/{scan.name}/{place} was not copied: {error.strerror}")
+    return failed
 
 
 def ingested_sets(workdir: Path) -> dict[str, list[Path]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libs.core.errors import InputError, SelfcalError
+from libs.core.numbers import counted
 from selfcal.progress import Progress
 from selfcal.settings import Settings
 from steps.calibrate.calibrate_options import CALIBRATE_OPTIONS
@@ -105,7 +106,7 @@ def _run_project(settings: Settings, arguments: RunArguments, reports: Reports |
             failed.append(name)
     if failed:
         raise SessionsFailed(
-            f"{len(failed)} sessions failed: {', '.join(failed)}",
+            f"{counted(len(failed), 'session')} failed: {', '.join(failed)}",
             "the others are done; the same command tries again",
         )
 

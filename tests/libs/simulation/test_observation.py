@@ -397,6 +397,31 @@ def test_gains_of_other_times_are_refused(tmp_path: Path) -> None:
         corrupt_ms(made.ms, seed=1, column="MODEL_DATA")
 
 
+def test_shapes_within_windows_are_as_stated() -> None:
+    """Delays turn about the middle of each window; waves leave the mean of the stations at 1."""
+    names = [f"A{number}" for number in range(200)]
+    hz = np.concatenate([1.4e9 + 1e6 * np.arange(32), 1.7e9 + 2e6 * np.arange(32)])
+    spw = np.repeat([0, 1], 32)
+    scan = np.ones(2, np.int32)
+
+    def gains(**errors: float) -> NDArray[np.complex128]:
+        made = StationErrors(phase_offset_deg=30.0, **errors)
+        return draw_gains(made, 7, names, np.array([0.0, 10.0]), hz, scan, spw=spw)
+
+    plain, delayed, rippled = gains(), gains(spw_delay_ns=5.0), gains(ripple=0.1)
+    for window, width in ((0, 1e6), (1, 2e6)):
+        turn = (delayed / plain)[0, spw == window]
+        assert np.allclose(np.abs(turn), 1.0)
+        step = np.angle(turn[1:] / turn[:-1])
+        assert np.allclose(step, step[:1]), "one delay in each window"
+        assert np.std(step[0]) / (2e-9 * np.pi * width) == pytest.approx(5.0, rel=0.1)
+        assert np.allclose(np.angle(turn.prod(axis=0)), 0.0, atol=1e-9), "about its middle"
+        wave = np.log((rippled / plain)[0, spw == window])
+        assert np.allclose(wave.real.mean(axis=1), 0.0, atol=1e-12)
+        assert np.std(wave.imag) == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+        assert np.std(wave.real) == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+
+
 # ---- scenarios -------------------------------------------------------------------------------
 
 

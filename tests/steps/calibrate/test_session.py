@@ -188,6 +188,34 @@ def test_a_fully_flagged_calibrator_is_told(
     assert "the calibrator J0555+39 is fully flagged" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small session without errors of the antennas."""
+    place = tmp_path_factory.mktemp("plain") / "seen.ms"
+    return make_session(place, seed=91, channels=4, second_hz=1.5e9, errors=SessionErrors()).ms
+
+
+@pytest.mark.parametrize("left_out, settings, said", [
+    (0, {}, "no standard among the fields J0555+39, field 1"),
+    (None, {"flux_calibrator": "field 1"}, "field 1 is none of the flux standards"),
+    (None, {"phase_calibrators": ["field 1"], "targets": ["J0555+39"]},
+     "nothing brackets the target J0555+39 in time (field 1)"),
+    (None, {"targets": ["field 2"]}, "there is no field 'field 2'"),
+    (None, {"flux_scans": ["7"]}, "flux_scans names 7, which is no scan of the flux calibrator"),
+])  # fmt: skip
+def test_fields_that_cannot_be_calibrated_are_told(
+    tmp_path: Path, plain: Path, capsys: pytest.CaptureFixture[str], left_out: int | None,
+    settings: dict[str, Any], said: str,
+) -> None:  # fmt: skip
+    ms = plain
+    if left_out is not None:
+        ms = tmp_path / "less.ms"
+        copy_subset(plain, ms, choose_subset(plain, field="1,2"))
+    assert calibrate(write_config(tmp_path, ms, **settings), "--until=identify") == 1
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+
+
 def kill_in(config: Path, step: str, after_s: float) -> None:
     """Start the command and kill it with all its children some time after a step has begun."""
     work = config.parent / "work"
