@@ -123,7 +123,7 @@ def _check_is_mosaic(
             f"{said}, which are farther apart than the width of the primary beam"
             f" ({math.degrees(width) * 3600:.3g} arcsec)", several
         )  # fmt: skip
-    if context.tools.imager.name == "wsclean":
+    if context.settings["imager"] == "wsclean":
         raise ConfigError(
             f"{names} is a mosaic, which WSClean does not image jointly",
             "set imager to native or tclean, or mosaic = 'never' for each pointing by itself",

@@ -46,7 +46,8 @@ def test_the_result_is_as_good_as_the_data_were(finished: demo.Run) -> None:
     final, untouched = summary["final"], summary["untouched"]
     assert summary["status"] == "improved"
     assert final["dynamic_range"] >= 0.9 * untouched["dynamic_range"]
-    assert final["peak_jy_beam"] == pytest.approx(untouched["peak_jy_beam"], rel=0.01)
+    # 27 antennas whose amplitudes scatter by 10 % tell their common scale to 2 %
+    assert final["peak_jy_beam"] == pytest.approx(untouched["peak_jy_beam"], rel=0.02)
     assert final["snr"] > 10 * summary["initial"]["snr"]
 
 

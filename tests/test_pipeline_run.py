@@ -270,7 +270,9 @@ def test_constants_beneath_a_fast_walk_reach_the_perfect_peak(tmp_path: Path) ->
             found = peak
     assert found >= 0.98 * peak
     record = State(tmp_path / "own/work").get("p0")
-    assert record is not None and record.result.metrics["solution"] == "constants+phase"
+    # constants of windows, of one number or two each
+    assert record is not None
+    assert record.result.metrics["solution"] in ("constants+phase", "constant_delay+phase")
 
 
 def test_a_narrow_window_does_not_move_the_source(tmp_path: Path) -> None:

@@ -135,8 +135,12 @@ def _folders(workdir: Path) -> list[Path]:
     """Return the work directories of a run that began: its own, or those of its targets."""
     if (workdir / "resolved.yaml").exists():
         return [workdir]
-    targets = json.loads((workdir / "summary.json").read_text())["targets"].values()
-    folders = [workdir / entry["workdir"] for entry in targets]
+    summary = workdir / "summary.json"
+    if summary.exists():
+        targets = json.loads(summary.read_text())["targets"].values()
+        folders = [workdir / entry["workdir"] for entry in targets]
+    else:  # the record of the targets is written before their table
+        folders = sorted((workdir / "targets").glob("*"))
     return [folder for folder in folders if (folder / "resolved.yaml").exists()]
 
 

@@ -170,4 +170,4 @@ def test_data_without_a_ripple_are_left_alone(tmp_path: Path) -> None:
 def test_windows_of_few_channels_have_none(tmp_path: Path) -> None:
     _, results = run_with(tmp_path, Coarse)
     assert results["b1"].status == "skipped"
-    assert "a spectral window has 2 channels" in results["b1"].reason
+    assert "fewer than 4 channels (2)" in results["b1"].reason

@@ -99,7 +99,7 @@ def test_options_that_contradict_each_other() -> None:
     with pytest.raises(ValueError, match="never normalised"):
         SolveOptions(solnorm=True)
     with pytest.raises(ValueError, match="combine may hold"):
-        SolveOptions(combine=frozenset({"field"}))
+        SolveOptions(combine=frozenset({"corr"}))
 
 
 # --- antennas -------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class MadeTrial:
     """A trial of which only the image's SNR and its baselines count."""
 
     def __init__(self, snr: float, uvmax: float = 0.0) -> None:
-        self.solved = ()
+        self.solved, self.pointings = (), ()
         self.judged_with = {"uvmax": uvmax}
         self.image = type("Image", (), {"statistics": replace(STATISTICS, snr=snr)})
 
