@@ -21,6 +21,8 @@ pytestmark = pytest.mark.tools
 ERRORS = StationErrors(phase_walk_deg=60, phase_walk_s=600, pol_offset_deg=10)
 ANTENNAS = 10
 WIDE = tuple((4.85e9 + 1.2e8 * i, 3.2e7, 8) for i in range(3))
+# whether extended components help such data is a choice that noise tips either way
+OVERRIDES = {"initial_model": {"max_components": 3}, "p1": {"with_multiscale": False}}
 STEPS = ("startup", "save_init_flags", "test_image", "closure_stats", "initial_model", "p0", "p1")
 
 
@@ -38,7 +40,7 @@ class Outcome:
 def selfcal(folder: Path, *sets: Path) -> Outcome:
     """Run the command on data; the input stays as it is."""
     before = [tree_hash(ms) for ms in sets]
-    found = quiet_run(folder, sets, steps=STEPS, overrides={"initial_model": {"max_components": 3}})
+    found = quiet_run(folder, sets, steps=STEPS, overrides=OVERRIDES)
     assert [tree_hash(ms) for ms in sets] == before
     final = found.summary["final"]
     return Outcome(
