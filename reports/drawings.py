@@ -353,8 +353,8 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Line charts of peak, rms, dynamic range, signal-to-noise ratio, total flux density "
             "and flagged fraction against the steps; the numbers are in the table of decisions.",
             "statistics", "", lambda: summary_figure(run, steps),
-            lambda: ([(row.step, row.status, row.metrics) for row in run.steps], run.images,
-                     run.summary.get("untouched")),
+            lambda: ([(row.step, row.status, row.metrics) for row in steps], run.images,
+                     [row.step for row in run.rounds], run.summary.get("untouched")),
         )  # fmt: skip
 
 

@@ -362,7 +362,7 @@ def _settings(run: Run) -> Markup:
             )
             for s in settings
         ]
-        shown = table(["Setting", "Value", "Origin"], rows, text=True)
+        shown = table(["Setting", "Value", "Origin"], rows, class_="settings", text=True)
         number = f"{len(settings)} setting" + ("" if len(settings) == 1 else "s")
         title = f"{number} left at the default"
         parts.append(shown if name == "chosen" else details(title, shown))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from libs.core.angles import direction_text
 from libs.core.errors import InputError
@@ -180,12 +181,19 @@ def _centre(header: fits.Header) -> str:
 
 
 def bright_box(path: str | Path) -> Box:
-    """Return a square box around what exceeds a fifth of an image's peak, for want of a mask."""
+    """Return a square box around the brightest sources, for want of a mask.
+
+    They are what exceeds a fifth of the peak, with all that hangs together with it above the
+    artefacts: these are about as deep as they are high, so twice the deepest pixel is none.
+    """
     with _open(Path(path)) as hdus:
         ny, nx = _shape(hdus[0], Path(path))
         plane = np.nan_to_num(np.asarray(hdus[0].data, dtype=np.float32).reshape(ny, nx))
     peak = float(plane.max())
-    inside = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
+    bright = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
+    deepest = float(plane.min())
+    islands, _ = ndimage.label(bright | (plane > -2 * deepest) if deepest < 0 else bright)
+    inside = np.isin(islands, np.unique(islands[bright]))
     across, along = np.asarray(inside.any(axis=0)), np.asarray(inside.any(axis=1))
     return _box_around(across, along, Path(path), PAD)
 

@@ -56,11 +56,12 @@ def timeline(run: Run, drawings: Sequence[Drawing]) -> Markup:
 
 
 def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawing]) -> Markup:
-    number = run.statistic(row, "snr")
-    snr = tag("span", f"SNR {format_number(number)}", class_="snr") if math.isfinite(number) else ""
+    number, why = run.statistic(row, "snr"), _sentence(row.reason)
+    told = math.isfinite(number) and "SNR" not in why
+    snr = tag("span", f"SNR {format_number(number)}", class_="snr") if told else ""
     head = tag(
         "summary", tag("b", row.step), " ", status_badge(row), " ", snr, " ",
-        tag("span", _sentence(row.reason), class_="why"),
+        tag("span", why, class_="why"),
         tag("span", f"{row.seconds:.1f} s", class_="took"),
     )  # fmt: skip
     body = [

@@ -157,6 +157,20 @@ def test_without_a_mask_the_cut_out_is_on_what_is_bright(tmp_path: Path) -> None
     assert len(image_axes(figure)) == 4  # cut-out and full image of each
 
 
+def test_the_cut_out_holds_the_jet_of_a_bright_core(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """As for 3C 273: a jet of three hundredths of the core, far above the noise."""
+    y, x = np.mgrid[:256, :256]
+    along, aside = (x - 128 + 128 - y) / np.sqrt(2), (x - 128 - 128 + y) / np.sqrt(2)
+    jet = 0.03 * np.exp(-(aside**2) / 18.0) * ((along > 0) & (along < 50))
+    core = np.exp(-((x - 128) ** 2 + (y - 128) ** 2) / 18.0)
+    image = write_fits(tmp_path / "jet.fits", core + jet + rng.normal(0, 1e-4, x.shape))
+    x0, x1, y0, y1 = bright_box(image)
+    assert x0 < 128 < 163 < x1 <= 256 and y0 < 93 < 128 < y1
+    assert x1 - x0 < 128, "the field around is not part of it"
+
+
 def test_a_blank_image_is_shown_whole(tmp_path: Path) -> None:
     image = write_fits(tmp_path / "blank.fits", np.zeros((64, 64)))
     assert bright_box(image) == (0, 64, 0, 64)
