@@ -63,6 +63,7 @@ def write_report(
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
     on_page: Callable[[], None] | None = None,
+    plots: bool = True,
 ) -> Path:
     """Write ``report.html`` in a run's work directory, then draw all its figures.
 
@@ -80,6 +81,8 @@ def write_report(
         Number of processes that draw; see `reports.drawings.draw_all`.
     on_page : callable or None
         Function that is called when the page is there and only figures are left.
+    plots : bool
+        False: no figures but those that pages show.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def write_report(
     if on_page:
         on_page()
     densities = shown.visibilities.densities
-    drawings, problems = draw_all(run, progress, drawn, workers, densities)
+    drawings, problems = draw_all(run, progress, drawn, workers, densities, plots=plots)
     write_page(path, render(run, drawings, problems, shown=shown))
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path

@@ -37,7 +37,7 @@ _QUICK = {
                      "p0"],
     "layers": ["300mJy", "50mJy"], "map_size": "5arcsec", "average_time": "16s",
     "average_frequency": "4MHz", "threads": 1, "cell": "0.04arcsec",
-    "source_settings": {"rounds": "template", "template": "bright"},
+    "source_settings": {"rounds": "template", "template": "bright", "plots": False},
     # so few stations make poor images: whether a round helps is not the question here
     "overrides": {
         "p0": {"solint": "16s", "minsnr": 0, "max_snr_loss": 0.99, "max_rms_rise": 99,
