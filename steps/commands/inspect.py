@@ -74,7 +74,11 @@ def _lines(content: Preview) -> list[str]:
         for w in content.windows
     ]  # fmt: skip
     lines += ["", *aligned(rows, left=(4,), ruled=True), ""]
-    lines.append(f"{len(content.antennas)} antennas: {' '.join(content.antennas)}")
+    seen = [name for name in content.antennas if name not in content.without_rows]
+    lines.append(f"{len(seen)} antennas: {' '.join(seen)}")
+    if content.without_rows:
+        left = content.without_rows
+        lines.append(f"{len(left)} antennas without data: {' '.join(left)}")
     if content.columns:
         lines.append(f"columns: {', '.join(content.columns)}")
     if content.correlations:
