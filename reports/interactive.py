@@ -204,7 +204,8 @@ def _map(table: RoundGains) -> Markup:
     flagged = found.flag.mean(axis=(0, 1, 3))
     places = [
         Place(float(offset[i] @ east), float(offset[i] @ north),
-              f"f{min(4, int(5 * flagged[i]))}", f"{name}: {100 * flagged[i]:.0f} % flagged")
+              f"f{min(4, int(5 * flagged[i]))}", f"{name}: {100 * flagged[i]:.0f} % flagged",
+              label=name)
         for i, name in enumerate(found.antenna)
     ]  # fmt: skip
     extent = max(np.ptp([p.x for p in places]), np.ptp([p.y for p in places]))
