@@ -151,6 +151,8 @@ def _advice(run: Run) -> Markup:
             "more; ", tag("code", f"auto-selfcal doctor --bundle {shlex.quote(str(run.workdir))}"),
             " packs what somebody else needs to look into it.",
         )  # fmt: skip
+    if run.status == "incomplete":
+        return tag("p", "Steps are left to run: the same command, without --until, goes on.")
     if run.status != "unchanged":
         return Markup("")
     return tag(
