@@ -152,7 +152,7 @@ def _advice(run: Run) -> Markup:
             " packs what somebody else needs to look into it.",
         )  # fmt: skip
     if run.status == "incomplete":
-        return tag("p", "Steps are left to run: the same command, without --until, goes on.")
+        return tag("p", "Steps are left to run: the same command goes on, without --until where that was given.")
     if run.status != "unchanged":
         return Markup("")
     return tag(
