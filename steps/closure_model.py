@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from libs.closure.astrometry import place_by_band
-from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.coherence import (
+    BaselineCoherence,
+    StationCoherence,
+    baseline_coherence,
+    station_coherence,
+)
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
 from libs.core.errors import ConfigError, InputError
@@ -102,8 +107,8 @@ class ClosureStats(Step):
         seen = [n for n, good in zip(stations.antenna, stations.coherent, strict=True) if good]
         longest_km = lengths.max_coherent_m / 1e3
         return StepResult(
-            reason=f"{len(seen)} of {len(stations.antenna)} stations coherent,"
-            f" up to {longest_km:.4g} km{describe(context, entry)}",
+            reason=f"{_share_coherent(stations)}, up to {longest_km:.4g} km"
+            f"{describe(context, entry)}",
             tables=context.tables,
             template=context.template,
             products=products,
@@ -114,6 +119,14 @@ class ClosureStats(Step):
                 **map_grid(context, entry, lengths.max_coherent_m),
             },
         )
+
+
+def _share_coherent(stations: StationCoherence) -> str:
+    """Return how many stations are coherent, of those with closure phases."""
+    measured = int(np.count_nonzero(stations.n_samples > 0))
+    text = f"{int(np.count_nonzero(stations.coherent))} of {measured} stations coherent"
+    without = len(stations.antenna) - measured
+    return text + (f" ({without} without closure phases)" if without else "")
 
 
 def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
