@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import open_image, write_image
-from libs.imaging.source_finding import EIGHT_NEIGHBOURS, NEGATIVE_FACTOR
+from libs.imaging.source_finding import EIGHT_NEIGHBOURS
 from libs.imaging.statistics import dilate, grid_of, mad_std
 
 if TYPE_CHECKING:
