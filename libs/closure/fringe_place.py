@@ -32,6 +32,7 @@ _GAP = 2.5  # integrations; phases may be others after so long a gap
 _LEAST_COHERENCE, _SURE = 0.9, 1.0  # part of the source that is left, by so many sigma
 _PER_RESOLUTION = 2.5  # places within the width to which fringes tell one
 _LEAST_GRID, _MOST_GRID = 17, 129  # places along each axis, the middle one at the centre
+_BASELINES = 64  # at a time
 _MOST_WORK = 1e9  # products of visibilities and places; beyond it intervals are left out
 
 
@@ -251,12 +252,20 @@ def _power(
     every = max(1, int(np.ceil(work / _MOST_WORK)))
     power, terms = np.zeros((len(along_l), len(along_m))), 0
     for block in blocks[::every]:
-        for value, weight, u, v in _cells(data, model, block, groups):
-            left = np.exp(-2j * np.pi * np.outer(along_l, u)) * value
-            total = left @ np.exp(-2j * np.pi * np.outer(along_m, v)).T
-            power += (total.real**2 + total.imag**2) / weight
-            terms += 1
+        for value, norm, u, v in _cells(data, model, block, groups):
+            scaled = (value / np.sqrt(norm)[:, None]).astype(np.complex64)
+            total = _turns(along_l, u) * scaled[:, None] @ _turns(along_m, v).swapaxes(1, 2)
+            power += (total.real**2 + total.imag**2).sum(axis=0, dtype=np.float64)
+            terms += len(norm)
     return power, terms
+
+
+def _turns(places: Float, wavelengths: Float) -> NDArray[np.complex64]:
+    """Return exp(-2 pi i x u), (nbl, nplace, nsample), in single precision, which is enough."""
+    angle = -2.0 * np.pi * places[None, :, None] * wavelengths[:, None]
+    result = np.empty(angle.shape, np.complex64)
+    result.real, result.imag = np.cos(angle, dtype=np.float32), np.sin(angle, dtype=np.float32)
+    return result
 
 
 def _blocks(time_s: Float, length_s: float) -> list[slice]:
@@ -288,24 +297,31 @@ def _cells(
     model: ModelVisibilities,
     block: slice,
     groups: list[NDArray[np.int64]],
-) -> Iterator[tuple[Complex, float, Float, Float]]:
-    """Yield w V conj(M) of each baseline and group, the sum of w |M|^2, and u, v in wavelengths."""
-    for baseline in range(len(data.ant1)):
-        uvw_m = data.uvw_m[baseline, block]
-        expected = model(uvw_m, data.frequency_hz).T
-        sigma, vis = data.sigma[baseline, :, block], data.vis[baseline, :, block]
+) -> Iterator[tuple[Complex, Float, Float, Float]]:
+    """Yield w V conj(M), (nbl, nsample), the sums of w |M|^2, (nbl,), and u, v in wavelengths.
+
+    Once for each group and some baselines, without those that have too few samples.
+    """
+    times = block.stop - block.start
+    for low in range(0, len(data.ant1), _BASELINES):
+        some = slice(low, low + _BASELINES)
+        uvw_m = data.uvw_m[some, block]
+        shape = (len(uvw_m), times, len(data.frequency_hz))
+        expected = model(uvw_m.reshape(-1, 3), data.frequency_hz).reshape(shape).swapaxes(1, 2)
+        sigma, vis = data.sigma[some, :, block], data.vis[some, :, block]
         weight = np.where(np.isfinite(sigma), 1.0 / sigma**2, 0.0)
+        inner = np.where(weight > 0, weight * vis * np.conj(expected), 0.0)
+        norm = weight * np.abs(expected) ** 2
         for group in groups:
-            used = weight[group] > 0
-            if used.sum() < _LEAST_TIMES:
+            total = norm[:, group].sum(axis=(1, 2))
+            used = (weight[:, group] > 0).sum(axis=(1, 2)) >= _LEAST_TIMES
+            used &= total > 0
+            if not used.any():
                 continue
-            inner = (weight[group] * vis[group] * np.conj(expected[group]))[used]
-            norm = float((weight[group] * np.abs(expected[group]) ** 2)[used].sum())
-            if not norm > 0:
-                continue
-            turns = data.frequency_hz[group, None] / SPEED_OF_LIGHT_M_S
-            u, v = ((turns * uvw_m[None, :, k])[used] for k in (0, 1))
-            yield inner, norm, u, v
+            flat = (int(used.sum()), len(group) * times)
+            per_m = data.frequency_hz[group, None] / SPEED_OF_LIGHT_M_S
+            u, v = ((per_m * uvw_m[used, None, :, k]).reshape(flat) for k in (0, 1))
+            yield inner[used][:, group].reshape(flat), total[used], u, v
 
 
 def _vertex(power: Float, at: int, axis: Float) -> float:

@@ -111,5 +111,5 @@ def test_the_weights_scale_does_not_matter_for_the_place() -> None:
     again = place_by_fringes(scaled, point, HALF_RAD)
     assert faint is not None
     assert again is not None
-    assert again.offset_rad == pytest.approx(faint.offset_rad, rel=1e-9)
-    assert again.sigma == pytest.approx(faint.sigma, rel=1e-9)
+    assert again.offset_rad == pytest.approx(faint.offset_rad, rel=1e-4)
+    assert again.sigma == pytest.approx(faint.sigma, rel=1e-4)
