@@ -154,7 +154,7 @@ def _advice(run: Run) -> Markup:
     if run.status == "incomplete":
         return tag(
             "p",
-            "Steps are left to run: the same command goes on, without --until where that was given.",
+            "Steps are left to run: the same command goes on, without --until if that was given.",
         )
     if run.status != "unchanged":
         return Markup("")
