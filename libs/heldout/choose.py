@@ -404,7 +404,9 @@ def _by_delay_and_tec(
     """Return the best solve for constant delays beneath TECs, if it beats the best so far.
 
     Stations' clocks are told from the ionosphere by how phases go with frequency. On an interval it
-    has fewer unknowns than a TEC and a phase, or than phases of blocks.
+    has fewer unknowns than a TEC and a phase, or than phases of blocks, and need be no worse than
+    these. It must be better than a TEC alone, or there are no clocks, and than the same delays
+    beneath a phase, or there is no TEC: then these are the best.
     """
     blocks = np.unique(equations.spw, return_counts=True)[1]
     if not channels_per_block or blocks.min() < LEAST_BLOCKS:
@@ -422,7 +424,11 @@ def _by_delay_and_tec(
         return best
     margin = FLEXIBLE * max(near.error(noise), best.error(noise))
     as_good = best.candidate.solution != "tec"
-    return near if near.fall - best.fall > (-margin if as_good else margin) else best
+    if not near.fall - best.fall > (-margin if as_good else margin):
+        return best
+    forms = [two_factors(one, "constant_delay+phase", channels_per_block) for one in plain]
+    calm = _summit(forms, near, sure, tried)
+    return near if near.fall - calm.fall > margin else calm
 
 
 def _summit(
