@@ -47,6 +47,7 @@ _W_PHASE_RAD = 0.3
 # tclean does not image pixels where the primary beam is below pblimit. -1 switches that off but
 # makes every nsigma threshold fail ("No valid values to deconvolve"); -0.1 does not.
 _PBLIMIT = -0.1
+_PSF_CUTOFF = 0.5  # CASA's 0.35 takes in sidelobes of sparse data: a beam was twice as long
 
 # Default scales in beam widths: a point, one beam, three beams.
 _SCALES_BEAMS = (0.0, 1.0, 3.0)
@@ -195,6 +196,7 @@ def tclean_arguments(
         "restart": go_on,
         "calcpsf": not go_on,
         "calcres": not go_on,
+        "psfcutoff": _PSF_CUTOFF,
         "restoration": True,
         "pbcor": False,
         "interactive": False,
