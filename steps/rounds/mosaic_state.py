@@ -76,9 +76,10 @@ def measured_pointings(context: Context, state: BestState, folder: Path, name: s
                 products = context.tools.imager.image(own)
             measure = measure_pointing(products, own, joint, number)
             share = model_share(measurement_sets(context), number)
-            found.append(
-                {**asdict(measure), "model_share": share.share, "model_share_error": share.error}
-            )
+            found.append({
+                **asdict(measure), "model_share": share.share, "model_share_error": share.error,
+                "image": context.relative(products.image),
+            })  # fmt: skip
         except ImageError as error:
             context.progress.activity(f"{own.basename}: {error.cause}")
             found.append(None)

@@ -12,6 +12,9 @@ import pytest
 from libs.core.coordinates import lm_to_radec
 from libs.imaging.interface import open_image
 from libs.ms.tables import open_table
+from libs.record.schema import load_record
+from reports.pointings import pointings_figure
+from reports.style import save_figure
 from tests.pipeline_case import (
     ARCSEC,
     FIELDS,
@@ -96,6 +99,19 @@ def test_a_mosaic_starts_from_the_users_model_within_the_users_mask(
         north = (y - header["CRPIX2"] + 1) * header["CDELT2"] * 3600
         near |= np.hypot(east - source.l_arcsec - 17.5, north - source.m_arcsec) < 12.0
     assert plane[near].sum() > 0 and not plane[~near].any(), "CLEAN stays within the mask"
+    snr = [each["snr"] for each in found.metrics["pointings_measured"]]
+    assert all(one < 2 * run.summary["final"]["snr"] for one in snr), "CLEAN is not all over them"
+    drawn = pointings_figure(run.workdir)
+    assert drawn is not None
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert [title.split(",")[0] for title in titles if title] == [
+        f"pointing {number} {word}" for number in (0, 1) for word in ("before", "after")
+    ]
+    save_figure(drawn, tmp_path / "pointings.png")
+    (written,) = run.workdir.glob("*.selfcal.json")
+    results = load_record(written).targets[0].field_results
+    assert list(results) == ["0 L1551 map", "1 L1551 map"]
+    assert all("image" not in state for one in results.values() for state in one.values())
     (copy,) = (run.workdir / "data").glob("*.selfcal.ms")
     with open_table(copy) as opened:
         field, filled = opened.getcol("FIELD_ID"), np.abs(opened.getcol("MODEL_DATA"))
