@@ -7,19 +7,24 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from libs.closure.astrometry import place_by_band
-from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.coherence import (
+    BaselineCoherence,
+    StationCoherence,
+    baseline_coherence,
+    station_coherence,
+)
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
 from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
-from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
@@ -48,13 +53,12 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
+from steps.source_place import SURE_SNR, SourcePlace, place_before_calibration
 from steps.start_model import MODEL_SETTING, record_start_model
 
 __all__ = ["ClosureStats", "InitialModel"]
 
 ARCSEC = np.pi / 180 / 3600
-SURE_SNR = 20.0
-HARMLESS_RAD = 0.5
 COMPLETE_CHI2 = 1.5
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
@@ -103,8 +107,8 @@ class ClosureStats(Step):
         seen = [n for n, good in zip(stations.antenna, stations.coherent, strict=True) if good]
         longest_km = lengths.max_coherent_m / 1e3
         return StepResult(
-            reason=f"{len(seen)} of {len(stations.antenna)} stations coherent,"
-            f" up to {longest_km:.4g} km{describe(context, entry)}",
+            reason=f"{_share_coherent(stations)}, up to {longest_km:.4g} km"
+            f"{describe(context, entry)}",
             tables=context.tables,
             template=context.template,
             products=products,
@@ -115,6 +119,14 @@ class ClosureStats(Step):
                 **map_grid(context, entry, lengths.max_coherent_m),
             },
         )
+
+
+def _share_coherent(stations: StationCoherence) -> str:
+    """Return how many stations are coherent, of those with closure phases."""
+    measured = int(np.count_nonzero(stations.n_samples > 0))
+    text = f"{int(np.count_nonzero(stations.coherent))} of {measured} stations coherent"
+    without = len(stations.antenna) - measured
+    return text + (f" ({without} without closure phases)" if without else "")
 
 
 def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
@@ -182,8 +194,9 @@ class InitialModel(Step):
                 return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
             said += ": it has compact structure that the survey does not see"
         context.progress.activity("fitting components to closure phases and amplitudes")
+        elsewhere = cache(lambda: place_before_calibration(context, source.data))
         try:
-            model, others, average_s = self._best_fit(context, source)
+            model, others, average_s = self._best_fit(context, source, elsewhere)
         except InputError as error:
             raise Skip(f"no closure quantities: {error}") from error
         model = _with_flux(model, _test_image(context).total_flux_jy)
@@ -192,7 +205,7 @@ class InitialModel(Step):
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre, placed = self._centre(context, model)
+        centre, placed = self._centre(context, model, elsewhere)
         words = (
             f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}{others}"
         )
@@ -221,7 +234,7 @@ class InitialModel(Step):
         context.ahead.begin(self.name, *self._fit(context, source.averaged()))
 
     def _best_fit(
-        self, context: Context, source: ClosureInput
+        self, context: Context, source: ClosureInput, elsewhere: Callable[[], SourcePlace]
     ) -> tuple[ComponentModel, str, float]:
         """Fit at the averaging time, and where one was needed, at shorter and longer ones.
 
@@ -250,7 +263,9 @@ class InitialModel(Step):
             (best_s,) = accepted
             said = f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
             return accepted[best_s], said, best_s
-        starts = {key: self._start(context, one.components) for key, one in accepted.items()}
+        starts = {
+            key: self._start(context, one.components, elsewhere)[0] for key, one in accepted.items()
+        }
         best_s = most_evident(context, accepted, starts)
         said = (
             f"; of the fits to averages of {_seconds(accepted)} that of {best_s:.3g} s explains the"
@@ -337,30 +352,45 @@ class InitialModel(Step):
         )
 
     def _start(
-        self, context: Context, components: Sequence[GaussianComponent]
-    ) -> tuple[float, float]:
-        """(l, m) of the components' origin by the image alone, rad.
+        self,
+        context: Context,
+        components: Sequence[GaussianComponent],
+        elsewhere: Callable[[], SourcePlace],
+    ) -> tuple[tuple[float, float], str]:
+        """(l, m) of the components' origin before phases over the band are looked at, rad.
 
         The component that makes the peak of an image lies at that of the test image, on a pixel's
         centre. That is not always the origin, the component of most flux: a wide disc may have more
-        than the point beside it, whose peak is higher.
+        than the point beside it, whose peak is higher. Where the image does not tell, fringes do,
+        or else the source is taken to lie at the phase centre.
+
+        Returns
+        -------
+        (float, float)
+        str
+            A clause for the record where fringes gave the place.
         """
         test = _test_image(context)
         (nx, ny), cell = _test_grid(context)
         peak = ((nx // 2 - test.peak_x_pixel) * cell, (test.peak_y_pixel - ny // 2) * cell)
         wanted = context.options["centre"]
         if wanted == "auto":
-            sure = test.snr >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
+            sure = test.snr >= SURE_SNR
+            if not sure and components:
+                place = elsewhere()
+                return place.offset_rad, f"; {place.said}" if place.said else ""
             wanted = "peak" if sure else "phase_centre"
         if wanted != "peak":
-            return 0.0, 0.0
+            return (0.0, 0.0), ""
         if not components:
-            return peak
+            return peak, ""
         beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
         seen = peak_component(components, beam)
-        return peak[0] - seen.l_rad, peak[1] - seen.m_rad
+        return (peak[0] - seen.l_rad, peak[1] - seen.m_rad), ""
 
-    def _centre(self, context: Context, model: ComponentModel) -> tuple[tuple[float, float], str]:
+    def _centre(
+        self, context: Context, model: ComponentModel, elsewhere: Callable[[], SourcePlace]
+    ) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
         if context.options["centre"] == "centroid":
             flux, l_rad, m_rad = (
@@ -369,9 +399,11 @@ class InitialModel(Step):
             )
             return (-float(np.average(l_rad, weights=flux)),
                     -float(np.average(m_rad, weights=flux))), ""  # fmt: skip
-        start = self._start(context, model.components)
-        if context.options["centre"] != "auto" or not model.accepted:
-            return start, ""
+        if not model.accepted:
+            return (0.0, 0.0), ""
+        start, said = self._start(context, model.components, elsewhere)
+        if context.options["centre"] != "auto":
+            return start, said
         found = place_by_band(
             closure_input(context, PLACING_BLOCKS, context.options["uvmin"]).averaged(),
             lambda uvw_m, frequency_hz: component_visibilities(
@@ -383,14 +415,14 @@ class InitialModel(Step):
         imsize, cell = _test_grid(context)
         half = 0.5 * cell * np.array(imsize)
         if found is None or not found.significant or np.any(np.abs(found.offset_rad) > half):
-            return start, ""
+            return start, said
         test = _test_image(context)
         beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
         l0, m0 = on_pixel(context, model.components, found.offset_rad, cell, beam)
         moved = np.hypot(l0 - start[0], m0 - start[1]) / ARCSEC
         if moved == 0:
-            return start, ""
-        return (l0, m0), f"; placed {moved:.3g} arcsec from the start by phases over the band"
+            return start, said
+        return (l0, m0), f"{said}; placed {moved:.3g} arcsec from the start by phases over the band"
 
 
 def _data_or_none(context: Context) -> BaselineVisibilities | None:
@@ -403,14 +435,6 @@ def _data_or_none(context: Context) -> BaselineVisibilities | None:
 
 def _seconds(lengths_s: Iterable[float]) -> str:
     return ", ".join(f"{length:.3g} s" for length in lengths_s)
-
-
-def _slope(context: Context) -> float:
-    """Phase over the whole band on the longest baseline for a shift of a radian, rad."""
-    # A wrong place is a phase slope over the band that one gain for all of it leaves.
-    data = startup_facts(context)
-    width_hz = data.max_frequency_hz - data.min_frequency_hz
-    return float(2 * np.pi * data.longest_baseline_m * width_hz / SPEED_OF_LIGHT_M_S)
 
 
 def _test_image(context: Context) -> ImageStatistics:

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.tools
 
 CONFIGURED: list[str] = load_run_config(ROOT / "config.py")["steps"]
 
+LONGEST_S = 3.0
+"""What a step of the demonstration takes, its kernels compiled, on a core of its own."""
+
 MEASURED = ("peak_jy_beam", "rms_jy_beam", "snr", "dynamic_range", "total_flux_jy")
 
 
@@ -138,9 +141,7 @@ def test_kills_at_random_moments_change_nothing(finished: demo.Run, tmp_path: Pa
     random_ = random.Random(1)
     workdir = tmp_path / "work"
     # the first run may have compiled its kernels, for a minute or more of a step
-    compiled = demo.run(tmp_path / "compiled")
-    agree(numbers(compiled), numbers(finished))
-    took = compiled.summary["seconds"]
+    took = {name: min(s, LONGEST_S) for name, s in finished.summary["seconds"].items()}
     worth = [name for name in CONFIGURED if took[name] > 0.05]
     killed = 0
     for step in sorted(random_.sample(worth, min(6, len(worth))), key=CONFIGURED.index):

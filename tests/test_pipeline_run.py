@@ -50,7 +50,7 @@ SpectralWindow: 2 X9#ALMA_RB_06#BB_3#SW-01#FULL_RES
 def config(vis: list[Path], **changes: Any) -> dict[str, Any]:
     return {
         "vis": [str(path) for path in vis], "workdir": "work", "targets": TARGETS, "imsize": 128,
-        "cell": "0.06arcsec", "steps": STEPS,
+        "cell": "0.06arcsec", "steps": STEPS, "plots": False,
         "overrides": {
             "startup": {"channel_width": "auto"}, "test_image": {"niter": 300}, "p0": {"niter": 300}
         }, **changes,

@@ -26,8 +26,11 @@ from steps.closure_model import (
 )
 from steps.facts import as_metrics
 from steps.model_components import fill_component_model
+from steps.source_place import SourcePlace
 from tests.steps.fake_tools import Looks, make_run
 from tests.steps.test_facts import STARTUP
+
+FRINGES = SourcePlace((3e-6, -2e-6), "fringes over 60 s")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,8 @@ def centre_of(
         options={"centre": wanted},
         metric=numbers.get,
     )  # fmt: skip
-    return InitialModel("initial_model")._start(context, components)  # type: ignore[arg-type]
+    step = InitialModel("initial_model")
+    return step._start(context, components, lambda: FRINGES)[0]  # type: ignore[arg-type]
 
 
 def test_the_centroid_at_the_phase_centre() -> None:
@@ -130,7 +134,8 @@ def test_the_centroid_at_the_phase_centre() -> None:
         SimpleNamespace(options={"centre": "centroid"}),
         SimpleNamespace(components=components),
     )
-    centre, said = InitialModel("initial_model")._centre(context, model)  # type: ignore[arg-type]
+    step = InitialModel("initial_model")
+    centre, said = step._centre(context, model, lambda: FRINGES)  # type: ignore[arg-type]
     assert centre == pytest.approx((-1 * ARCSEC, 2 * ARCSEC)) and said == ""
 
 
@@ -139,8 +144,8 @@ def test_where_the_model_starts() -> None:
     assert centre_of("peak", snr=1.0, band_hz=1e9) == peak
     assert centre_of("phase_centre", snr=100.0, band_hz=1e6) == (0.0, 0.0)
     assert centre_of("auto", snr=20.0, band_hz=1e9) == peak, "the place is sure"
-    assert centre_of("auto", snr=19.9, band_hz=1e9) == (0.0, 0.0)
-    assert centre_of("auto", snr=5.0, band_hz=1e7) == peak, "the band cannot tell"
+    assert centre_of("auto", snr=19.9, band_hz=1e9) == FRINGES.offset_rad
+    assert centre_of("auto", snr=5.0, band_hz=1e7) == FRINGES.offset_rad
 
 
 def test_a_wide_disc_of_more_flux_is_not_put_where_the_image_peaks() -> None:
