@@ -22,7 +22,7 @@ from libs.closure.coherence import (
 )
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
-from libs.core.errors import ConfigError, InputError
+from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
 from libs.gains.flux_scale import sharing_a_site
@@ -176,10 +176,7 @@ class InitialModel(Step):
     def run(self, context: Context) -> StepResult:
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
         if context.settings[MODEL_SETTING] and is_mosaic(context):
-            raise ConfigError(
-                "a model of the user's own is for one field, and this is a mosaic",
-                "leave start_model out, or set mosaic = 'never'",
-            )
+            return record_start_model(context, None)
         single_fields_only(context, "closure quantities")
         ensure_tables(context, ())
         options = context.options
