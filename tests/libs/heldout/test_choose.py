@@ -18,13 +18,12 @@ from libs.heldout.choose import (
     FOLDS,
     SIGNIFICANCE,
     Candidate,
-    HeldOutChoice,
     choose_solve,
     folds_of,
     interval_ladder,
-    score_candidate,
 )
 from libs.heldout.coherence import held_out_coherence
+from libs.heldout.scores import HeldOutChoice, score_candidate
 from tests.libs.simulated_sums import INTEGRATION_S, repeated, sums_of, walk
 
 
