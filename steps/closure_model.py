@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
-from steps.model_components import on_pixel, peak_component
+from steps.model_components import on_pixel
 from steps.mosaics import is_mosaic, single_fields_only
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
@@ -53,7 +52,7 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
-from steps.source_place import SURE_SNR, SourcePlace, place_before_calibration
+from steps.source_place import SURE_SNR, SourcePlace, at_the_peak, place_before_calibration
 from steps.start_model import MODEL_SETTING, record_start_model
 
 __all__ = ["ClosureStats", "InitialModel"]
@@ -194,9 +193,8 @@ class InitialModel(Step):
                 return self._record(context, as_model(components, said), (0.0, 0.0), False, said)
             said += ": it has compact structure that the survey does not see"
         context.progress.activity("fitting components to closure phases and amplitudes")
-        elsewhere = cache(lambda: place_before_calibration(context, source.data))
         try:
-            model, others, average_s = self._best_fit(context, source, elsewhere)
+            model, others, average_s = self._best_fit(context, source)
         except InputError as error:
             raise Skip(f"no closure quantities: {error}") from error
         model = _with_flux(model, _test_image(context).total_flux_jy)
@@ -205,7 +203,7 @@ class InitialModel(Step):
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre, placed = self._centre(context, model, elsewhere)
+        centre, placed = self._centre(context, model, source.data)
         words = (
             f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}{others}"
         )
@@ -234,7 +232,7 @@ class InitialModel(Step):
         context.ahead.begin(self.name, *self._fit(context, source.averaged()))
 
     def _best_fit(
-        self, context: Context, source: ClosureInput, elsewhere: Callable[[], SourcePlace]
+        self, context: Context, source: ClosureInput
     ) -> tuple[ComponentModel, str, float]:
         """Fit at the averaging time, and where one was needed, at shorter and longer ones.
 
@@ -264,7 +262,7 @@ class InitialModel(Step):
             said = f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
             return accepted[best_s], said, best_s
         starts = {
-            key: self._start(context, one.components, elsewhere)[0] for key, one in accepted.items()
+            key: self._start(context, one, source.data).offset_rad for key, one in accepted.items()
         }
         best_s = most_evident(context, accepted, starts)
         said = (
@@ -352,44 +350,20 @@ class InitialModel(Step):
         )
 
     def _start(
-        self,
-        context: Context,
-        components: Sequence[GaussianComponent],
-        elsewhere: Callable[[], SourcePlace],
-    ) -> tuple[tuple[float, float], str]:
-        """(l, m) of the components' origin before phases over the band are looked at, rad.
-
-        The component that makes the peak of an image lies at that of the test image, on a pixel's
-        centre. That is not always the origin, the component of most flux: a wide disc may have more
-        than the point beside it, whose peak is higher. Where the image does not tell, fringes do,
-        or else the source is taken to lie at the phase centre.
-
-        Returns
-        -------
-        (float, float)
-        str
-            A clause for the record where fringes gave the place.
-        """
-        test = _test_image(context)
-        (nx, ny), cell = _test_grid(context)
-        peak = ((nx // 2 - test.peak_x_pixel) * cell, (test.peak_y_pixel - ny // 2) * cell)
-        wanted = context.options["centre"]
-        if wanted == "auto":
-            sure = test.snr >= SURE_SNR
-            if not sure and components:
-                place = elsewhere()
-                return place.offset_rad, f"; {place.said}" if place.said else ""
-            wanted = "peak" if sure else "phase_centre"
-        if wanted != "peak":
-            return (0.0, 0.0), ""
-        if not components:
-            return peak, ""
-        beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
-        seen = peak_component(components, beam)
-        return (peak[0] - seen.l_rad, peak[1] - seen.m_rad), ""
+        self, context: Context, model: ComponentModel, data: BaselineVisibilities
+    ) -> SourcePlace:
+        """Place of the components' origin before phases over the band are looked at."""
+        test, wanted = _test_image(context), context.options["centre"]
+        if wanted == "phase_centre":
+            return SourcePlace((0.0, 0.0), "")
+        # fringes of a model that describes the data in part may turn like those of another place
+        if wanted == "peak" or (model.partial and test.snr >= SURE_SNR):
+            imsize, _ = _test_grid(context)
+            return SourcePlace(at_the_peak(test, imsize, model.components), "")
+        return place_before_calibration(context, data, test, model.components)
 
     def _centre(
-        self, context: Context, model: ComponentModel, elsewhere: Callable[[], SourcePlace]
+        self, context: Context, model: ComponentModel, data: BaselineVisibilities
     ) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
         if context.options["centre"] == "centroid":
@@ -401,7 +375,8 @@ class InitialModel(Step):
                     -float(np.average(m_rad, weights=flux))), ""  # fmt: skip
         if not model.accepted:
             return (0.0, 0.0), ""
-        start, said = self._start(context, model.components, elsewhere)
+        place = self._start(context, model, data)
+        start, said = place.offset_rad, f"; {place.said}" if place.said else ""
         if context.options["centre"] != "auto":
             return start, said
         found = place_by_band(

@@ -35,7 +35,7 @@ from steps.images import (
 )
 from steps.instruments import SETUP, dish_diameter_m
 from steps.mosaics import is_mosaic, mosaic_imsize, run_mosaic
-from steps.source_place import SURE_SNR, SourcePlace, place_within
+from steps.source_place import SURE_SNR, SourcePlace, brightest_pixel, place_within
 from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = [
@@ -142,7 +142,7 @@ class FovImage(Step):
             least=context.options["min_imsize"],
             largest=context.options["max_imsize"],
         )
-        place = _place_by_fringes(context, image.statistics, field.width_arcsec)
+        place = _place_by_fringes(context, image.statistics, field)
         imsize = size or _holding(place, choice, image, context.options["max_imsize"])
         centre = (field.imsize[0] / 2, field.imsize[1] / 2)
         half = imsize[0] * cell / 2
@@ -178,15 +178,16 @@ class FovImage(Step):
         )
 
 
-def _place_by_fringes(context: Context, image: ImageStatistics, width_arcsec: float) -> SourcePlace:
-    """Return where fringes place the source, if the image is too badly phased to show it."""
-    if image.snr >= SURE_SNR:
-        return SourcePlace((0.0, 0.0), "")
+def _place_by_fringes(
+    context: Context, image: ImageStatistics, field: geometry.CoarseField
+) -> SourcePlace:
+    """Return where fringes place the source, if not where the image shows it."""
+    start = brightest_pixel(image, field.imsize) if image.snr >= SURE_SNR else (0.0, 0.0)
     try:
         data = read_closure_data(context)
     except InputError:  # what keeps closure quantities from being formed is said by closure_stats
-        return SourcePlace((0.0, 0.0), "")
-    return place_within(context, data, 0.5 * width_arcsec)
+        return SourcePlace(start, "")
+    return place_within(context, data, image, 0.5 * field.width_arcsec, start)
 
 
 def _holding(place: SourcePlace, choice: FieldSize, image: Imaged, largest: int) -> tuple[int, int]:

@@ -45,10 +45,10 @@ class FringePlace:
     offset_rad : (float, float)
         Direction cosines (l, m) of the model's origin.
     sigma : float
-        By how many standard deviations the power there exceeds that at the phase centre.
+        By how many standard deviations the power there exceeds that at the place of the start.
     needed : float
-        The value of ``sigma`` that a source at the phase centre exceeds at any of the places
-        looked at with the probability `FALSE_ALARM`.
+        The value of ``sigma`` that a source at the start exceeds at any of the places looked at
+        with the probability `FALSE_ALARM`.
     interval_s : float
         Time over which baselines were added up coherently.
     band : bool
@@ -63,12 +63,15 @@ class FringePlace:
 
     @property
     def significant(self) -> bool:
-        """Whether the source does not lie at the phase centre."""
+        """Whether the source does not lie at the start."""
         return self.sigma > self.needed
 
 
 def place_by_fringes(
-    data: BaselineVisibilities, model: ModelVisibilities, half_width_rad: float
+    data: BaselineVisibilities,
+    model: ModelVisibilities,
+    half_width_rad: float,
+    start_rad: tuple[float, float] = (0.0, 0.0),
 ) -> FringePlace | None:
     """Return the place of a model's origin at which the visibilities add up best.
 
@@ -89,6 +92,8 @@ def place_by_fringes(
         coordinates, m.
     half_width_rad : float
         Largest offset looked at along each axis, rad.
+    start_rad : (float, float)
+        Where the origin is taken to lie unless the fringes say otherwise, rad.
 
     Returns
     -------
@@ -107,9 +112,9 @@ def place_by_fringes(
     if not looks:
         return None
     best = max(_coherent(looks), key=lambda look: look.contrast)
-    at = best.highest
-    middle = len(best.along_l) // 2
-    sigma = (best.power[at] - best.power[middle, middle]) / best.error(at, (middle, middle))
+    l0, m0 = start_rad
+    there, _ = _power(data, model, (np.array([l0]), np.array([m0])), best.length_s, best.band)
+    sigma = best.above(float(there[0, 0]))
     needed = float(norm.isf(FALSE_ALARM / sum(look.power.size for look in looks)))
     finer = _finer(data, model, best)
     return FringePlace(finer.place_rad, float(sigma), needed, best.length_s, best.band)
@@ -209,9 +214,11 @@ class _PowerMap:
     def _variance(self, power: float) -> float:
         return 4.0 * self.terms + 4.0 * max(power - 2.0 * self.terms, 0.0)
 
-    def error(self, one: tuple[int, int], other: tuple[int, int]) -> float:
-        """Return the standard deviation of a difference, taking both as independent."""
-        return float(np.sqrt(sum(self._variance(float(self.power[at])) for at in (one, other))))
+    def above(self, power: float) -> float:
+        """Return the excess of the highest power over another, both as independent, sigma."""
+        highest = float(self.power.max())
+        error = np.sqrt(self._variance(highest) + self._variance(power))
+        return (highest - power) / float(error)
 
 
 def _power_map(

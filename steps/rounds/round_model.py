@@ -31,7 +31,7 @@ from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.model_evidence import ModelEvidence, evidence_of_model
 from steps.rounds.record import BestState
 from steps.rounds.solving import adaptive, set_by_user
-from steps.source_place import SURE_SNR, place_before_calibration
+from steps.source_place import POINT, SURE_SNR, brightest_pixel, place_before_calibration
 from steps.start_model import ORIGIN
 from steps.user_mask import MASK_SETTING, write_user_mask
 
@@ -334,14 +334,13 @@ def _points(context: Context, best: BestState) -> list[ModelCandidate]:
     image = best.image.statistics
     grid = grid_facts(context)
     assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
-    nx, ny = grid.imsize
-    cell = math.radians(grid.cell_arcsec / 3600)
-    brightest = ((nx // 2 - image.peak_x_pixel) * cell, (image.peak_y_pixel - ny // 2) * cell)
+    brightest = brightest_pixel(image, grid.imsize)
     at_peak = _point(context, best, brightest, "the brightest pixel")
     if best.tables or is_mosaic(context) or image.snr >= SURE_SNR:
         return [at_peak]
-    place = place_before_calibration(context, read_closure_data(context))
-    if math.dist(place.offset_rad, brightest) < _SAME_PLACE * cell:
+    place = place_before_calibration(context, read_closure_data(context), image, (POINT,))
+    cell_rad = math.radians(grid.cell_arcsec / 3600)
+    if math.dist(place.offset_rad, brightest) < _SAME_PLACE * cell_rad:
         return [at_peak]
     return [_point(context, best, place.offset_rad, place.name, place.said), at_peak]
 
