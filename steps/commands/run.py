@@ -178,13 +178,14 @@ def run_pipeline(
         render = pipeline.state.rows > rows_before or _report_is_old(workdir)
         status = "incomplete" if missing else ""
         summary = _finish(drawer, tools, progress, reports, status, render=render)
-        if not missing:
-            _write_record(settings, tools.versions(), progress)
         judged = any(step.from_template for step in steps)
         _tell_result(summary, missing, progress, reports, judged=judged)
         progress.note(f"{time.monotonic() - begin:.1f} s")
         for line in next_steps(summary, workdir):
             progress.note(line)
+        # what takes a second or more comes once the results are told
+        if not missing:
+            _write_record(settings, tools.versions(), progress)
         if render:
             _draw_the_rest(drawer, progress)
     run_on_finish(settings["on_finish"], summary["status"], workdir, progress)
