@@ -33,10 +33,11 @@ help:
 run: $(VENV)/.installed-run
 	$(BIN)/python auto_selfcal.py $(ARGS)
 
-# NUMBA_NUM_THREADS: JOBS processes share the cores
+# one thread each, since JOBS processes share the cores; tests/conftest.py puts long files first
 test: $(VENV)/.installed-test
-	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg \
-	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 15 $(ARGS)
+	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-1} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg \
+	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	    --durations 30 $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py

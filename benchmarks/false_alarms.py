@@ -18,6 +18,8 @@ station
     One antenna without signal among others with it: is it called coherent?
 closure
     Data without a source: is a model fitted to closure quantities accepted?
+place
+    A point at the phase centre with wild phases: do its fringes place it elsewhere?
 """
 
 from __future__ import annotations
@@ -31,22 +33,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libs.closure.formation import BaselineVisibilities
+from libs.closure.fringe_place import place_by_fringes
 from libs.closure.model import FitOptions, fit_visibilities
 from libs.core.errors import InputError
+from libs.core.geometry import EARTH_RATE_RAD_S
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.bandpass import choose_bandpass
-from libs.heldout.choose import (
-    choose_solve,
-    own_ladder,
-    score_candidate,
-)
+from libs.heldout.choose import choose_solve, own_ladder
 from libs.heldout.coherence import held_out_coherence
 from libs.heldout.evidence import CERTAIN, model_evidence
 from libs.heldout.folds import Candidate
+from libs.heldout.scores import score_candidate
 
 __all__ = ["TESTS", "Draw", "Outcome", "main", "noise_equations"]
 
@@ -198,13 +200,46 @@ def _closure(rng: np.random.Generator) -> Outcome:
     return Outcome(draw, model.accepted, model.detection_sigma - model.detection_limit)
 
 
+def _place(rng: np.random.Generator) -> Outcome:
+    draw = Draw.of(rng)
+    one, two = np.triu_indices(draw.antennas, 1)
+    count = draw.integrations * draw.scans
+    scan = np.repeat(np.arange(draw.scans), draw.integrations)
+    time_s = _INTEGRATION_S * np.arange(count) + 600.0 * scan
+    position = np.asarray(rng.normal(size=(draw.antennas, 3)))
+    hour = EARTH_RATE_RAD_S * time_s
+    east = np.outer(position[:, 0], np.cos(hour)) - np.outer(position[:, 1], np.sin(hour))
+    north = np.outer(position[:, 0], np.sin(hour)) + np.outer(position[:, 1], np.cos(hour))
+    uvw = np.stack([east, north, np.broadcast_to(position[:, 2:], east.shape)], axis=-1)
+    frequency_hz = np.linspace(1e9, 1.1e9, draw.windows)
+    shape = (len(one), draw.windows, count)
+    turn = rng.uniform(-math.pi, math.pi, (draw.antennas, draw.windows, draw.scans))
+    gain = np.exp(1j * turn)[:, :, scan]
+    noise = np.asarray(rng.normal(size=(*shape, 2))) @ np.array([1.0, 1j])
+    data = BaselineVisibilities(
+        time_s, tuple(f"A{n:02d}" for n in range(draw.antennas)), one, two, frequency_hz,
+        (uvw[two] - uvw[one]) * _WAVELENGTHS * 0.3,
+        gain[one] * gain[two].conj() * draw.snr + noise, np.ones(shape),
+    )  # fmt: skip
+    found = place_by_fringes(data, _unit, 30.0 / _WAVELENGTHS)
+    if found is None:
+        return Outcome(draw, False, math.nan)
+    return Outcome(draw, found.significant, found.sigma - found.needed)
+
+
+def _unit(uvw_m: NDArray[np.float64], frequency_hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """A point of 1 Jy."""
+    return np.ones((len(uvw_m), len(frequency_hz)), np.complex128)
+
+
 TESTS: dict[str, tuple[Callable[[np.random.Generator], Outcome], float]] = {
     "phases": (_phases, 0.001),
     "amplitudes": (_amplitudes, 0.001),
     "point": (_point, 0.001),
     "station": (_station, 0.01),
     "closure": (_closure, 0.01),
-    "bandpass": (_bandpass, 0.001),  # last: a test's place is a part of its seeds
+    "bandpass": (_bandpass, 0.001),
+    "place": (_place, 0.01),  # last: a test's place is a part of its seeds
 }  # each with the rate that is stated
 
 

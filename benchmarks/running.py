@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +76,12 @@ def run_command(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    limit_s: float = math.inf,
 ) -> Finished:
-    """Run a program, its output to ``log``, and watch its memory."""
+    """Run a program, its output to ``log``, and watch its memory.
+
+    After ``limit_s`` seconds it is ended, which shows as a negative code.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     before = os.times()
     start = time.monotonic()
@@ -89,13 +96,16 @@ def run_command(
             env={**os.environ, **(env or {})},
         )
         try:
-            while process.poll() is None:
+            while process.poll() is None and time.monotonic() - start < limit_s:
                 peak = max(peak, _high_water_mb(process.pid))
                 for child in _children(process.pid):
                     children = max(children, _high_water_mb(child))
                 time.sleep(_SAMPLE_S)
         finally:
             if process.poll() is None:
+                for child in _children(process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGTERM)
                 process.terminate()
                 process.wait()
     seconds = time.monotonic() - start

@@ -41,15 +41,19 @@ class Drawer:
     ----------
     workdir : Path
         Work directory of the run.
+    plots : bool
+        False: no figures but those that pages show.
     """
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, plots: bool = True) -> None:
         self.workdir = workdir
+        self.plots = plots
         self.process: subprocess.Popen[str] | None = None
 
     def round_done(self, step: str) -> None:
         """Have the figures of a round drawn."""
-        self._tell({"round": step})
+        if self.plots:
+            self._tell({"round": step})
 
     def step_done(self) -> None:
         """Have the live page written anew, if that costs little of the run's time."""
@@ -91,7 +95,7 @@ class Drawer:
         from reports.html import write_report
 
         self.close()
-        write_report(self.workdir, progress)
+        write_report(self.workdir, progress, plots=self.plots)
 
     def close(self) -> None:
         """End the program."""
@@ -116,7 +120,13 @@ class Drawer:
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
         with (folder / "report.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "reports.drawer", str(self.workdir)],
+                [
+                    sys.executable,
+                    "-m",
+                    "reports.drawer",
+                    str(self.workdir),
+                    "plots" if self.plots else "page",
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -209,6 +219,8 @@ class _Work:
     answer : callable
         Tells the run something, by keywords.
     live : LivePage
+    plots : bool
+        False: no figures but those that pages show.
     rounds : list of str
         Rounds whose figures are to be drawn.
     report, page, over : bool
@@ -222,6 +234,7 @@ class _Work:
     workdir: Path
     answer: Callable[..., None]
     live: LivePage
+    plots: bool = True
     rounds: list[str] = field(default_factory=list)
     report: bool = False
     page: bool = False
@@ -245,7 +258,8 @@ class _Work:
         self.page |= "page" in order
         self.over |= "ahead" in order
         if ("page" in order or "ahead" in order) and not self.report:
-            self.ahead = draw_ahead(read_run(self.workdir), self.drawn, over=self.over)
+            run = read_run(self.workdir)
+            self.ahead = draw_ahead(run, self.drawn, over=self.over, plots=self.plots)
 
     def do_most_urgent(self) -> None:
         """Do one thing."""
@@ -258,7 +272,7 @@ class _Work:
             # nothing else runs any more; this program has no threads and may be forked
             write_report(
                 self.workdir, lambda text: self.answer(drawing=text), self.drawn,
-                min(4, os.cpu_count() or 1), lambda: self.answer(written="page"),
+                min(4, os.cpu_count() or 1), lambda: self.answer(written="page"), self.plots,
             )  # fmt: skip
             self.answer(written="figures")
         elif self.page:
@@ -281,7 +295,7 @@ class _Work:
         self.drawn |= found
 
 
-def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
+def main(workdir: Path, orders: IO[str], answers: IO[str], *, plots: bool = True) -> None:
     """Draw what the lines of ``orders`` name, until the lines end."""
     # the run decides when this process ends, even when the user interrupts it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -291,7 +305,7 @@ def main(workdir: Path, orders: IO[str], answers: IO[str]) -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    work = _Work(workdir, answer, LivePage(workdir, write_live_page))
+    work = _Work(workdir, answer, LivePage(workdir, write_live_page), plots)
     heard = _Orders(orders)
     while not (heard.ended and work.idle):
         asked = False
@@ -313,4 +327,4 @@ if __name__ == "__main__":
     # output of libraries goes to the log, not among the answers
     with os.fdopen(os.dup(1), "w") as pipe:
         os.dup2(2, 1)
-        main(Path(sys.argv[1]), sys.stdin, pipe)
+        main(Path(sys.argv[1]), sys.stdin, pipe, plots=sys.argv[2:] != ["page"])

@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 _FAILURES = (SelfcalError, OSError, ValueError, RuntimeError)
 
 
+SHOWN = ("closure", "comparison")
+"""Kinds of figures that pages show: the run's own, and that of several targets."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure on disk.
@@ -100,6 +104,8 @@ def draw_all(
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
     densities: Sequence[VisibilityDensity] = (),
+    *,
+    plots: bool = True,
 ) -> tuple[list[Drawing], list[str]]:
     """Draw every figure that the records allow.
 
@@ -114,6 +120,8 @@ def draw_all(
         Number of processes; more than one is possible only where this process may be forked.
     densities : sequence of VisibilityDensity
         Visibilities before and after; empty for none.
+    plots : bool
+        False: no figures but those that pages show.
 
     Returns
     -------
@@ -126,6 +134,7 @@ def draw_all(
     problems: list[str] = []
     known = drawn or {}
     plans = [*_plans(run), *_visibility_plans(densities)]
+    plans = [plan for plan in plans if plots or plan.kind in SHOWN]
     made = _drawn_by([plan for plan in plans if plan.token not in known], run, progress, workers)
     for plan in plans:
         found = known[plan.token] if plan.token in known else next(made)
@@ -187,7 +196,7 @@ def draw_round(run: Run, step: str) -> dict[str, list[Drawing]]:
 
 
 def draw_ahead(
-    run: Run, known: Mapping[str, object], *, over: bool = True
+    run: Run, known: Mapping[str, object], *, over: bool = True, plots: bool = True
 ) -> Iterator[dict[str, list[Drawing]]]:
     """Draw the figures that later steps may leave as they are, one at a time, by token.
 
@@ -203,11 +212,13 @@ def draw_ahead(
         Tokens of figures that are drawn already.
     over : bool
         False before the rounds are over: images do not have the scale and region of the end.
+    plots : bool
+        False: no figures but those that pages show.
     """
     now = replace(run, summary=build_summary(run, {}))
     for plan in sorted(_plans(now), key=lambda plan: not plan.step):
         ready = plan.alone or (over and plan.inputs is not None)
-        if ready and plan.token not in known:
+        if ready and (plots or plan.kind in SHOWN) and plan.token not in known:
             try:
                 yield {plan.token: _draw(plan, now)}
             except _FAILURES:
@@ -353,8 +364,8 @@ def _run_plans(run: Run, steps: Sequence[StepRow], images: _RunImages) -> Iterat
             "Line charts of peak, rms, dynamic range, signal-to-noise ratio, total flux density "
             "and flagged fraction against the steps; the numbers are in the table of decisions.",
             "statistics", "", lambda: summary_figure(run, steps),
-            lambda: ([(row.step, row.status, row.metrics) for row in run.steps], run.images,
-                     run.summary.get("untouched")),
+            lambda: ([(row.step, row.status, row.metrics) for row in steps], run.images,
+                     [row.step for row in run.rounds], run.summary.get("untouched")),
         )  # fmt: skip
 
 

@@ -187,15 +187,19 @@ def _map(run: Run, sources: Sequence[Row]) -> Markup:
             source["status"], "open"
         )
         said = f"{source['name']}: {source['status']}" + (f", {km:.0f} km" if km else "")
-        places.append(Place(-float(east), float(north), colour, said, f"#{_anchor(source)}"))
-    legend = (
-        "Calibrated sources are filled, the brighter the longer their baselines; open ones keep"
-    )
-    legend += " the solutions of others or wait; dashed red ones failed. A source leads to its row."
+        places.append(
+            Place(-float(east), float(north), colour, said, f"#{_anchor(source)}", source["name"])
+        )
     drawn = scatter_map(
-        places, label="north up, east to the left", alt=f"Map of {len(sources)} sources"
+        places, label="north up, east to the left", alt=f"Map of {len(sources)} sources", unit="deg"
     )
-    return join([drawn, tag("p", legend, class_="kicker")])
+    steps = [f"up to {top * (i + 1) / 5:.0f} km" for i in range(5)]
+    names = [(f"m{i}", f"calibrated, {text}") for i, text in enumerate(steps)]
+    names += [("open", "left with the solutions of others, or not tried yet"), ("failed", "failed")]
+    used = {place.colour for place in places}
+    legend = [tag("span", text, class_=colour) for colour, text in names if colour in used]
+    said = "Baselines are the longest ones whose phases were calibrated. A source leads to its row."
+    return join([drawn, tag("div", *legend, class_="legend"), tag("p", said, class_="kicker")])
 
 
 def _anchor(source: Row) -> str:

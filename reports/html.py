@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from reports.page import document, navigation, write_page
 from reports.records import Run, as_number, read_run
 from reports.style import MINUS, MISSING, format_number, format_quantity
 from reports.tables import FINAL_COLUMNS, STATES
-from reports.timeline import history_charts, timeline
+from reports.timeline import first_part, history_charts, timeline
 from reports.viewer_data import Viewer, read_viewer
 from reports.visibility_section import (
     NO_VISIBILITIES,
@@ -63,6 +64,7 @@ def write_report(
     drawn: Mapping[str, Sequence[Drawing]] | None = None,
     workers: int = 1,
     on_page: Callable[[], None] | None = None,
+    plots: bool = True,
 ) -> Path:
     """Write ``report.html`` in a run's work directory, then draw all its figures.
 
@@ -80,6 +82,8 @@ def write_report(
         Number of processes that draw; see `reports.drawings.draw_all`.
     on_page : callable or None
         Function that is called when the page is there and only figures are left.
+    plots : bool
+        False: no figures but those that pages show.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def write_report(
     if on_page:
         on_page()
     densities = shown.visibilities.densities
-    drawings, problems = draw_all(run, progress, drawn, workers, densities)
+    drawings, problems = draw_all(run, progress, drawn, workers, densities, plots=plots)
     write_page(path, render(run, drawings, problems, shown=shown))
     logger.info("report with %d figures written to %s", len(drawings), path)
     return path
@@ -217,7 +221,7 @@ def _lead(run: Run) -> str:
     before, after = (as_number(state.get("dynamic_range")) for state in (initial, final))
     parts = []
     if run.status == "unchanged" and math.isfinite(after):
-        parts.append(f"Dynamic range {format_number(after)}.")
+        parts += [_why_unchanged(run), f"Dynamic range {format_number(after)}."]
     elif math.isfinite(before) and math.isfinite(after) and before > 0:
         parts.append(
             f"Dynamic range {format_number(before)} before, {format_number(after)} after "
@@ -230,7 +234,14 @@ def _lead(run: Run) -> str:
     if not run.summary and run.steps:
         last = run.steps[-1]
         parts.append(f"{len(run.steps)} steps are recorded so far, the last is {last.step}.")
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
+
+
+def _why_unchanged(run: Run) -> str:
+    """Return why the first round that was tried was not taken, else why none was tried."""
+    rows = [row for row in run.steps if re.fullmatch(r"a?p\d+", row.step) and row.reason]
+    tried = [row for row in rows if row.status == "rejected"] or rows
+    return f"{tried[0].step} {tried[0].status}: {first_part(tried[0].reason)}." if tried else ""
 
 
 def _names(entries: object) -> list[str]:
@@ -282,7 +293,18 @@ def _result_table(summary: Mapping[str, Any]) -> Markup:
     if not states:
         return Markup("")
     initial, final = summary.get("initial") or {}, summary.get("final") or {}
+    if initial and initial == final:
+        states = [state for state in states if state[0] != "final"]
+        final = {}
     labels = [label.capitalize() for label, _ in states]
+    caption = "The image before and after." if final else "The first image, which is the result."
+    if not final:
+        rows = [
+            (tag("th", _heading(label), scope="row"),
+             *(cell(_quantity(as_number(s.get(name)), unit), class_=key) for key, s in states))
+            for name, label, unit in FINAL_COLUMNS
+        ]  # fmt: skip
+        return table(["", *labels], rows, class_="result", caption=caption)
     labels.insert(min(2, len(labels)), "Change")
     rows = []
     for name, label, unit in FINAL_COLUMNS:
@@ -293,7 +315,7 @@ def _result_table(summary: Mapping[str, Any]) -> Markup:
         before, after = as_number(initial.get(name)), as_number(final.get(name))
         cells.insert(min(2, len(cells)), _change(name, before, after))
         rows.append((tag("th", _heading(label), scope="row"), *cells))
-    return table(["", *labels], rows, class_="result", caption="The image before and after.")
+    return table(["", *labels], rows, class_="result", caption=caption)
 
 
 def _heading(label: str) -> Markup | str:
@@ -362,7 +384,7 @@ def _settings(run: Run) -> Markup:
             )
             for s in settings
         ]
-        shown = table(["Setting", "Value", "Origin"], rows, text=True)
+        shown = table(["Setting", "Value", "Origin"], rows, class_="settings", text=True)
         number = f"{len(settings)} setting" + ("" if len(settings) == 1 else "s")
         title = f"{number} left at the default"
         parts.append(shown if name == "chosen" else details(title, shown))

@@ -102,9 +102,12 @@ def _thermal(run: Run, natural_rms_jy_beam: float) -> str:
     if not natural_rms_jy_beam > 0:
         return ""
     row = _last_imaged(run)
-    reached = math.nan if row is None else run.statistic(row, "rms_jy_beam") / natural_rms_jy_beam
+    reached = math.nan if row is None else run.statistic(row, "rms_jy_beam")
     text = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
-    return text + (f"; {format_number(reached)} times it is reached" if reached > 0 else "")
+    if not reached > 0:
+        return text
+    ratio = format_number(reached / natural_rms_jy_beam)
+    return f"{text}; the image has {format_quantity(reached, 'Jy/beam')}, {ratio} times as much"
 
 
 def next_section(run: Run) -> Markup:
@@ -148,6 +151,11 @@ def _advice(run: Run) -> Markup:
             "more; ", tag("code", f"auto-selfcal doctor --bundle {shlex.quote(str(run.workdir))}"),
             " packs what somebody else needs to look into it.",
         )  # fmt: skip
+    if run.status == "incomplete":
+        return tag(
+            "p",
+            "Steps are left to run: the same command goes on, without --until if that was given.",
+        )
     if run.status != "unchanged":
         return Markup("")
     return tag(

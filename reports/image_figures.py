@@ -21,7 +21,7 @@ from reports.image_panels import (
     residual_scale,
     shared_scale,
 )
-from reports.image_view import Box, bright_box, mask_box, read_frame, read_shown
+from reports.image_view import Box, bright_box, joint_box, mask_box, read_frame, read_shown
 from reports.style import ACCEPTED, MUTED, REJECTED, SKIPPED, format_quantity, styled
 
 __all__ = [
@@ -80,6 +80,9 @@ def zoom_box(panels: Sequence[Panel]) -> Box | None:
         return None
     image = masked[-1][1] if masked else panels[-1].image
     box = mask_box(*masked[-1]) if masked else bright_box(image)
+    last = next((p for p in reversed(panels) if p.status != "rejected"), panels[-1])
+    if masked and last.mask is None:  # CLEAN found by itself what is outside the mask of a round
+        box = joint_box(image, box, bright_box(last.image))
     wholes = [read_frame(panel.image).extent_arcsec for panel in panels]
     width = abs(wholes[0][0] - wholes[0][1])
     if not np.allclose(wholes, wholes[0], rtol=0, atol=0.01 * width):

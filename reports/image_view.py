@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from libs.core.angles import direction_text
 from libs.core.errors import InputError
 
-__all__ = ["Box", "View", "bright_box", "mask_box", "read_frame", "read_shown"]
+__all__ = ["Box", "View", "bright_box", "joint_box", "mask_box", "read_frame", "read_shown"]
 
 # a cut-out: least width in beams, margin of its width, and the part of the peak that is the source
 SMALLEST_BEAMS, PAD, BRIGHT_PART = 8, 0.35, 0.2
@@ -180,14 +181,37 @@ def _centre(header: fits.Header) -> str:
 
 
 def bright_box(path: str | Path) -> Box:
-    """Return a square box around what exceeds a fifth of an image's peak, for want of a mask."""
+    """Return a square box around the brightest sources, for want of a mask.
+
+    They are what exceeds a fifth of the peak, with all that is less than a beam from it, step by
+    step, and above the artefacts: these are about as deep as they are high, so what is twice as
+    high as the deepest pixel is none.
+    """
     with _open(Path(path)) as hdus:
         ny, nx = _shape(hdus[0], Path(path))
         plane = np.nan_to_num(np.asarray(hdus[0].data, dtype=np.float32).reshape(ny, nx))
     peak = float(plane.max())
-    inside = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
+    bright = plane > BRIGHT_PART * peak if peak > 0 else np.zeros(plane.shape, bool)
+    deepest = float(plane.min())
+    above = bright | (plane > -2 * deepest) if deepest < 0 else bright
+    reach = math.ceil(_beam_pixels(Path(path)) / 2)
+    near = ndimage.binary_dilation(above, np.ones((3, 3)), iterations=reach)
+    islands, _ = ndimage.label(near)
+    inside = above & np.isin(islands, np.unique(islands[bright]))
     across, along = np.asarray(inside.any(axis=0)), np.asarray(inside.any(axis=1))
     return _box_around(across, along, Path(path), PAD)
+
+
+def joint_box(path: str | Path, *boxes: Box) -> Box:
+    """Return the smallest square box of an image that holds others; as large as fits at most."""
+    with _open(Path(path)) as hdus:
+        ny, nx = _shape(hdus[0], Path(path))
+    x0, x1 = min(box[0] for box in boxes), max(box[1] for box in boxes)
+    y0, y1 = min(box[2] for box in boxes), max(box[3] for box in boxes)
+    side = min(max(x1 - x0, y1 - y0), nx, ny)
+    x0 = int(np.clip((x0 + x1 - side) // 2, 0, nx - side))
+    y0 = int(np.clip((y0 + y1 - side) // 2, 0, ny - side))
+    return (x0, x0 + side, y0, y0 + side)
 
 
 def mask_box(path: str | Path, reference: str | Path | None = None, *, pad: float = PAD) -> Box:

@@ -99,9 +99,11 @@ def viewer_section(viewer: Viewer | None) -> Markup:
     said = "" if viewer.whole or not viewer.cut else "A part of the image around the source. "
     if viewer.left_out:
         said += f"{viewer.left_out} more images are in the work directory. "
+    if len(viewer.frames) > 1:
+        said += "The slider moves the border between the two steps. "
     said += (
-        "The slider moves the border between the two steps. On the image arrow keys move a cursor,"
-        " + and \u2212 zoom, 0 shows all; dragging moves a zoomed image."
+        "On the image arrow keys move a cursor, + and \u2212 zoom, 0 shows all; dragging moves a"
+        " zoomed image."
     )
     live = Markup(
         f'<div id="viewer" class="viewer" hidden><div class="controls">{controls}</div>'
@@ -122,12 +124,10 @@ def viewer_section(viewer: Viewer | None) -> Markup:
 
 
 def _residual_histogram(viewer: Viewer) -> Markup:
-    """Return the residual of the last accepted image in its own sigma, beside a Gaussian."""
-    own = [f for f in viewer.frames if f.status == "done" and f.residual is not None]
-    if not own or not own[-1].sigma > 0:
+    """Return the residual of the final image in its own sigma, beside a Gaussian."""
+    last = viewer.result
+    if last is None or last.residual is None or not last.sigma > 0:
         return Markup("")
-    last = own[-1]
-    assert last.residual is not None
     edges = np.linspace(-6, 6, 49)
     middle = 0.5 * (edges[1:] + edges[:-1])
     counts, _ = np.histogram(np.clip(last.residual / last.sigma, -5.99, 5.99), edges)
@@ -204,7 +204,8 @@ def _map(table: RoundGains) -> Markup:
     flagged = found.flag.mean(axis=(0, 1, 3))
     places = [
         Place(float(offset[i] @ east), float(offset[i] @ north),
-              f"f{min(4, int(5 * flagged[i]))}", f"{name}: {100 * flagged[i]:.0f} % flagged")
+              f"f{min(4, int(5 * flagged[i]))}", f"{name}: {100 * flagged[i]:.0f} % flagged",
+              label=name)
         for i, name in enumerate(found.antenna)
     ]  # fmt: skip
     extent = max(np.ptp([p.x for p in places]), np.ptp([p.y for p in places]))

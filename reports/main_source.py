@@ -47,7 +47,9 @@ def _cells(
 ) -> tuple[Markup, Markup]:
     if unit:
         factor, shown = prefixed(value, unit) if unit != "arcsec" else (1.0, unit)
-        spread = f"{format_number(factor * error, 2)} {shown}" if math.isfinite(error) else "open"
+        spread = (
+            f"{format_number(factor * error, 2)} {shown}" if math.isfinite(error) else "unknown"
+        )
         if unit == "arcsec" and math.isfinite(error):
             spread = format_angle(error, 2)
         said = f"{format_number(factor * value, 4)} {shown}"
@@ -61,5 +63,5 @@ def _cells(
     # decimals of the seconds that the error leaves, of an arcsec; 15 arcsec are a second of RA
     digits = max(0, math.ceil(-math.log10(error)) + 1) if error > 0 else 2
     texts = direction_text(*angles, ("hms", "dms"), (digits + 1, digits))
-    said = format_angle(error, 2) if math.isfinite(error) else "open"
+    said = format_angle(error, 2) if math.isfinite(error) else "unknown"
     return cell(texts[0 if name == "ra_deg" else 1]), cell(said)

@@ -277,25 +277,47 @@ def density_chart(
 
 @dataclass(frozen=True)
 class Place:
-    """A point of a map: x, y, the class that colours it, its name and, where it leads, a link."""
+    """A point of a map: x, y, the class that colours it, its name and, where it leads, a link.
+
+    ``label`` is written beside it where there is room.
+    """
 
     x: float
     y: float
     colour: str
     name: str
     link: str = ""
+    label: str = ""
 
 
-def scatter_map(places: Sequence[Place], *, label: str, alt: str) -> Markup:
-    """Return a map of points that tell their names and may be links."""
-    side = 300.0
+_MAP_SIDE, _MAP_EDGE = 300.0, 30.0
+
+
+def scatter_map(places: Sequence[Place], *, label: str, alt: str, unit: str = "") -> Markup:
+    """Return a map of points that tell their names and may be links.
+
+    Parameters
+    ----------
+    places : sequence of Place
+    label, alt : str
+        Text below the map; what those hear who cannot see it.
+    unit : str
+        Unit of the coordinates, for a scale bar; empty for none.
+    """
+    side = _MAP_SIDE
     xs, ys = [p.x for p in places], [p.y for p in places]
     span = max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
     middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
-    parts = []
-    for one in places:
-        cx = side / 2 + (one.x - middle[0]) / span * (side - 60)
-        cy = side / 2 - (one.y - middle[1]) / span * (side - 60)
+    scale = (side - 3 * _MAP_EDGE) / span
+    parts = [
+        f'<rect class="grid" x="1" y="1" width="{side - 2:.0f}" height="{side - 22:.0f}" '
+        'fill="none"/>'
+    ]
+    points = [
+        (side / 2 + (one.x - middle[0]) * scale, side / 2 - 10 - (one.y - middle[1]) * scale)
+        for one in places
+    ]
+    for one, (cx, cy) in zip(places, points, strict=True):
         drawn = (
             f'<circle class="{one.colour}" cx="{cx:.1f}" cy="{cy:.1f}" r="6">'
             f"<title>{html.escape(one.name)}</title></circle>"
@@ -305,11 +327,38 @@ def scatter_map(places: Sequence[Place], *, label: str, alt: str) -> Markup:
             if one.link
             else drawn
         )
+    parts += _labels(places, points)
+    parts += _scale_bar(scale, span, unit) if unit and span > 1e-9 else []
     text = html.escape(label)
-    caption = f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{text}</text>'
+    parts.append(f'<text x="{side / 2}" y="{side - 4}" text-anchor="middle">{text}</text>')
     # an image to those who cannot see it, unless its points lead somewhere
     role = "group" if any(one.link for one in places) else "img"
     return Markup(
         f'<svg viewBox="0 0 {side:.0f} {side:.0f}" role="{role}" aria-label="{html.escape(alt)}" '
-        f'class="chart map">{"".join(parts)}{caption}</svg>'
+        f'class="chart map">{"".join(parts)}</svg>'
     )
+
+
+def _labels(places: Sequence[Place], points: Sequence[tuple[float, float]]) -> list[str]:
+    """Return the labels for which there is room beside their points."""
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in points]
+    parts = []
+    for one, (x, y) in zip(places, points, strict=True):
+        width = 7.5 * len(one.label)
+        left = x + 9 if x + 9 + width < _MAP_SIDE - 4 else x - 9 - width
+        box = (left, y - 8, left + width, y + 8)
+        free = all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken)
+        if one.label and free and left > 4 and 12 < y < _MAP_SIDE - 50:
+            parts.append(f'<text x="{left:.1f}" y="{y + 4:.1f}">{html.escape(one.label)}</text>')
+            taken.append(box)
+    return parts
+
+
+def _scale_bar(scale: float, span: float, unit: str) -> list[str]:
+    """Return a bar of a round length in the lower left corner."""
+    length = _nice(span / 4)
+    y = _MAP_SIDE - 34
+    return [
+        f'<line class="level" x1="12" y1="{y:.0f}" x2="{12 + length * scale:.1f}" y2="{y:.0f}"/>',
+        f'<text x="12" y="{y - 5:.0f}">{_tick(length)} {html.escape(unit)}</text>',
+    ]

@@ -13,6 +13,7 @@ from libs.record.schema import IntervalEntry, RunRecord, TargetEntry, load_recor
 from libs.record.windows import short_windows
 from reports.drawings import Drawing
 from reports.html_parts import Markup, badge, cell, details, figure, table, tag
+from reports.pointings import pointing_table, pointings_figure
 from reports.records import as_number
 from reports.style import MISSING, format_number, format_quantity, save_figure
 from reports.target_figures import flags_figure, windows_figure
@@ -192,6 +193,8 @@ def target_figures(workdir: Path, folder: Path, target: TargetEntry) -> list[Mar
             path = save_figure(drawn, plots / f"{target.label}.windows.png")
             inner += figure(Drawing(path, title, title, "windows"))
         parts.append(details("Spectral windows", inner))
+    if target.field_results:
+        parts.append(_pointings(plots, folder, target))
     shares = [each for change in target.flags.values() for each in change.antennas.values()]
     if shares and not any(each.after > 0 for each in shares):
         parts.append(details("Flags", tag("p", "No visibility is flagged.")))
@@ -200,3 +203,14 @@ def target_figures(workdir: Path, folder: Path, target: TargetEntry) -> list[Mar
         path = save_figure(flags_figure(target), plots / f"{target.label}.flags.png")
         parts.append(details("Flags", figure(Drawing(path, title, title, "flags"))))
     return parts
+
+
+def _pointings(plots: Path, folder: Path, target: TargetEntry) -> Markup:
+    """Return the pointings of a mosaic, folded away."""
+    inner = pointing_table(target)
+    drawn = pointings_figure(folder)
+    if drawn is not None:
+        title = f"{target.label}: each pointing of the mosaic before and after"
+        path = save_figure(drawn, plots / f"{target.label}.pointings.png")
+        inner += figure(Drawing(path, title, title, "pointings"))
+    return details("Pointings", inner)

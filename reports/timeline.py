@@ -19,10 +19,10 @@ from reports.html_rounds import (
 )
 from reports.records import Run, StepRow
 from reports.run_panels import comparable_steps
-from reports.style import MISSING, format_number, format_quantity, prefixed
+from reports.style import MISSING, common_unit, format_number, format_quantity, prefixed
 from reports.svg import Series, chart
 
-__all__ = ["history_charts", "timeline"]
+__all__ = ["first_part", "history_charts", "timeline"]
 
 JUDGED = (
     ("snr", "SNR", ""), ("near_field_snr", "SNR near the source", ""),
@@ -30,8 +30,8 @@ JUDGED = (
     ("total_flux_jy", "Total flux", "Jy"), ("flagged_after", "Flagged", ""),
 )  # fmt: skip
 CURVES = (
-    ("snr", "SNR", True), ("dynamic_range", "Dynamic range", True),
-    ("rms_jy_beam", "Noise, Jy/beam", True), ("total_flux_jy", "Total flux, Jy", False),
+    ("snr", "SNR", "", True), ("dynamic_range", "Dynamic range", "", True),
+    ("rms_jy_beam", "Noise", "Jy/beam", True), ("total_flux_jy", "Total flux", "Jy", False),
 )  # fmt: skip
 
 
@@ -56,11 +56,12 @@ def timeline(run: Run, drawings: Sequence[Drawing]) -> Markup:
 
 
 def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawing]) -> Markup:
-    number = run.statistic(row, "snr")
-    snr = tag("span", f"SNR {format_number(number)}", class_="snr") if math.isfinite(number) else ""
+    number, why = run.statistic(row, "snr"), first_part(row.reason)
+    told = math.isfinite(number) and "SNR" not in why
+    snr = tag("span", f"SNR {format_number(number)}", class_="snr") if told else ""
     head = tag(
         "summary", tag("b", row.step), " ", status_badge(row), " ", snr, " ",
-        tag("span", _sentence(row.reason), class_="why"),
+        tag("span", why, class_="why"),
         tag("span", f"{row.seconds:.1f} s", class_="took"),
     )  # fmt: skip
     body = [
@@ -75,7 +76,7 @@ def _step(run: Run, row: StepRow, best: StepRow | None, drawings: Sequence[Drawi
     )
 
 
-def _sentence(reason: str) -> str:
+def first_part(reason: str) -> str:
     """Return the first part of a reason, up to what fits a line or two.
 
     A semicolon within parentheses ends nothing.
@@ -173,10 +174,12 @@ def history_charts(run: Run) -> Markup:
         return Markup("")
     names = [row.step for row in steps]
     parts = []
-    for key, label, log in CURVES:
+    for key, name, base, log in CURVES:
+        factor, unit = common_unit([run.statistic(row, key) for row in steps], base)
+        label = f"{name}, {unit}" if unit else name
         groups: dict[str, list[tuple[float, float]]] = {"done": [], "rejected": [], "later": []}
         for place, row in enumerate(steps):
-            value = run.statistic(row, key)
+            value = run.statistic(row, key) * factor
             later = row.accepted and order.index(row.step) > last
             group = "later" if later else "done" if row.accepted else "rejected"
             if math.isfinite(value):

@@ -76,6 +76,8 @@ class Viewer:
         Number of steps whose images are not shown.
     whole : tuple of Frame
         Where the frames show a part: the whole image, reduced, of the first and last ones.
+    final : str
+        Label of the frame that is the run's result; empty where there is none.
     """
 
     frames: tuple[Frame, ...]
@@ -84,11 +86,19 @@ class Viewer:
     cut: bool
     left_out: int
     whole: tuple[Frame, ...] = ()
+    final: str = ""
+
+    @property
+    def result(self) -> Frame | None:
+        """The run's result, else the last accepted image; None where there is none of its own."""
+        own = [f for f in self.frames if f.status == "done" and f.label != UNTOUCHED]
+        return next((f for f in own if f.label == self.final), own[-1] if own else None)
 
     def payload(self) -> dict[str, Any]:
         """Return what the page's script needs."""
         found = self._part(self.frames)
-        return found | {"whole": self._part(self.whole) if self.whole else None}
+        whole = self._part(self.whole) if self.whole else None
+        return found | {"whole": whole, "final": self.result.label if self.result else ""}
 
     def _part(self, frames: Sequence[Frame]) -> dict[str, Any]:
         first = frames[0].image
@@ -106,7 +116,9 @@ class Viewer:
         """
         named = [frame for frame in self.frames if frame.label != UNTOUCHED]
         own = [frame for frame in named if frame.status == "done"] or named
-        chosen = [own[0], *own[1:][-1:], *(f for f in self.frames if f.label == UNTOUCHED)]
+        last = self.result or own[-1]
+        chosen = [own[0], *([last] if last.label != own[0].label else [])]
+        chosen += [frame for frame in self.frames if frame.label == UNTOUCHED]
         sigma = min((f.sigma for f in chosen if f.sigma > 0), default=1.0)
         peak = max(float(np.nanmax(frame.image.plane)) for frame in chosen)
         top = math.asinh(max(peak, sigma) / sigma)
@@ -160,14 +172,18 @@ def read_viewer(run: Run) -> Viewer | None:
     if not found:
         return None
     centre, name = _reference(chosen[0].image)
-    whole = _whole(chosen) if box is not None else ()
-    return Viewer(tuple(found), centre, name, box is not None, len(panels) - len(found), whole)
+    final = run.file((run.summary.get("final") or {}).get("image"))
+    label = next((panel.label for panel in chosen if panel.image == final), "")
+    whole = _whole(chosen, label) if box is not None else ()
+    cut, left_out = box is not None, len(panels) - len(found)
+    return Viewer(tuple(found), centre, name, cut, left_out, whole, label)
 
 
-def _whole(panels: Sequence[Panel]) -> tuple[Frame, ...]:
+def _whole(panels: Sequence[Panel], final: str) -> tuple[Frame, ...]:
     """Return the whole images, reduced, of the first, the last accepted and the untouched data."""
     kept = [p for p in panels if p.status != "rejected" and p.label != UNTOUCHED]
-    chosen = [*kept[:1], *kept[1:][-1:], *(p for p in panels if p.label == UNTOUCHED)]
+    results = [p for p in kept[1:] if p.label == final] or kept[1:]
+    chosen = [*kept[:1], *results[-1:], *(p for p in panels if p.label == UNTOUCHED)]
     found = [frame for panel in chosen if (frame := _read(panel, None))]
     shape = found[0].image.plane.shape if found else ()
     return tuple(frame for frame in found if frame.image.plane.shape == shape)

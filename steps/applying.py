@@ -14,8 +14,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from libs.core.angles import separation_rad
+from libs.core.coordinates import to_j2000
 from libs.core.errors import ConfigError, InputError
 from libs.gains.apply import apply_tables
 from libs.gains.caltable import full_spwmap
@@ -23,10 +26,13 @@ from libs.gains.caltable_writer import write_caltable
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.solver import AppliedTable
 from libs.inputs.input_data import InputData, resolve_inputs
+from libs.ms.field_directions import SAME_PLACE_RAD, j2000_directions
 from libs.ms.selection import RowChoice, choose_fields, match_windows, parse_windows
+from libs.ms.subtables import Subtables
 from libs.ms.summary import MsDescription, describe_ms
 from libs.ms.tiled_headers import guarded, take_back
 from selfcal.state import State, hold_workdir
+from selfcal.step import TableRef
 from steps import STANDARD
 from steps.applied_record import applications_noted
 from steps.facts import AlignFacts, CopyFacts, InputFacts, StartFacts, recorded, start_facts
@@ -157,16 +163,54 @@ def _targets(
             if field
             else _own_fields(ours, theirs, selected.get("field", ""))
         )
-        yield Application(
-            workdir.name,
-            path,
-            RowChoice(fields, data_descriptions(path, windows, len(theirs.frequency_hz))),
-            [
+        refs = [ref for ref in last if ref.ms == copy.name]
+        chosen = data_descriptions(path, windows, len(theirs.frequency_hz))
+        for own_fields, own_refs in _by_pointing(copy, path, refs, fields, asked=bool(field)):
+            tables = [
                 AppliedTable(workdir / ref.path, _spwmap(ref.spwmap, windows, theirs), ref.interp)  # type: ignore[arg-type]
-                for ref in last
-                if ref.ms == copy.name
-            ],
+                for ref in own_refs
+            ]
+            yield Application(workdir.name, path, RowChoice(own_fields, chosen), tables)
+
+
+def _by_pointing(
+    copy: Path,
+    path: Path,
+    refs: Sequence[TableRef],
+    fields: frozenset[int] | None,
+    *,
+    asked: bool,
+) -> Iterator[tuple[frozenset[int] | None, Sequence[TableRef]]]:
+    """Yield fields of the data with the tables that are for them.
+
+    Pointings of a mosaic may have tables of their own; a pointing of the working copy is the
+    field of the data at its place.
+
+    Raises
+    ------
+    ConfigError
+        Tables of pointings are asked for on fields of another name.
+    """
+    if not any(ref.fields for ref in refs):
+        yield fields, refs
+        return
+    if asked or fields is None:
+        raise ConfigError(
+            "the pointings of the run's mosaic have tables of their own, and no other field is"
+            " one of these pointings",
+            "leave the field out: each pointing gets its tables",
         )
+    copied, known = j2000_directions(copy), Subtables(path).fields
+    groups: dict[tuple[TableRef, ...], set[int]] = {}
+    for number in describe_ms(copy).fields_used:
+        own = tuple(ref for ref in refs if not ref.fields or number in ref.fields)
+        here = np.array(copied[number])
+        there = {i: np.array(to_j2000(known[i].direction_rad, known[i].frame)) for i in fields}
+        at = {i for i, place in there.items() if separation_rad(here, place) <= SAME_PLACE_RAD}
+        if own and at:
+            groups.setdefault(own, set()).update(at)
+    for own, ids in groups.items():
+        yield frozenset(ids), own
 
 
 def _taken(metrics: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, str]]]:

@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 
 from libs.closure.astrometry import place_by_band
-from libs.closure.coherence import BaselineCoherence, baseline_coherence, station_coherence
+from libs.closure.coherence import (
+    BaselineCoherence,
+    StationCoherence,
+    baseline_coherence,
+    station_coherence,
+)
 from libs.closure.formation import BaselineVisibilities
 from libs.closure.model import ComponentModel, FitOptions, FluxOrigin, fit_visibilities
-from libs.core.errors import ConfigError, InputError
+from libs.core.errors import InputError
 from libs.core.files import write_atomically
 from libs.core.gaussian import GaussianComponent, component_visibilities
-from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.gains.flux_scale import sharing_a_site
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import describe_ms
@@ -36,7 +40,7 @@ from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import GridFacts, ModelFacts, as_metrics, recorded, startup_facts
 from steps.images import ImageRecord
-from steps.model_components import on_pixel, peak_component
+from steps.model_components import on_pixel
 from steps.mosaics import is_mosaic, single_fields_only
 from steps.source_catalogue import (
     CATALOGUE_OPTIONS,
@@ -48,13 +52,12 @@ from steps.source_catalogue import (
     look_up,
     map_grid,
 )
+from steps.source_place import SURE_SNR, SourcePlace, at_the_peak, place_before_calibration
 from steps.start_model import MODEL_SETTING, record_start_model
 
 __all__ = ["ClosureStats", "InitialModel"]
 
 ARCSEC = np.pi / 180 / 3600
-SURE_SNR = 20.0
-HARMLESS_RAD = 0.5
 COMPLETE_CHI2 = 1.5
 MOST_AHEAD = 1e7  # rows x channels of data whose model is fitted before its turn
 
@@ -103,8 +106,8 @@ class ClosureStats(Step):
         seen = [n for n, good in zip(stations.antenna, stations.coherent, strict=True) if good]
         longest_km = lengths.max_coherent_m / 1e3
         return StepResult(
-            reason=f"{len(seen)} of {len(stations.antenna)} stations coherent,"
-            f" up to {longest_km:.4g} km{describe(context, entry)}",
+            reason=f"{_share_coherent(stations)}, up to {longest_km:.4g} km"
+            f"{describe(context, entry)}",
             tables=context.tables,
             template=context.template,
             products=products,
@@ -115,6 +118,14 @@ class ClosureStats(Step):
                 **map_grid(context, entry, lengths.max_coherent_m),
             },
         )
+
+
+def _share_coherent(stations: StationCoherence) -> str:
+    """Return how many stations are coherent, of those with closure phases."""
+    measured = int(np.count_nonzero(stations.n_samples > 0))
+    text = f"{int(np.count_nonzero(stations.coherent))} of {measured} stations coherent"
+    without = len(stations.antenna) - measured
+    return text + (f" ({without} without closure phases)" if without else "")
 
 
 def _pairs(data: BaselineVisibilities, lengths: BaselineCoherence) -> str:
@@ -164,10 +175,7 @@ class InitialModel(Step):
     def run(self, context: Context) -> StepResult:
         """Fit, judge and write the model; p0 starts from it when it is accepted."""
         if context.settings[MODEL_SETTING] and is_mosaic(context):
-            raise ConfigError(
-                "a model of the user's own is for one field, and this is a mosaic",
-                "leave start_model out, or set mosaic = 'never'",
-            )
+            return record_start_model(context, None)
         single_fields_only(context, "closure quantities")
         ensure_tables(context, ())
         options = context.options
@@ -195,7 +203,7 @@ class InitialModel(Step):
             and model.reduced_chi2 < COMPLETE_CHI2
             and len(model.components) < options["max_components"]
         )
-        centre, placed = self._centre(context, model)
+        centre, placed = self._centre(context, model, source.data)
         words = (
             f"{'accepted' if model.accepted else 'not accepted'}: {model.reason}{placed}{others}"
         )
@@ -253,7 +261,9 @@ class InitialModel(Step):
             (best_s,) = accepted
             said = f"; of averages of {_seconds(models)}, {best_s:.3g} s gave it"
             return accepted[best_s], said, best_s
-        starts = {key: self._start(context, one.components) for key, one in accepted.items()}
+        starts = {
+            key: self._start(context, one, source.data).offset_rad for key, one in accepted.items()
+        }
         best_s = most_evident(context, accepted, starts)
         said = (
             f"; of the fits to averages of {_seconds(accepted)} that of {best_s:.3g} s explains the"
@@ -340,30 +350,21 @@ class InitialModel(Step):
         )
 
     def _start(
-        self, context: Context, components: Sequence[GaussianComponent]
-    ) -> tuple[float, float]:
-        """(l, m) of the components' origin by the image alone, rad.
+        self, context: Context, model: ComponentModel, data: BaselineVisibilities
+    ) -> SourcePlace:
+        """Place of the components' origin before phases over the band are looked at."""
+        test, wanted = _test_image(context), context.options["centre"]
+        if wanted == "phase_centre":
+            return SourcePlace((0.0, 0.0), "")
+        # fringes of a model that describes the data in part may turn like those of another place
+        if wanted == "peak" or (model.partial and test.snr >= SURE_SNR):
+            imsize, _ = _test_grid(context)
+            return SourcePlace(at_the_peak(test, imsize, model.components), "")
+        return place_before_calibration(context, data, test, model.components)
 
-        The component that makes the peak of an image lies at that of the test image, on a pixel's
-        centre. That is not always the origin, the component of most flux: a wide disc may have more
-        than the point beside it, whose peak is higher.
-        """
-        test = _test_image(context)
-        (nx, ny), cell = _test_grid(context)
-        peak = ((nx // 2 - test.peak_x_pixel) * cell, (test.peak_y_pixel - ny // 2) * cell)
-        wanted = context.options["centre"]
-        if wanted == "auto":
-            sure = test.snr >= SURE_SNR or _slope(context) * np.hypot(*peak) < HARMLESS_RAD
-            wanted = "peak" if sure else "phase_centre"
-        if wanted != "peak":
-            return 0.0, 0.0
-        if not components:
-            return peak
-        beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
-        seen = peak_component(components, beam)
-        return peak[0] - seen.l_rad, peak[1] - seen.m_rad
-
-    def _centre(self, context: Context, model: ComponentModel) -> tuple[tuple[float, float], str]:
+    def _centre(
+        self, context: Context, model: ComponentModel, data: BaselineVisibilities
+    ) -> tuple[tuple[float, float], str]:
         """(l, m) of the brightest component, rad, and a clause for the record when it moved."""
         if context.options["centre"] == "centroid":
             flux, l_rad, m_rad = (
@@ -372,9 +373,12 @@ class InitialModel(Step):
             )
             return (-float(np.average(l_rad, weights=flux)),
                     -float(np.average(m_rad, weights=flux))), ""  # fmt: skip
-        start = self._start(context, model.components)
-        if context.options["centre"] != "auto" or not model.accepted:
-            return start, ""
+        if not model.accepted:
+            return (0.0, 0.0), ""
+        place = self._start(context, model, data)
+        start, said = place.offset_rad, f"; {place.said}" if place.said else ""
+        if context.options["centre"] != "auto":
+            return start, said
         found = place_by_band(
             closure_input(context, PLACING_BLOCKS, context.options["uvmin"]).averaged(),
             lambda uvw_m, frequency_hz: component_visibilities(
@@ -386,14 +390,14 @@ class InitialModel(Step):
         imsize, cell = _test_grid(context)
         half = 0.5 * cell * np.array(imsize)
         if found is None or not found.significant or np.any(np.abs(found.offset_rad) > half):
-            return start, ""
+            return start, said
         test = _test_image(context)
         beam = math.sqrt(test.beam_major_arcsec * test.beam_minor_arcsec) * ARCSEC
         l0, m0 = on_pixel(context, model.components, found.offset_rad, cell, beam)
         moved = np.hypot(l0 - start[0], m0 - start[1]) / ARCSEC
         if moved == 0:
-            return start, ""
-        return (l0, m0), f"; placed {moved:.3g} arcsec from the start by phases over the band"
+            return start, said
+        return (l0, m0), f"{said}; placed {moved:.3g} arcsec from the start by phases over the band"
 
 
 def _data_or_none(context: Context) -> BaselineVisibilities | None:
@@ -406,14 +410,6 @@ def _data_or_none(context: Context) -> BaselineVisibilities | None:
 
 def _seconds(lengths_s: Iterable[float]) -> str:
     return ", ".join(f"{length:.3g} s" for length in lengths_s)
-
-
-def _slope(context: Context) -> float:
-    """Phase over the whole band on the longest baseline for a shift of a radian, rad."""
-    # A wrong place is a phase slope over the band that one gain for all of it leaves.
-    data = startup_facts(context)
-    width_hz = data.max_frequency_hz - data.min_frequency_hz
-    return float(2 * np.pi * data.longest_baseline_m * width_hz / SPEED_OF_LIGHT_M_S)
 
 
 def _test_image(context: Context) -> ImageStatistics:

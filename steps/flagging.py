@@ -197,7 +197,7 @@ class RflagFinal(Step):
             changed = changed or outcome.applied
         if not changed:
             ensure_tables(context, context.tables)
-            raise Skip("; ".join(said))
+            raise Skip("; ".join(text.replace(": skipped: ", ": ") for text in said))
         image = judged_image(context, clean_folder(context, self.name), "rflag", context.tables)
         for number, ms in enumerate(measurement_sets(context)):
             target = ms.with_name(f"{ms.stem}.selfcal_rflag.ms")

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 
 from libs.core import geometry
+from libs.core.errors import InputError
 from libs.core.numbers import format_number, format_quantity
 from libs.imaging.interface import ImagingOptions
-from libs.imaging.source_finding import find_sources, smallest_square_holding
+from libs.imaging.source_finding import FieldSize, find_sources, smallest_square_holding
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.summary import summarise
 from selfcal.options import Option
 from selfcal.step import Skip, Step, StepResult
 from selfcal.template_choice import choose_template
+from steps.closure_data import read_closure_data
 from steps.context import Context
 from steps.data_state import ensure_tables, measurement_sets
 from steps.facts import as_metrics, closure_facts, grid_facts, startup_facts
 from steps.images import (
     IMAGING_OPTIONS,
+    Imaged,
     clean_folder,
     image_products,
     image_row,
@@ -32,6 +35,7 @@ from steps.images import (
 )
 from steps.instruments import SETUP, dish_diameter_m
 from steps.mosaics import is_mosaic, mosaic_imsize, run_mosaic
+from steps.source_place import SURE_SNR, SourcePlace, brightest_pixel, place_within
 from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = [
@@ -59,6 +63,8 @@ COHERENT_LEAST_M = 80e3
 # Images of whole beams are large and each major cycle costs as much as the first image; theirs
 # are to show where sources are, so few and deep ones serve.
 _COARSE_MGAIN = 0.9
+
+_FRINGE_MARGIN_BEAMS = 20.0  # about a place that fringes give within a few beams
 
 
 def default_cell_arcsec(context: Context) -> float:
@@ -136,7 +142,8 @@ class FovImage(Step):
             least=context.options["min_imsize"],
             largest=context.options["max_imsize"],
         )
-        imsize = size or choice.imsize
+        place = _place_by_fringes(context, image.statistics, field)
+        imsize = size or _holding(place, choice, image, context.options["max_imsize"])
         centre = (field.imsize[0] / 2, field.imsize[1] / 2)
         half = imsize[0] * cell / 2
         offsets = {
@@ -145,7 +152,7 @@ class FovImage(Step):
             for source in found
         }
         outside = [source for source in found if offsets[source] > half]
-        reason = _grid_said(len(found), imsize, cell)
+        reason = _grid_said(len(found), imsize, cell) + (f"; {place.said}" if place.said else "")
         metrics: dict[str, Any] = {
             "cell_arcsec": cell,
             "imsize": list(imsize),
@@ -169,6 +176,29 @@ class FovImage(Step):
             metrics=metrics,
             images=(image_row(context, self.name, image),),
         )
+
+
+def _place_by_fringes(
+    context: Context, image: ImageStatistics, field: geometry.CoarseField
+) -> SourcePlace:
+    """Return where fringes place the source, if not where the image shows it."""
+    start = brightest_pixel(image, field.imsize) if image.snr >= SURE_SNR else (0.0, 0.0)
+    try:
+        data = read_closure_data(context)
+    except InputError:  # what keeps closure quantities from being formed is said by closure_stats
+        return SourcePlace(start, "")
+    return place_within(context, data, image, 0.5 * field.width_arcsec, start)
+
+
+def _holding(place: SourcePlace, choice: FieldSize, image: Imaged, largest: int) -> tuple[int, int]:
+    """Return the size that holds the sources found, and the place that fringes give."""
+    if not place.said:
+        return choice.imsize
+    beam = image.statistics.beam_major_arcsec
+    reach = max(map(abs, place.offset_rad)) * geometry.ARCSEC_PER_RAD + _FRINGE_MARGIN_BEAMS * beam
+    least = min(geometry.good_size(2.0 * reach / choice.cell_arcsec), geometry.good_size(largest))
+    size = max(choice.imsize[0], least)
+    return size, size
 
 
 def coarse_grid(context: Context) -> geometry.CoarseField:

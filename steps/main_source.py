@@ -268,7 +268,18 @@ def _freedom(context: Context) -> GainFreedom:
     values = np.array([[one.east_arcsec, one.north_arcsec, one.flux_scale] for one in each])
     mean = np.sqrt((values**2).sum(axis=0)) / len(each)
     east, north, scale = (float(value) for value in mean)
+    scale = math.hypot(scale, _noise_followed(context))
     return GainFreedom(east, north, scale, max(one.phase_rad for one in each))
+
+
+def _noise_followed(context: Context) -> float:
+    """Fraction by which the phases of all rounds follow the noise and raise the source.
+
+    An interval that is chosen for its predictions loses about as much by what phases change within
+    it, so that this is an error of either sign and not a correction.
+    """
+    rounds = {ref.round for ref in context.tables} & set(context.results)
+    return sum(context.results[name].metrics.get("noise_followed", 0.0) for name in rounds)
 
 
 def source_with_errors(

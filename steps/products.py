@@ -78,7 +78,7 @@ class SplitTrial(Step):
                 products[f"image_{name}"] = context.relative(plane.image)
                 products |= correction.products(replace(image, products=plane), options, name)
         return StepResult(
-            reason="; ".join(filter(None, (_said(products, metrics), correction.said))),
+            reason="; ".join(filter(None, (_said(context, products, metrics), correction.said))),
             tables=context.tables,
             template=context.template,
             products=products,
@@ -126,10 +126,11 @@ class SplitTrial(Step):
         }  # fmt: skip
 
 
-def _said(products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
+def _said(context: Context, products: Mapping[str, str], metrics: Mapping[str, Any]) -> str:
     """What a split says of itself."""
     names = [path for name, path in products.items() if name.startswith("calibrated_ms")]
-    text = "calibrated data in " + ", ".join(names)
+    what = "calibrated data" if context.tables else "the data as they came"
+    text = f"{what} in {', '.join(names)}"
     averaged = [f"{time_s:.4g} s" for time_s in set(metrics["average_time_s"]) if time_s]
     averaged += [f"{width} channels" for width in set(metrics["average_channels"]) if width > 1]
     return text + (f", averaged over {' and '.join(averaged)}" if averaged else "")

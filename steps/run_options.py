@@ -105,6 +105,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("tool_stall", "time", "600s", "a tool without output and CPU use this long is killed"),
     Option("on_finish", "str", "", "command to run when the run has ended, with SELFCAL_STATUS and"
            " SELFCAL_WORKDIR in its environment"),
+    Option("plots", "bool", True, "draw figures for papers in plots/; False: only the comparison"
+           " and those of closure quantities, which pages show"),
     Option("quiet", "bool", False, "print warnings and the final table only"),
 )  # fmt: skip
 

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from libs.closure.agreement import agreement
 from libs.closure.formation import BaselineVisibilities
 from libs.core.angles import separation_rad
+from libs.core.coordinates import to_j2000
 from libs.core.errors import ConfigError, InputError
 from libs.core.files import write_atomically
 from libs.core.geometry import ARCSEC_PER_RAD, primary_beam_fwhm_arcsec
 from libs.core.numbers import format_quantity
+from libs.imaging.joint import Mosaic
 from libs.imaging.phase_centre import field_centre
 from libs.imaging.predict import fill_model_column
+from libs.imaging.primary_beam import PrimaryBeam, find_beam
+from libs.imaging.seen_model import SeenModel
 from libs.imaging.start_model import (
     ComponentSky,
     ImageSky,
@@ -30,12 +34,14 @@ from libs.imaging.start_model import (
 )
 from libs.imaging.start_model_files import read_start_model
 from libs.imaging.user_mask import draw_mask
+from libs.ms.subtables import Subtables
 from selfcal.step import StepResult
 from steps.context import Context
 from steps.data_state import measurement_sets, set_note
 from steps.facts import ModelFacts, as_metrics, grid_facts, startup_facts
 from steps.images import run_grid
 from steps.instruments import dish_diameter_m
+from steps.mosaics import run_mosaic
 
 __all__ = [
     "MODEL_SETTING",
@@ -127,12 +133,17 @@ def _check_overlap(context: Context, paths: Sequence[Path]) -> None:
 
 
 def _near(context: Context, model: ComponentSky) -> tuple[ComponentSky, int]:
-    """Return the components within a beam's width of the phase centre; how many are not."""
+    """Return the components within a beam's width of a phase centre; how many are not."""
     data = startup_facts(context)
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
-    radius = primary_beam_fwhm_arcsec(data.min_frequency_hz, diameter) / ARCSEC_PER_RAD
+    width = primary_beam_fwhm_arcsec(data.min_frequency_hz, diameter) / ARCSEC_PER_RAD
+    radius = min(width, np.pi / 3)
     centre = (data.right_ascension_rad, data.declination_rad)
-    kept = model.within(centre, min(radius, np.pi / 3))
+    places = [
+        (np.radians(one["ra_deg"]), np.radians(one["dec_deg"])) for one in data.pointings
+    ] or [centre]
+    near = {one for place in places for one in model.within(place, radius).components}
+    kept = ComponentSky(tuple(one for one in model.components if one in near))
     if not kept.components:
         nearest = min(
             float(separation_rad(np.array([one.ra_rad, one.dec_rad]), np.array(centre)))
@@ -167,7 +178,7 @@ def _term_name(number: int) -> str:
     return f"{Path(_IMAGE).stem}.tt{number}.fits"
 
 
-def _read_kept(path: Path) -> StartModel:
+def _read_kept(path: Path) -> ComponentSky | ImageSky:
     if path.suffix == ".fits":
         more = path.parent.glob(f"{path.stem}.tt*.fits")
         return read_sky_image([path, *sorted(more, key=lambda term: (len(term.name), term.name))])
@@ -178,18 +189,42 @@ def _read_kept(path: Path) -> StartModel:
 
 
 def fill_start_model(context: Context, path: Path) -> None:
-    """Fill MODEL_DATA of every working copy from the user's model, kept in the work directory."""
+    """Fill MODEL_DATA of every working copy from the user's model, kept in the work directory.
+
+    Pointings of a mosaic see it through their primary beams.
+    """
     model = _read_kept(path)
+    data = startup_facts(context)
+    found = run_mosaic(data)
     for ms in measurement_sets(context):
-        centre = field_centre(ms, 0)
-        place = (np.radians(centre.ra_deg), np.radians(centre.dec_deg))
-
-        def visibilities(uvw_m: Any, frequency_hz: Any, at: Any = place) -> Any:
-            return model.visibilities(uvw_m, frequency_hz, at)
-
         set_note(ms, model="")
         with context.clock.time("solving"):
-            fill_model_column([ms], visibilities)
+            if found is None:
+                _fill_field(ms, model, 0)
+                continue
+            beam = _beam_of(found[0], data.frequency_hz)
+            for number in found[0].field_ids:
+                field = Subtables(ms).fields[number]
+                place = to_j2000(field.pointing_rad, field.frame)
+                _fill_field(ms, SeenModel(model, beam, place), number)
+
+
+def _fill_field(ms: Path, model: StartModel | SeenModel, field_id: int) -> None:
+    """Fill MODEL_DATA of one field."""
+    centre = field_centre(ms, field_id)
+    place = (np.radians(centre.ra_deg), np.radians(centre.dec_deg))
+
+    def visibilities(uvw_m: Any, frequency_hz: Any) -> Any:
+        return model.visibilities(uvw_m, frequency_hz, place)
+
+    fill_model_column([ms], visibilities, field_id=field_id)
+
+
+def _beam_of(mosaic: Mosaic, frequency_hz: float) -> PrimaryBeam:
+    """Return the primary beam of a mosaic, which startup has asked for."""
+    beam = find_beam(mosaic.instrument, frequency_hz, mosaic.dish_diameter_m)
+    assert beam is not None, "pointings are joined where it is known"
+    return beam
 
 
 def start_visibilities(

@@ -20,6 +20,21 @@ settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# those that take longest, by CPU time: one of them alone at the end would keep a core idle
+LONG_FILES = (
+    "test_tutorials.py", "test_demo_run.py", "steps/calibrate/test_session.py",
+    "test_pipeline_run.py", "steps/vlass/test_vlass_run.py", "test_targets_run.py",
+    "test_odd_runs.py", "test_sparse_vlbi.py", "test_bundle_run.py", "test_mosaic_run.py",
+    "steps/field/test_real_runs.py", "test_demo_tclean.py", "test_slurm_targets.py",
+    "test_real_data.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file the order stays."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 def tree_hash(folder: Path) -> str:
     """Return a digest of names and contents of every file in a folder.

@@ -17,6 +17,7 @@ from steps.commands import run
 @dataclass(frozen=True)
 class _NoDrawer:
     workdir: Path
+    plots: bool = False
 
     def prepare(self) -> None: ...
 

@@ -40,7 +40,9 @@ class Bench:
         self, *arguments: str, path: Path | None = None, **config: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run the command; check that the input is what it was and that no traceback shows."""
-        values = {"vis": str(self.vis), "workdir": "work", "steps": STARTUP, **config}
+        values = {
+            "vis": str(self.vis), "workdir": "work", "steps": STARTUP, "plots": False, **config
+        }  # fmt: skip
         lines = [f"{key} = {value!r}" for key, value in values.items()]
         (self.folder / "my.py").write_text("\n".join(lines) + "\n")
         before = tree_hash(self.vis) if self.vis.exists() else ""

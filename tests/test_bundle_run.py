@@ -29,7 +29,7 @@ pytestmark = pytest.mark.tools
 
 CONFIG = {
     "vis": ["b.ms", "a.ms"], "workdir": "work_my", "targets": "all", "imsize": 128,
-    "cell": "0.05arcsec", "imager": "native", "spw": "0,1,3",
+    "cell": "0.05arcsec", "imager": "native", "spw": "0,1,3", "plots": False,
     "steps": ["startup", "save_init_flags", "test_image", "p0", "report_results"],
 }  # fmt: skip
 # where CASA's own configuration is looked for

@@ -50,6 +50,15 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -
     assert name in said(capsys, name, "-h")
 
 
+@pytest.mark.parametrize("words", [("--field", "NGC 1"), ("--field=NGC 1",)])
+def test_a_key_of_the_config_given_as_an_argument_is_explained(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """As other programs have it; the remedy is a command that works."""
+    text = said(capsys, str(ROOT / "config.py"), *words, code=2)
+    assert "give --set 'field=NGC 1'" in text and "usage" not in text
+
+
 def test_help_takes_less_than_half_a_second() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, str(ROOT / "auto_selfcal.py"), "-h"]

@@ -53,6 +53,7 @@ def pointing(east_arcsec: float) -> FieldMade:
 def config(case: PipelineCase, **changes: Any) -> dict[str, Any]:
     return {
         "vis": [str(path) for path in case.vis], "workdir": "work", "cell": "1arcsec",
+        "plots": False,
         "steps": STEPS, "overrides": {"test_image": {"niter": 1000}, "p1": {"max_cycles": 3}},
         **changes,
     }  # fmt: skip

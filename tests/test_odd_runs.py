@@ -22,8 +22,8 @@ ERRORS = StationErrors(phase_walk_deg=60, phase_walk_s=600, pol_offset_deg=10)
 ANTENNAS = 10
 WIDE = tuple((4.85e9 + 1.2e8 * i, 3.2e7, 8) for i in range(3))
 # whether extended components help such data is a choice that noise tips either way
-OVERRIDES = {"initial_model": {"max_components": 3}, "p1": {"with_multiscale": False}}
-STEPS = ("startup", "save_init_flags", "test_image", "closure_stats", "initial_model", "p0", "p1")
+OVERRIDES = {"initial_model": {"max_components": 3}, "p0": {"with_multiscale": False}}
+STEPS = ("startup", "save_init_flags", "test_image", "closure_stats", "initial_model", "p0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,22 +118,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_scans_without_numbers, ""),
-        (_scans_of_large_numbers, ""),
-        (_second_window_falls, ""),
-        (_other_order_of_hands, ""),
-        (odd_data.follow_ephemeris, "follows an ephemeris: RA 225.00000 Dec 30.00000"),
-        (_partial_corrected, "rows have no CORRECTED_DATA; DATA is used throughout"),
-        (_no_flag_category, ""),
-        (_flag_category_without_keyword, ""),
+        ((_scans_without_numbers, _second_window_falls, _no_flag_category), ""),
+        ((_scans_of_large_numbers, _flag_category_without_keyword, odd_data.follow_ephemeris),
+         "follows an ephemeris: RA 225.00000 Dec 30.00000"),
+        ((_other_order_of_hands, _partial_corrected),
+         "rows have no CORRECTED_DATA; DATA is used throughout"),
     ],
-    ids=lambda part: getattr(part, "__name__", ""),
-)
+    ids=lambda part: " ".join(one.__name__.strip("_") for one in part if callable(one)),
+)  # fmt: skip
 def test_the_same_visibilities_told_otherwise(
-    tmp_path: Path, plain: Outcome, spoil: Spoil, says: str
+    tmp_path: Path, plain: Outcome, spoil: Sequence[Spoil], says: str
 ) -> None:
+    """Several oddities at once: a fault in any of them would show, and a run takes seconds."""
     ms = make(tmp_path / "odd.ms")
-    spoil(ms)
+    for change in spoil:
+        change(ms)
     found = selfcal(tmp_path, ms)
     assert found.status == "improved"
     assert found.flux_jy == pytest.approx(plain.flux_jy, rel=0.01)
@@ -159,17 +158,22 @@ def _part(**part: int) -> tuple[Spoil, Spoil]:
     )
 
 
+def _no_places(ms: Path) -> None:
+    """One antenna with uvw 0 in the first scan and no numbers later."""
+    _no_place(0.0)(ms)
+    odd_data.put(ms, "UVW", odd_data.rows_of(ms, antenna=4) & ~odd_data.rows_of(ms, scan=1), np.nan)
+
+
 @pytest.mark.parametrize(
     ("windows", "spoil", "without"),
     [
-        (odd_data.WINDOWS, _no_place(0.0), _part(antenna=4)[1]),
-        (odd_data.WINDOWS, _no_place(np.nan), _part(antenna=4)[1]),
+        (odd_data.WINDOWS, _no_places, _part(antenna=4)[1]),
         (odd_data.WINDOWS, *_part(window=0, scan=2)),
         (WIDE, *_part(window=0)),
         (odd_data.WINDOWS, lambda ms: odd_data.flag(ms, odd_data.rows_of(ms), 0),
          lambda ms: odd_data.keep_hand(ms, 1)),
     ],
-    ids=["uvw zero", "uvw no number", "window of a scan", "window of a wide band", "first hand"],
+    ids=["uvw zero and no number", "window of a scan", "window of a wide band", "first hand"],
 )  # fmt: skip
 def test_a_part_without_data_and_the_same_without_the_part(
     tmp_path: Path,

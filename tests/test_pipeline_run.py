@@ -50,7 +50,7 @@ SpectralWindow: 2 X9#ALMA_RB_06#BB_3#SW-01#FULL_RES
 def config(vis: list[Path], **changes: Any) -> dict[str, Any]:
     return {
         "vis": [str(path) for path in vis], "workdir": "work", "targets": TARGETS, "imsize": 128,
-        "cell": "0.06arcsec", "steps": STEPS,
+        "cell": "0.06arcsec", "steps": STEPS, "plots": False,
         "overrides": {
             "startup": {"channel_width": "auto"}, "test_image": {"niter": 300}, "p0": {"niter": 300}
         }, **changes,
@@ -153,8 +153,8 @@ def test_the_order_of_executions_is_no_matter(
     case: PipelineCase, first: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "cont.dat").write_text(CONT_DAT)
-    run(tmp_path, config(list(case.vis)[::-1]))
-    assert figures(tmp_path) == figures(first[0])
+    run(tmp_path, config(list(case.vis)[::-1], targets=TARGETS[:1]))
+    assert figures(tmp_path) == figures(first[0])[:1]
 
 
 def test_killed_and_begun_again_it_is_the_same(
@@ -209,8 +209,7 @@ def test_solutions_go_to_the_rows_and_full_channels_of_the_target(
 def test_unlike_windows_a_dead_window_and_a_lone_hand(tmp_path: Path, imager: str) -> None:
     """Windows of 8 and 16 channels, one of them flagged throughout, and YY all flagged.
 
-    Of tclean, which grids no visibility with a flagged hand, the last is not asked; its image of
-    two minutes and eight antennas has a peak 8 % too low.
+    Of tclean, which grids no visibility with a flagged hand, the last is not asked.
     """
     case = make_pipeline_case(
         tmp_path, [FIRST], fields=FIELDS[1:2], antennas=8, scans=1, scan_s=120.0
@@ -226,8 +225,7 @@ def test_unlike_windows_a_dead_window_and_a_lone_hand(tmp_path: Path, imager: st
     run(tmp_path, {**settings, "targets": TARGETS[:1]})
     entry = summary_of(tmp_path)["targets"]["04287+1801"]
     assert entry["status"] == "improved"
-    off = 0.1 if imager == "tclean" else 0.05
-    assert entry["final"]["peak_jy_beam"] == pytest.approx(0.2, rel=off)
+    assert entry["final"]["peak_jy_beam"] == pytest.approx(0.2, rel=0.05)
 
 
 def test_a_wrong_line_of_the_file_stops_the_run(case: PipelineCase, tmp_path: Path) -> None:

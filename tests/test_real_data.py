@@ -21,7 +21,13 @@ STEPS = ["startup", "save_init_flags", "test_image", "select_refant", "initial_m
 def selfcal(tmp_path: Path, vis: str, **settings: object) -> dict[str, object]:
     """Run the command until p0 and return its summary."""
     config = tmp_path / "config.yaml"
-    content = {"vis": vis, "workdir": str(tmp_path / "run"), "steps": STEPS, "imsize": 256}
+    content = {
+        "vis": vis,
+        "workdir": str(tmp_path / "run"),
+        "steps": STEPS,
+        "imsize": 256,
+        "plots": False,
+    }
     config.write_text(json.dumps({**content, **settings}))
     finished = subprocess.run(
         [sys.executable, str(ROOT / "auto_selfcal.py"), str(config)],

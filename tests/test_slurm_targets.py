@@ -29,6 +29,7 @@ FIELDS = (
 LABELS = ["north", "south"]
 CONFIG = {
     "vis": "data.ms", "targets": "all", "imsize": 64, "cell": "0.05arcsec", "threads": 1,
+    "plots": False,
     "steps": ["startup", "save_init_flags", "test_image", "select_refant", "p0"],
     "overrides": {"test_image": {"niter": 100}, "p0": {"niter": 100}},
 }  # fmt: skip

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.tools
 LABELS = ["NGC_1_C", "NGC_1_X", "J1230+03", "dead"]
 CONFIG = {
     "vis": "data.ms", "workdir": "work", "targets": "all", "imsize": 128, "cell": "0.05arcsec",
+    "plots": False,
     "steps": ["startup", "save_init_flags", "test_image", "select_refant", "p0", "report_results"],
     "overrides": {"test_image": {"niter": 300}, "p0": {"niter": 300}},
 }  # fmt: skip

@@ -216,17 +216,17 @@ def _time(
     return total // scans, scans, gap_s
 
 
-def _calmed(errors: StationErrors, antenna_snr: float) -> StationErrors:
+def _calmed(errors: StationErrors, snr_of: Callable[[StationErrors], float]) -> StationErrors:
     """Return errors that walk no faster than an antenna's SNR can follow.
 
-    The time in which phases walk one radian goes as their rate to the power -2, the SNR within
-    it as its root.
+    Calmer phases hold for longer: within a scan, and once for longer than a scan and the gap after
+    it, over several.
     """
-    if antenna_snr >= _ANTENNA_SNR:
-        return errors
-    return dataclasses.replace(
-        errors, phase_walk_deg=errors.phase_walk_deg * antenna_snr / _ANTENNA_SNR
-    )
+    for _ in range(30):
+        if snr_of(errors) >= _ANTENNA_SNR:
+            break
+        errors = dataclasses.replace(errors, phase_walk_deg=0.85 * errors.phase_walk_deg)
+    return errors
 
 
 def draw(seed: int) -> Case:
@@ -258,15 +258,18 @@ def draw(seed: int) -> Case:
     noise_jy = peak_jy / snr * math.sqrt(samples)
     # one antenna's baselines within one integration, both hands
     within = peak_jy / noise_jy * math.sqrt(2 * channels * (len(array) - 1))
-    radian_s = _radian_s(errors)
-    antenna_snr = within * math.sqrt(radian_s / kind.integration_s)
+    scan_s = integrations * kind.integration_s
+
+    def antenna_snr_of(errors: StationErrors) -> float:
+        return within * math.sqrt(_observed_s(errors, scan_s, gap_s) / kind.integration_s)
+
     if snr >= _BRIGHT_SNR:
-        errors = _calmed(errors, antenna_snr)
+        errors = _calmed(errors, antenna_snr_of)
         slowest = math.sqrt(0.16 * errors.phase_walk_s / kind.integration_s)
         errors = dataclasses.replace(
             errors, phase_walk_deg=min(errors.phase_walk_deg, math.degrees(slowest))
         )
-        antenna_snr = within * math.sqrt(_radian_s(errors) / kind.integration_s)
+    antenna_snr = antenna_snr_of(errors)
     if rng.random() < 0.05:
         sky, snr, antenna_snr, name = [], 0.0, 0.0, "no source"
     flagged, spws, flags_kind = _flags(rng, len(array), len(windows))
@@ -302,6 +305,17 @@ def _radian_s(errors: StationErrors) -> float:
     if errors.phase_walk_deg <= 0:
         return math.inf
     return errors.phase_walk_s / math.radians(errors.phase_walk_deg) ** 2
+
+
+def _observed_s(errors: StationErrors, scan_s: float, gap_s: float) -> float:
+    """Return for how long data were taken within the time in which phases walk one radian, s."""
+    radian_s = _radian_s(errors)
+    # walks that restart at every scan, and are shorter than a radian there, hold for all scans
+    if radian_s <= scan_s or gap_s <= 0 or errors.walk_restarts or math.isinf(radian_s):
+        return radian_s
+    if radian_s < scan_s + gap_s:
+        return scan_s
+    return radian_s * scan_s / (scan_s + gap_s)
 
 
 def _snr_kind(snr: float) -> str:

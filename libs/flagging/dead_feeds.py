@@ -157,5 +157,5 @@ def flag_dead_feeds(ms: Path) -> tuple[str, ...]:
         for feed in dead
     )
     for line in lines:
-        logger.warning("%s: %s", ms.name, line)
+        logger.warning("%s: %s", ms.name.removesuffix(".part"), line)
     return lines

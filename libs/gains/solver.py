@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -161,6 +162,9 @@ class SolveResult:
         Median over unflagged solutions.
     seconds : float
         Wall-clock time.
+    noise_followed : float
+        Fraction by which phases that follow the noise raise the flux of the model, for noise of a
+        variance of 1 / weight; see `libs.gains.noise_followed`. Not a number where it is unknown.
     """
 
     table: Path
@@ -168,6 +172,7 @@ class SolveResult:
     flagged_fraction: float
     median_snr: float
     seconds: float
+    noise_followed: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from libs.ms.rows import chunks
 from libs.ms.subtables import Subtables
 
-__all__ = ["DataShape", "read_shape"]
+__all__ = ["DataShape", "longest_w", "most_channels", "read_shape"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,22 @@ def read_shape(vis: Sequence[Path], field_id: int) -> DataShape:
                 settled.add(ddid)
     lone = next(iter(hands)) if len(hands) == 1 and not together and hands != {"I"} else ""
     return DataShape(lone, there != seen, tuple(sorted(there)), len(shapes) == 1)
+
+
+def most_channels(vis: Sequence[Path]) -> int:
+    """Return the number of channels of all windows with rows, of the set that has most."""
+    found = map(Subtables, vis)
+    return max(
+        (sum(one.windows[spw].channels for spw in np.unique(one.spw_of)) for one in found),
+        default=0,
+    )
+
+
+def longest_w(vis: Sequence[Path], field_id: int) -> tuple[float, float]:
+    """Return the largest |w| of a field, m, and the highest frequency, Hz."""
+    longest = highest = 0.0
+    for ms in vis:
+        for chunk in chunks(ms, ("UVW",), where=f"FIELD_ID == {field_id}"):
+            longest = max(longest, float(np.abs(chunk["UVW"][:, 2]).max(initial=0.0)))
+        highest = max(highest, *(float(hz.max()) for hz in Subtables(ms).channel_hz))
+    return longest, highest

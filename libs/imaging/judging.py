@@ -22,7 +22,7 @@ class Limits:
     snr_loss : float
         Of SNR and near-field SNR. Noise makes both waver from image to image.
     rms_rise : float
-        Of the residual's noise, unless SNR gained more than that.
+        Of the residual's noise, unless SNR gained more than that, or decisively.
     beam_growth : float
         Of the beam area: flagging of long baselines betrays itself there (5 % is what ALMA's
         and the VLA's pipelines allow).
@@ -244,9 +244,14 @@ def _losses(
 
 
 def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
-    """Noise in Jy that rose by more than the SNR."""
+    """Noise in Jy that rose by more than the SNR, unless that rose decisively.
+
+    Phases that scatter take the peak away together with its sidelobes: where these are the noise,
+    as in sparse data, both come back.
+    """
     rms = change["rms_jy_beam"]
-    return [f"rms rose by {rms:.1%}"] if rms > limits.rms_rise and change["snr"] < rms else []
+    weighed = change["snr"] >= rms or 1 + change["snr"] >= limits.decisive
+    return [f"rms rose by {rms:.1%}"] if rms > limits.rms_rise and not weighed else []
 
 
 def _flux_faults(

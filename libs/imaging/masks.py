@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
 from libs.imaging.interface import open_image, write_image
+from libs.imaging.source_finding import EIGHT_NEIGHBOURS
 from libs.imaging.statistics import dilate, grid_of, mad_std
 
 if TYPE_CHECKING:
@@ -26,12 +27,6 @@ logger = logging.getLogger(__name__)
 
 Plane = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-
-# Artefacts of phase errors and sidelobes have both signs, so nothing is taken for a source that is
-# not brighter than this many times the deepest negative.
-_NEGATIVE_FACTOR = 1.2
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ def mask_plane(
         if not (peak > 0 and peak >= sigma * noise):
             continue
         with np.errstate(invalid="ignore"):
-            labels, _ = ndimage.label(plane >= (sigma - 1) * noise, _EIGHT_NEIGHBOURS)
+            labels, _ = ndimage.label(plane >= (sigma - 1) * noise, EIGHT_NEIGHBOURS)
             seeds = np.unique(labels[plane >= sigma * noise])
         inside = np.isin(labels, seeds[seeds > 0])
         return dilate(inside, options.dilate_beams * beam_width_pixels), sigma
@@ -178,7 +173,7 @@ def make_mask(image: Path, path: Path, options: MaskOptions) -> MaskResult:
         reason = f"no source above {sigma:g} sigma: the peak of {image.name} is at {highest:.1f}"
         return MaskResult(None, sigma, noise, highest, 0, 0, reason)
     write_image(inside, mask_header(header), path)
-    islands = int(ndimage.label(inside, _EIGHT_NEIGHBOURS)[1])
+    islands = int(ndimage.label(inside, EIGHT_NEIGHBOURS)[1])
     pixels = int(np.count_nonzero(inside))
     regions = "1 region" if islands == 1 else f"{islands} regions"
     reason = f"mask at {sigma:g} sigma: {regions}, {pixels} pixels"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD, good_size
-from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
+from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
 from libs.imaging.mosaic import Pointing, beam_plane, mosaic_beam, mosaic_centre, pointings
 from libs.imaging.native.mosaic_model import MosaicModel
 from libs.imaging.native.restore import Beam, restored
@@ -71,7 +71,8 @@ def pointing_options(
 ) -> ImagingOptions:
     """Return the options of the image of one pointing, as that of the mosaic is made.
 
-    It reaches as far as the primary beam counts, and its pixels lie on those of the mosaic.
+    It reaches as far as the primary beam counts, and its pixels lie on those of the mosaic, of
+    whose mask it has its part; where that is empty nothing is CLEANed.
 
     Parameters
     ----------
@@ -93,10 +94,24 @@ def pointing_options(
     north = (y - options.imsize[1] // 2) * cell
     centre = mosaic_centre(options)
     ra, dec = lm_to_radec(east, north, math.radians(centre.ra_deg), math.radians(centre.dec_deg))
-    return replace(
+    own = replace(
         options, mosaic=None, field_id=pointing.field_id, imsize=(size, size), folder=folder,
         phase_centre_deg=(math.degrees(ra), math.degrees(dec)), basename=basename, mask=None,
     )  # fmt: skip
+    if options.mask is None:
+        return own
+    plane, header = open_image(options.mask)
+    part = _cut(np.nan_to_num(plane) != 0, x, y, size)
+    if not part.any():
+        return replace(own, niter=0)
+    return replace(own, mask=write_image(part, header, folder / f"{basename}-window.fits"))
+
+
+def _cut(plane: NDArray[np.bool_], x: int, y: int, size: int) -> NDArray[np.bool_]:
+    """Return a square about a pixel, which is at (size // 2, size // 2); False off the plane."""
+    padded = np.pad(plane, size)
+    low_y, low_x = (place + size - size // 2 for place in (y, x))
+    return padded[low_y : low_y + size, low_x : low_x + size]
 
 
 def _frequencies(options: ImagingOptions) -> list[float]:

@@ -15,13 +15,24 @@ from libs.core.geometry import good_size
 from libs.imaging.interface import open_image, sky_position
 from libs.imaging.statistics import grid_of, mad_std
 
-__all__ = ["FieldSize", "FoundSource", "find_sources", "smallest_square_holding"]
+__all__ = [
+    "EIGHT_NEIGHBOURS",
+    "NEGATIVE_FACTOR",
+    "FieldSize",
+    "FoundSource",
+    "find_sources",
+    "smallest_square_holding",
+]
 
 logger = logging.getLogger(__name__)
 Plane = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-_NEGATIVE_FACTOR = 1.2
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
+
+# Artefacts of phase errors and sidelobes have both signs, so nothing is taken for a source that is
+# not brighter than this many times the deepest negative.
+NEGATIVE_FACTOR = 1.2
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,8 @@ def find_sources(
     grid = grid_of(header)
     noise = mad_std(plane)
     plane = np.nan_to_num(plane)
-    threshold = max(nsigma * noise, -_NEGATIVE_FACTOR * float(plane.min()))
-    labels, count = ndimage.label(plane > max(3.0, nsigma / 2) * noise, _EIGHT_NEIGHBOURS)
+    threshold = max(nsigma * noise, -NEGATIVE_FACTOR * float(plane.min()))
+    labels, count = ndimage.label(plane > max(3.0, nsigma / 2) * noise, EIGHT_NEIGHBOURS)
     if not count:
         return []
     # noise around islands only, because they are few pixels of a possibly large image

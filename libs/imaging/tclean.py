@@ -16,6 +16,7 @@ from libs.casa.session import casa_versions
 from libs.core.errors import ToolError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.core.process import tail
+from libs.imaging.data_shape import longest_w, most_channels
 from libs.imaging.interface import (
     CleanStage,
     ImageProducts,
@@ -35,7 +36,7 @@ from libs.imaging.stokes_planes import (
     split_plane,
     write_cube,
 )
-from libs.ms.rows import chunks
+from libs.imaging.tclean_beam import beam_instead
 from libs.ms.subtables import Subtables
 
 __all__ = ["Tclean", "needs_w_projection", "tclean_arguments"]
@@ -252,9 +253,9 @@ class Tclean:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
         self.version()
-        if options.nterms > 1 and _channels(options) < options.nterms:
+        if options.nterms > 1 and most_channels(options.vis) < options.nterms:
             # Taylor terms are undetermined, and diverge, when there are fewer channels than terms.
-            options = options.but(nterms=max(1, _channels(options)))
+            options = options.but(nterms=max(1, most_channels(options.vis)))
         scratch = fresh_scratch(options, "tclean")
         try:
             self._clean(options, scratch)
@@ -288,13 +289,19 @@ class Tclean:
         here = _phase_centre(options)
         fixed: dict[str, Any] = {
             "w_projection": not options.mosaic
-            and needs_w_projection(options, *_longest_w(options)),
+            and needs_w_projection(options, *longest_w(options.vis, options.field_id)),
             "centre": here.at(*options.phase_centre_deg) if options.phase_centre_deg else None,
         }
         if options.stages and options.niter:
             self._clean_stages(options, scratch, here, fixed)
         else:
             self._clean_once_or_twice(options, scratch, here, fixed)
+        beam = beam_instead(*self._export(options, scratch, ["image", "psf"]))
+        if beam is not None:
+            again = tclean_arguments(
+                options, scratch / options.basename, nsigma=0.0, niter=0, go_on=True, **fixed
+            )
+            self._tclean(options, again | {"restoringbeam": beam})
 
     def _tclean(self, options: ImagingOptions, arguments: Mapping[str, Any]) -> int:
         """Run tclean; return the number of minor iterations done."""
@@ -478,22 +485,3 @@ def _phase_centre(options: ImagingOptions) -> PhaseCentre:
         raise ToolError(f"{options.vis[0]} has no field {first}", "correct the field")
     ra, dec = np.degrees(fields[first].direction_rad)
     return PhaseCentre(fields[first].frame, float(ra), float(dec))
-
-
-def _channels(options: ImagingOptions) -> int:
-    """Return the number of channels of all spectral windows in use."""
-    found = map(Subtables, options.vis)
-    return max(
-        (sum(one.windows[spw].channels for spw in np.unique(one.spw_of)) for one in found),
-        default=0,
-    )
-
-
-def _longest_w(options: ImagingOptions) -> tuple[float, float]:
-    """Return the largest |w|, m, and the highest frequency, Hz."""
-    longest = highest = 0.0
-    for ms in options.vis:
-        for chunk in chunks(ms, ("UVW",), where=f"FIELD_ID == {options.field_id}"):
-            longest = max(longest, float(np.abs(chunk["UVW"][:, 2]).max(initial=0.0)))
-        highest = max(highest, *(float(hz.max()) for hz in Subtables(ms).channel_hz))
-    return longest, highest

@@ -86,6 +86,8 @@ class Preview:
         Number of visibilities, all correlations counted.
     copy_bytes : int
         Estimated size of a working copy of everything.
+    without_rows : tuple of str
+        Antennas of a measurement set that no row names.
     """
 
     vis: str
@@ -99,6 +101,7 @@ class Preview:
     integration_s: float = 0.0
     visibilities: int = 0
     copy_bytes: int = 0
+    without_rows: tuple[str, ...] = ()
 
 
 def preview(source: InputData) -> Preview:
@@ -144,8 +147,19 @@ def _of_ms(source: InputData, path: Path, size: int) -> Preview:
     return Preview(
         source.vis, source.kind, found.telescope, found.antenna_names, tuple(fields), windows,
         found.setup_of[0].correlations, columns, integration,
-        count_visibilities(path), size,
+        count_visibilities(path), size, _without_rows(path, found.antenna_names),
     )  # fmt: skip
+
+
+def _without_rows(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the antennas that no row names."""
+    seen: set[int] = set()
+    with open_table(path) as opened:
+        for low in range(0, opened.nrows(), 1_000_000):
+            count = min(1_000_000, opened.nrows() - low)
+            for name in ("ANTENNA1", "ANTENNA2"):
+                seen.update(np.unique(opened.getcol(name, low, count)).tolist())
+    return tuple(name for number, name in enumerate(names) if number not in seen)
 
 
 def _intents(path: Path) -> dict[int, tuple[str, ...]]:

@@ -215,7 +215,7 @@ def sanitise(ms: Path, *, quantised: bool = False) -> Repairs:
             repairs += found
     repairs = replace(repairs, places=tally.words(), remarks=tally.without_data())
     for line in repairs.lines():
-        log.warning("%s: %s", ms.name, line)
+        log.warning("%s: %s", ms.name.removesuffix(".part"), line)
     return repairs
 
 

@@ -21,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.casa.session import CasaSession
+from libs.core.numbers import format_number
 from libs.ms import flag_versions
 from libs.ms.integration import integration_time_s, integrations_per_scan
 from libs.ms.rows import chunks, sample_baselines
 from libs.ms.sanitise import match_sigma
+from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 from libs.weights.pooled_weights import pool_weights
 
@@ -421,6 +423,12 @@ def weigh(
     return f"statwt {'done' if result.applied else 'skipped'}: {reason}"
 
 
+def _hand(ms: Path, corr: int) -> str:
+    """Return the name of a correlation."""
+    names = Subtables(ms).setup_of[0].correlations
+    return names[corr] if corr < len(names) else f"correlation {corr}"
+
+
 def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
     """Return the fault of unflagged data's weights (or ""), and the first hand's median weight."""
     kept: dict[int, list[NDArray[np.float32]]] = {}
@@ -449,7 +457,8 @@ def _weights(ms: Path, max_spread: float = math.inf) -> tuple[str, float]:
         high = float(np.percentile(weight, 99.9))
         if high > max_spread * median:
             return (
-                f"weights of correlation {corr} reach {high / median:.3g} times their median",
+                f"weights of {_hand(ms, corr)} reach {format_number(high / median)} times their"
+                " median",
                 median,
             )
     if not medians:

@@ -24,7 +24,8 @@ Page.ready(() => {
       frames.forEach((f, i) => Page.option(select, i, f.label + (f.status === "rejected" ? " (rejected)" : "")));
       const own = frames.map((f, i) => i).filter(i => frames[i].status === "done" && f(i));
       const same = frames.findIndex(one => one.label === before.replace(" (rejected)", ""));
-      select.value = same >= 0 ? same : select === left ? 0 : own.length ? own[own.length - 1] : frames.length - 1;
+      const last = [frames.findIndex(one => one.label === all.final), own.length ? own[own.length - 1] : -1, frames.length - 1];
+      select.value = same >= 0 ? same : select === left ? 0 : last.find(i => i >= 0);
     }
     function f(i) { return frames[i].label !== "Untouched data" || frames.length === 1; }
   }

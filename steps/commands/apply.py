@@ -9,6 +9,7 @@ from pathlib import Path
 from libs.core.errors import ConfigError
 from steps.commands.command_line import Reports
 from steps.commands.restore import add_how, how_of
+from steps.commands.words import usage_name
 
 __all__ = ["apply_parser", "command"]
 
@@ -16,7 +17,7 @@ __all__ = ["apply_parser", "command"]
 def apply_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py apply",
+        prog=usage_name("apply"),
         description="Apply the final tables of a run to the original data: CORRECTED_DATA and FLAG"
         " are written, the flags saved beforehand.",
     )

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from steps.commands.words import usage_name
+
 __all__ = ["bundle_parser", "command"]
 
 
 def bundle_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py bundle",
+        prog=usage_name("bundle"),
         description="Write the record of a run and the gain tables it names to one archive, which"
         " `restore` applies without the work directory. It holds no data.",
     )

@@ -55,7 +55,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    return run_with_config(calibrate_parser(), argv, run_session, reports)
+    return run_with_config(calibrate_parser(), argv, CALIBRATE_OPTIONS, run_session, reports)
 
 
 class SessionsFailed(SelfcalError):  # noqa: N818 - what happened, not a kind of error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from libs.core.errors import SelfcalError
+from libs.core.errors import ConfigError, SelfcalError
 from selfcal.options import Option
+from steps.commands.words import usage_name
 
 if TYPE_CHECKING:
     from selfcal.context import Context
@@ -28,6 +30,7 @@ __all__ = [
     "make_pipeline",
     "option_list",
     "outcome_to",
+    "parse_run_words",
     "pipeline_of",
     "run_with_config",
     "show_plan",
@@ -70,7 +73,7 @@ class Reports:
     Attributes
     ----------
     drawer : callable
-        ``(workdir) -> RunDrawer``.
+        ``(workdir, plots) -> RunDrawer``: with ``plots`` it draws figures for papers too.
     summary : callable
         ``(workdir, versions, status) -> dict``: writes summary.json of a run.
     table : callable
@@ -87,7 +90,7 @@ class Reports:
         ``(workdir) -> Path``: draws the figures and writes the report of whatever was run there.
     """
 
-    drawer: Callable[[Path], RunDrawer]
+    drawer: Callable[[Path, bool], RunDrawer]
     summary: Callable[[Path, Mapping[str, str], str], dict[str, Any]]
     table: Callable[[Row], str]
     targets: Callable[[Path, Sequence[Row]], str]
@@ -126,7 +129,7 @@ def config_parser(
         The keys of its config.
     """
     parser = argparse.ArgumentParser(
-        prog=f"auto_selfcal.py {command}",
+        prog=usage_name(command),
         description=description,
         epilog=f"an example:\n{example}\nconfig keys:\n{option_list(options)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -139,6 +142,7 @@ def config_parser(
 def run_with_config(
     parser: argparse.ArgumentParser,
     argv: Sequence[str],
+    options: Sequence[Option],
     run: Callable[[Path, RunArguments, Reports | None], object],
     reports: Reports | None,
 ) -> int:
@@ -150,6 +154,8 @@ def run_with_config(
         Of `config_parser`.
     argv : sequence of str
         Words after the command's name.
+    options : sequence of Option
+        The keys of its config.
     run : callable
         Function ``(path, arguments, reports)`` that does the work.
     reports : Reports or None
@@ -160,10 +166,35 @@ def run_with_config(
     int
         Exit code 0.
     """
-    parsed = parser.parse_args(list(argv))
+    parsed = parse_run_words(parser, argv, options)
     with outcome_to(parsed.outcome):
         run(Path(parsed.config), RunArguments.read(parsed), reports)
     return 0
+
+
+def parse_run_words(
+    parser: argparse.ArgumentParser, argv: Sequence[str], options: Sequence[Option]
+) -> argparse.Namespace:
+    """Return the arguments; a key of the config given as one (``--field X``) is explained.
+
+    Raises
+    ------
+    ConfigError
+        A word is a key of the config.
+    """
+    parsed, unknown = parser.parse_known_args(list(argv))
+    for place, word in enumerate(unknown):
+        name, _, value = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if word.startswith("--") and name in {option.name for option in options}:
+            value = value or next(iter(unknown[place + 1 :]), "VALUE")
+            raise ConfigError(
+                f"{name} is a key of the config, not an argument",
+                f"give --set {shlex.quote(f'{name}={value}')}, or write it into the config",
+            )
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

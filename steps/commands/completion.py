@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from steps import STEPS
+from steps.commands.words import usage_name
 
 __all__ = ["command", "completion_parser"]
 
@@ -29,7 +30,7 @@ complete -o filenames -F _auto_selfcal auto-selfcal
 def completion_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py completion",
+        prog=usage_name("completion"),
         description="Print a script that completes commands, switches and steps:"
         ' eval "$(auto-selfcal completion bash)" in ~/.bashrc.',
     )

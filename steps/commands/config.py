@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfcal.options import UNITS, Option
+from steps.commands.words import usage_name
 
 __all__ = ["command", "config_schema", "schema_parser"]
 
@@ -18,7 +19,7 @@ _KINDS = ("run", "field", "calibrate")
 def schema_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py config",
+        prog=usage_name("config"),
         description="Print the keys of a config as JSON Schema, for editors and other programs.",
     )
     parser.add_argument("what", choices=("schema",), help="the JSON Schema")

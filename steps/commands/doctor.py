@@ -13,6 +13,7 @@ from pathlib import Path
 
 from libs.core.errors import ConfigError, ToolError
 from libs.core.files import replacing
+from steps.commands.words import usage_name
 
 __all__ = ["command", "doctor_parser", "examine", "pack"]
 
@@ -31,7 +32,7 @@ OPTIONAL = {
 def doctor_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py doctor",
+        prog=usage_name("doctor"),
         description="Tell what is installed, which imager is used, free disk.",
     )
     parser.add_argument("--bundle", metavar="WORKDIR", type=Path,

@@ -52,7 +52,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    return run_with_config(field_parser(), argv, run_field, reports)
+    return run_with_config(field_parser(), argv, FIELD_OPTIONS, run_field, reports)
 
 
 def run_field(path: Path, arguments: RunArguments, reports: Reports | None) -> Settings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from libs.core.errors import ConfigError
 from selfcal.options import Option, unknown_name
 from selfcal.template_files import TEMPLATE_DIR
+from steps.commands.words import usage_name
 from steps.ready_configs import ready_config_names, ready_config_text
 
 __all__ = ["command", "init_parser", "other_keys"]
@@ -50,7 +51,7 @@ def other_keys(text: str, options: Sequence[Option]) -> str:
 def init_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py init", description="Write a commented config to edit."
+        prog=usage_name("init"), description="Write a commented config to edit."
     )
     known = sorted({*ready_config_names(), *_sessions()})
     parser.add_argument("instrument", help="one of " + ", ".join(known))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from libs.core.text_table import aligned
+from steps.commands.words import usage_name
 
 if TYPE_CHECKING:
     from libs.inputs.preview import Preview
@@ -21,7 +22,7 @@ _CONFIG_OF_BAND = {("vlba", "1.3mm"): "eht"}
 def inspect_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py inspect",
+        prog=usage_name("inspect"),
         description="Tell what data hold: fields with intents, windows, antennas, columns; the disk"
         " and time that a run would take; a command to begin with. Nothing is written.",
     )
@@ -73,7 +74,11 @@ def _lines(content: Preview) -> list[str]:
         for w in content.windows
     ]  # fmt: skip
     lines += ["", *aligned(rows, left=(4,), ruled=True), ""]
-    lines.append(f"{len(content.antennas)} antennas: {' '.join(content.antennas)}")
+    seen = [name for name in content.antennas if name not in content.without_rows]
+    lines.append(f"{len(seen)} antennas: {' '.join(seen)}")
+    if content.without_rows:
+        left = content.without_rows
+        lines.append(f"{len(left)} antennas without data: {' '.join(left)}")
     if content.columns:
         lines.append(f"columns: {', '.join(content.columns)}")
     if content.correlations:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from libs.core.errors import ToolError
 from steps.commands.command_line import Reports
+from steps.commands.words import usage_name
 
 __all__ = ["command", "report_parser"]
 
@@ -16,7 +17,7 @@ __all__ = ["command", "report_parser"]
 def report_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py report", description="Draw the figures and write report.html anew."
+        prog=usage_name("report"), description="Draw the figures and write report.html anew."
     )
     parser.add_argument("--open", action="store_true", help="then show it in the browser")
     parser.add_argument("workdir", help="work directory of a run, a field or a session")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steps.commands.words import usage_name
+
 if TYPE_CHECKING:
     from steps.record.restore import HowToApply
 
@@ -16,7 +18,7 @@ __all__ = ["add_how", "command", "how_of", "restore_parser"]
 def restore_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py restore",
+        prog=usage_name("restore"),
         description="Apply the solutions of a bundle to measurement sets of the same observation:"
         " CORRECTED_DATA and FLAG are written, the flags saved beforehand. Antennas, windows and"
         " fields are found by name, frequency and direction. Nothing is written before all is"

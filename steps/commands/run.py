@@ -22,11 +22,13 @@ from steps.commands.command_line import (
     add_run_arguments,
     option_list,
     outcome_to,
+    parse_run_words,
     pipeline_of,
     show_plan,
 )
 from steps.commands.finish import check_on_finish, next_steps, run_on_finish
 from steps.commands.run_log import log_to
+from steps.commands.words import usage_name
 from steps.run_options import RUN_OPTIONS, check_files, load_run_config, run_settings
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ __all__ = ["command", "main_parser", "run_config", "run_pipeline"]
 def main_parser(others: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return the parser of the main command, whose help names the other commands."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py",
+        prog=usage_name(),
         description="Self-calibrate radio-interferometric data. Finished steps are reused.",
         epilog=f"config keys:\n{option_list(RUN_OPTIONS)}\n\n"
         f"other commands: {', '.join(others)}"
@@ -70,7 +72,7 @@ def command(
     others : sequence of str
         Names of the other commands, for the help.
     """
-    parsed = main_parser(others).parse_args(argv)
+    parsed = parse_run_words(main_parser(others), argv, RUN_OPTIONS)
     with outcome_to(parsed.outcome):
         arguments = RunArguments.read(parsed)
         path = Path(parsed.config) if parsed.config else default_config()
@@ -155,7 +157,7 @@ def run_pipeline(
         stall_s=settings["tool_stall"], on_wait=progress.tick,
         tell=progress.detail,
     )  # fmt: skip
-    with closing(reports.drawer(workdir)) as drawer:
+    with closing(reports.drawer(workdir, settings["plots"])) as drawer:
         pipeline = pipeline_of(settings, steps, progress, tools, drawer)
         progress.note(f"selfcal {__version__}: {', '.join(settings['vis'])} -> {workdir}")
         rows_before = pipeline.state.rows

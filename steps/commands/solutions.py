@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from steps.commands.words import usage_name
+
 __all__ = ["command", "make_parser"]
 
 
@@ -23,7 +25,7 @@ def command(argv: Sequence[str]) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the subcommands."""
     parser = argparse.ArgumentParser(
-        prog="auto_selfcal.py solutions",
+        prog=usage_name("solutions"),
         description="The global table of solutions over direction and station, and other h5parms.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

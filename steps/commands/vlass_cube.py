@@ -61,7 +61,7 @@ def command(argv: Sequence[str], reports: Reports | None = None) -> int:
     reports : Reports, optional
         Without them no report is written.
     """
-    return run_with_config(vlass_parser(), argv, _run, reports)
+    return run_with_config(vlass_parser(), argv, VLASS_OPTIONS, _run, reports)
 
 
 def _run(path: Path, arguments: RunArguments, reports: Reports | None) -> None:

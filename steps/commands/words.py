@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-__all__ = ["is_config", "program_name"]
+__all__ = ["is_config", "program_name", "usage_name"]
 
 
 def is_config(word: str) -> bool:
@@ -26,3 +26,10 @@ def program_name(beside: Path) -> str:
     if Path(sys.argv[0]).name == "auto-selfcal":
         return "auto-selfcal"
     return f"python {shlex.quote(str(beside))}"
+
+
+def usage_name(command: str = "") -> str:
+    """Return how the program was called, and which of its commands, for usage messages."""
+    name = Path(sys.argv[0]).name
+    called = name if name in ("auto-selfcal", "auto_selfcal.py") else "auto_selfcal.py"
+    return f"{called} {command}".rstrip()

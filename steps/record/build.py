@@ -222,7 +222,11 @@ def _field_results(run: FinishedRun) -> dict[str, dict[str, dict[str, Any]]]:
     }
     return {
         f"{number} {pointing['name']}": {
-            name: {key: finite_or_none(value) for key, value in (found[number] or {}).items()}
+            name: {
+                key: finite_or_none(value)
+                for key, value in (found[number] or {}).items()
+                if key != "image"  # which a record goes without
+            }
             for name, found in states.items()
         }
         for number, pointing in enumerate(run.startup.pointings)

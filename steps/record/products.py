@@ -108,15 +108,23 @@ def link_products(run: FinishedRun, names: ProductNames) -> dict[str, str]:
         tables[start_table(copy)] = names.table(copy.name, START, "ap")
     for source, name in tables.items():
         if _beneath(source) in tables:
-            ms = run.workdir / "data" / _copy_of(run, source)
-            constants = part / tables[_beneath(source)]
-            write_factor_tables(run.workdir / source, ms, constants, part / name)
+            _copy_factors(run, source, part / tables[_beneath(source)], part / name)
         elif not source.endswith(CONSTANTS):
             copy_gain_table(run.workdir / source, part / name)
     final = run.workdir / FOLDER
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
     return {source: f"{FOLDER}/{name}" for source, name in tables.items()}
+
+
+def _copy_factors(run: FinishedRun, source: str, constants: Path, common: Path) -> None:
+    """Write the factors of a table as tables that are whole without their locks."""
+    ms = run.workdir / "data" / _copy_of(run, source)
+    made = [path.with_name(f".{path.name}.made") for path in (constants, common)]
+    write_factor_tables(run.workdir / source, ms, *made)
+    for path, target in zip(made, (constants, common), strict=True):
+        copy_gain_table(path, target)
+        shutil.rmtree(path)
 
 
 def constants_beneath(ref: TableRef) -> str:

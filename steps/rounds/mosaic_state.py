@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from libs.ms.model_share import model_share
 from selfcal.step import Skip, TableRef
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
-from steps.facts import startup_facts
+from steps.facts import model_facts, startup_facts
 from steps.images import (
     ImageRecord,
     image_products,
@@ -32,6 +33,7 @@ from steps.images import (
 )
 from steps.mosaics import is_mosaic
 from steps.rounds.record import BestState, Trial
+from steps.start_model import ORIGIN, fill_start_model
 
 __all__ = ["measured_pointings", "newest", "restricted", "settled", "taking_part"]
 
@@ -74,9 +76,10 @@ def measured_pointings(context: Context, state: BestState, folder: Path, name: s
                 products = context.tools.imager.image(own)
             measure = measure_pointing(products, own, joint, number)
             share = model_share(measurement_sets(context), number)
-            found.append(
-                {**asdict(measure), "model_share": share.share, "model_share_error": share.error}
-            )
+            found.append({
+                **asdict(measure), "model_share": share.share, "model_share_error": share.error,
+                "image": context.relative(products.image),
+            })  # fmt: skip
         except ImageError as error:
             context.progress.activity(f"{own.basename}: {error.cause}")
             found.append(None)
@@ -114,7 +117,7 @@ def taking_part(context: Context, state: BestState) -> tuple[int, ...]:
         return ()
     most = MOST_MISSED.get(startup_facts(context).instrument, OTHERWISE_MISSED)
     found, said = [], []
-    for number, values in enumerate(state.pointings):
+    for number, values in enumerate(_with_users_model(context, state)):
         if values is None:
             said.append(f"pointing {number} has no data")
             continue
@@ -132,6 +135,28 @@ def taking_part(context: Context, state: BestState) -> tuple[int, ...]:
         )
     if said:
         context.progress.activity(f"without some pointings: {'; '.join(said)}")
+    return tuple(found)
+
+
+def _with_users_model(context: Context, state: BestState) -> Pointings:
+    """Return the pointings as measured, with the user's model where that is solved against first.
+
+    Whether it is seen in a pointing is told by the flux of the data, not by an image, which phases
+    may have scattered.
+    """
+    model = model_facts(context)
+    if model.model_origin != ORIGIN or state.tables:
+        return state.pointings
+    fill_start_model(context, context.workdir / model.closure_model)
+    found: list[Any] = []
+    for number, values in enumerate(state.pointings):
+        share = model_share(measurement_sets(context), number)
+        # the share's relative error is half of that of the flux squared, by which it is seen
+        sigma = 0.5 * share.share / share.error if share.error > 0 else math.inf
+        found.append(values and {
+            **values, "model_snr": sigma if share.share > 0 else 0.0,
+            "model_share": share.share, "model_share_error": share.error,
+        })  # fmt: skip
     return tuple(found)
 
 

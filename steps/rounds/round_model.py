@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from libs.imaging import masks
 from libs.imaging.interface import ImagingOptions, open_image, write_masked_model
 from libs.ms.summary import describe_ms
 from selfcal.step import Skip
-from steps.closure_data import FEW_STATIONS
+from steps.closure_data import FEW_STATIONS, read_closure_data
 from steps.closure_refit import refitted_model
 from steps.context import Context
 from steps.data_state import ensure_tables, fill_model, measurement_sets
@@ -30,10 +31,13 @@ from steps.rounds.ladder import judged_parameters, on_ladder
 from steps.rounds.model_evidence import ModelEvidence, evidence_of_model
 from steps.rounds.record import BestState
 from steps.rounds.solving import adaptive, set_by_user
+from steps.source_place import POINT, SURE_SNR, brightest_pixel, place_before_calibration
 from steps.start_model import ORIGIN
 from steps.user_mask import MASK_SETTING, write_user_mask
 
 __all__ = ["ModelCandidate", "RoundCycle", "RoundModel", "round_models"]
+
+_SAME_PLACE = 3.0  # pixels, about a beam
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,13 @@ def round_models(
     if is_mosaic(context) and candidates:
         return candidates
     if not candidates:
-        return [_certain(context, _point(context, best))]
+        points = _points(context, best)
+        return [_certain(context, points[0] if len(points) == 1 else _ranked(context, points)[0])]
     if not best.tables and closure is None and adaptive(context) and not _drawn_by_user(context):
         # of badly phased data CLEAN finds artefacts; one point may explain more than all of them
-        point = _point(context, best)
-        return [*candidates, replace(point, fill=lambda: _check_certain(context, point))]
+        points = _points(context, best)
+        return [*candidates, *(replace(each, fill=partial(_check_certain, context, each))
+                               for each in points)]  # fmt: skip
     sure = model_facts(context).closure_model_complete and not _few_stations(context)
     if closure is None or best.tables or len(candidates) == 1 or sure:
         # CLEAN's components explain errors of the gains they were found with, so that held-out
@@ -319,19 +325,35 @@ def _mask(context: Context, best: BestState, cycle: RoundCycle) -> tuple[Path, s
     return made.path, made.reason
 
 
-def _point(context: Context, best: BestState) -> ModelCandidate:
-    """A point at the image's brightest pixel."""
+def _points(context: Context, best: BestState) -> list[ModelCandidate]:
+    """A point at the image's brightest pixel; where phases are wild, where fringes place it first.
+
+    The brightest pixel of badly phased data may lie anywhere. Gains absorb a wrong place only as
+    long as the fringes do not turn, which spoils longer intervals.
+    """
     image = best.image.statistics
     grid = grid_facts(context)
     assert grid.imsize and grid.cell_arcsec, "test_image chooses a grid"
-    nx, ny = grid.imsize
-    cell = math.radians(grid.cell_arcsec / 3600)
-    centre = ((nx // 2 - image.peak_x_pixel) * cell, (image.peak_y_pixel - ny // 2) * cell)
-    point = GaussianComponent(image.peak_jy_beam, 0.0, 0.0, 0.0, 0.0, 0.0, point=True)
+    brightest = brightest_pixel(image, grid.imsize)
+    at_peak = _point(context, best, brightest, "the brightest pixel")
+    if best.tables or is_mosaic(context) or image.snr >= SURE_SNR:
+        return [at_peak]
+    place = place_before_calibration(context, read_closure_data(context), image, (POINT,))
+    cell_rad = math.radians(grid.cell_arcsec / 3600)
+    if math.dist(place.offset_rad, brightest) < _SAME_PLACE * cell_rad:
+        return [at_peak]
+    return [_point(context, best, place.offset_rad, place.name, place.said), at_peak]
+
+
+def _point(
+    context: Context, best: BestState, place_rad: tuple[float, float], name: str, said: str = ""
+) -> ModelCandidate:
+    flux_jy = best.image.statistics.peak_jy_beam
+    point = GaussianComponent(flux_jy, 0.0, 0.0, 0.0, 0.0, 0.0, point=True)
     return ModelCandidate(
-        "a point at the brightest pixel",
-        lambda: fill_components(context, (point,), centre),
-        RoundModel(None, "", None, "point"),
+        f"a point at {name}",
+        lambda: fill_components(context, (point,), place_rad),
+        RoundModel(None, said, None, "point"),
     )
 
 

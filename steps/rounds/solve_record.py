@@ -33,6 +33,16 @@ class Solved:
     dropped: tuple[str, ...] = ()
 
 
+def _noise_followed(solved: Solved) -> float:
+    """By which fraction phases that follow the noise raise the source.
+
+    Not a number where held-out data did not tell the noise: the scale of weights is then not known.
+    """
+    if solved.held_out is None or not math.isfinite(solved.held_out.choice.noise):
+        return math.nan
+    return solved.result.noise_followed * solved.held_out.choice.noise
+
+
 @dataclass(frozen=True)
 class CoherenceRecord:
     """Which stations are coherent, and what became of the others' solutions.
@@ -132,6 +142,9 @@ class SolveRecord:
         Of the first working copy.
     solutions_flagged_fraction, solution_snr_median, flux_factor : float
         Over all working copies.
+    noise_followed : float
+        Fraction by which phases that follow the noise raise the source; not a number where that is
+        unknown.
     solve_options : mapping of str to SolveOptions
         By working copy.
     held_out : HeldOutRecord or None
@@ -142,6 +155,7 @@ class SolveRecord:
     solutions_flagged_fraction: float
     solution_snr_median: float
     flux_factor: float
+    noise_followed: float
     solve_options: Mapping[str, SolveOptions]
     held_out: HeldOutRecord | None = None
 
@@ -166,6 +180,7 @@ class SolveRecord:
             ),
             solution_snr_median=float(np.median([one.result.median_snr for one in solved])),
             flux_factor=float(np.mean([one.flux_factor for one in solved])),
+            noise_followed=float(np.mean([_noise_followed(one) for one in solved])),
             solve_options={one.ms: one.options for one in solved},
             held_out=held_out,
         )
@@ -194,6 +209,7 @@ class SolveRecord:
             "solutions_flagged_fraction": self.solutions_flagged_fraction,
             "solution_snr_median": self.solution_snr_median,
             "flux_factor": self.flux_factor,
+            **({} if math.isnan(self.noise_followed) else {"noise_followed": self.noise_followed}),
             "solve_options": {ms: one.as_record() for ms, one in self.solve_options.items()},
             **(self.held_out.as_metrics() if self.held_out else {}),
         }

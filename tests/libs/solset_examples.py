@@ -61,3 +61,11 @@ def jones(seed: int) -> Solset:
     table = solset(polarization=FULL_JONES, seed=seed)
     leak = np.where([False, True, True, False], rng.uniform(0, 0.2, table.shape), table.amplitude)
     return replace(table, amplitude=leak)
+
+
+def with_tec(seed: int = 3, **options):
+    """Make a table of TECs, of what is left of the phases, and of amplitudes."""
+    table = flagged(solset(seed=seed, **options), station=STATIONS[2], times=1)
+    tec = np.random.default_rng(seed).uniform(-0.5, 0.5, (*table.shape[::2][:2], table.shape[3]))
+    tec[1, 2] = 0.0  # not known
+    return replace(table, tec_tecu=tec)

@@ -65,6 +65,19 @@ def test_the_report_is_that_of_one_drawn_at_the_end(tmp_path: Path) -> None:
     assert drawer.process is None
 
 
+def test_without_plots_only_what_pages_show_is_drawn(tmp_path: Path) -> None:
+    workdir = make_run(tmp_path / "run", size=64)
+    write_summary(workdir, {})
+    drawer = Drawer(workdir, plots=False)
+    drawer.round_done("p0")
+    assert drawer.process is None
+    drawer.rounds_over()
+    drawer.write_report(lambda text: None)
+    drawer.finish(lambda text: None)
+    assert {path.name for path in (workdir / "plots").glob("*.png")} == {"comparison.png"}
+    assert "images_ap1.png" not in (workdir / "report.html").read_text()
+
+
 def test_what_changes_after_the_rounds_is_drawn_again(tmp_path: Path) -> None:
     workdir = make_run(tmp_path / "run", size=64)
     write_summary(workdir, {})

@@ -14,6 +14,7 @@ from reports.image_figures import (
     compare_residuals,
     image_history,
     round_images,
+    zoom_box,
 )
 from reports.image_panels import shared_scale
 from reports.image_view import bright_box, mask_box, read_shown
@@ -155,6 +156,26 @@ def test_without_a_mask_the_cut_out_is_on_what_is_bright(tmp_path: Path) -> None
     assert abs((x0 + x1) / 2 - 270) < 3 and abs((y0 + y1) / 2 - 256) < 3
     figure = compare_images([Panel("p0", image), Panel("ap1", image)])
     assert len(image_axes(figure)) == 4  # cut-out and full image of each
+
+
+def test_the_cut_out_holds_the_jet_of_a_bright_core(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """As for 3C 273: a jet of three hundredths of the core, far above the noise."""
+    y, x = np.mgrid[:256, :256]
+    along, aside = (x - 128 + 128 - y) / np.sqrt(2), (x - 128 - 128 + y) / np.sqrt(2)
+    # its bridge to the core is below the artefacts
+    jet = 0.03 * np.exp(-(aside**2) / 18.0) * ((along > 15) & (along < 50))
+    core = np.exp(-((x - 128) ** 2 + (y - 128) ** 2) / 18.0)
+    image = write_fits(tmp_path / "jet.fits", core + jet + rng.normal(0, 1e-4, x.shape))
+    x0, x1, y0, y1 = bright_box(image)
+    assert x0 < 128 < 163 < x1 <= 256 and y0 < 93 < 128 < y1
+    assert x1 - x0 < 128, "the field around is not part of it"
+    mask = write_fits(tmp_path / "mask.fits", core > 0.5)
+    before, after = Panel("p0", image, mask=mask, status="done"), Panel("ap1", image, status="done")
+    assert zoom_box([before]) == mask_box(mask, image)
+    joint = zoom_box([before, after])
+    assert joint is not None and joint[0] <= x0 < x1 <= joint[1], "the last CLEAN had no mask"
 
 
 def test_a_blank_image_is_shown_whole(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_values_stand_beside_their_errors() -> None:
 def test_an_open_position_is_said_to_be_open() -> None:
     source = SOURCE | {"ra_deg": _one(187.5, None), "dec_deg": _one(-12.25, None)}
     page = str(main_source_table({"main_source": source}))
-    assert page.count("open") == 2
+    assert page.count("unknown") == 2
 
 
 def test_without_errors_there_is_no_table() -> None:

@@ -56,3 +56,16 @@ def test_names_and_titles_are_escaped() -> None:
     assert "<title>1 &lt; 2</title>" in svg
     assert svg.count("<line") >= 1
     assert "&lt;A&gt;" in scatter_map([Place(0, 0, "f0", "<A>")], label="", alt="")
+
+
+def test_labels_of_a_map_are_left_out_where_there_is_no_room() -> None:
+    near = [Place(0.01 * i, 0.0, "open", f"n{i}", label=f"n{i}") for i in range(4)]
+    text = str(scatter_map([*near, Place(1, 1, "open", "far", label="far")], label="", alt=""))
+    assert ">far</text>" in text
+    assert sum(f">n{i}</text>" in text for i in range(4)) <= 1
+
+
+def test_a_map_has_a_bar_of_a_round_length() -> None:
+    corners = [Place(0, 0, "open", "a"), Place(7.3, 1, "open", "b")]
+    text = str(scatter_map(corners, label="", alt="", unit="deg"))
+    assert ">2 deg</text>" in text and "deg" not in scatter_map(corners, label="", alt="")

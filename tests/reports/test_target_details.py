@@ -67,6 +67,16 @@ def test_windows_without_images_are_a_table(workdir: Path) -> None:
     assert not (workdir / "plots/04287+1801.windows.png").exists()
 
 
+def test_pointings_without_images_are_a_table(workdir: Path) -> None:
+    states = {"initial": {"snr": 10.0, "model_share": 0.8, "model_share_error": 0.05},
+              "final": {"snr": 25.0}}  # fmt: skip
+    target = replace(record().targets[0], field_results={"0 map": states})
+    parts = "".join(target_figures(workdir, workdir, target))
+    assert "Images of single pointings" in parts and "0 map" in parts
+    assert "25.00" in parts and "80% ± 5%" in parts
+    assert not (workdir / "plots/04287+1801.pointings.png").exists()
+
+
 def test_a_record_that_cannot_be_read_leaves_the_page_without(tmp_path: Path) -> None:
     (tmp_path / "x.selfcal.json").write_text('{"schema": "selfcal/9"}')
     page = settings_table(TargetsRecord.read(tmp_path), {"04287+1801": ENTRY})

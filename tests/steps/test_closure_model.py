@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,21 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from libs.closure.fringe_place import FringePlace
 from libs.closure.model import ComponentModel, FluxOrigin
 from libs.core.gaussian import GaussianComponent
 from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.statistics import ImageStatistics
 from libs.ms.tables import open_table
+from steps import source_place
 from steps.closure_data import closure_input
 from steps.closure_model import (
     ARCSEC,
     InitialModel,
     _with_flux,
 )
-from steps.facts import as_metrics
 from steps.model_components import fill_component_model
 from tests.steps.fake_tools import Looks, make_run
-from tests.steps.test_facts import STARTUP
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +104,31 @@ POINT = GaussianComponent(0.1, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def centre_of(
-    wanted: str, *, snr: float, band_hz: float, components: Sequence[GaussianComponent] = (POINT,)
+    wanted: str,
+    *,
+    snr: float,
+    components: Sequence[GaussianComponent] = (POINT,),
+    partial: bool = False,
+    found: FringePlace | None = None,
 ) -> tuple[float, float]:
-    """Where the origin goes; the image's peak is 20 pixels east, 10 north, its beam 1 arcsec."""
+    """Where the origin goes; the image's peak is 20 pixels east, 10 north, its beam 1 arcsec.
+
+    Fringes tell nothing, or ``found``.
+    """
     statistics = {field.name: 1.0 for field in fields(ImageStatistics)}
     test = {**statistics, "imsize": (256, 256), "cell_arcsec": 0.5, "peak_x_pixel": 108,
             "peak_y_pixel": 138, "snr": snr, "judged": "test_image", "judged_with": {}}  # fmt: skip
-    startup = replace(
-        STARTUP, min_frequency_hz=1e9, max_frequency_hz=1e9 + band_hz, longest_baseline_m=10e3
-    )
-    numbers = as_metrics(startup)
     context = SimpleNamespace(
         results={"test_image": SimpleNamespace(metrics=test, products={})},
         options={"centre": wanted},
-        metric=numbers.get,
+        metric=test.get,
+        clock=SimpleNamespace(time=lambda name: nullcontext()),
     )  # fmt: skip
-    return InitialModel("initial_model")._start(context, components)  # type: ignore[arg-type]
+    model = SimpleNamespace(components=tuple(components), partial=partial)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_place, "place_by_fringes", lambda *given: found)
+        place = InitialModel("initial_model")._start(context, model, None)  # type: ignore[arg-type]
+    return place.offset_rad
 
 
 def test_the_centroid_at_the_phase_centre() -> None:
@@ -130,23 +140,34 @@ def test_the_centroid_at_the_phase_centre() -> None:
         SimpleNamespace(options={"centre": "centroid"}),
         SimpleNamespace(components=components),
     )
-    centre, said = InitialModel("initial_model")._centre(context, model)  # type: ignore[arg-type]
+    centre, said = InitialModel("initial_model")._centre(context, model, None)  # type: ignore[arg-type]
     assert centre == pytest.approx((-1 * ARCSEC, 2 * ARCSEC)) and said == ""
 
 
 def test_where_the_model_starts() -> None:
     peak = pytest.approx((20 * 0.5 * ARCSEC, 10 * 0.5 * ARCSEC))
-    assert centre_of("peak", snr=1.0, band_hz=1e9) == peak
-    assert centre_of("phase_centre", snr=100.0, band_hz=1e6) == (0.0, 0.0)
-    assert centre_of("auto", snr=20.0, band_hz=1e9) == peak, "the place is sure"
-    assert centre_of("auto", snr=19.9, band_hz=1e9) == (0.0, 0.0)
-    assert centre_of("auto", snr=5.0, band_hz=1e7) == peak, "the band cannot tell"
+    assert centre_of("peak", snr=1.0) == peak
+    assert centre_of("phase_centre", snr=100.0) == (0.0, 0.0)
+    assert centre_of("auto", snr=20.0) == peak, "the image shows the source"
+    assert centre_of("auto", snr=19.9) == (0.0, 0.0), "nothing tells"
+
+
+def test_fringes_move_a_model_away_from_artefacts() -> None:
+    far = (-40 * ARCSEC, 30 * ARCSEC)
+    sure, unsure = (FringePlace(far, sigma, 4.5, 60.0, False) for sigma in (6.0, 4.4))
+    assert centre_of("auto", snr=5.0, found=sure) == far
+    assert centre_of("auto", snr=50.0, found=sure) == far, "bright artefacts"
+    assert centre_of("auto", snr=5.0, found=unsure) == (0.0, 0.0)
+    near = replace(sure, offset_rad=(2 * ARCSEC, 0.0))
+    assert centre_of("auto", snr=5.0, found=near) == (0.0, 0.0), "the image tells that better"
+    peak = pytest.approx((10 * ARCSEC, 5 * ARCSEC))
+    assert centre_of("auto", snr=50.0, found=sure, partial=True) == peak, "of half a model"
 
 
 def test_a_wide_disc_of_more_flux_is_not_put_where_the_image_peaks() -> None:
     disc = GaussianComponent(0.17, 0.0, 0.0, 5 * ARCSEC, 4 * ARCSEC, 0.0)
     point = GaussianComponent(0.09, -20 * ARCSEC, -343 * ARCSEC, 0.0, 0.0, 0.0)
-    found = centre_of("auto", snr=161.0, band_hz=1e6, components=(disc, point))
+    found = centre_of("auto", snr=161.0, components=(disc, point))
     assert found == pytest.approx(((10 + 20) * ARCSEC, (5 + 343) * ARCSEC)), "the point is there"
 
 

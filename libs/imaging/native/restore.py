@@ -11,10 +11,12 @@ from scipy import optimize
 
 from libs.core.errors import ImageError
 
-__all__ = ["Beam", "fit_beam", "restored"]
+__all__ = ["Beam", "fit_beam", "main_lobe", "restored"]
 
 _FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 _BOX_BEAMS = 10.0
+_DRAWN_OUT = 1.25
+"""Factor by which a fit is longer than the main lobe and narrower where sidelobes have drawn it."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +65,81 @@ def fit_beam(psf: NDArray[np.floating]) -> Beam:
     -----
     Least squares over a box ten times as wide as the main lobe, in which the sidelobes weigh
     as they are: what WSClean minimises as well. WSClean 3.1 stops a little before the minimum:
-    on its own PSFs of nearly round beams its axes are up to 2 % off it.
+    on its own PSFs of nearly round beams its axes are up to 2 % off it. Sidelobes of sparse data
+    can draw such a Gaussian along them, to twice the length of the main lobe; then the pixels of
+    the main lobe above half of the peak are fitted alone.
     """
-    first = _moments(psf)
-    half = max(3, math.ceil(_BOX_BEAMS / 2 * max(first.major_pixel, first.minor_pixel)))
+    lobe = main_lobe(psf)
+    half = max(3, math.ceil(_BOX_BEAMS / 2 * max(lobe.major_pixel, lobe.minor_pixel)))
     cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
     half = min(half, cy - 1, cx - 1)
     box = psf[cy - half : cy + half + 1, cx - half : cx + half + 1].astype(np.float64)
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    found = _least_squares(x.ravel(), y.ravel(), box.ravel(), lobe)
+    if found is not None and not _drawn_out(found, lobe):
+        return found
+    core = _lobe_pixels(box)
+    narrow = _least_squares(x[core], y[core], box[core], lobe)
+    if narrow is None:
+        raise ImageError(
+            "no Gaussian fits the PSF", "choose smaller pixels, or look at the uv coverage"
+        )
+    return narrow
+
+
+def _drawn_out(beam: Beam, lobe: Beam) -> bool:
+    """Whether a beam is longer and narrower than the main lobe at half power."""
+    longer, narrower = beam.major_pixel / lobe.major_pixel, lobe.minor_pixel / beam.minor_pixel
+    return min(longer, narrower) > _DRAWN_OUT
+
+
+def _least_squares(
+    x: NDArray[np.float64], y: NDArray[np.float64], values: NDArray[np.float64], start: Beam
+) -> Beam | None:
+    """Fit a Gaussian of peak 1 to pixels, (n,) each; None where the best is no ellipse."""
 
     def error(p: NDArray[np.float64]) -> NDArray[np.float64]:
         shape = np.exp(-np.minimum(p[0] * x * x + 2 * p[1] * x * y + p[2] * y * y, 700.0))
-        return np.asarray((shape - box).ravel())
+        return np.asarray(shape - values)
 
     def slope(p: NDArray[np.float64]) -> NDArray[np.float64]:
         shape = np.exp(-np.minimum(p[0] * x * x + 2 * p[1] * x * y + p[2] * y * y, 700.0))
-        return np.stack([-(term * shape).ravel() for term in (x * x, 2 * x * y, y * y)], axis=1)
+        return np.stack([-term * shape for term in (x * x, 2 * x * y, y * y)], axis=1)
 
-    start = np.array(first.exponent())
-    found = optimize.least_squares(error, start, jac=slope, x_scale=np.abs(start).max(), xtol=1e-10)
+    first = np.array(start.exponent())
+    found = optimize.least_squares(error, first, jac=slope, x_scale=np.abs(first).max(), xtol=1e-10)
     return _from_exponent(*map(float, found.x))
 
 
-def _moments(psf: NDArray[np.floating]) -> Beam:
-    """Estimate a beam from the pixels of the main lobe above one half of the peak."""
+def _lobe_pixels(psf: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which pixels above half of the peak hang together with it."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(psf > 0.5)
+    middle = labels[psf.shape[0] // 2, psf.shape[1] // 2]
+    return np.asarray((labels == middle) & (middle > 0))
+
+
+def main_lobe(psf: NDArray[np.floating]) -> Beam:
+    """Return the beam whose half-power ellipse is the part of a PSF above half of its peak.
+
+    Parameters
+    ----------
+    psf : (ny, nx) array
+        Peak 1 at (ny // 2, nx // 2).
+
+    Raises
+    ------
+    ImageError
+        There is no peak.
+    """
     cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
-    if not labels[cy, cx]:
+    inside = _lobe_pixels(psf)
+    if not inside.any():
         raise ImageError(
             "the PSF has no peak at its centre", "the data are all flagged: look at them"
         )
-    y, x = np.nonzero(labels == labels[cy, cx])
+    y, x = np.nonzero(inside)
     # uniform ellipse: variance is (axis / 4)^2 of its full axes; a pixel has 1/12 of its own
     moments = np.array(
         [
@@ -108,13 +152,11 @@ def _moments(psf: NDArray[np.floating]) -> Beam:
     return Beam(4 * math.sqrt(values[1]), 4 * math.sqrt(values[0]), pa)
 
 
-def _from_exponent(a: float, b: float, c: float) -> Beam:
-    """Return the beam of exp(-(a x^2 + 2 b x y + c y^2))."""
+def _from_exponent(a: float, b: float, c: float) -> Beam | None:
+    """Return the beam of exp(-(a x^2 + 2 b x y + c y^2)); None where that is no ellipse."""
     values, vectors = np.linalg.eigh(np.array([[a, b], [b, c]]))
     if not values[0] > 0:
-        raise ImageError(
-            "no Gaussian fits the PSF", "choose smaller pixels, or look at the uv coverage"
-        )
+        return None
     major, minor = (_FWHM_PER_SIGMA / math.sqrt(2.0 * value) for value in values)
     pa = math.degrees(math.atan2(-vectors[0, 0], vectors[1, 0])) % 180.0
     return Beam(major, minor, pa)

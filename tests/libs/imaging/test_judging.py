@@ -56,6 +56,13 @@ def test_a_noise_that_rises_less_than_the_snr_is_the_source_coming_up() -> None:
     assert not judge(changed(rms_jy_beam=1.2, snr=1.19), BEST).accepted
 
 
+def test_a_noise_that_rises_beside_a_decisive_snr_is_sidelobes_that_phases_had_scattered() -> None:
+    better = {"near_field_snr": 1.7, "dynamic_range": 1.7, "peak_jy_beam": 4.0}
+    assert judge(changed(rms_jy_beam=2.3, snr=1.7, **better), BEST).accepted
+    assert not judge(changed(rms_jy_beam=2.3, snr=1.4, **better), BEST).accepted
+    assert not judge(changed(rms_jy_beam=2.3, snr=1.7, dynamic_range=0.5), BEST).accepted
+
+
 def test_a_flux_lost_within_three_errors_is_not_held_against_a_round() -> None:
     # 0.2 Jy lost; the error of the difference is 0.05 hypot 0.05 = 0.0707 Jy
     uncertain = {**BEST, "flux_error_jy": 0.05}

@@ -14,6 +14,7 @@ from libs.imaging.statistics import measure_products
 from libs.imaging.tclean import PhaseCentre, Tclean, needs_w_projection, tclean_arguments
 from libs.ms.tables import open_table
 from tests.libs import point_source
+from tests.pipeline_case import FIELDS, FIRST, WINDOWS, make_pipeline_case
 
 
 def options(**changes):
@@ -137,7 +138,7 @@ def test_a_run_that_makes_no_images_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "libs.imaging.tclean._phase_centre", lambda _: PhaseCentre("J2000", 0.0, 0.0)
     )
-    monkeypatch.setattr("libs.imaging.tclean._longest_w", lambda _: (1.0, 1e9))
+    monkeypatch.setattr("libs.imaging.tclean.longest_w", lambda *_: (1.0, 1e9))
     casa = _Casa()
     with pytest.raises(ToolError, match="tclean made no image image"):
         Tclean(casa).image(options(folder=tmp_path))
@@ -236,3 +237,21 @@ def test_data_without_weight_are_an_error(point_ms, tmp_path, session, harm):
     with pytest.raises(ToolError):
         Tclean(session).image(real_options(ms, tmp_path))
     assert not list(tmp_path.glob("*.fits"))
+
+
+@pytest.mark.tools
+def test_the_beam_of_sparse_data_does_not_depend_on_the_pixels(tmp_path, session):
+    """Eight antennas, two minutes: sidelobes beside the main lobe are no part of the beam."""
+    case = make_pipeline_case(
+        tmp_path, [FIRST], fields=FIELDS[1:2], windows=WINDOWS[:1], antennas=8, scans=1,
+        scan_s=120.0,
+    )  # fmt: skip
+    beams = []
+    for size, cell in ((256, 0.06), (512, 0.03)):
+        made = Tclean(session).image(ImagingOptions(
+            case.vis, tmp_path, f"cell{size}", (size, size), cell, robust=-0.5, niter=1,
+            automask_nsigma=6.0, autothreshold_nsigma=3.0,
+        ))  # fmt: skip
+        header = fits.getheader(made.image)
+        beams.append([3600 * header[key] for key in ("BMAJ", "BMIN")])
+    assert beams[0] == pytest.approx(beams[1], rel=0.05)

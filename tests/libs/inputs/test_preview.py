@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from libs.core.errors import InputError
 from libs.inputs.input_data import resolve_inputs
 from libs.inputs.preview import check_names, check_selection, preview
+from libs.ms.tables import open_table
 from tests.libs.small_ms import make_ms, tree_hash
 
 
@@ -28,10 +30,19 @@ def test_fields_windows_and_times_of_a_measurement_set(ms: Path) -> None:
     assert found.fields[0].seconds == pytest.approx(60.0)
     assert found.integration_s == pytest.approx(10.0)
     assert [w.channels for w in found.windows] == [8]
-    assert len(found.antennas) == 5
+    assert len(found.antennas) == 5 and found.without_rows == ()
     assert found.visibilities == 10 * 12 * 8 * 2
     assert "DATA" in found.columns
     assert tree_hash(ms) == before
+
+
+def test_antennas_without_rows_are_told_apart(ms: Path) -> None:
+    with open_table(ms, write=True) as opened:
+        named = [opened.getcol(name) for name in ("ANTENNA1", "ANTENNA2")]
+        opened.removerows(np.flatnonzero((named[0] == 2) | (named[1] == 2)))
+    (source,) = resolve_inputs(str(ms))
+    found = preview(source)
+    assert found.without_rows == (found.antennas[2],)
 
 
 def test_a_header_tells_fields_and_antennas() -> None:

@@ -22,6 +22,8 @@ from libs.simulation.session import (
 
 PHASE_JY, TARGET_JY = 2.5, 0.3
 LOW_HZ, WIDTH_HZ = 1.4e9, 64e6
+# with half the noise as good as all 27
+ANTENNAS = 14
 
 
 def make_session(
@@ -37,7 +39,13 @@ def make_session(
     assert known is not None
     windows = tuple(SpectralWindow(hz, WIDTH_HZ, channels) for hz in (LOW_HZ, second_hz))
     observation = Observation(
-        load_configuration(array), (0, 0), 5.0e9, 10.0, 60.0, windows, noise_jy=0.2
+        load_configuration(array).thinned(ANTENNAS),
+        (0, 0),
+        5.0e9,
+        10.0,
+        60.0,
+        windows,
+        noise_jy=0.1,
     )
     flux = known.flux_jy(np.array([LOW_HZ, second_hz]))
     # the simulator has power laws: through the standard's flux in both windows

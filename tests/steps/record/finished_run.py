@@ -69,12 +69,12 @@ def finish_run(
         )  # fmt: skip
         copies.append(copy)
         table = workdir / "tables" / f"p0.{source.name}.gcal"
-        write_caltable(table, _of_copy(gains, copy.ms, flagged, flagged_share), copy.ms)
+        write_caltable(table, gains_of_copy(gains, copy.ms, flagged, flagged_share), copy.ms)
         refs.append(TableRef(copy.ms.name, f"tables/{table.name}", (), "linear", "p0"))
     image = workdir / "images/test_image/test_image-image.fits"
     image.write_bytes(b"an image")
     state = State(workdir)
-    facts = _startup_facts([copy.ms for copy in copies], name, copies[0].datacolumn)
+    facts = startup_facts_of([copy.ms for copy in copies], name, copies[0].datacolumn)
     state.append("startup", "f0", StepResult(metrics=as_metrics(facts)), SECONDS, {})
     judged = {"judged": "test_image", "judged_with": {}, "cell_arcsec": 0.05, "imsize": [128, 128]}
     products = {"image": str(image.relative_to(workdir))}
@@ -94,7 +94,7 @@ def finish_run(
     return workdir
 
 
-def _startup_facts(copies: Sequence[Path], name: str, datacolumn: str) -> StartupFacts:
+def startup_facts_of(copies: Sequence[Path], name: str, datacolumn: str) -> StartupFacts:
     used = summarise(copies[0])
     return StartupFacts(
         working_copies=tuple(copy.name for copy in copies), instrument="alma", band="6",
@@ -109,7 +109,7 @@ def _startup_facts(copies: Sequence[Path], name: str, datacolumn: str) -> Startu
     )  # fmt: skip
 
 
-def _of_copy(
+def gains_of_copy(
     gains: GainSolutions, copy: Path, flagged: Sequence[int], share: float
 ) -> GainSolutions:
     """The gains of the windows and times of a working copy, under its own numbers."""
