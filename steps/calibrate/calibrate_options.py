@@ -69,6 +69,9 @@ CALIBRATE_OPTIONS: tuple[Option, ...] = (
     Option("overrides", "table", {}, "parameters of the steps of the targets' runs"),
     Option("global_parameters", "table", {}, "parameters for every step of the targets' runs that"
            " knows them"),
+    Option("source_finder", "choice", "auto", "what finds the sources of the final images: pybdsf"
+           " or the program's own (native); auto: PyBDSF where it is installed",
+           choices=("auto", "native", "pybdsf")),
     Option("catalogue", "path", "", "list of sources that those found are matched with"),
     Option("cluster", "str", "inline", "where targets run: inline, local:N, tcp://host:port or"
            " slurm.yaml"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from libs.catalogues import pybdsf
 from libs.core.errors import ConfigError
 from selfcal.cluster import check_where
 from selfcal.options import unknown_name
@@ -32,7 +33,8 @@ def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Setti
     Raises
     ------
     ConfigError
-        Unknown keys or values, nothing to work on, or two things to work on.
+        Unknown keys or values, nothing to work on, two things to work on, or a source finder
+        that is not installed.
     """
     if not path.exists():
         raise ConfigError(
@@ -50,6 +52,8 @@ def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Setti
         what = "are both set" if values["vis"] else "are both empty"
         raise ConfigError(f"vis and project {what}", f"set one of them in {path.name}")
     check_where(values["cluster"])
+    if values["source_finder"] == "pybdsf":
+        pybdsf.check_installed("source_finder is pybdsf")
     _check_targets(values)
     return Settings(values, origin, path, {})
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from libs.catalogues import pybdsf
 from libs.catalogues.source_list import FieldSource, read_catalogue
 from libs.core.errors import ImageError
 from libs.core.files import replacing
@@ -19,6 +22,7 @@ from steps.context import Context
 
 __all__ = ["SourceLists", "list_sources", "match_sources"]
 
+_NSIGMA = 6.0
 _UNITS = {
     "RA": "deg", "DEC": "deg", "E_RA": "deg", "E_DEC": "deg", "Total_flux": "Jy",
     "E_Total_flux": "Jy", "Peak_flux": "Jy/beam", "E_Peak_flux": "Jy/beam", "Maj": "arcsec",
@@ -30,7 +34,7 @@ class SourceLists(Step):
     """Find and fit the sources of each target's final image."""
 
     needs = ("target_images",)
-    uses = ("catalogue",)
+    uses = ("catalogue", "source_finder", "tool_stall")
 
     def run(self, context: Context) -> StepResult:
         """Write catalogues/FIELD.csv and .vot."""
@@ -40,13 +44,14 @@ class SourceLists(Step):
         given = context.settings["catalogue"]
         known = read_catalogue(Path(given)) if given else []
         products, said = {}, []
+        finder = _finder(context)
         folder = context.workdir / "catalogues"
         folder.mkdir(exist_ok=True)
         for result in json.loads(path.read_text()):
             image = _final_image(context.workdir, result)
             if image is None:
                 continue
-            rows = list_sources(image)
+            rows = finder(image)
             if known:
                 match_sources(rows, known, grid_of(open_image(image)[1]).beam_major_arcsec)
             for kind, ending in (("ascii.ecsv", "ecsv"), ("ascii.csv", "csv"), ("votable", "vot")):
@@ -68,7 +73,18 @@ def _final_image(workdir: Path, result: dict[str, Any]) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def list_sources(image: Path, nsigma: float = 6.0) -> list[dict[str, Any]]:
+def _finder(context: Context) -> Callable[[Path], list[dict[str, Any]]]:
+    """Return what finds the sources of an image; that PyBDSF asked for is there, is known."""
+    chosen = context.settings["source_finder"]
+    if chosen == "native" or (chosen == "auto" and not pybdsf.is_installed()):
+        return list_sources
+    return partial(
+        pybdsf.find_with_pybdsf, nsigma=_NSIGMA, stall_s=context.settings["tool_stall"],
+        log=context.workdir / "logs" / "pybdsf.log",
+    )  # fmt: skip
+
+
+def list_sources(image: Path, nsigma: float = _NSIGMA) -> list[dict[str, Any]]:
     """Return the sources of an image, the brightest first, each with a fitted Gaussian.
 
     An island that no Gaussian fits has its sum and brightest pixel, and no shape.
