@@ -44,14 +44,11 @@ from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.bandpass import choose_bandpass
-from libs.heldout.choose import (
-    choose_solve,
-    own_ladder,
-    score_candidate,
-)
+from libs.heldout.choose import choose_solve, own_ladder
 from libs.heldout.coherence import held_out_coherence
 from libs.heldout.evidence import CERTAIN, model_evidence
 from libs.heldout.folds import Candidate
+from libs.heldout.scores import score_candidate
 
 __all__ = ["TESTS", "Draw", "Outcome", "main", "noise_equations"]
 

@@ -152,7 +152,10 @@ def _advice(run: Run) -> Markup:
             " packs what somebody else needs to look into it.",
         )  # fmt: skip
     if run.status == "incomplete":
-        return tag("p", "Steps are left to run: the same command goes on, without --until where that was given.")
+        return tag(
+            "p",
+            "Steps are left to run: the same command goes on, without --until if that was given.",
+        )
     if run.status != "unchanged":
         return Markup("")
     return tag(

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 _MOST_LISTED = 12
+_FLUX_DIGITS = 4  # the scale carries over to some parts in a thousand
 
 
 def write_session_page(workdir: Path) -> Path:
@@ -136,12 +137,13 @@ def coverage_figure(uv: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     made = new_figure(7.4, 2.7 * rows)
+    lengths = [np.abs(np.array(points)).max(initial=0.0) for points in uv.values()]
+    reach = 1.05 * max([float(length) for length in lengths], default=0.0) or 1.0
     for number, (name, points) in enumerate(uv.items(), 1):
         axes = made.add_subplot(rows, columns, number)
         values = np.array(points).reshape(-1, 2)
         both = np.concatenate([values, -values])
         axes.plot(both[:, 0], both[:, 1], ",", color=PALETTE[0])
-        reach = 1.05 * max(float(np.abs(both).max(initial=0.0)), 1e-3)
         axes.set(xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal", title=name,
                  xlabel="u (km)")  # fmt: skip
         axes.axhline(0, color=GRID, linewidth=0.6, zorder=0)
@@ -189,7 +191,9 @@ def _lead(summary: Row, fields: Sequence[Row]) -> str:
     improved = sum(1 for one in runs if one["status"] == "improved")
     text = f"{counted(len(fields), 'field')} on the flux scale of {summary['standard']},"
     text += f" {counted(len(targets), 'of them a target', 'of them targets')}"
-    if runs:
+    if len(runs) == 1:
+        text += "; self-calibration " + ("improved it" if improved else "did not improve it")
+    elif runs:
         text += f"; self-calibration improved {improved} of {len(runs)}"
     return text + "."
 
@@ -220,8 +224,9 @@ def _field_table(fields: Sequence[Row]) -> Markup:
     return table(heading, rows)
 
 
-def _jy(value: float | None) -> str:
-    return MISSING if value is None else format_quantity(float(value), "Jy")
+def _jy(value: float | None, digits: int = 2) -> str:
+    """Write a flux, or an error, which is 0 where it does not apply (the standard's own)."""
+    return MISSING if not value else format_quantity(float(value), "Jy", digits)
 
 
 def _flux_table(summary: Row, fields: Sequence[Row]) -> Markup:
@@ -230,11 +235,12 @@ def _flux_table(summary: Row, fields: Sequence[Row]) -> Markup:
         for flux in field["fluxes"]:
             rows.append(
                 [tag("th", field["field"], scope="row"), cell(f"{flux['frequency_hz'] / 1e9:.4f}")]
+                + [cell(_jy(flux[key], _FLUX_DIGITS)) for key in ("flux_jy", "fitted_jy")]
                 + [
                     cell(_jy(flux[key]))
                     for key in (
-                        "flux_jy", "fitted_jy", "antennas_jy", "scans_jy", "standard_jy",
-                        "elevation_jy", "resolution_jy", "total_error_jy",
+                        "antennas_jy", "scans_jy", "standard_jy", "elevation_jy",
+                        "resolution_jy", "total_error_jy",
                     )
                 ]
             )  # fmt: skip

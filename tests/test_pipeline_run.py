@@ -153,8 +153,8 @@ def test_the_order_of_executions_is_no_matter(
     case: PipelineCase, first: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "cont.dat").write_text(CONT_DAT)
-    run(tmp_path, config(list(case.vis)[::-1]))
-    assert figures(tmp_path) == figures(first[0])
+    run(tmp_path, config(list(case.vis)[::-1], targets=TARGETS[:1]))
+    assert figures(tmp_path) == figures(first[0])[:1]
 
 
 def test_killed_and_begun_again_it_is_the_same(

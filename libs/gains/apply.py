@@ -16,9 +16,9 @@ from libs.gains.apply_kernels import apply_gains
 from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.solver import AppliedTable, ApplyResult
 from libs.ms.columns import add_data_column, ensure_data_column
+from libs.ms.kept_subtables import kept_subtables
 from libs.ms.rows import RowBlock, read_block, row_blocks, write_block
 from libs.ms.selection import RowChoice
-from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 
 __all__ = ["apply_tables"]
@@ -38,7 +38,7 @@ class _Layout:
 
 
 def _layout(ms: Path) -> _Layout:
-    found = Subtables(ms)
+    found = kept_subtables(ms)
     feeds = tuple(_feeds(setup.correlations) for setup in found.setup_of)
     return _Layout(len(found.antennas), found.spw_of, feeds, found.channel_hz)
 

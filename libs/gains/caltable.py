@@ -153,10 +153,11 @@ def read_caltable(path: str | Path) -> CalTable:
         found = Subtables(path)
         names, frequency = found.antenna_names, found.channel_hz
         spws = {}
-        for spw in np.unique(opened.getcol("SPECTRAL_WINDOW_ID")) if opened.nrows() else []:
-            part = opened.query(f"SPECTRAL_WINDOW_ID == {spw}")
-            spws[int(spw)] = _spw_gains(part, len(names), frequency[spw])
-            part.close()
+        of_row = opened.getcol("SPECTRAL_WINDOW_ID") if opened.nrows() else np.zeros(0, np.int32)
+        for spw in np.unique(of_row).tolist():
+            rows = np.flatnonzero(of_row == spw)
+            part = opened if len(rows) == len(of_row) else opened.selectrows(rows)
+            spws[spw] = _spw_gains(part, len(names), frequency[spw])
         return CalTable(
             info["subType"], str(keywords.get("MSName", "")), names, found.position_m,
             tuple(keywords.get(FEEDS_KEYWORD, ())), len(frequency), spws,

@@ -15,7 +15,8 @@ from libs.core.errors import InputError
 from libs.gains.delay import DelaySolutions
 from libs.gains.gain_solutions import GainSolutions
 from libs.ms.collapsed_windows import collapse_windows
-from libs.ms.subtables import Subtables, add_empty_subtable, copy_subtable
+from libs.ms.kept_subtables import kept_subtables
+from libs.ms.subtable_files import add_subtables
 from libs.ms.tables import open_table
 from libs.ms.time_survey import first_of_stamps
 
@@ -103,7 +104,7 @@ def _two_feeds(solutions: GainSolutions, ms: Path) -> GainSolutions:
 
 def _feed_names(ms: Path) -> tuple[str, str]:
     """Names of the two feeds, by the first correlation: RR to LL are 5 to 8."""
-    return ("R", "L") if Subtables(ms).setups[0].circular else ("X", "Y")
+    return ("R", "L") if kept_subtables(ms).setups[0].circular else ("X", "Y")
 
 
 def _replace(part: Path, path: Path) -> None:
@@ -192,6 +193,7 @@ def _write_main(
         )
         opened.putcol("SPECTRAL_WINDOW_ID", np.full(count, spw, np.int32), start, count)
         _put_cells(opened, solutions, np.ix_(times, blocks), start)
+    add_subtables(ms, part, opened)
     opened.close()
 
 
@@ -236,19 +238,12 @@ def _add_subtables(
     part: Path, ms: Path, antennas: int, blocks: Mapping[int, NDArray[np.float64]]
 ) -> None:
     """Copy antennas and fields of the data; ``blocks`` are frequencies by spectral window, Hz."""
-    with open_table(ms) as opened:
-        have = set(opened.getkeywords())
-    count = len(Subtables(ms).antennas)
+    count = len(kept_subtables(ms).antennas)
     if count != antennas:
         raise InputError(
             f"the solutions have {antennas} antennas, {ms} {count}",
             "name the data set they were solved on",
         )
-    for name in ("OBSERVATION", "ANTENNA", "FIELD"):
-        if name in have:
-            copy_subtable(ms, name, part)
-    for name in ("SPECTRAL_WINDOW", "HISTORY"):
-        add_empty_subtable(name, part)
     collapse_windows(ms, part, blocks)
 
 
@@ -302,6 +297,7 @@ def write_delay_table(path: str | Path, solutions: DelaySolutions, ms: str | Pat
             if rows.shape[2] == 1:
                 rows = np.concatenate([rows, np.full_like(rows, empty)], axis=2)
             opened.putcol(name, np.ascontiguousarray(rows), start, count)
+    add_subtables(ms, part, opened)
     opened.close()
     reference = zip(solutions.spw, solutions.reference_hz, strict=True)
     _add_subtables(part, ms, nant, {int(spw): np.array([hz]) for spw, hz in reference})

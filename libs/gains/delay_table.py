@@ -20,7 +20,7 @@ from libs.gains.delay import DelayFit, DelaySolutions, reference_delays, solve_d
 from libs.gains.normal_equations import NormalEquations, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices
 from libs.gains.solver import AppliedTable, SolveOptions, SolveResult
-from libs.ms.subtables import Subtables
+from libs.ms.kept_subtables import kept_subtables
 
 __all__ = ["solve_delay_table"]
 
@@ -67,7 +67,7 @@ def solve_delay_table(
         )
     solutions = _joined(found)
     write_delay_table(table, solutions, ms)
-    count = len(Subtables(ms).windows)
+    count = len(kept_subtables(ms).windows)
     spwmap = (int(solutions.spw[0]),) * count if "spw" in options.combine else ()
     good = ~solutions.flag
     return SolveResult(

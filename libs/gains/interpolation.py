@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,10 +174,15 @@ class GainInterpolator:
     def at(
         self, spw: int, time_s: NDArray[np.float64], channel_hz: NDArray[np.float64]
     ) -> Gains | None:
-        """Gains (ntime, nchan or 1, nant, npol) and where solved; None: the spw has none."""
+        """Gains (ntime or 1, nchan or 1, nant, npol) and where solved; None: the spw has none.
+
+        One solution alone is evaluated once, for all times.
+        """
         mine = self.table.spws.get(self.spwmap[spw])
         if mine is None:
             return None
+        if len(mine.time_s) == 1:
+            time_s = time_s[:1]
         if mine.delay_ns is not None:
             return _gains_of_delays(mine, time_s, channel_hz, self.interp)
         gain, solved = interpolate_time(mine, time_s, self.interp)
@@ -217,9 +223,11 @@ def gains_for_rows(
         product = product * one[0]
         solved = solved & one[1]
     shape = np.broadcast_shapes(product.shape, (len(unique), 1, nant, npol))
-    # copies: kernels are compiled anew for what may not be written, as views of this kind
-    return (
-        np.array(np.broadcast_to(product, shape), order="C"),
-        np.array(np.broadcast_to(solved, shape), order="C"),
-        row.astype(np.int64),
-    )
+    return _whole(product, shape), _whole(solved, shape), row.astype(np.int64)
+
+
+def _whole(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a C-ordered array that may be written: kernels are compiled anew for other views."""
+    if values.shape == shape and values.flags.c_contiguous and values.flags.writeable:
+        return values
+    return np.array(np.broadcast_to(values, shape), order="C")

@@ -48,15 +48,28 @@ def _any_flag(flags):
 
 
 @njit(cache=True, inline="always")
-def _is_finite(value):
-    return math.isfinite(value.real) and math.isfinite(value.imag)
+def _corrected(v, w, gains, gains_ok, time, chan, a, b, pol):
+    """Return a visibility divided by its gains and its weight then; 0 where it has none."""
+    chan = chan if gains.shape[1] > 1 else 0
+    pol = pol if gains.shape[3] > 1 else 0
+    if not (gains_ok[time, chan, a, pol] and gains_ok[time, chan, b, pol]):
+        return v, 0.0
+    g = gains[time, chan, a, pol] * gains[time, chan, b, pol].conjugate()
+    power = g.real * g.real + g.imag * g.imag
+    if power == 0.0:
+        return v, 0.0
+    return v / g, w * power
 
 
 @njit(cache=True, inline="always")
-def _add_time(sums, weight, time):
-    """Add to the sums of weight x time and of weight."""
-    sums[0] += weight * time
-    sums[1] += weight
+def _store(
+    vis_sum, weight_sum, time_sum, slot, block, baseline, pol, thread, total, power, time_s
+):  # fmt: skip
+    """Add the sums of a block of channels of one row."""
+    vis_sum[slot, block, baseline, pol] += total
+    weight_sum[slot, block, baseline, pol] += power
+    time_sum[thread, slot, block, 0] += power * time_s
+    time_sum[thread, slot, block, 1] += power
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -75,7 +88,6 @@ def accumulate_rows(
     """
     nrow, nchan, _ = data.shape
     with_gains = gain_row.size > 0
-    gain_chans = gains.shape[1]
     weight_chans = weight.shape[1]
     npol = hands.size
     for thread in prange(threads):
@@ -90,49 +102,49 @@ def accumulate_rows(
             baseline = baseline_index(p, q, nant)
             if baseline % threads != thread:
                 continue
+            sign, stamp = -1.0 if swap else 1.0, time[row]
             for pol in range(npol):
                 corr = hands[pol]
+                own = _sample_weight(weight[row, 0, corr], is_sigma)
                 # Sums of neighbouring channels are kept here and stored once a block.
-                total, power_sum, block = 0.0 + 0.0j, 0.0, -1
+                real, imag, power_sum, block = 0.0, 0.0, 0.0, -1
                 for chan in range(nchan):
                     if channel_block[chan] != block:
                         if power_sum > 0.0:
-                            vis_sum[slot, block, baseline, pol] += total
-                            weight_sum[slot, block, baseline, pol] += power_sum
-                            _add_time(time_sum[thread, slot, block], power_sum, time[row])
-                        total, power_sum, block = 0.0 + 0.0j, 0.0, channel_block[chan]
+                            _store(
+                                vis_sum, weight_sum, time_sum, slot, block, baseline, pol, thread,
+                                complex(real, sign * imag), power_sum, stamp,
+                            )  # fmt: skip
+                        real, imag, power_sum, block = 0.0, 0.0, 0.0, channel_block[chan]
                     if block < 0 or flag[row, chan, corr]:
                         continue
                     if not corr_dep_flags and _any_flag(flag[row, chan]):
                         continue
-                    w = _sample_weight(weight[row, chan if weight_chans > 1 else 0, corr], is_sigma)
+                    w = own
+                    if weight_chans > 1:
+                        w = _sample_weight(weight[row, chan, corr], is_sigma)
                     if w == 0.0:
                         continue
                     v = complex(data[row, chan, corr])
                     m = complex(model[row, chan, corr])
                     if with_gains:
-                        gt, gc = gain_row[row], (chan if gain_chans > 1 else 0)
-                        gp = pol if gains.shape[3] > 1 else 0
-                        a, b = ant1[row], ant2[row]
-                        if not (gains_ok[gt, gc, a, gp] and gains_ok[gt, gc, b, gp]):
-                            continue
-                        g = gains[gt, gc, a, gp] * gains[gt, gc, b, gp].conjugate()
-                        power = g.real * g.real + g.imag * g.imag
-                        if power == 0.0:
-                            continue
-                        v = v / g
-                        w *= power
+                        v, w = _corrected(
+                            v, w, gains, gains_ok, gain_row[row], chan, ant1[row], ant2[row], pol
+                        )
                     m2 = w * (m.real * m.real + m.imag * m.imag)
-                    product = w * v * m.conjugate()
-                    if not (_is_finite(product) and 0.0 < m2 < math.inf):
+                    product_real = w * (v.real * m.real + v.imag * m.imag)
+                    product_imag = w * (v.imag * m.real - v.real * m.imag)
+                    finite = math.isfinite(product_real) and math.isfinite(product_imag)
+                    if not (finite and 0.0 < m2 < math.inf):
                         continue
-                    total += product.conjugate() if swap else product
+                    real += product_real
+                    imag += product_imag
                     power_sum += m2
                 if power_sum > 0.0:
-                    vis_sum[slot, block, baseline, pol] += total
-                    weight_sum[slot, block, baseline, pol] += power_sum
-                    time_sum[thread, slot, block, 0] += power_sum * time[row]
-                    time_sum[thread, slot, block, 1] += power_sum
+                    _store(
+                        vis_sum, weight_sum, time_sum, slot, block, baseline, pol, thread,
+                        complex(real, sign * imag), power_sum, stamp,
+                    )  # fmt: skip
 
 
 @njit(cache=True)

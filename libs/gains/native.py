@@ -30,8 +30,8 @@ from libs.gains.tec_gains import gains_of_tec
 from libs.gains.tec_table import TecBlocks, TecSolutions, solution_blocks, store_tec
 from libs.gains.two_factors import FACTORS, fit_two_factors
 from libs.gains.windows_apart import LEAST_SNR, by_bandwidth, donors, median_snr
+from libs.ms.kept_subtables import kept_subtables
 from libs.ms.selection import RowChoice
-from libs.ms.subtables import Subtables
 
 __all__ = ["NativeSolver", "fit_normal_equations"]
 
@@ -298,7 +298,7 @@ class NativeSolver:
         if tecs:
             rows = np.concatenate([fit.attempted.any(axis=1) for fit in fits])
             _store_tec(table, concatenate_fits(tecs), rows, used[:, 0], solutions)
-        count = len(Subtables(ms).windows)
+        count = len(kept_subtables(ms).windows)
         one_spw = "spw" in options.combine and not blocks
         spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
         source = explained if by_block else float(total.sum())

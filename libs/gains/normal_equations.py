@@ -19,8 +19,9 @@ from libs.gains.intervals import Intervals, find_intervals
 from libs.gains.kernels import accumulate_rows
 from libs.gains.solution_interval import SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
+from libs.ms.kept_subtables import kept_subtables
 from libs.ms.rows import RowBlock, RowFilter, read_block, row_blocks, row_sets
-from libs.ms.subtables import PARALLEL_HANDS, Subtables
+from libs.ms.subtables import PARALLEL_HANDS
 from libs.ms.tables import open_table
 
 __all__ = ["NormalEquations", "accumulate", "accumulate_batches", "weight_column"]
@@ -163,7 +164,7 @@ def parallel_hands(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, 
 
 
 def _setup(ms: Path, spws: NDArray[np.int64], channels_per_block: int | None) -> _Setup:
-    found = Subtables(ms)
+    found = kept_subtables(ms)
     each = [parallel_hands(setup.correlations) for setup in found.setup_of]
     channel_hz = found.channel_hz
     feeds: tuple[str, ...] = ()
@@ -322,7 +323,7 @@ def accumulate_batches(
                 raise InputError(f"{ms} has no column {name}", "predict a model first")
         together = "field" in options.combine
         intervals = find_intervals(opened, options.solint, "scan" in options.combine, together)
-        spws = np.unique(Subtables(ms).spw_of[list({ddid for ddid, _ in row_sets(opened)})])
+        spws = np.unique(kept_subtables(ms).spw_of[list({ddid for ddid, _ in row_sets(opened)})])
         setup = _setup(ms, spws, channels_per_block)
         wanted = _wanted_rows(options)
         tables = [GainInterpolator.open(item, setup.channel_hz) for item in prior]

@@ -14,7 +14,7 @@ from libs.gains.interpolation import GainInterpolator, gains_for_rows
 from libs.gains.normal_equations import SUM_BYTES, NormalEquations, accumulate
 from libs.gains.relative_bandpass import block_groups
 from libs.gains.solver import AppliedTable, SolveOptions
-from libs.ms.subtables import Subtables
+from libs.ms.kept_subtables import kept_subtables
 from libs.ms.summary import describe_ms
 
 __all__ = ["SharedSums"]
@@ -102,7 +102,7 @@ class SharedSums:
             return None
         if not self.per_integration and not options.solint.per_scan:
             return None
-        hz = Subtables(ms).channel_hz
+        hz = kept_subtables(ms).channel_hz
         tables = [GainInterpolator.open(item, hz) for item in prior]
         constant = all(len(part.time_s) == 1 for one in tables for part in one.table.spws.values())
         if not (constant or self.per_integration):

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from libs.heldout.choose import FOLD_SCATTER, SIGNIFICANCE, HeldOutChoice, Score
+from libs.heldout.choose import SIGNIFICANCE
 from libs.heldout.folds import Candidate
+from libs.heldout.scores import FOLD_SCATTER, HeldOutChoice, Score
 
 __all__ = ["amplitudes_worth_it"]
 

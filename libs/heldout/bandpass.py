@@ -14,8 +14,9 @@ from libs.gains.referencing import refant_choices, reference_phases
 from libs.gains.relative_bandpass import block_groups, made_relative
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout import kernels
-from libs.heldout.choose import FLEXIBLE, HeldOutChoice, Score
+from libs.heldout.choose import FLEXIBLE
 from libs.heldout.folds import FOLDS, MODE, TOLERANCE, Candidate, FoldFits, folds_of
+from libs.heldout.scores import HeldOutChoice, Score, verdict
 
 __all__ = ["BANDPASS_SIGNIFICANCE", "choose_bandpass"]
 
@@ -117,7 +118,12 @@ def choose_bandpass(
     if len(np.unique(equations.scan)) > 1:
         other = trials.score(replace(best.candidate, combine_scan=False))
         best = other if other.fall > best.fall + margin(other, best) else best
-    return _verdict(best, trials.scores)
+    noise = min(score.noise for score in trials.scores)
+    nothing = (
+        "no bandpass was solved for: none predicts the held-out baselines better than no bandpass"
+        " does"
+    )
+    return verdict(best, trials.scores, noise, BANDPASS_SIGNIFICANCE, nothing)
 
 
 def _widths(equations: NormalEquations, first: Candidate) -> Iterator[Candidate]:
@@ -127,20 +133,3 @@ def _widths(equations: NormalEquations, first: Candidate) -> Iterator[Candidate]
     while 2 * size <= least:
         yield replace(first, channels_per_block=first.channels_per_block * size)
         size *= 2
-
-
-def _verdict(best: Score, scores: Sequence[Score]) -> HeldOutChoice:
-    noise = min(score.noise for score in scores)
-    sigma = best.significance(noise)
-    if not sigma >= BANDPASS_SIGNIFICANCE:
-        reason = (
-            "no bandpass was solved for: none predicts the held-out baselines better than no"
-            f" bandpass does (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f}"
-            f" sigma; a fall of {BANDPASS_SIGNIFICANCE:.3g} sigma is asked for)"
-        )
-        return HeldOutChoice(None, reason, tuple(scores), noise, sigma)
-    reason = (
-        f"{best.candidate}: these predict the held-out baselines best (chi2 falls by"
-        f" {sigma:.0f} sigma)"
-    )
-    return HeldOutChoice(best.candidate, reason, tuple(scores), noise, sigma)

@@ -9,7 +9,7 @@ long misses the changes of the gains, one too short predicts noise; both lower t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,18 +19,16 @@ from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import Solution
 from libs.gains.two_factors import FACTORS
-from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, folds_of, solve_without
+from libs.heldout.folds import SOLVED_BY_WINDOW, Candidate, folds_of
 from libs.heldout.interval_ladder import interval_ladder, own_ladder
+from libs.heldout.scores import HeldOutChoice, Score, score_candidate, verdict
 
 __all__ = [
     "Candidate",
-    "HeldOutChoice",
-    "Score",
     "choose_solve",
     "folds_of",
     "interval_ladder",
     "own_ladder",
-    "score_candidate",
 ]
 
 # sigma that the best candidate must reach for any gains to be trusted. Where a source is seen,
@@ -48,114 +46,6 @@ ADVANTAGE = 2.0  # sigma by which one model of the sky must beat another
 # Error bounds by which a more flexible solve must beat a plainer one. Most of the noise of two
 # solves of the same data is common, so that the bound is several errors of their difference.
 FLEXIBLE = 1.5
-# What noise makes of a sum over folds is to first order a sum of a_bc n_b n_c over pairs of
-# baselines of different folds. A pair comes twice, once with each of the two held out. Were the
-# folds independent, these would be two terms that scatter each for itself; but a_bc = a_cb, and
-# they are one term, doubled. The variance of the sum is therefore twice that of independent folds.
-FOLD_SCATTER = 2.0**0.5
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well a candidate predicts held-out visibilities.
-
-    Attributes
-    ----------
-    candidate : Candidate
-    fall : float
-        Fall of sum w |V - G M|^2 over the held-out visibilities against no gains.
-    power : float
-        Sum of w |G - 1|^2 |M|^2, which carries the noise of the data into ``fall``.
-    noise : float
-        Variance of the data in units of 1 / weight, in each of real and imaginary part, and what
-        the gains did not follow: from the parts of held-out visibilities at right angles to the
-        phases predicted.
-    predicted : int
-        Number of visibilities (averaged over the shortest interval) that were predicted.
-    """
-
-    candidate: Candidate
-    fall: float
-    power: float
-    noise: float
-    predicted: int
-
-    def error(self, noise: float) -> float:
-        """Standard deviation of ``fall`` from noise of this variance, were folds independent.
-
-        Of the difference of two candidates, whose noise is mostly common, it is a safe bound.
-        """
-        return float(2 * np.sqrt(self.power * noise))
-
-    def significance(self, noise: float) -> float:
-        """``fall`` over its error with `FOLD_SCATTER`; 0 where nothing could be predicted."""
-        error = FOLD_SCATTER * self.error(noise)
-        return self.fall / error if error > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class HeldOutChoice:
-    """The candidate to solve with, or None when no gains are worth trusting.
-
-    Attributes
-    ----------
-    best : Candidate or None
-    reason : str
-        One line for the record.
-    scores : tuple of Score
-        All that was tried, in order: the curve to draw.
-    noise : float
-        The lowest of their noises: that of the data, as far as any of them can tell.
-    sigma : float
-        Significance of the best candidate, whether it is trusted or not.
-    """
-
-    best: Candidate | None
-    reason: str
-    scores: tuple[Score, ...]
-    noise: float
-    sigma: float = np.nan
-
-
-def score_candidate(
-    equations: NormalEquations,
-    candidate: Candidate,
-    *,
-    refants: Sequence[int] = (),
-    minblperant: int = 4,
-    folds: int = FOLDS,
-) -> Score:
-    """Solve with each fold of baselines held out and predict it.
-
-    With S = sum w V conj(M) and W = sum w |M|^2 of a baseline and short interval, gains G =
-    g_p conj(g_q) change its chi2 by -2 Re(conj(G - 1) (S - W)) + |G - 1|^2 W, and the noise of
-    the data, of variance s^2 / w in each of real and imaginary part, makes the sum of these
-    scatter by 2 s sqrt(sum W |G - 1|^2), G being independent of the noise it is tested on. s^2
-    comes from the parts of the held-out visibilities at right angles to the phases predicted, so
-    the scale of the weights does not matter, nor do errors of amplitude.
-
-    Parameters
-    ----------
-    equations : NormalEquations
-        At the shortest interval.
-    candidate : Candidate
-    refants : sequence of int
-        Antennas in order of preference, to reference the phases to.
-    minblperant : int
-        Fewest baselines of an antenna.
-    folds : int
-
-    Returns
-    -------
-    Score
-    """
-    change = power = across = 0.0
-    count = 0
-    for fits in solve_without(equations, candidate, refants, minblperant, folds):
-        parts = fits.predict(equations)
-        change, power, across = change + parts[0], power + parts[1], across + parts[2]
-        count += parts[3]
-    return Score(candidate, change, power, across / count if count else np.inf, count)
 
 
 def choose_solve(
@@ -246,20 +136,11 @@ def choose_solve(
             best = _by_delay_and_tec(equations, best, scores, plain, channels_per_block, tried)
         if solution == "auto":
             best = _by_delay(equations, best, scores, plain, channels_per_block, tried)
-    noise = _noise(scores)
-    sigma = best.significance(noise)
-    if not sigma >= SIGNIFICANCE:
-        reason = (
-            "nothing was solved for: gains do not predict the held-out baselines better than no"
-            f" gains do (the best of them, {best.candidate}, change chi2 by {-sigma:+.1f} sigma; a"
-            f" fall of {SIGNIFICANCE:.0f} sigma is asked for)"
-        )
-        return HeldOutChoice(None, reason, tuple(scores), noise, sigma)
-    reason = (
-        f"{best.candidate}: these predict the held-out baselines best (chi2 falls by"
-        f" {sigma:.0f} sigma)"
+    nothing = (
+        "nothing was solved for: gains do not predict the held-out baselines better than no gains"
+        " do"
     )
-    return HeldOutChoice(best.candidate, reason, tuple(scores), noise, sigma)
+    return verdict(best, scores, _noise(scores), SIGNIFICANCE, nothing)
 
 
 def _noise(scores: Sequence[Score]) -> float:
@@ -269,6 +150,11 @@ def _noise(scores: Sequence[Score]) -> float:
     """
     others = [one.noise for one in scores if one.candidate.solution not in FACTORS]
     return min(others or [one.noise for one in scores])
+
+
+def _surely(scores: Sequence[Score]) -> Callable[[Score], bool]:
+    """Return the test whether a solve is worth trusting, by the noise that solves found so far."""
+    return lambda score: score.significance(_noise(scores)) > SIGNIFICANCE
 
 
 def two_factors(
@@ -296,9 +182,7 @@ def _by_constants(
     if len(equations.polarization) * len(np.unique(equations.spw)) < 2:
         return best
 
-    def sure(score: Score) -> bool:
-        return score.significance(_noise(scores)) > SIGNIFICANCE
-
+    sure = _surely(scores)
     near = _summit([two_factors(one) for one in plain], best, sure, tried)
     noise = _noise(scores)
     freed = best.candidate.gaintype == "G" or not best.candidate.combine_spw
@@ -318,9 +202,7 @@ def _by_frequency(
     tried: Callable[[Iterable[Candidate]], list[Score]],
 ) -> Score:
     """Return the best of phases of each block and TECs, if it beats the best so far."""
-
-    def sure(score: Score) -> bool:
-        return score.significance(_noise(scores)) > SIGNIFICANCE
+    sure = _surely(scores)
 
     def better(score: Score, by: float) -> Score:
         noise = _noise(scores)
@@ -367,9 +249,7 @@ def _by_delay(
     if tec_distinguishable(equations.frequency_hz):
         return best  # what goes with frequency there is the ionosphere's
 
-    def sure(score: Score) -> bool:
-        return score.significance(_noise(scores)) > SIGNIFICANCE
-
+    sure = _surely(scores)
     forms = [
         replace(one, gaintype=gaintype, solution="delay+phase", combine_spw=False,
                 channels_per_block=channels_per_block)
@@ -404,7 +284,9 @@ def _by_delay_and_tec(
     """Return the best solve for constant delays beneath TECs, if it beats the best so far.
 
     Stations' clocks are told from the ionosphere by how phases go with frequency. On an interval it
-    has fewer unknowns than a TEC and a phase, or than phases of blocks.
+    has fewer unknowns than a TEC and a phase, or than phases of blocks, and need be no worse than
+    these. It must be better than a TEC alone, or there are no clocks, and than the same delays
+    beneath a phase, or there is no TEC: then these are the best.
     """
     blocks = np.unique(equations.spw, return_counts=True)[1]
     if not channels_per_block or blocks.min() < LEAST_BLOCKS:
@@ -412,9 +294,7 @@ def _by_delay_and_tec(
     if best.candidate.combine_spw or not tec_distinguishable(equations.frequency_hz):
         return best
 
-    def sure(score: Score) -> bool:
-        return score.significance(_noise(scores)) > SIGNIFICANCE
-
+    sure = _surely(scores)
     forms = [two_factors(one, "delay+tec", channels_per_block) for one in plain]
     near = _summit(forms, best, sure, tried)
     noise = _noise(scores)
@@ -422,7 +302,11 @@ def _by_delay_and_tec(
         return best
     margin = FLEXIBLE * max(near.error(noise), best.error(noise))
     as_good = best.candidate.solution != "tec"
-    return near if near.fall - best.fall > (-margin if as_good else margin) else best
+    if not near.fall - best.fall > (-margin if as_good else margin):
+        return best
+    forms = [two_factors(one, "constant_delay+phase", channels_per_block) for one in plain]
+    calm = _summit(forms, near, sure, tried)
+    return near if near.fall - calm.fall > margin else calm
 
 
 def _summit(
@@ -474,9 +358,7 @@ def _freed(
     Hands or windows that differ make one solution for all of them poor at any interval, so the
     interval that was best for it says little: each form finds its own.
     """
-
-    def sure(score: Score) -> bool:
-        return score.significance(_noise(scores)) > SIGNIFICANCE
+    sure = _surely(scores)
 
     def better(best: Score, **change: object) -> Score:
         forms = [replace(one, **change) for one in plain]  # type: ignore[arg-type]

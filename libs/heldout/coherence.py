@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.gains.normal_equations import NormalEquations
-from libs.heldout.choose import FOLD_SCATTER
 from libs.heldout.folds import FOLDS, Candidate, solve_without
 from libs.heldout.phase_groups import phase_groups
+from libs.heldout.scores import FOLD_SCATTER
 
 __all__ = ["HeldOutCoherence", "held_out_coherence"]
 

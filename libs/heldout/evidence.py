@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.normal_equations import NormalEquations
-from libs.heldout.choose import FOLD_SCATTER
 from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, solve_without
+from libs.heldout.scores import FOLD_SCATTER
 
 __all__ = [
     "CERTAIN",

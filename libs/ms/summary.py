@@ -13,8 +13,8 @@ from libs.core.coordinates import to_j2000
 from libs.core.errors import InputError
 from libs.core.files import tree_bytes
 from libs.ms.integration import read_integration_time_s
+from libs.ms.kept_subtables import kept_subtables
 from libs.ms.rows import chunks, distinct
-from libs.ms.subtables import Subtables
 from libs.ms.tables import open_table
 from libs.ms.unchanged import FilesState, ValueKeeper, columns_state, subtables_state
 
@@ -183,7 +183,7 @@ def describe_ms(path: str | Path) -> MsDescription:
 
 
 def _describe(path: Path) -> MsDescription:
-    found = Subtables(path)
+    found = kept_subtables(path)
     with open_table(path) as opened:
         if opened.nrows() == 0:
             raise InputError(f"{path} has no rows", "check the selection that made it")
@@ -233,7 +233,7 @@ def summarise(path: str | Path) -> MsSummary:
     survey = _unflagged.get(
         path, lambda: columns_state(path, _FLAG_COLUMNS), lambda: _survey_visibilities(path)
     )
-    antennas = Subtables(path).antennas
+    antennas = kept_subtables(path).antennas
     used = [antennas[number] for number in survey.antennas] or antennas
     diameters = [antenna.diameter_m for antenna in used if antenna.diameter_m > 0]
     own = {each.name: getattr(description, each.name) for each in fields(description)}

@@ -22,15 +22,10 @@ from libs.gains.solution_interval import PER_INTEGRATION, SolutionInterval
 from libs.gains.solver import AppliedTable, SolveOptions
 from libs.gains.tec_table import DELAY_SOLUTIONS
 from libs.heldout.amplitudes import amplitudes_worth_it
-from libs.heldout.choose import (
-    FOLD_SCATTER,
-    Candidate,
-    HeldOutChoice,
-    choose_solve,
-    score_candidate,
-)
+from libs.heldout.choose import Candidate, choose_solve
 from libs.heldout.coherence import HeldOutCoherence, held_out_coherence
 from libs.heldout.delays import channels_for_delays
+from libs.heldout.scores import FOLD_SCATTER, HeldOutChoice, score_candidate
 from libs.ms.summary import MsSummary, summarise
 from steps.context import Context
 

@@ -119,7 +119,8 @@ def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
 
     Where its gains would take the place of the best state's, both were asked of the same data.
     Gains and model that predict these worse, by a larger factor than the SNR rose and by more
-    than chance, fit an image and not the sky.
+    than chance, fit an image and not the sky. Phases whose mean square error is a radian follow the
+    noise more than the source: noise then adds as much to the source as there is of it.
 
     Parameters
     ----------
@@ -141,6 +142,13 @@ def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
     if accepted and before - sigma > SIGNIFICANCE * np.sqrt(2.0) and sigma * rise < before:
         accepted, record = False, replace(record, refusal=Refusal.NOT_BETTER, warning=None)
         reason = f"held-out baselines are predicted worse than by {name} ({reason})"
+    followed = record.solve.noise_followed if record.solve else np.nan
+    if accepted and followed > 1.0:
+        accepted, record = False, replace(record, refusal=Refusal.NOT_BETTER, warning=None)
+        reason = (
+            f"the phases follow the noise: they make {followed:.1f} times as much of it look like"
+            f" the source as there is of the source ({reason})"
+        )
     said = evidence_said(sigma, (name, before))
     return Judged(accepted, "; ".join(filter(None, (reason, said))), record)
 

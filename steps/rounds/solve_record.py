@@ -34,9 +34,13 @@ class Solved:
 
 
 def _noise_followed(solved: Solved) -> float:
-    """By which fraction phases that follow the noise raise the source, as held-out data have it."""
-    noise = solved.held_out.choice.noise if solved.held_out is not None else 1.0
-    return solved.result.noise_followed * (noise if math.isfinite(noise) else 1.0)
+    """By which fraction phases that follow the noise raise the source.
+
+    Not a number where held-out data did not tell the noise: the scale of weights is then not known.
+    """
+    if solved.held_out is None or not math.isfinite(solved.held_out.choice.noise):
+        return math.nan
+    return solved.result.noise_followed * solved.held_out.choice.noise
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.synthetic_ms import make_ms
 from libs import warm_up
-from libs.gains.apply_kernels import apply_gains
+from libs.gains.apply_kernels import divide_out
 from libs.gains.kernels import accumulate_rows
 from libs.gains.native import NativeSolver
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN
@@ -21,7 +21,7 @@ from libs.imaging.phase_centre import field_centre
 
 def test_kernels_that_see_visibilities_are_those_that_a_solve_calls(tmp_path: Path) -> None:
     warm_up._data()
-    used = (accumulate_rows, apply_gains)
+    used = (accumulate_rows, divide_out)
     compiled = [list(kernel.signatures) for kernel in used]
     ms = make_ms(tmp_path / "a.ms", integrations=4, spws=2).path
     solver = NativeSolver()

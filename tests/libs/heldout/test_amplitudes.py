@@ -6,15 +6,8 @@ import numpy as np
 
 from libs.gains.solution_interval import SolutionInterval
 from libs.heldout.amplitudes import amplitudes_worth_it
-from libs.heldout.choose import (
-    FOLD_SCATTER,
-    SIGNIFICANCE,
-    Candidate,
-    HeldOutChoice,
-    Score,
-    choose_solve,
-    score_candidate,
-)
+from libs.heldout.choose import SIGNIFICANCE, Candidate, choose_solve
+from libs.heldout.scores import FOLD_SCATTER, HeldOutChoice, Score, score_candidate
 from tests.libs.simulated_sums import sums_of
 
 ERROR = 20.0  # 2 sqrt(100), without the scatter of folds

@@ -15,16 +15,13 @@ from libs.core.angles import TEC_PHASE_HZ
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.heldout.choose import (
     ADVANTAGE,
-    FOLDS,
     SIGNIFICANCE,
-    Candidate,
-    HeldOutChoice,
     choose_solve,
-    folds_of,
     interval_ladder,
-    score_candidate,
 )
 from libs.heldout.coherence import held_out_coherence
+from libs.heldout.folds import FOLDS, Candidate, folds_of
+from libs.heldout.scores import HeldOutChoice, score_candidate
 from tests.libs.simulated_sums import INTEGRATION_S, repeated, sums_of, walk
 
 

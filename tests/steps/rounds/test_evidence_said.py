@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 import pytest
 
 from libs.gains.solution_interval import SolutionInterval
-from libs.heldout.choose import Candidate, HeldOutChoice, Score
+from libs.heldout.choose import Candidate
+from libs.heldout.scores import HeldOutChoice, Score
 from libs.imaging.statistics import ImageStatistics
 from selfcal.step import TableRef
 from steps.images import ImageRecord

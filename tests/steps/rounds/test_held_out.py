@@ -11,8 +11,9 @@ import pytest
 
 from libs.gains.solution_interval import PER_SCAN, SolutionInterval
 from libs.gains.solver import SolveOptions
-from libs.heldout.choose import Candidate, HeldOutChoice, Score
+from libs.heldout.choose import Candidate
 from libs.heldout.coherence import HeldOutCoherence
+from libs.heldout.scores import HeldOutChoice, Score
 from steps.facts import as_metrics
 from steps.rounds import held_out
 from steps.rounds.held_out import ask_held_out, chosen_options, curve

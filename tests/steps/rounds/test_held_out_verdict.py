@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +35,8 @@ def verdict(
     image = ImageRecord(replace(STATISTICS, snr=100.0), "p0", {"uvmax": 0.0}, {})
     best = BestState(image, (TABLE,), held_out_sigma=700.0)
     trial_record = TrialRecord("p", 3.0, "", "", 0.0, 0.0, 0.0, changes.get("beneath", ()))
-    judged = Judged(True, "SNR rose", RoundRecord(trial=trial_record))
+    solve: Any = SimpleNamespace(noise_followed=changes.get("followed", 0.1))
+    judged = Judged(True, "SNR rose", RoundRecord(trial=trial_record, solve=solve))
     trial: Any = MadeTrial(snr, changes.get("uvmax", 0.0))
     return with_held_out(best, trial, judged), best
 
@@ -64,3 +66,14 @@ def test_what_cannot_be_compared_or_is_no_worse_refuses_nothing(
     judged, _ = verdict(monkeypatch, sigma, snr, **changes)
     assert judged.accepted
     assert judged.record.refusal is None
+
+
+def test_phases_that_follow_the_noise_more_than_the_source_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged, _ = verdict(monkeypatch, 900.0, 400.0, followed=4.2)
+    assert not judged.accepted
+    assert judged.record.refusal is Refusal.NOT_BETTER
+    assert "4.2 times as much of it look like the source as there is" in judged.reason
+    assert verdict(monkeypatch, 900.0, 400.0, followed=0.9)[0].accepted
+    assert verdict(monkeypatch, 900.0, 400.0, followed=float("nan"))[0].accepted
