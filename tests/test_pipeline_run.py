@@ -209,7 +209,9 @@ def test_solutions_go_to_the_rows_and_full_channels_of_the_target(
 def test_unlike_windows_a_dead_window_and_a_lone_hand(tmp_path: Path, imager: str) -> None:
     """Windows of 8 and 16 channels, one of them flagged throughout, and YY all flagged.
 
-    Of tclean, which grids no visibility with a flagged hand, the last is not asked.
+    Of tclean, which grids no visibility with a flagged hand, the last is not asked. One round from
+    its first image, of two minutes, eight antennas and scattered phases, leaves 8 % of the peak in
+    components beside it.
     """
     case = make_pipeline_case(
         tmp_path, [FIRST], fields=FIELDS[1:2], antennas=8, scans=1, scan_s=120.0
@@ -225,7 +227,8 @@ def test_unlike_windows_a_dead_window_and_a_lone_hand(tmp_path: Path, imager: st
     run(tmp_path, {**settings, "targets": TARGETS[:1]})
     entry = summary_of(tmp_path)["targets"]["04287+1801"]
     assert entry["status"] == "improved"
-    assert entry["final"]["peak_jy_beam"] == pytest.approx(0.2, rel=0.05)
+    off = 0.1 if imager == "tclean" else 0.05
+    assert entry["final"]["peak_jy_beam"] == pytest.approx(0.2, rel=off)
 
 
 def test_a_wrong_line_of_the_file_stops_the_run(case: PipelineCase, tmp_path: Path) -> None:
