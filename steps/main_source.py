@@ -36,6 +36,8 @@ __all__ = ["MainSource", "fit_main_source", "main_source", "source_with_errors"]
 _BOX_BEAMS = 5.0
 _SEEN_NSIGMA = 6.0  # noise over many beams reaches 5
 _LINEAR_RAD = 1.0
+# Standard deviation of what may be anything up to a bound, over the bound.
+_UP_TO = 1.0 / math.sqrt(3.0)
 _PEAK_MISSED = 0.2  # of the peak: what no Gaussian of this place can miss
 
 
@@ -149,6 +151,8 @@ def _restoring_error(context: Context, record: ImageRecord, fitted: FittedGaussi
 class CleanDifference:
     """By how much two deconvolutions of the same data differ in the main source.
 
+    The truth may lie anywhere between them, so that `_UP_TO` of each is the error of either one.
+
     Attributes
     ----------
     peak_jy_beam, total_flux_jy : float
@@ -191,7 +195,7 @@ def _left_by_clean(
             image.products.image,
             (fitted.x_pixel, fitted.y_pixel),
             box_beams=_BOX_BEAMS,
-            noise_jy_beam=image.statistics.rms_jy_beam,
+            noise_jy_beam=_noise(image.statistics),
         )
     except ImageError:
         return CleanDifference(total_flux_jy=flux)
@@ -237,7 +241,7 @@ def fit_main_source(
     fitted, pa_deg = None, statistics.beam_pa_deg
     try:
         fitted = fit_gaussian(image, at, box_beams=_BOX_BEAMS,
-                              noise_jy_beam=statistics.rms_jy_beam)  # fmt: skip
+                              noise_jy_beam=_noise(statistics))  # fmt: skip
         missed = abs(fitted.peak_jy_beam - statistics.peak_jy_beam)
         if missed > max(_PEAK_MISSED * statistics.peak_jy_beam, 5.0 * statistics.rms_jy_beam):
             fitted = None  # a ring, or one part of a larger whole
@@ -248,6 +252,14 @@ def fit_main_source(
     half = math.ceil(0.5 * _BOX_BEAMS * statistics.beam_major_arcsec / statistics.cell_arcsec)
     shape = SourceShape(*at, half, pa_deg, _beam_arcsec(statistics))
     return fitted, source_scatter(source_scores(options, models, shape))
+
+
+def _noise(statistics: ImageStatistics) -> float:
+    """Noise of an image, Jy/beam: with what few stations' sidelobes leave near bright sources.
+
+    The robust noise, by which sources are found, leaves that out.
+    """
+    return max(statistics.rms_jy_beam, statistics.residual_rms_jy_beam)
 
 
 def _beam_arcsec(statistics: ImageStatistics) -> float:
@@ -276,10 +288,11 @@ def _noise_followed(context: Context) -> float:
     """Fraction by which the phases of all rounds follow the noise and raise the source.
 
     An interval that is chosen for its predictions loses about as much by what phases change within
-    it, so that this is an error of either sign and not a correction.
+    it, so that this is an error of either sign and not a correction: anything up to the whole.
     """
     rounds = {ref.round for ref in context.tables} & set(context.results)
-    return sum(context.results[name].metrics.get("noise_followed", 0.0) for name in rounds)
+    whole = sum(context.results[name].metrics.get("noise_followed", 0.0) for name in rounds)
+    return _UP_TO * float(whole)
 
 
 def source_with_errors(
@@ -297,10 +310,10 @@ def source_with_errors(
     return MainSource(
         peak_jy_beam=peak,
         peak_error_jy_beam=math.hypot(
-            statistics.rms_jy_beam,
+            _noise(statistics),
             scatter.peak_jy_beam,
             peak * freedom.flux_scale,
-            by_clean.peak_jy_beam,
+            _UP_TO * by_clean.peak_jy_beam,
             peak * restoring,
         ),
         total_flux_jy=flux,
@@ -308,7 +321,7 @@ def source_with_errors(
             statistics.flux_error_jy,
             flux * scatter.total,
             flux * freedom.flux_scale,
-            by_clean.total_flux_jy,
+            _UP_TO * by_clean.total_flux_jy,
         ),
         **_place_and_widths(
             fitted, _beam_arcsec(statistics), scatter, freedom, by_clean, restoring
@@ -337,23 +350,23 @@ def _place_and_widths(
         "ra_deg": fitted.ra_deg,
         "dec_deg": fitted.dec_deg,
         "ra_error_arcsec": math.hypot(
-            place, beam * scatter.east_beams, freedom.east_arcsec, by_clean.east_arcsec
+            place, beam * scatter.east_beams, freedom.east_arcsec, _UP_TO * by_clean.east_arcsec
         ),
         "dec_error_arcsec": math.hypot(
-            place, beam * scatter.north_beams, freedom.north_arcsec, by_clean.north_arcsec
+            place, beam * scatter.north_beams, freedom.north_arcsec, _UP_TO * by_clean.north_arcsec
         ),
         "major_arcsec": fitted.major_arcsec,
         "major_error_arcsec": math.hypot(
             of_width,
             beam * widths_error(fitted.major_arcsec / beam, scatter.along_beams2),
-            by_clean.major_arcsec,
+            _UP_TO * by_clean.major_arcsec,
             0.5 * restoring * fitted.major_arcsec,
         ),
         "minor_arcsec": fitted.minor_arcsec,
         "minor_error_arcsec": math.hypot(
             of_width,
             beam * widths_error(fitted.minor_arcsec / beam, scatter.across_beams2),
-            by_clean.minor_arcsec,
+            _UP_TO * by_clean.minor_arcsec,
             0.5 * restoring * fitted.minor_arcsec,
         ),
     }

@@ -34,6 +34,11 @@ def test_noise_alone(statistics: ImageStatistics) -> None:
     assert source.ra_error_arcsec == source.dec_error_arcsec == 0.01
 
 
+def test_sidelobes_that_are_left_count_as_noise(statistics: ImageStatistics) -> None:
+    sparse = dataclasses.replace(statistics, residual_rms_jy_beam=0.2)
+    assert source_with_errors(FITTED, sparse, NOTHING, FIXED).peak_error_jy_beam == 0.2
+
+
 def test_what_gains_leave_open_is_added_in_quadrature(statistics: ImageStatistics) -> None:
     source = source_with_errors(FITTED, statistics, NOTHING, GainFreedom(0.03, 0.04, 0.02, 0.5))
     assert source.peak_error_jy_beam == pytest.approx(math.hypot(0.01, 2.0 * 0.02))
@@ -65,7 +70,7 @@ def test_what_clean_leaves_open_is_added_in_quadrature(statistics: ImageStatisti
         ("dec_error_arcsec", 0.03), ("major_error_arcsec", 0.05), ("minor_error_arcsec", 0.06),
     ):  # fmt: skip
         before, after = getattr(without, name), getattr(source, name)
-        assert after == pytest.approx(math.hypot(before, added)), name
+        assert after == pytest.approx(math.hypot(before, added / math.sqrt(3))), name
     assert source.peak_jy_beam == without.peak_jy_beam
 
 
