@@ -35,7 +35,13 @@ from steps.images import (
 )
 from steps.instruments import SETUP, dish_diameter_m
 from steps.mosaics import is_mosaic, mosaic_imsize, run_mosaic
-from steps.source_place import SURE_SNR, SourcePlace, brightest_pixel, place_within
+from steps.source_place import (
+    CERTAIN_SNR,
+    SURE_SNR,
+    SourcePlace,
+    brightest_pixel,
+    place_within,
+)
 from steps.user_mask import MASK_SETTING, describe_mask
 
 __all__ = [
@@ -183,6 +189,8 @@ def _place_by_fringes(
 ) -> SourcePlace:
     """Return where fringes place the source, if not where the image shows it."""
     start = brightest_pixel(image, field.imsize) if image.snr >= SURE_SNR else (0.0, 0.0)
+    if image.snr >= CERTAIN_SNR:
+        return SourcePlace(start, "")
     try:
         data = read_closure_data(context)
     except InputError:  # what keeps closure quantities from being formed is said by closure_stats

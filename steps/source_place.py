@@ -17,6 +17,7 @@ from steps.facts import grid_facts
 from steps.model_components import peak_component
 
 __all__ = [
+    "CERTAIN_SNR",
     "POINT",
     "SURE_SNR",
     "SourcePlace",
@@ -30,6 +31,10 @@ __all__ = [
 # it may be one in bright data, which the fringes tell.
 SURE_SNR = 20.0
 
+# Wild phases scatter a source over the image, and its brightest artefact reaches a few tens of sigma
+# of what CLEAN leaves. Of 38 drawn observations with phase errors two began above 100, both with the
+# source in its place. Fringes need not be asked there, which spares a reading of the data.
+CERTAIN_SNR = 100.0
 
 # So near an image tells the place better, if it shows the source; if it does not, no interval is
 # so long that it matters.
@@ -87,6 +92,8 @@ def place_before_calibration(
     start = (0.0, 0.0)
     if image.snr >= SURE_SNR:
         start = at_the_peak(image, grid.imsize, components)
+    if image.snr >= CERTAIN_SNR:
+        return SourcePlace(start, "")
     half_width_arcsec = 0.5 * min(grid.imsize) * grid.cell_arcsec
     return place_within(context, data, image, half_width_arcsec, start, components)
 
