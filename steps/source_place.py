@@ -31,9 +31,9 @@ __all__ = [
 # it may be one in bright data, which the fringes tell.
 SURE_SNR = 20.0
 
-# Wild phases scatter a source over the image, and its brightest artefact reaches a few tens of sigma
-# of what CLEAN leaves. Of 38 drawn observations with phase errors two began above 100, both with the
-# source in its place. Fringes need not be asked there, which spares a reading of the data.
+# Wild phases scatter a source over the image, and its brightest artefact reaches a few tens of
+# sigma of what CLEAN leaves. Of 38 drawn observations with phase errors two began above 100, both
+# with the source in its place. Fringes need not be asked there, which spares a reading of the data.
 CERTAIN_SNR = 100.0
 
 # So near an image tells the place better, if it shows the source; if it does not, no interval is
