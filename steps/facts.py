@@ -136,6 +136,8 @@ class StartupFacts:
     pointings : tuple of mapping
         Of a mosaic, by field id of every working copy: ``name``, ``ra_deg`` and ``dec_deg``
         (J2000); empty otherwise. The phase centre then is that of the mosaic's image.
+    unlike_dishes : bool
+        Whether working copies differ in the diameter of their dishes.
     """
 
     working_copies: tuple[str, ...]
@@ -166,6 +168,7 @@ class StartupFacts:
     begin_mjd_s: float | None = None
     on_source_s: float | None = None
     pointings: tuple[Mapping[str, Any], ...] = ()
+    unlike_dishes: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from libs.imaging.joint import Mosaic
 from libs.imaging.mosaic import mosaic_size
 from libs.imaging.primary_beam import SAME_DISH, find_beam
 from libs.ms.pointings import common_pointings, linked, number_pointings, number_visit_groups
+from libs.ms.subtables import Subtables
 from libs.ms.summary import MsSummary, summarise
 from selfcal.step import Skip
 from steps.context import Context
@@ -24,12 +25,14 @@ from steps.instruments import dish_diameter_m, identify
 __all__ = [
     "MOSAIC_SETTING",
     "MosaicFound",
+    "check_dishes",
     "common_to_fields",
     "is_mosaic",
     "join_pointings",
     "mosaic_imsize",
     "run_mosaic",
     "single_fields_only",
+    "unlike_dishes",
 ]
 
 MOSAIC_SETTING = "mosaic"
@@ -73,7 +76,7 @@ def join_pointings(context: Context, copies: Sequence[Path]) -> MosaicFound:
     """
     places = common_pointings(copies)
     used = [summarise(ms) for ms in copies]
-    _check_is_mosaic(context, places, used)
+    _check_is_mosaic(context, places, copies, used)
     notes = []
     for ms in copies:
         number_pointings(ms, places)
@@ -92,6 +95,7 @@ def _middle(places: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _check_is_mosaic(
     context: Context,
     places: Sequence[tuple[str, tuple[float, float]]],
+    copies: Sequence[Path],
     used: Sequence[MsSummary],
 ) -> None:
     """Refuse fields that are no mosaic, or one that is not to be or cannot be joined."""
@@ -105,14 +109,9 @@ def _check_is_mosaic(
     instrument = identify(
         first.telescope, first.mean_frequency_hz, settings["instrument"], settings["band"]
     )[0]
+    check_dishes(said, copies, used)
     dishes = [dish_diameter_m(instrument, each.dish_diameter_m) for each in used]
-    if max(dishes) > SAME_DISH * min(dishes):
-        sizes = ", ".join(f"{dish:g} m" for dish in dishes)
-        raise ConfigError(
-            f"{said}, with dishes of {sizes}, which have no primary beam in common",
-            "calibrate the executions of each kind of dish by themselves",
-        )
-    beam = find_beam(instrument, first.mean_frequency_hz, dishes[0])
+    beam = find_beam(instrument, first.mean_frequency_hz, max(dishes))
     if beam is None:
         raise ConfigError(
             f"{said}, and the primary beam of {instrument} is not known", several
@@ -128,6 +127,27 @@ def _check_is_mosaic(
             f"{names} is a mosaic, which WSClean does not image jointly",
             "set imager to native or tclean, or mosaic = 'never' for each pointing by itself",
         )
+
+
+def unlike_dishes(used: Sequence[MsSummary]) -> bool:
+    """Whether measurement sets differ in the diameter of their dishes, as far as it is known."""
+    known = [each.dish_diameter_m for each in used if each.dish_diameter_m > 1.0]
+    return bool(known) and max(known) > SAME_DISH * min(known)
+
+
+def check_dishes(said: str, copies: Sequence[Path], used: Sequence[MsSummary]) -> None:
+    """Refuse a set whose own dishes are unlike; sets may differ, each with a beam of its own."""
+    for ms, summary in zip(copies, used, strict=True):
+        antennas = Subtables(ms).antennas
+        known = [antennas[n].diameter_m for n in summary.antennas_used]
+        known = [diameter for diameter in known if diameter > 1.0]
+        if known and max(known) > SAME_DISH * min(known):
+            sizes = ", ".join(f"{dish:g} m" for dish in sorted(set(known)))
+            raise ConfigError(
+                f"{said}, and {ms.name} has dishes of {sizes}: its baselines have no primary beam"
+                " in common",
+                "split it by kind of dish (antenna selection), and give the parts as executions",
+            )
 
 
 # -- for the steps after startup ------------------------------------------------------------------
@@ -149,7 +169,8 @@ def run_mosaic(data: StartupFacts) -> tuple[Mosaic, tuple[float, float]] | None:
         return None
     diameter = dish_diameter_m(data.instrument, data.dish_diameter_m)
     ra, dec = math.degrees(data.right_ascension_rad), math.degrees(data.declination_rad)
-    return Mosaic(tuple(range(len(data.pointings))), data.instrument, diameter), (ra, dec)
+    fields = tuple(range(len(data.pointings)))
+    return Mosaic(fields, data.instrument, diameter, unlike=data.unlike_dishes), (ra, dec)
 
 
 def mosaic_imsize(options: ImagingOptions) -> tuple[int, int]:

@@ -35,6 +35,7 @@ from libs.imaging.start_model import (
 from libs.imaging.start_model_files import read_start_model
 from libs.imaging.user_mask import draw_mask
 from libs.ms.subtables import Subtables
+from libs.ms.summary import summarise
 from selfcal.step import StepResult
 from steps.context import Context
 from steps.data_state import measurement_sets, set_note
@@ -202,7 +203,7 @@ def fill_start_model(context: Context, path: Path) -> None:
             if found is None:
                 _fill_field(ms, model, 0)
                 continue
-            beam = _beam_of(found[0], data.frequency_hz)
+            beam = _beam_of(found[0], data.frequency_hz, ms)
             for number in found[0].field_ids:
                 field = Subtables(ms).fields[number]
                 place = to_j2000(field.pointing_rad, field.frame)
@@ -220,9 +221,10 @@ def _fill_field(ms: Path, model: StartModel | SeenModel, field_id: int) -> None:
     fill_model_column([ms], visibilities, field_id=field_id)
 
 
-def _beam_of(mosaic: Mosaic, frequency_hz: float) -> PrimaryBeam:
-    """Return the primary beam of a mosaic, which startup has asked for."""
-    beam = find_beam(mosaic.instrument, frequency_hz, mosaic.dish_diameter_m)
+def _beam_of(mosaic: Mosaic, frequency_hz: float, ms: Path) -> PrimaryBeam:
+    """Return the primary beam of a set of a mosaic, which startup has asked for."""
+    dish_m = summarise(ms).dish_diameter_m if mosaic.unlike else mosaic.dish_diameter_m
+    beam = find_beam(mosaic.instrument, frequency_hz, dish_m)
     assert beam is not None, "pointings are joined where it is known"
     return beam
 

@@ -31,7 +31,7 @@ from steps.context import Context
 from steps.copy_treatment import LINES_SETTING, CopyTreatment
 from steps.facts import StartFacts, StartupFacts, as_metrics
 from steps.instruments import identify
-from steps.mosaics import MOSAIC_SETTING, MosaicFound, join_pointings
+from steps.mosaics import MOSAIC_SETTING, MosaicFound, join_pointings, unlike_dishes
 from steps.selections import EXECUTIONS_SETTING, SelectedInput, selected_inputs
 
 __all__ = ["Startup"]
@@ -308,6 +308,7 @@ def _describe(
         begin_mjd_s=min(summary.time_range_s[0] for summary in used),
         on_source_s=sum(_on_source_s(summary) for summary in used),
         pointings=mosaic.as_facts() if mosaic else (),
+        unlike_dishes=unlike_dishes(used),
     )
     metrics = as_metrics(facts)
     reason = (

@@ -24,12 +24,16 @@ class Mosaic:
         Diameter of the dishes.
     least_power : float
         Part of the largest sensitivity below which the image is blank, 0 to 1.
+    unlike : bool
+        Whether measurement sets differ in their dishes, so that the diameters of its own antennas
+        give the beam of each; within a set they are alike.
     """
 
     field_ids: tuple[int, ...]
     instrument: str
     dish_diameter_m: float
     least_power: float = 0.1
+    unlike: bool = False
 
     def __post_init__(self) -> None:
         if not self.field_ids or len(set(self.field_ids)) < len(self.field_ids):

@@ -26,6 +26,7 @@ from libs.ms.subtables import Subtables
 
 __all__ = [
     "Pointing",
+    "alike_sets",
     "beam_plane",
     "check_mosaic",
     "correct_by_response",
@@ -93,8 +94,10 @@ def pointings(options: ImagingOptions) -> tuple[Pointing, ...]:
     return tuple(found)
 
 
-def mosaic_beam(options: ImagingOptions, frequency_hz: float) -> PrimaryBeam:
-    """Return the primary beam of a mosaic's dishes.
+def mosaic_beam(
+    options: ImagingOptions, frequency_hz: float, ms: Path | None = None
+) -> PrimaryBeam:
+    """Return the primary beam of a mosaic's dishes, or of those of one measurement set.
 
     Raises
     ------
@@ -103,13 +106,22 @@ def mosaic_beam(options: ImagingOptions, frequency_hz: float) -> PrimaryBeam:
     """
     assert options.mosaic is not None
     mosaic = options.mosaic
-    beam = find_beam(mosaic.instrument, frequency_hz, mosaic.dish_diameter_m)
+    dish_m = mosaic.dish_diameter_m
+    if mosaic.unlike and ms is not None:
+        dish_m = float(np.median([each.diameter_m for each in Subtables(ms).antennas]))
+    beam = find_beam(mosaic.instrument, frequency_hz, dish_m)
     if beam is None:
         raise ConfigError(
             f"the primary beam of {mosaic.instrument} at {frequency_hz / 1e9:.4g} GHz is not known",
             "image its pointings one by one",
         )
     return beam
+
+
+def alike_sets(options: ImagingOptions) -> tuple[tuple[Path, ...], ...]:
+    """Return the measurement sets of a mosaic in groups whose dishes are alike."""
+    assert options.mosaic is not None
+    return tuple((ms,) for ms in options.vis) if options.mosaic.unlike else (options.vis,)
 
 
 def mosaic_size(options: ImagingOptions) -> tuple[float, float]:
@@ -133,8 +145,10 @@ def _extents(options: ImagingOptions) -> dict[Pointing, tuple[float, float]]:
             f"its windows are 0 to {len(windows) - 1}",
         )
     lowest = min(float(windows[spw].frequency_hz.min()) for spw in chosen)
-    beam = mosaic_beam(options, lowest)
-    reach = beam.reach_rad(lowest, options.mosaic.least_power)
+    reach = max(
+        mosaic_beam(options, lowest, sets[0]).reach_rad(lowest, options.mosaic.least_power)
+        for sets in alike_sets(options)
+    )
     cell = options.cell_arcsec / ARCSEC_PER_RAD
     return {
         pointing: (

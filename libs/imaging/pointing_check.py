@@ -13,10 +13,18 @@ from libs.core.coordinates import lm_to_radec
 from libs.core.errors import InputError
 from libs.core.geometry import ARCSEC_PER_RAD, good_size
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image, write_image
-from libs.imaging.mosaic import Pointing, beam_plane, mosaic_beam, mosaic_centre, pointings
+from libs.imaging.mosaic import (
+    Pointing,
+    alike_sets,
+    beam_plane,
+    mosaic_beam,
+    mosaic_centre,
+    pointings,
+)
 from libs.imaging.native.mosaic_model import MosaicModel
 from libs.imaging.native.restore import Beam, restored
 from libs.imaging.statistics import ImageStatistics, measure_products
+from libs.ms.rows import chunks
 from libs.ms.subtables import Subtables
 
 __all__ = ["JointModel", "PointingMeasure", "measure_pointing", "pointing_options"]
@@ -87,7 +95,10 @@ def pointing_options(
     pointing = pointings(options)[number]
     cell = options.cell_arcsec / ARCSEC_PER_RAD
     hz = _frequencies(options)
-    reach = mosaic_beam(options, min(hz)).reach_rad(min(hz), options.mosaic.least_power)
+    reach = max(
+        mosaic_beam(options, min(hz), sets[0]).reach_rad(min(hz), options.mosaic.least_power)
+        for sets in alike_sets(options)
+    )
     size = good_size(2.0 * reach / cell, least=_LEAST_PIXELS)
     x, y = _place(options, pointing)
     east = (options.imsize[0] // 2 - x) * cell
@@ -146,6 +157,25 @@ def measure_pointing(
     )
 
 
+def _shares(options: ImagingOptions, pointing: Pointing) -> dict[tuple[Path, ...], float]:
+    """Return the part that sets with the same dishes have of a pointing's weights."""
+    groups = alike_sets(options)
+    if len(groups) == 1:
+        return {groups[0]: 1.0}
+    weight = {sets: sum(_weight(ms, pointing.field_id) for ms in sets) for sets in groups}
+    total = sum(weight.values())
+    return {sets: own / total for sets, own in weight.items() if total > 0}
+
+
+def _weight(ms: Path, field_id: int) -> float:
+    """Return the sum of the weights of a field's unflagged samples."""
+    total = 0.0
+    for chunk in chunks(ms, ("WEIGHT", "FLAG", "FLAG_ROW"), where=f"FIELD_ID == {field_id}"):
+        good = ~(chunk["FLAG"] | chunk["FLAG_ROW"][:, None, None])
+        total += float((chunk["WEIGHT"] * good.sum(axis=1)).sum())
+    return total
+
+
 def _seen(
     products: ImageProducts, own: ImagingOptions, joint: JointModel, number: int
 ) -> NDArray[np.float32]:
@@ -155,11 +185,14 @@ def _seen(
     terms = MosaicModel([joint.model], options, open_image(joint.response)[0]).terms[0]
     cell = options.cell_arcsec / ARCSEC_PER_RAD
     nx, ny = options.imsize
-    power = beam_plane(
-        mosaic_beam(options, min(_frequencies(options))), _frequencies(options),
-        (nx // 2 - np.arange(nx, dtype=np.float64)) * cell,
-        (np.arange(ny, dtype=np.float64) - ny // 2) * cell, pointing.offset_rad,
-    )  # fmt: skip
+    l_rad = (nx // 2 - np.arange(nx, dtype=np.float64)) * cell
+    m_rad = (np.arange(ny, dtype=np.float64) - ny // 2) * cell
+    power = np.zeros((ny, nx), np.float32)
+    for sets, share in _shares(options, pointing).items():
+        beam_of_sets = mosaic_beam(options, min(_frequencies(options)), sets[0])
+        power += np.float32(share) * beam_plane(
+            beam_of_sets, _frequencies(options), l_rad, m_rad, pointing.offset_rad
+        )
     size = own.imsize[0]
     x, y = _place(options, pointing)
     low = x - size // 2, y - size // 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from libs.core.angles import separation_rad
 from libs.core.errors import ConfigError
-from libs.imaging.primary_beam import SAME_DISH, find_beam
+from libs.imaging.primary_beam import find_beam
 from libs.ms.field_directions import SAME_PLACE_RAD
 from libs.ms.pointings import linked
 from libs.ms.virtual_windows import (
@@ -306,9 +306,9 @@ def _overlapping(
     executions = [one.execution for seen in pointings for one in seen]
     places = [seen[0].execution.directions_rad[seen[0].fields[0]] for seen in pointings]
     dishes = [each.dish_diameter_m for each in executions]
-    alike = min(dishes) > 0 and max(dishes) <= SAME_DISH * min(dishes)
     named = identify(executions[0].telescope, frequency_hz, instrument, band)[0]
-    beam = find_beam(named, frequency_hz, dishes[0]) if alike else None
+    # the largest dishes have the narrowest beam
+    beam = find_beam(named, frequency_hz, max(dishes)) if min(dishes) > 0 else None
     if beam is None or any(place is None for place in places):
         return [[number] for number in range(len(pointings))]
     width = 2.0 * beam.reach_rad(frequency_hz, 0.5)

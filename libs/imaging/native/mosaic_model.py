@@ -147,7 +147,7 @@ def predict_sky(model: MosaicModel, options: ImagingOptions, *, threads: int = 1
                     hz = found.channel_hz[spw]
                     uvw = np.asarray(read_rows(opened, ("UVW",), rows)["UVW"], np.float64)
                     longest = float(np.abs(uvw).max() * hz.max()) / SPEED_OF_LIGHT_M_S
-                    view = view_grid(options, pointing, hz, longest, threads)
+                    view = view_grid(options, pointing, hz, longest, threads, ms)
                     values = _seen(model, view, uvw, turn, hz)
                     shape = np.shape(opened.getcell("DATA", int(rows[0])))
                     filled = np.zeros((len(rows), *shape), np.complex64)
@@ -223,7 +223,7 @@ def response_of_weights(options: ImagingOptions) -> NDArray[np.float32]:
                     hands = list(found.setup_of[ddid].parallel)
                     good = ~(read["FLAG"].any(axis=2) | read["FLAG_ROW"][:, None])
                     weight = read["WEIGHT"][:, hands].min(axis=1) * good.sum(axis=1)
-                    view = view_grid(options, pointing, found.channel_hz[spw], 0.0, 1)
+                    view = view_grid(options, pointing, found.channel_hz[spw], 0.0, 1, ms)
                     power = view.power().astype(np.float64)
                     square[view.rows, view.columns] += float(weight.sum()) * power**2
     if not square.any():

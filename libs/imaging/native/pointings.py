@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,14 @@ from numpy.typing import NDArray
 from libs.core.errors import ImageError
 from libs.core.geometry import ARCSEC_PER_RAD, SPEED_OF_LIGHT_M_S
 from libs.imaging.interface import ImagingOptions
-from libs.imaging.mosaic import Pointing, beam_plane, mosaic_beam, mosaic_centre, pointings
+from libs.imaging.mosaic import (
+    Pointing,
+    alike_sets,
+    beam_plane,
+    mosaic_beam,
+    mosaic_centre,
+    pointings,
+)
 from libs.imaging.native.gridding import IMAGE_TURNS, Gridder
 from libs.imaging.native.measurement import Measurement
 from libs.imaging.native.samples import Selection
@@ -83,6 +92,7 @@ def view_grid(
     frequency_hz: NDArray[np.float64],
     longest_w: float,
     threads: int,
+    ms: Path | None = None,
 ) -> PointingView:
     """Return the part of a mosaic's image that one pointing sees, without visibilities.
 
@@ -95,10 +105,12 @@ def view_grid(
     longest_w : float
         Largest |w|, wavelengths, for the choice between a facet and the common phase centre.
     threads : int
+    ms : Path, optional
+        Whose dishes give the beam, where sets differ in them.
     """
     chosen = np.linspace(0, len(frequency_hz) - 1, min(len(frequency_hz), _BEAM_FREQUENCIES))
     frequencies = tuple(float(frequency_hz[int(k)]) for k in np.rint(chosen))
-    beam = mosaic_beam(options, min(frequencies))
+    beam = mosaic_beam(options, min(frequencies), ms)
     cell = options.cell_arcsec / ARCSEC_PER_RAD
     half = math.ceil(max(map(beam.reach_rad, frequencies)) / cell) + 1
     east, north = pointing.offset_rad
@@ -177,20 +189,19 @@ def open_views(
     longest_m = max(_longest_baseline_m(Subtables(ms).position_m) for ms in options.vis)
     left = memory_bytes
     views = []
-    for pointing in pointings(options):
-        for spw in chosen:
-            own = replace(selection, field_id=pointing.field_id, spws=(spw,))
-            # w is not known before the data are read, but no longer than the longest baseline
-            hz = windows[spw].frequency_hz
-            longest_w = longest_m * float(hz.max()) / SPEED_OF_LIGHT_M_S
-            grid = view_grid(options, pointing, hz, longest_w, threads)
-            store = open_store(
-                options.vis, own, memory_bytes=left, centre=centre, facet=grid.facet,
-                may_be_empty=True,
-            )  # fmt: skip
-            left -= store.bytes_held
-            if store.facts.visibilities:
-                views.append(replace(grid, store=store))
+    for pointing, spw, sets in product(pointings(options), chosen, alike_sets(options)):
+        own = replace(selection, field_id=pointing.field_id, spws=(spw,))
+        # w is not known before the data are read, but no longer than the longest baseline
+        hz = windows[spw].frequency_hz
+        longest_w = longest_m * float(hz.max()) / SPEED_OF_LIGHT_M_S
+        grid = view_grid(options, pointing, hz, longest_w, threads, sets[0])
+        store = open_store(
+            sets, own, memory_bytes=left, centre=centre, facet=grid.facet,
+            may_be_empty=True,
+        )  # fmt: skip
+        left -= store.bytes_held
+        if store.facts.visibilities:
+            views.append(replace(grid, store=store))
     if not views:
         names = ", ".join(ms.name for ms in options.vis)
         raise ImageError(
