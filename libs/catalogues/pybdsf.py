@@ -15,7 +15,7 @@ from typing import Any
 from libs.core.errors import ConfigError
 from libs.core.process import run_tool
 
-__all__ = ["check_installed", "find_with_pybdsf", "is_installed"]
+__all__ = ["check_pybdsf", "find_with_pybdsf", "is_installed"]
 
 # Islands reach down to 3 sigma, as is PyBDSF's own default.
 _ISLAND_SIGMA = 3.0
@@ -35,7 +35,7 @@ def is_installed() -> bool:
     return find_spec("bdsf") is not None
 
 
-def check_installed(setting: str) -> None:
+def check_pybdsf(setting: str) -> None:
     """Refuse a setting that asks for PyBDSF where it is not installed.
 
     Raises

@@ -53,7 +53,7 @@ def load_calibrate_settings(path: Path, assignments: Mapping[str, Any]) -> Setti
         raise ConfigError(f"vis and project {what}", f"set one of them in {path.name}")
     check_where(values["cluster"])
     if values["source_finder"] == "pybdsf":
-        pybdsf.check_installed("source_finder is pybdsf")
+        pybdsf.check_pybdsf("source_finder is pybdsf")
     _check_targets(values)
     return Settings(values, origin, path, {})
 
