@@ -27,8 +27,8 @@ __all__ = [
     "place_within",
 ]
 
-# Where the SNR of an image is below, its brightest pixel may be an artefact of wild phases; above,
-# it may be one in bright data, which the fringes tell.
+# Below this SNR the brightest pixel of an image is not trusted to be the source: where nothing else
+# tells, the source is taken to lie at the phase centre.
 SURE_SNR = 20.0
 
 # Wild phases scatter a source over the image, and its brightest artefact reaches a few tens of
@@ -36,8 +36,8 @@ SURE_SNR = 20.0
 # with the source in its place. Fringes need not be asked there, which spares a reading of the data.
 CERTAIN_SNR = 100.0
 
-# So near an image tells the place better, if it shows the source; if it does not, no interval is
-# so long that it matters.
+# Within this distance the position of an image is the better one, and a position that is wrong by
+# so little does not smear a solution interval.
 _NEAR_BEAMS = 3.0
 
 POINT = GaussianComponent(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, point=True)
@@ -161,7 +161,8 @@ def place_within(
         return SourcePlace(start_rad, "")
     l_arcsec, m_arcsec = (math.degrees(each) * 3600 for each in found.offset_rad)
     said = (
-        f"fringes over {found.interval_s:.3g} s place it {l_arcsec:+.3g}, {m_arcsec:+.3g} arcsec"
-        f" from the phase centre ({found.sigma:.1f} sigma; {found.needed:.1f} needed)"
+        f"fringes over {found.interval_s:.3g} s place the source {l_arcsec:+.3g},"
+        f" {m_arcsec:+.3g} arcsec from the phase centre ({found.sigma:.1f} sigma;"
+        f" {found.needed:.1f} needed)"
     )
     return SourcePlace(found.offset_rad, said)

@@ -146,8 +146,8 @@ def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
     if accepted and followed > 1.0:
         accepted, record = False, replace(record, refusal=Refusal.NOT_BETTER, warning=None)
         reason = (
-            f"the phases follow the noise: they make {followed:.1f} times as much of it look like"
-            f" the source as there is of the source ({reason})"
+            f"the phases follow the noise: noise that they turn into the source's shape is"
+            f" {followed:.1f} times as bright as the source itself ({reason})"
         )
     said = evidence_said(sigma, (name, before))
     return Judged(accepted, "; ".join(filter(None, (reason, said))), record)

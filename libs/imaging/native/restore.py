@@ -98,13 +98,14 @@ def _least_squares(
 ) -> Beam | None:
     """Fit a Gaussian of peak 1 to pixels, (n,) each; None where the best is no ellipse."""
 
+    def shape(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(-np.minimum(p[0] * x * x + 2 * p[1] * x * y + p[2] * y * y, 700.0))
+
     def error(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        shape = np.exp(-np.minimum(p[0] * x * x + 2 * p[1] * x * y + p[2] * y * y, 700.0))
-        return np.asarray(shape - values)
+        return np.asarray(shape(p) - values)
 
     def slope(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        shape = np.exp(-np.minimum(p[0] * x * x + 2 * p[1] * x * y + p[2] * y * y, 700.0))
-        return np.stack([-term * shape for term in (x * x, 2 * x * y, y * y)], axis=1)
+        return np.stack([-term * shape(p) for term in (x * x, 2 * x * y, y * y)], axis=1)
 
     first = np.array(start.exponent())
     found = optimize.least_squares(error, first, jac=slope, x_scale=np.abs(first).max(), xtol=1e-10)

@@ -74,6 +74,6 @@ def test_phases_that_follow_the_noise_more_than_the_source_refuse(
     judged, _ = verdict(monkeypatch, 900.0, 400.0, followed=4.2)
     assert not judged.accepted
     assert judged.record.refusal is Refusal.NOT_BETTER
-    assert "4.2 times as much of it look like the source as there is" in judged.reason
+    assert "4.2 times as bright as the source itself" in judged.reason
     assert verdict(monkeypatch, 900.0, 400.0, followed=0.9)[0].accepted
     assert verdict(monkeypatch, 900.0, 400.0, followed=float("nan"))[0].accepted
