@@ -75,7 +75,8 @@ class ThermalNoise:
         reach = _GAP * float(np.percentile(step, 20)) if step.size else 0.0
         weight, squares = _add(
             order, baseline, block.time_s, reach, block.visibility, block.weight,
-            block.weight if block.natural is None else block.natural, given, model is not None, self.time, self.frequency,
+            block.weight if block.natural is None else block.natural, given, model is not None,
+            self.time, self.frequency,
         )  # fmt: skip
         self.weight += weight
         self.squares += squares
