@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import lambertw
 
 from libs.gains.gain_solutions import GainSolutions
+from libs.gains.two_factors import FACTORS
 
 __all__ = ["noise_followed", "unknown_phases"]
-
-# Phases of an antenna in an interval that a solve has as unknowns; of gains each is one.
-_UNKNOWNS = {"tec": 1, "tec+phase": 2, "delay+phase": 2}
 
 
 def unknown_phases(solutions: GainSolutions, solution: str) -> int:
@@ -27,12 +26,22 @@ def unknown_phases(solutions: GainSolutions, solution: str) -> int:
     solution : str
         Kind of solve, as in `libs.gains.solver.SolveOptions`.
     """
-    good = ~solutions.flag
+    good: NDArray[np.bool_] = np.logical_not(solutions.flag)
     if solution in ("gain", "bandpass"):
-        return int(np.maximum(good.sum(axis=2) - 1, 0).sum())
-    # what windows and hands have of their own is the same at all times, and few beside it
-    per_solve = good.any(axis=(1, 3)).sum(axis=1)
-    return int(np.maximum(per_solve - 1, 0).sum()) * _UNKNOWNS.get(solution, 1)
+        return _free(good)
+    windows = np.stack([np.max(good[:, solutions.spw == spw], axis=1)
+                        for spw in np.unique(solutions.spw)], axis=1)  # fmt: skip
+    if solution == "delay+phase":
+        return 2 * _free(windows)
+    common = _free(np.max(good, axis=(1, 3), keepdims=True))
+    if solution in FACTORS:
+        return common + _free(np.max(windows, axis=0, keepdims=True))
+    return 2 * common if solution == "tec+phase" else common
+
+
+def _free(good: NDArray[np.bool_]) -> int:
+    """Return the number of good (ntime, nfreq, nant, npol) but for one antenna of each solve."""
+    return int(np.maximum(good.sum(axis=2) - 1, 0).sum())
 
 
 def noise_followed(unknowns: float, explained: float) -> float:

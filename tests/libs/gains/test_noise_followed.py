@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,14 @@ def test_tecs_have_one_unknown_for_all_frequencies() -> None:
     flag = np.zeros((3, 8, 5, 1), bool)
     assert unknown_phases(solutions(flag), "tec") == 3 * 4
     assert unknown_phases(solutions(flag), "tec+phase") == 3 * 4 * 2
+
+
+def test_windows_and_hands_have_delays_or_constants_of_their_own() -> None:
+    flag = np.zeros((3, 8, 5, 2), bool)
+    found = replace(solutions(flag), spw=np.repeat([0, 1], 4))
+    assert unknown_phases(found, "delay+phase") == 3 * 4 * 2 * 2 * 2
+    for solution in ("constants+phase", "constant_delay+phase", "delay+tec"):
+        assert unknown_phases(found, solution) == 3 * 4 + 4 * 2 * 2
 
 
 def test_what_held_out_visibilities_do_not_show_is_noise_alone() -> None:
