@@ -245,6 +245,7 @@ class _Cleaner:
         self.far_sidelobe = convolver.far_sidelobe
         self.depth = 1.0
         self.earlier_cycles = 0  # those of lesser depths do not count against nmajor
+        self.before: _State | None = None  # at the beginning of this depth
 
     def settle(self, dirty: NDArray[np.floating]) -> float:
         """CLEAN until an exact residual confirms that no more is to be found.
@@ -268,7 +269,7 @@ class _Cleaner:
             noise = self.noise(state.residual[0])
             agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
             self.tell(exact=True)
-            if self.is_spent() or state.components == earlier:
+            if self.is_spent() or state.components == earlier or not self.finds_sky():
                 break
             # a source turns between neighbouring visibilities: without it they tell less noise
             stopped_early = self.depth * noise < thermal and self.thermal() < _SURER * thermal
@@ -299,23 +300,28 @@ class _Cleaner:
             noise, depth = self.noise(state.residual[0]), self.depth
             if not noise > _SIDELOBES * self.thermal():
                 break
-            kept = replace(state, found=state.found.copy())
+            self.before = replace(state, found=state.found.copy())
             self.depth *= _DEEPER
             try:
                 reached = self.settle(state.residual)
-                found = state.model[0].astype(np.float64) - kept.model[0]
-                helps = found.sum() > _MOSTLY_SKY * np.abs(found).sum()
                 left = self._sidelobes(self.noise(state.residual[0]))
-                helps = helps and left <= _LEFT_OF_SIDELOBES * self._sidelobes(noise)
+                helps = left <= _LEFT_OF_SIDELOBES * self._sidelobes(noise) and self.finds_sky()
             except ImageError:  # what was found before is kept
                 helps = False
             if not helps:
                 self.depth = depth
                 for name in ("model", "residual", "found", "components"):
-                    setattr(state, name, getattr(kept, name))
+                    setattr(state, name, getattr(self.before, name))
                 break
             agreement = reached
         return agreement
+
+    def finds_sky(self) -> bool:
+        """Whether what was found at this depth is mostly positive; true at the first."""
+        if self.before is None:
+            return True
+        found = self.state.model[0].astype(np.float64) - self.before.model[0]
+        return bool(found.sum() >= _MOSTLY_SKY * np.abs(found).sum())
 
     def thermal(self) -> float:
         """Return the noise of the visibilities alone, Jy/beam; 0 where it is not known."""
@@ -413,6 +419,8 @@ class _Cleaner:
                 exact=not self.settings.image_domain, peak=peak, left=self._left(peak, floor[0])
             )
             self.check()
+            if not self.finds_sky():
+                return
             if not self.noise(self.state.residual[0]) <= _NOISIER * noise[0]:
                 self.state.model, self.state.residual = earlier.model, earlier.residual
                 self.state.components = earlier.components
