@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.running import ROOT
 from benchmarks.torture.observation import digest
-from benchmarks.torture.outcomes import Attempt, attempt
+from benchmarks.torture.outcomes import Attempt, Running, attempt
 from benchmarks.torture.victims import Victim
 
 __all__ = ["Reference", "killed_run"]
@@ -60,17 +55,10 @@ def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, s
     words = victim.words(workdir)
     instants = []
     for _ in range(int(rng.integers(1, 4))):
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "auto_selfcal.py"), *map(str, words)], cwd=workdir.parent,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, env={**os.environ, "MPLBACKEND": "Agg"},
-        )  # fmt: skip
         instants.append(float(rng.uniform(0.0, 1.1 * reference.seconds)))
-        try:
-            process.wait(timeout=instants[-1])
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        running = Running(victim.name, words, workdir.parent)
+        if running.wait(instants[-1]) is None:
+            running.kill()
     what = f"{victim.name} killed after " + ", ".join(f"{instant:.2f} s" for instant in instants)
     found = _run(victim, workdir)
     if found.code or found.fault:
