@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +26,12 @@ class Reference:
         It fails.
     """
 
-    def __init__(self, victim: Victim, folder: Path) -> None:
+    def __init__(self, victim: Victim, folder: Path, harm: Mapping[str, Any] | None = None) -> None:
         self.victim, self.folder = victim, folder
         self.before = [digest(path) for path in victim.inputs]
         victim.prepare(folder / "reference")
         start = time.monotonic()
-        found = _run(victim, folder / "reference")
+        found = _run(victim, folder / "reference", harm)
         self.seconds = time.monotonic() - start
         if found.code:
             raise RuntimeError(f"the run without a kill failed: {found.output[-500:]}")
@@ -41,8 +43,8 @@ class Reference:
         return [digest(path) for path in self.victim.inputs] != self.before
 
 
-def _run(victim: Victim, workdir: Path) -> Attempt:
-    return attempt("run", victim.words(workdir), workdir.parent, limit_s=600.0)
+def _run(victim: Victim, workdir: Path, harm: Mapping[str, Any] | None = None) -> Attempt:
+    return attempt("run", victim.words(workdir), workdir.parent, harm=harm)
 
 
 def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, str]:

@@ -15,18 +15,24 @@ import argparse
 import collections
 import functools
 import json
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.torture.false_imager import put_imager
+from benchmarks.torture.harms import HARMS, unable
 from benchmarks.torture.kills import Reference, killed_run
 from benchmarks.torture.observation import digest, make_observation
 from benchmarks.torture.outcomes import Attempt
 from benchmarks.torture.sets import mutated_set
 from benchmarks.torture.settings import random_settings
-from benchmarks.torture.victims import VICTIMS, make_victim
+from benchmarks.torture.victims import VICTIMS, make_victim, small_run
 
 __all__ = ["main"]
 
@@ -91,6 +97,8 @@ def _sets(origin: Path, seed: int) -> Draw:
 def _kills(name: str, origin: Path, seed: int) -> Draw:
     """Return the draws of one victim, whose data and undisturbed run are made now."""
     folder = origin.parent
+    for left in (folder / f"data_{name}", folder / f"kills_{name}" / "reference"):
+        shutil.rmtree(left, ignore_errors=True)  # of a run of this that was stopped
     victim = make_victim(name, folder / f"data_{name}")
     reference = Reference(victim, folder / f"kills_{name}")
 
@@ -99,6 +107,26 @@ def _kills(name: str, origin: Path, seed: int) -> Draw:
         if reference.changed:
             return found, "original changed"
         return found, f"difference in {different}" if different else ""
+
+    return draw
+
+
+def _harm(name: str, origin: Path, seed: int) -> Draw:
+    """Return the draws of one kind of trouble."""
+    folder = origin.parent / f"harm_{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    harm: Mapping[str, Any] = {}
+    if name == "imager":
+        programs = put_imager(folder / "reference_imager", "", 0)
+        harm = {"env": {"PATH": f"{programs}:{os.environ['PATH']}"}}
+    victim = small_run(folder / "data", "wsclean" if name == "imager" else "native")
+    reference = Reference(victim, folder, harm)
+
+    def draw(number: int) -> tuple[Attempt, str]:
+        rng = np.random.default_rng([seed, number, list(HARMS).index(name)])
+        found, more = HARMS[name](rng, folder / f"{name}_{number}", reference)
+        return found, "original changed" if reference.changed else more
 
     return draw
 
@@ -121,6 +149,8 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sets", type=int, default=500, help="mutated measurement sets")
     add("--kills", type=int, default=200, help="runs killed at random instants, of all victims")
     add("--victims", nargs="+", choices=list(VICTIMS), default=list(VICTIMS), help="what is killed")
+    add("--harms", type=int, default=250, help="runs on a machine that gives trouble, of all kinds")
+    add("--kinds", nargs="+", choices=list(HARMS), default=list(HARMS), help="what trouble it is")
     add("--seed", type=int, default=1)
     add("--first", type=int, default=0, help="number of the first draw")
     add("--folder", type=Path, help="where runs are made; default: a temporary folder")
@@ -144,6 +174,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for place, name in enumerate(asked.victims):
         numbers = range(first + place, first + asked.kills, len(asked.victims))
         of(f"kills of {name}", numbers, prepare=functools.partial(_kills, name, origin, seed))
+    for place, name in enumerate(asked.kinds):
+        numbers = range(first + place, first + asked.harms, len(asked.kinds))
+        if asked.harms and unable(name):
+            print(f"{name}: not tried: {unable(name)}")
+            continue
+        of(name, numbers, prepare=functools.partial(_harm, name, origin, seed))
     changed = digest(origin) != before
     print(*results.table().values(), sep="\n")
     print(f"the observation itself: {'CHANGED' if changed else 'unchanged'}")

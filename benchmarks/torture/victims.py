@@ -25,7 +25,7 @@ from libs.ms.tables import open_table
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import SessionErrors, SessionField, simulate_session
 
-__all__ = ["VICTIMS", "Victim", "make_victim"]
+__all__ = ["VICTIMS", "Victim", "make_victim", "small_run"]
 
 _KEPT = ("status", "initial", "final", "accepted", "rejected", "tables", "warnings")
 _CHANGING = ("startup", "save_init_flags", "peel", "align", "test_image", "p0", "split_trial_1")
@@ -101,7 +101,15 @@ def _of_session(workdir: Path) -> Mapping[str, Any]:
 
 def _single(folder: Path) -> Victim:
     origin = make_observation(folder / "origin.ms")
-    return Victim("single", (origin,), _with_config((), small_config(origin, folder)), _summary)
+    settings = {**small_config(origin, folder), "plots": True}
+    return Victim("single", (origin,), _with_config((), settings), _summary)
+
+
+def small_run(folder: Path, imager: str) -> Victim:
+    """Return a run of one round, which does not draw its gains."""
+    origin = make_observation(folder / "origin.ms")
+    settings = {**small_config(origin, folder, until="p0"), "imager": imager}
+    return Victim(f"run with {imager}", (origin,), _with_config((), settings), _summary)
 
 
 def _executions(folder: Path) -> Victim:
