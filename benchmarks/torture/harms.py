@@ -38,7 +38,8 @@ def _end(reference: Reference, workdir: Path, found: Attempt) -> tuple[Attempt, 
     """Let the run end in peace and compare, unless it came off badly before."""
     if found.fault:
         return found, ""
-    last = attempt(found.what, reference.victim.words(workdir), workdir.parent)
+    words = reference.victim.words(workdir)
+    last = attempt(found.what, words, workdir.parent, harm={"no_report": True})
     if last.code or last.fault:
         return last, "failed"
     result = reference.victim.result(workdir)
@@ -77,7 +78,9 @@ def _clock(rng: np.random.Generator, workdir: Path, reference: Reference) -> tup
             for p in rng.uniform(-1.0, 7.0, int(rng.integers(1, 4)))
         ]
         told.append(" and ".join(f"{jump:+.0f} s at {at:.2f} s" for at, jump in jumps))
-        running = Running(f"clock {'; '.join(told)}", words, workdir.parent, {"clock": jumps})
+        running = Running(
+            f"clock {'; '.join(told)}", words, workdir.parent, {"clock": jumps, "no_report": True}
+        )
         found = running.wait(float(rng.uniform(0.0, 1.3 * reference.seconds)))
         if found is None:
             running.kill()
@@ -128,7 +131,7 @@ def _small_disk(folder: Path, size: int) -> Iterator[None]:
 def _rights(rng: np.random.Generator, workdir: Path, reference: Reference) -> tuple[Attempt, str]:
     """Run where something may not be written or read, and again where it may."""
     words = reference.victim.words(workdir)
-    harm: Mapping[str, Any] = {"plain_user": True}
+    harm: Mapping[str, Any] = {"plain_user": True, "no_report": rng.random() < 0.5}
     kind = str(rng.choice(["input", "work directory", "parent", "part", "hidden"]))
     if kind in ("part", "hidden"):
         running = Running("", words, workdir.parent)

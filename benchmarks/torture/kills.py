@@ -56,13 +56,15 @@ def killed_run(number: int, seed: int, reference: Reference) -> tuple[Attempt, s
     victim.prepare(workdir)
     words = victim.words(workdir)
     instants = []
+    # three in four without the report, which takes as long as the run
+    harm = {"no_report": np.random.default_rng([seed, number, 1]).random() < 0.75}
     for _ in range(int(rng.integers(1, 4))):
         instants.append(float(rng.uniform(0.0, 1.1 * reference.seconds)))
-        running = Running(victim.name, words, workdir.parent)
+        running = Running(victim.name, words, workdir.parent, harm)
         if running.wait(instants[-1]) is None:
             running.kill()
     what = f"{victim.name} killed after " + ", ".join(f"{instant:.2f} s" for instant in instants)
-    found = _run(victim, workdir)
+    found = _run(victim, workdir, harm)
     if found.code or found.fault:
         return Attempt(what, found.code, found.output), "failed"
     different = [

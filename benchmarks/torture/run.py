@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.torture.escapes import Escapes
 from benchmarks.torture.false_imager import put_imager
 from benchmarks.torture.harms import HARMS, unable
 from benchmarks.torture.kills import Reference, killed_run
@@ -151,6 +152,7 @@ def _asked(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--victims", nargs="+", choices=list(VICTIMS), default=list(VICTIMS), help="what is killed")
     add("--harms", type=int, default=250, help="runs on a machine that gives trouble, of all kinds")
     add("--kinds", nargs="+", choices=list(HARMS), default=list(HARMS), help="what trouble it is")
+    add("--escapes", type=int, default=200, help="files from elsewhere that try to escape")
     add("--seed", type=int, default=1)
     add("--first", type=int, default=0, help="number of the first draw")
     add("--folder", type=Path, help="where runs are made; default: a temporary folder")
@@ -180,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: not tried: {unable(name)}")
             continue
         of(name, numbers, prepare=functools.partial(_harm, name, origin, seed))
+    escapes = Escapes(folder / "escapes", origin, seed)
+    of("escapes", range(first, first + asked.escapes), prepare=lambda: escapes.draw)
     changed = digest(origin) != before
     print(*results.table().values(), sep="\n")
     print(f"the observation itself: {'CHANGED' if changed else 'unchanged'}")
