@@ -62,6 +62,7 @@ def judged_options(run: Run, vis: Path, folder: Path, basename: str) -> ImagingO
         niter=int(used["niter"]),
         automask_nsigma=float(used["nsigma_automask"]),
         autothreshold_nsigma=float(used["nsigma_autothreshold"]),
+        deeper=imager_of(run).goes_deeper,
         multiscale=bool(used["with_multiscale"]),
         uvtaper_arcsec=float({"none": 0.0, "auto": 5 * cell}.get(taper, taper)),
         uvmin_m=float(used["uvmin"]),

@@ -97,7 +97,9 @@ class ImageRecord:
     def of(cls, result: StepResult) -> ImageRecord:
         """Return the judged image of a result."""
         metrics = result.metrics
-        statistics = ImageStatistics(**{f.name: metrics[f.name] for f in fields(ImageStatistics)})
+        statistics = ImageStatistics(
+            **{f.name: metrics[f.name] for f in fields(ImageStatistics) if f.name in metrics}
+        )
         return cls(statistics, metrics["judged"], metrics["judged_with"], result.products)
 
     @property
@@ -165,6 +167,7 @@ def imaging_options(
         niter=options["niter"],
         automask_nsigma=automask,
         autothreshold_nsigma=threshold,
+        deeper=context.tools.imager.goes_deeper,
         multiscale=options["with_multiscale"],
         uvtaper_arcsec=taper_arcsec,
         uvmin_m=options["uvmin"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,9 @@ class ImagingOptions:
         Depth at which CLEAN stops, in sigma of the residual's robust noise; 0: no such limit.
     threshold_jy_beam : float
         Depth at which CLEAN stops, Jy/beam; the higher of both limits counts. 0: no such limit.
+    deeper : bool
+        True lets CLEAN of Stokes I go on below these depths while the residual's noise is mostly
+        sidelobes of the sky (an imager whose ``goes_deeper`` is true).
     multiscale : bool
         True uses extended components as well as points.
     scales_pixel : tuple of float
@@ -134,6 +138,7 @@ class ImagingOptions:
     automask_nsigma: float = 0.0
     autothreshold_nsigma: float = 0.0
     threshold_jy_beam: float = 0.0
+    deeper: bool = False
     multiscale: bool = False
     scales_pixel: tuple[float, ...] = ()
     uvtaper_arcsec: float = 0.0
@@ -239,6 +244,14 @@ class ImagingOptions:
         """FIELD_IDs imaged."""
         return self.mosaic.field_ids if self.mosaic else (self.field_id,)
 
+    def refuse_deeper(self, imager: str) -> None:
+        """Raise ConfigError when ``deeper`` is asked of an imager that cannot do it."""
+        if self.deeper:
+            raise ConfigError(
+                f"{imager} cannot CLEAN below its thresholds by the noise of the visibilities",
+                "set imager to native",
+            )
+
     def but(self, **changes: Any) -> ImagingOptions:
         """Return a copy with some options changed; an unknown name raises TypeError."""
         return dataclasses.replace(self, **changes)
@@ -290,6 +303,8 @@ class ImageProducts:
         Stokes parameter that these images show.
     response : Path or None
         Response of a mosaic, 1 at its most sensitive place: what its image is to be divided by.
+    thermal_jy_beam : float
+        Noise that the visibilities alone give the image; NaN where the imager does not tell it.
     others : tuple of ImageProducts
         Images of the other Stokes parameters of the run, in the order of the options.
     """
@@ -306,6 +321,7 @@ class ImageProducts:
     seconds: float
     stokes: str = "I"
     response: Path | None = None
+    thermal_jy_beam: float = math.nan
     others: tuple[ImageProducts, ...] = ()
 
     @property
@@ -334,6 +350,10 @@ class Imager(Protocol):
     @property
     def name(self) -> str:
         """Name of the tool."""
+
+    @property
+    def goes_deeper(self) -> bool:
+        """Whether it knows the noise of the visibilities, and how to CLEAN down to it."""
 
     def version(self) -> str:
         """Return the version of the tool, for the record.

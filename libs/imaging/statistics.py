@@ -208,6 +208,9 @@ class ImageStatistics:
         Restoring beam: FWHM, position angle and area.
     cell_arcsec : float
         Pixel size.
+    thermal_rms_jy_beam : float
+        Noise that the visibilities alone give the image, from differences of neighbours about the
+        model; NaN where the imager does not tell it.
     """
 
     peak_jy_beam: float
@@ -238,6 +241,7 @@ class ImageStatistics:
     beam_pa_deg: float
     beam_area_arcsec2: float
     cell_arcsec: float
+    thermal_rms_jy_beam: float = math.nan
 
     def as_row(self) -> dict[str, float]:
         """Return the numbers by name, in order, for a table."""
@@ -271,7 +275,8 @@ def check_clean(products: ImageProducts) -> None:
 
 def measure_products(products: ImageProducts, mask: Path | Mask | None = None) -> ImageStatistics:
     """Measure the images of one run; see :func:`measure`."""
-    return measure(products.image, products.residual, mask)
+    measured = measure(products.image, products.residual, mask)
+    return dataclasses.replace(measured, thermal_rms_jy_beam=products.thermal_jy_beam)
 
 
 def fluxes_within(image: Path, residual: Path, other: Path) -> tuple[float, float]:

@@ -240,6 +240,7 @@ class Tclean:
 
     session: Session
     name: str = "tclean"
+    goes_deeper: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def version(self) -> str:
@@ -252,6 +253,7 @@ class Tclean:
     def image(self, options: ImagingOptions) -> ImageProducts:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
+        options.refuse_deeper(self.name)
         self.version()
         if options.nterms > 1 and most_channels(options.vis) < options.nterms:
             # Taylor terms are undetermined, and diverge, when there are fewer channels than terms.

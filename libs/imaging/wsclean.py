@@ -267,6 +267,7 @@ class WSClean:
     stall_s: float = 600.0
     on_wait: Callable[[], None] | None = None
     name: str = "wsclean"
+    goes_deeper: bool = False
 
     def _found(self) -> tuple[Path, Version, str]:
         program = self.program or which("wsclean")
@@ -286,6 +287,7 @@ class WSClean:
         """Image, deconvolve and, with ``update_model``, fill MODEL_DATA (see Imager.image)."""
         start = time.monotonic()
         _check_able(options)
+        options.refuse_deeper(self.name)
         program, version, _ = self._found()
         shape = read_shape(options.vis, options.field_id)
         scratch = fresh_scratch(options, "wsclean")

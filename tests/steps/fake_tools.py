@@ -55,6 +55,7 @@ class ScriptedImager:
     asked: list[ImagingOptions] = field(default_factory=list)
     predicted: list[Path] = field(default_factory=list)
     name: str = "scripted"
+    goes_deeper: bool = False
 
     def version(self) -> str:
         """Return a version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,25 @@ _MOST_ACTIVE = 20000
 # CLEAN has diverged when the largest residual is this many times that of the dirty image.
 _DIVERGED = 2.0
 
+# Where the noise of a residual is this many times that of the visibilities alone, sidelobes make
+# up more of it than noise.
+_SIDELOBES = math.sqrt(2)
+
+# Each time CLEAN goes on, its thresholds are this many times as high.
+_DEEPER = 0.7
+
+# The sky is not negative, and components that take up errors of gains are so as often as not. Where
+# the sum of those found is more than this part of the sum of their absolute values, more of them
+# are of the sky than not.
+_MOSTLY_SKY = 0.5
+
+# Components that leave the image noisier by this factor are taken back: within a mask CLEAN can
+# go on to fit what sparse data leave open there, at the cost of what is outside.
+_NOISIER = 1.05
+
+# CLEAN that the visibilities' noise stopped goes on when that has fallen by this factor since.
+_SURER = 0.9
+
 # Larger scales hold the residuals of many pixels: without a bias toward small ones extended
 # components are laid over points.
 _SCALE_BIAS = 0.9
@@ -68,6 +87,8 @@ class CleanSettings:
         Whether residuals between cycles may be computed by convolution with the PSF.
     seen : (ny, nx) bool or None
         Where the image is not blank, for the noise; None: everywhere.
+    deeper : bool
+        Whether CLEAN goes on below its thresholds where the noise of the residual is sidelobes.
     """
 
     niter: int
@@ -80,6 +101,7 @@ class CleanSettings:
     image_domain: bool = True
     threshold_jy_beam: float = 0.0
     seen: NDArray[np.bool_] | None = None
+    deeper: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,8 @@ class CleanResult:
     components, cycles, exact_cycles : int
     agreement_nsigma : float
         Largest difference of the last two kinds of residuals over the noise; NaN: one kind only.
+    depth : float
+        What the thresholds were multiplied by, 1 or less.
     """
 
     model: NDArray[np.float32]
@@ -129,6 +153,7 @@ class CleanResult:
     cycles: int
     exact_cycles: int
     agreement_nsigma: float
+    depth: float = 1.0
 
 
 @dataclass
@@ -152,6 +177,7 @@ def clean(
     residual_of: Residual,
     report: Callable[[Cycle], None] = lambda cycle: None,
     before: CleanResult | None = None,
+    thermal_jy_beam: Callable[[], float] = lambda: math.nan,
 ) -> CleanResult:
     """Deconvolve a dirty image, from an empty model or from where another stage ended.
 
@@ -168,6 +194,8 @@ def clean(
         Called after each cycle.
     before : CleanResult, optional
         Result of the stage before; its components count among those of ``settings.niter``.
+    thermal_jy_beam : callable
+        Noise that the visibilities alone give the image, by the last call of ``residual_of``.
 
     Raises
     ------
@@ -179,25 +207,13 @@ def clean(
     if before is not None:
         state.model, state.components = before.model.copy(), before.components
         state.residual, state.cycles = before.residual.astype(np.float32), before.cycles
-    worker = _Cleaner(convolver, settings, residual_of, report, state)
-    agreement = math.nan
-    for _ in range(_MOST_EXACT):
-        earlier = state.components
-        worker.clean_down()
-        convolved = state.residual
-        checked = settings.image_domain and state.components > earlier
-        if checked or not state.exact:
-            state.residual = residual_of(state.model) if state.components else dirty
-            state.exact += 1
-            worker.check()
-        noise = worker.noise(state.residual[0])
-        agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
-        worker.tell(exact=True)
-        if worker.is_done(agreement) or worker.is_spent():
-            break
+    worker = _Cleaner(convolver, settings, residual_of, report, state, thermal_jy_beam)
+    agreement = worker.settle(dirty)
+    if settings.deeper:
+        agreement = worker.deepen(agreement)
     return CleanResult(
         state.model, np.asarray(state.residual, np.float64), state.components, state.cycles,
-        state.exact, agreement,
+        state.exact, agreement, worker.depth,
     )  # fmt: skip
 
 
@@ -211,9 +227,11 @@ class _Cleaner:
         residual_of: Residual,
         report: Callable[[Cycle], None],
         state: _State,
+        thermal_jy_beam: Callable[[], float],
     ) -> None:
         self.convolver, self.settings = convolver, settings
         self.residual_of, self.report, self.state = residual_of, report, state
+        self.thermal_jy_beam = thermal_jy_beam
         self.dirty_peak = float(np.abs(state.residual[0]).max())
         hessian = convolver.hessian()
         self.inverse = np.linalg.inv(hessian).astype(np.float32)
@@ -221,6 +239,83 @@ class _Cleaner:
         bias = _SCALE_BIAS ** np.arange(len(response))
         self.metric = (bias * np.sqrt(response[0] / response)).astype(np.float32)
         self.far_sidelobe = convolver.far_sidelobe
+        self.depth = 1.0
+        self.earlier_cycles = 0  # those of lesser depths do not count against nmajor
+
+    def settle(self, dirty: NDArray[np.floating]) -> float:
+        """CLEAN until an exact residual confirms that no more is to be found.
+
+        Returns
+        -------
+        float
+            Largest difference of that residual from the image domain's, in sigma.
+        """
+        state = self.state
+        agreement = math.nan
+        for _ in range(_MOST_EXACT):
+            earlier, thermal = state.components, self.thermal()
+            self.clean_down()
+            convolved = state.residual
+            checked = self.settings.image_domain and state.components > earlier
+            if checked or not state.exact:
+                state.residual = self.residual_of(state.model) if state.components else dirty
+                state.exact += 1
+                self.check()
+            noise = self.noise(state.residual[0])
+            agreement = float(np.abs(state.residual[0] - convolved[0]).max()) / max(noise, 1e-300)
+            self.tell(exact=True)
+            if self.is_spent() or state.components == earlier:
+                break
+            # a source turns between neighbouring visibilities: without it they tell less noise
+            stopped_early = self.depth * noise < thermal and self.thermal() < _SURER * thermal
+            if self.is_done(agreement) and not stopped_early:
+                break
+        return agreement
+
+    def deepen(self, agreement: float) -> float:
+        """Go on with lower thresholds while the noise is mostly sidelobes of the sky.
+
+        With few stations and resolved sources the noise of the residual, by which CLEAN stops,
+        is made of sidelobes of what is left. The noise of the visibilities alone tells that. They
+        are the sky's when what is found further is positive.
+
+        Parameters
+        ----------
+        agreement : float
+            Of the residual so far.
+
+        Returns
+        -------
+        float
+            As `settle`.
+        """
+        state = self.state
+        while state.components and self.thermal():
+            self.earlier_cycles = state.cycles
+            noise, depth = self.noise(state.residual[0]), self.depth
+            if not noise > _SIDELOBES * self.thermal():
+                break
+            kept = replace(state, found=state.found.copy())
+            self.depth *= _DEEPER
+            try:
+                reached = self.settle(state.residual)
+                found = state.model[0].astype(np.float64) - kept.model[0]
+                helps = found.sum() > _MOSTLY_SKY * np.abs(found).sum()
+                helps = helps and self.noise(state.residual[0]) < noise
+            except ImageError:  # what was found before is kept
+                helps = False
+            if not helps:
+                self.depth = depth
+                for name in ("model", "residual", "found", "components"):
+                    setattr(state, name, getattr(kept, name))
+                break
+            agreement = reached
+        return agreement
+
+    def thermal(self) -> float:
+        """Return the noise of the visibilities alone, Jy/beam; 0 where it is not known."""
+        known = self.thermal_jy_beam()
+        return known if math.isfinite(known) else 0.0
 
     def noise(self, plane: NDArray[np.floating]) -> float:
         """Return the robust noise of a residual where it is not blank."""
@@ -230,11 +325,12 @@ class _Cleaner:
         """Find components everywhere, then deeper where there are some."""
         settings = self.settings
         everywhere = settings.mask
-        if settings.automask_nsigma > settings.autothreshold_nsigma:
-            self._down_to(settings.automask_nsigma, everywhere)
-            self._down_to(settings.autothreshold_nsigma, self.state.found)
+        automask, threshold = settings.automask_nsigma, settings.autothreshold_nsigma
+        if automask > threshold:
+            self._down_to(automask, everywhere)
+            self._down_to(threshold, self.state.found)
         else:
-            self._down_to(settings.autothreshold_nsigma, everywhere)
+            self._down_to(threshold, everywhere)
 
     def check(self) -> None:
         """Raise ImageError when more is left than there was at the beginning."""
@@ -250,7 +346,7 @@ class _Cleaner:
         """Whether no more components or cycles are allowed."""
         state, settings = self.state, self.settings
         return state.components >= settings.niter or bool(
-            settings.nmajor and state.cycles >= settings.nmajor
+            settings.nmajor and state.cycles - self.earlier_cycles >= settings.nmajor
         )
 
     def is_done(self, agreement: float) -> bool:
@@ -259,7 +355,8 @@ class _Cleaner:
             return False
         settings = self.settings
         begin = max(settings.automask_nsigma, settings.autothreshold_nsigma)
-        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin) * self.noise(self.state.residual[0])
+        noise = max(self.noise(self.state.residual[0]), self.thermal())
+        limit = max(_LEFT_NSIGMA, _LEFT_FACTOR * begin) * noise
         limit = max(limit, _LEFT_FACTOR * settings.threshold_jy_beam)
         plane = np.abs(self.state.residual[0])
         if settings.mask is not None:
@@ -284,16 +381,20 @@ class _Cleaner:
         while not self.is_spent():
             smooth = self.convolver.with_scales(self.state.residual)
             noise = np.array([self.noise(plane[0]) for plane in smooth])
-            floor = np.maximum(nsigma * noise, self.settings.threshold_jy_beam).astype(np.float32)
+            # sparse data let CLEAN fit noise: less than the visibilities' is none that it stops by
+            least = max(self.depth, self.thermal() / max(noise[0], 1e-300))
+            floor = least * nsigma * noise
+            floor = np.maximum(floor, self.settings.threshold_jy_beam).astype(np.float32)
             peak, delta, count, at_floor = self._minor(
                 smooth, floor, mask, _LEFT_FACTOR if reached else 1.0
             )
             reached = reached or at_floor
             if not count:
                 return
+            earlier = replace(self.state)
             self.state.components += count
             self.state.cycles += 1
-            self.state.model += delta
+            self.state.model = self.state.model + delta
             if self.settings.image_domain:
                 self.state.residual = self.state.residual - self.convolver.with_psf(delta)
             else:
@@ -303,6 +404,10 @@ class _Cleaner:
                 exact=not self.settings.image_domain, peak=peak, left=self._left(peak, floor[0])
             )
             self.check()
+            if not self.noise(self.state.residual[0]) <= _NOISIER * noise[0]:
+                self.state.model, self.state.residual = earlier.model, earlier.residual
+                self.state.components = earlier.components
+                return
             if peak > _DIVERGED * last:  # the exact residual tells whether that is so
                 return
             last = min(last, peak)

@@ -13,6 +13,7 @@ from libs.core.geometry import SPEED_OF_LIGHT_M_S
 from libs.imaging.native.averaging import AveragingPlan, corner_of, plan_averaging
 from libs.imaging.native.gridding import FINAL_ACCURACY, RESIDUAL_TURNS, Gridder, cropped
 from libs.imaging.native.samples import Block
+from libs.imaging.native.thermal_noise import ThermalNoise
 from libs.imaging.native.visibility_store import VisibilityStore
 
 __all__ = ["Measurement", "taylor_visibilities"]
@@ -38,6 +39,8 @@ class Measurement:
         Whether what is gridded is averaged first as far as the image allows.
     weight_sum : float
         Of all weights; set by `first_images`.
+    thermal : ThermalNoise
+        Noise of the visibilities about the last model.
     """
 
     store: VisibilityStore
@@ -46,6 +49,7 @@ class Measurement:
     nterms: int = 1
     average: bool = True
     weight_sum: float = 0.0
+    thermal: ThermalNoise = field(default_factory=ThermalNoise.empty)
     _plans: list[AveragingPlan] = field(default_factory=list, repr=False)
 
     def first_images(
@@ -124,6 +128,7 @@ class Measurement:
         streamed ones, and what is not averaged, block by block.
         """
         gathered = []
+        self.thermal = ThermalNoise.empty()
         for number, block in enumerate(self.store.weighted()):
             predicted = None
             if model is not None and model.any():
@@ -135,6 +140,7 @@ class Measurement:
                 yield block.uvw_m, block.frequency_hz, x, block.weight, weighted
                 continue
             plan = self._plan(number, block)
+            self.thermal.add(block, plan.order, predicted)
             part = plan, plan.sums(block, predicted)
             if self.store.in_memory:
                 gathered.append(part)

@@ -59,6 +59,7 @@ class NativeImager:
 
     on_cycle: Callable[[Cycle], None] | None = None
     name: str = "native"
+    goes_deeper: bool = True
 
     def version(self) -> str:
         """Return the versions of what it is made of."""
@@ -153,6 +154,12 @@ class _Sight:
     offset_rad: tuple[float, float]
     mosaic: MosaicMeasurement | None = None
 
+    @property
+    def thermal_jy_beam(self) -> float:
+        """Noise of the visibilities about the last model, Jy/beam; NaN: unknown."""
+        measured = self.measurement
+        return measured.thermal.jy_beam if isinstance(measured, Measurement) else math.nan
+
 
 class _Run:
     """One imaging run."""
@@ -182,7 +189,7 @@ class _Run:
             f"beam {beam.major_pixel * options.cell_arcsec:.6g} x"
             f" {beam.minor_pixel * options.cell_arcsec:.6g} arcsec, {beam.pa_deg:.1f} deg"
         )
-        result = self._clean(sight, psf, dirty, beam)
+        result = self._clean(sight, psf, dirty, beam, stokes)
         image = restored(result.model[0], result.residual[0], beam, self.threads)
         planes = Planes(
             image, result.residual[0], near, dirty[0], tuple(result.model), beam, stokes,
@@ -192,6 +199,7 @@ class _Run:
             options, sight.centre, sight.offset_rad, sight.facts, self.version, stokes
         )
         products = write_products(planes, options, header, start)
+        products = replace(products, thermal_jy_beam=sight.thermal_jy_beam)
         self.log.line(f"images written, {products.seconds:.1f} s")
         return products
 
@@ -270,8 +278,9 @@ class _Run:
         return max(self.options.imsize) <= _IMAGE_DOMAIN_PIXELS and turns <= _IMAGE_DOMAIN_TURNS
 
     def _clean(
-        self, sight: _Sight, psf: NDArray[np.float32], dirty: NDArray[np.float64], beam: Beam
-    ) -> CleanResult:
+        self, sight: _Sight, psf: NDArray[np.float32], dirty: NDArray[np.float64], beam: Beam,
+        stokes: str,
+    ) -> CleanResult:  # fmt: skip
         """CLEAN in one stage or several."""
         options = self.options
         empty = CleanResult(np.zeros(dirty.shape, np.float32), dirty, 0, 0, 0, math.nan)
@@ -279,12 +288,13 @@ class _Run:
             return empty
         convolver = Convolver(psf, _scales(options, beam), self.threads, shape=dirty.shape[1:])
         result = None
-        for settings in self._stages(sight):
+        for settings in self._stages(sight, stokes):
             done = result.components if result else 0
             settings = replace(settings, niter=min(options.niter, done + settings.niter))
             result = clean(
-                dirty, convolver, settings, sight.measurement.residual, self.log.cycle, result
-            )
+                dirty, convolver, settings, sight.measurement.residual, self.log.cycle, result,
+                thermal_jy_beam=lambda: sight.thermal_jy_beam,
+            )  # fmt: skip
             self.log.line(
                 f"{result.components} components in {result.cycles} cycles, {result.exact_cycles}"
                 f" residuals from visibilities, the last differed by"
@@ -292,7 +302,7 @@ class _Run:
             )
         return result or empty
 
-    def _stages(self, sight: _Sight) -> Iterator[CleanSettings]:
+    def _stages(self, sight: _Sight, stokes: str) -> Iterator[CleanSettings]:
         """Yield the settings of each stage; their ``niter`` is the stage's own."""
         options, mosaic = self.options, sight.mosaic
         seen = mosaic.seen if mosaic else None
@@ -307,6 +317,7 @@ class _Run:
             mask=_within(_read_mask(options.mask, options.imsize), seen),
             image_domain=self._in_image_domain(sight),
             seen=seen,
+            deeper=options.deeper and stokes == "I",
         )
         if not options.stages:
             yield common
