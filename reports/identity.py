@@ -98,15 +98,21 @@ def _noise(run: Run) -> str:
 
 
 def _thermal(run: Run, natural_rms_jy_beam: float) -> str:
-    """Return the thermal noise beside that of the image; other weights than natural add to it."""
-    if not natural_rms_jy_beam > 0:
-        return ""
+    """Return the noise that the visibilities alone give an image beside that of the image."""
     row = _last_imaged(run)
     reached = math.nan if row is None else run.statistic(row, "rms_jy_beam")
-    text = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
-    if not reached > 0:
+    own = math.nan if row is None else run.statistic(row, "thermal_rms_jy_beam")
+    natural = ""
+    if natural_rms_jy_beam > 0:
+        natural = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
+    if own > 0:
+        text = f"{format_quantity(own, 'Jy/beam')} with the weights of the image"
+        text += f", {natural}" if natural else ""
+    else:
+        text, own = natural, natural_rms_jy_beam
+    if not reached > 0 or not own > 0:
         return text
-    ratio = format_number(reached / natural_rms_jy_beam)
+    ratio = format_number(reached / own)
     return f"{text}; the image has {format_quantity(reached, 'Jy/beam')}, {ratio} times as much"
 
 

@@ -75,7 +75,7 @@ def report(rows: Sequence[Row]) -> str:
     Parameters
     ----------
     rows : sequence of mapping
-        The fields of `benchmarks.campaign.run.Score`.
+        The fields of `benchmarks.campaign.scoring.Score`.
     """
     ran = [row for row in rows if not row["fault"]]
     source = [row for row in ran if row["kinds"]["sky"] != "no source"]

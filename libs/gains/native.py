@@ -19,7 +19,7 @@ from libs.gains.delay import solve_delays
 from libs.gains.delay_table import solve_delay_table
 from libs.gains.gain_solutions import GainSolutions
 from libs.gains.native_solve import GainFit, solve_gains
-from libs.gains.noise_followed import explained_weight, noise_followed
+from libs.gains.noise_followed import unknown_phases
 from libs.gains.normal_equations import NormalEquations, accumulate, accumulate_batches
 from libs.gains.referencing import antenna_ids, refant_choices, reference_phases
 from libs.gains.relative_bandpass import finish_relative_bandpass
@@ -165,7 +165,7 @@ def _result(
     kept: NDArray[np.bool_],
     spwmap: tuple[int, ...],
     start_s: float,
-    followed: float,
+    solution: str,
 ) -> SolveResult:
     """Sum up a solve that began at a time of the monotonic clock, s."""
     good = ~solutions.flag[kept]
@@ -175,7 +175,7 @@ def _result(
         flagged_fraction=float(1 - good.mean()),
         median_snr=float(np.median(solutions.snr[kept][good])) if good.any() else 0.0,
         seconds=time.monotonic() - start_s,
-        noise_followed=followed,
+        unknown_phases=unknown_phases(solutions, solution),
     )
 
 
@@ -268,7 +268,6 @@ class NativeSolver:
         size = options.block_channels or self.channels_per_block
         axes: list[_Axis] = []
         total: NDArray[np.float64] = np.zeros(0)
-        explained = 0.0
         width = blocks.solved_channels if blocks else size
         for equations in self._batches(ms, options, prior, width):
             if blocks and options.solution == "delay+phase":
@@ -279,7 +278,6 @@ class NativeSolver:
             else:
                 refants = antenna_ids(options.refant, equations.antenna)
                 fits.append(fit_normal_equations(equations, options, guess_from=refants))
-                explained += explained_weight(equations, fits[-1].gain, fits[-1].flag)
             axes.append(_Axis(*(getattr(equations, name) for name in _AXIS_NAMES)))
             own = equations.weight.sum(axis=(0, 2, 3))
             total = total + own if len(total) else own
@@ -301,9 +299,7 @@ class NativeSolver:
         count = len(kept_subtables(ms).windows)
         one_spw = "spw" in options.combine and not blocks
         spwmap = (int(solutions.spw[0]),) * count if one_spw else ()
-        source = explained if by_block else float(total.sum())
-        followed = noise_followed(solutions, source, options.solution)
-        return _result(table, solutions, kept, spwmap, start, followed)
+        return _result(table, solutions, kept, spwmap, start, options.solution)
 
     def _solve_two_factors(
         self, ms: Path, table: Path, options: SolveOptions, prior: Sequence[AppliedTable]
@@ -327,7 +323,6 @@ class NativeSolver:
         axis = _Axis(*(getattr(equations, name) for name in _AXIS_NAMES))
         there = np.asarray((equations.weight > 0).any(axis=(2, 3)), bool)
         total = equations.weight.sum(axis=(0, 2, 3))
-        weight = float(total.sum())
         facts = equations
         if blocks:
             fit = fit.at(blocks.frequency_hz, blocks.spw)
@@ -340,8 +335,7 @@ class NativeSolver:
             table, solutions, ms, kept=kept, scan=axis.scan, field=axis.field,
             observation=axis.observation, refant=used,
         )  # fmt: skip
-        followed = noise_followed(solutions, weight, options.solution)
-        return _result(table, solutions, kept, (), start, followed)
+        return _result(table, solutions, kept, (), start, options.solution)
 
     def _finish(
         self,

@@ -6,66 +6,75 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import lambertw
 
 from libs.gains.gain_solutions import GainSolutions
-from libs.gains.normal_equations import NormalEquations
+from libs.gains.two_factors import FACTORS
 
-__all__ = ["explained_weight", "noise_followed"]
-
-# Phases of an antenna in an interval that a solve has as unknowns; of gains each is one.
-_UNKNOWNS = {"tec": 1, "tec+phase": 2, "delay+phase": 2}
+__all__ = ["noise_followed", "unknown_phases"]
 
 
-def explained_weight(
-    equations: NormalEquations, gain: NDArray[np.complex128], flag: NDArray[np.bool_]
-) -> float:
-    """Return the sum of w Re(V conj(G M)): it grows with the source where w |M|^2 does not.
+def unknown_phases(solutions: GainSolutions, solution: str) -> int:
+    """Return the number of phases that a solve was free to choose.
 
-    Parameters
-    ----------
-    equations : NormalEquations
-    gain, flag : (ntime, nblock or 1, nant, npol or 1)
-        Solved gains, of which the phases count.
-    """
-    unit = np.where(flag, 0.0, gain / np.maximum(np.abs(gain), 1e-300))
-    pair = unit[:, :, equations.antenna1] * np.conj(unit[:, :, equations.antenna2])
-    return float(np.sum((equations.vis * np.conj(pair)).real))
-
-
-def noise_followed(solutions: GainSolutions, weight: float, solution: str) -> float:
-    """Return the fraction by which phases that follow the noise raise the flux of the model.
+    The phase of one antenna of each solve is a reference and no unknown.
 
     Parameters
     ----------
     solutions : GainSolutions
         Solved phases, with amplitudes or without; those that are flagged do not count.
-    weight : float
-        Sum of w |M|^2 over all visibilities of the solve, w = 1 / sigma^2, if the model has the
-        source's flux; else the sum of `explained_weight`.
     solution : str
         Kind of solve, as in `libs.gains.solver.SolveOptions`.
+    """
+    good: NDArray[np.bool_] = np.logical_not(solutions.flag)
+    if solution in ("gain", "bandpass"):
+        return _free(good)
+    windows = np.stack([np.max(good[:, solutions.spw == spw], axis=1)
+                        for spw in np.unique(solutions.spw)], axis=1)  # fmt: skip
+    if solution == "delay+phase":
+        return 2 * _free(windows)
+    common = _free(np.max(good, axis=(1, 3), keepdims=True))
+    if solution in FACTORS:
+        return common + _free(np.max(windows, axis=0, keepdims=True))
+    return 2 * common if solution == "tec+phase" else common
+
+
+def _free(good: NDArray[np.bool_]) -> int:
+    """Return the number of good (ntime, nfreq, nant, npol) but for one antenna of each solve."""
+    return int(np.maximum(good.sum(axis=2) - 1, 0).sum())
+
+
+def noise_followed(unknowns: float, explained: float) -> float:
+    """Return the fraction by which phases that follow the noise raise the flux of a source.
+
+    Parameters
+    ----------
+    unknowns : float
+        Number of phases that were solved for, P.
+    explained : float
+        Fall of chi2 by the source on visibilities that were held out of the solves: its flux
+        there times the sum of w M Re(V conj(G)), w = 1 / sigma^2 of real and imaginary part.
 
     Returns
     -------
     float
-        Not a number without weight.
+        Infinite where the visibilities held out show no source; not a number where what they
+        show is not known.
 
     Notes
     -----
     A fit of P phases lowers chi2 = sum w |V - G M|^2 by P below that of the true gains. Phases do
     not change sum w |G M|^2, so that 2 Re sum w V conj(G M) rises by P, and with it the flux that
-    calibrated data have of the model, by P / (2 sum w |M|^2). The phase of one antenna of each
-    solve is a reference and no unknown. (Marti-Vidal & Marcaide 2008, A&A 480, 289, on sources
-    that noise alone makes in this way.)
+    calibrated data have of the model, by x = P / (2 S), S being sum w |M|^2 with the source's
+    flux. (Marti-Vidal & Marcaide 2008, A&A 480, 289, on sources that noise alone makes in this
+    way.) The model's flux is that of an image that was not phased and may be any part of the
+    source's; the visibilities held out tell it, since their noise took no part in the gains.
+    The same noise makes the phase of each antenna err by a variance of x and lowers the flux that
+    is seen there by exp(-x), so that P / (2 explained) = x exp(2 x), which Lambert's function
+    solves.
     """
-    if not weight > 0:
+    if math.isnan(explained):
         return math.nan
-    good = ~solutions.flag
-    if solution in ("gain", "bandpass"):
-        per_solve = good.sum(axis=2)
-        unknowns = np.maximum(per_solve - 1, 0).sum()
-    else:
-        # what windows and hands have of their own is the same at all times, and few beside it
-        per_solve = good.any(axis=(1, 3)).sum(axis=1)
-        unknowns = np.maximum(per_solve - 1, 0).sum() * _UNKNOWNS.get(solution, 1)
-    return float(unknowns) / (2.0 * weight)
+    if not explained > 0:
+        return math.inf if unknowns else 0.0
+    return float(0.5 * lambertw(unknowns / explained).real)

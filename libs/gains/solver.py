@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -162,9 +161,8 @@ class SolveResult:
         Median over unflagged solutions.
     seconds : float
         Wall-clock time.
-    noise_followed : float
-        Fraction by which phases that follow the noise raise the flux of the model, for noise of a
-        variance of 1 / weight; see `libs.gains.noise_followed`. Not a number where it is unknown.
+    unknown_phases : int or None
+        Number of phases that the solve was free to choose; None where it is unknown.
     """
 
     table: Path
@@ -172,7 +170,7 @@ class SolveResult:
     flagged_fraction: float
     median_snr: float
     seconds: float
-    noise_followed: float = math.nan
+    unknown_phases: int | None = None
 
 
 @dataclass(frozen=True)

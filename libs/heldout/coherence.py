@@ -34,6 +34,9 @@ class HeldOutCoherence:
         Probability that an antenna which receives only noise is called coherent.
     apart : tuple of str
         Antennas in phase with neighbours of theirs, but not with the array.
+    explained : float
+        Fall of sum w |V - f G M|^2 over the held-out visibilities of coherent antennas by the
+        source, at the flux f that they show; 0 where that is negative.
     """
 
     antenna: tuple[str, ...]
@@ -42,6 +45,7 @@ class HeldOutCoherence:
     coherent: NDArray[np.bool_]
     false_alarm: float
     apart: tuple[str, ...] = ()
+    explained: float = np.nan
 
 
 def held_out_coherence(
@@ -74,6 +78,9 @@ def held_out_coherence(
     noise = FOLD_SCATTER**2 * across / count if count else np.inf
     groups = phase_groups(inner + inner.T, norm + norm.T, noise, false_alarm)
     apart = tuple(n for n, one in zip(equations.antenna, groups.apart, strict=True) if one)
+    coherent = np.ix_(groups.main, groups.main)
+    shown = max(float(inner[coherent].sum()), 0.0)
     return HeldOutCoherence(
-        equations.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart
-    )
+        equations.antenna, groups.coherence, groups.sigma, groups.main, false_alarm, apart,
+        explained=shown**2 / float(norm[coherent].sum()) if shown else 0.0,
+    )  # fmt: skip

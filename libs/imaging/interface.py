@@ -304,7 +304,8 @@ class ImageProducts:
     response : Path or None
         Response of a mosaic, 1 at its most sensitive place: what its image is to be divided by.
     thermal_jy_beam : float
-        Noise that the visibilities alone give the image; NaN where the imager does not tell it.
+        Noise that the visibilities alone give the image, Jy/beam; NaN where the imager does not
+        tell it.
     others : tuple of ImageProducts
         Images of the other Stokes parameters of the run, in the order of the options.
     """

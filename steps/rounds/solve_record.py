@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.gains.noise_followed import noise_followed
 from libs.gains.solver import SolveOptions, SolveResult
 from steps.facts import as_metrics
 from steps.rounds.held_out import HeldOut, curve
@@ -36,11 +37,15 @@ class Solved:
 def _noise_followed(solved: Solved) -> float:
     """By which fraction phases that follow the noise raise the source.
 
-    Not a number where held-out data did not tell the noise: the scale of weights is then not known.
+    Not a number where held-out data did not tell noise and source, or the solver not what it
+    solved for.
     """
-    if solved.held_out is None or not math.isfinite(solved.held_out.choice.noise):
+    asked, unknowns = solved.held_out, solved.result.unknown_phases
+    if asked is None or asked.coherence is None or unknowns is None:
         return math.nan
-    return solved.result.noise_followed * solved.held_out.choice.noise
+    if not math.isfinite(asked.choice.noise):
+        return math.nan
+    return noise_followed(unknowns, asked.coherence.explained / asked.choice.noise)
 
 
 @dataclass(frozen=True)

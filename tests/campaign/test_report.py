@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from benchmarks.campaign.report import flux_kept, good, report, worse_than_start
-from benchmarks.campaign.run import Score
+from benchmarks.campaign.scoring import Score
 
 KINDS = {"array": "VLA A", "sky": "point", "errors": "phases", "noise": "SNR below 100",
          "windows": "1", "flags": "none"}  # fmt: skip

@@ -53,6 +53,10 @@ _DEEPER = 0.7
 # are of the sky than not.
 _MOSTLY_SKY = 0.5
 
+# Sidelobes of sky that is still to be found fall with the thresholds, noise does not: of what there
+# is beyond the visibilities' noise no more than this part may be left, which is half-way.
+_LEFT_OF_SIDELOBES = 0.5 * (1.0 + _DEEPER)
+
 # Components that leave the image noisier by this factor are taken back: within a mask CLEAN can
 # go on to fit what sparse data leave open there, at the cost of what is outside.
 _NOISIER = 1.05
@@ -277,7 +281,7 @@ class _Cleaner:
 
         With few stations and resolved sources the noise of the residual, by which CLEAN stops,
         is made of sidelobes of what is left. The noise of the visibilities alone tells that. They
-        are the sky's when what is found further is positive.
+        are the sky's when they fall with the thresholds and what is found further is positive.
 
         Parameters
         ----------
@@ -301,7 +305,8 @@ class _Cleaner:
                 reached = self.settle(state.residual)
                 found = state.model[0].astype(np.float64) - kept.model[0]
                 helps = found.sum() > _MOSTLY_SKY * np.abs(found).sum()
-                helps = helps and self.noise(state.residual[0]) < noise
+                left = self._sidelobes(self.noise(state.residual[0]))
+                helps = helps and left <= _LEFT_OF_SIDELOBES * self._sidelobes(noise)
             except ImageError:  # what was found before is kept
                 helps = False
             if not helps:
@@ -316,6 +321,10 @@ class _Cleaner:
         """Return the noise of the visibilities alone, Jy/beam; 0 where it is not known."""
         known = self.thermal_jy_beam()
         return known if math.isfinite(known) else 0.0
+
+    def _sidelobes(self, noise: float) -> float:
+        """Return what of a noise is not that of the visibilities, Jy/beam."""
+        return math.sqrt(max(noise**2 - self.thermal() ** 2, 0.0))
 
     def noise(self, plane: NDArray[np.floating]) -> float:
         """Return the robust noise of a residual where it is not blank."""

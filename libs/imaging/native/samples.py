@@ -54,6 +54,8 @@ class Block:
         Antennas by their id in their measurement set.
     ms : int
         Number of the measurement set among those imaged.
+    natural : (nrow, nchan) float32, optional
+        Natural weight where `weight` is that in the image; None: `weight` is natural.
     """
 
     uvw_m: NDArray[np.float64]
@@ -64,6 +66,7 @@ class Block:
     antenna1: NDArray[np.int32]
     antenna2: NDArray[np.int32]
     ms: int = 0
+    natural: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

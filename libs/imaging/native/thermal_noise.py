@@ -30,18 +30,18 @@ class ThermalNoise:
     """Sums over differences of neighbours, from which the noise of an image follows.
 
     With image weights w the noise of a pixel is sqrt(sum w^2 sigma^2) / sum w, sigma that of the
-    real and imaginary part. Of two neighbours w_a w_b |r_a - r_b|^2 / 2 is on average w_a^2
-    sigma_a^2 + w_b^2 sigma_b^2 where the natural weights are 1 / sigma^2 but for a common factor,
-    whatever that is. Neighbours in time are taken; of data with too few integrations, neighbours
-    in frequency.
+    real and imaginary part, of which the natural weights are n = s^2 / sigma^2 with an unknown s.
+    The difference of two neighbours has <|r_a - r_b|^2> / 2 = s^2 (1 / n_a + 1 / n_b), whatever
+    their image weights are, and is counted with w_a^2 / n_a + w_b^2 / n_b. Neighbours in time are
+    taken; of data with too few integrations, neighbours in frequency.
 
     Attributes
     ----------
     weight, squares : float
-        Sum of the weights and of their squares.
+        Sums of w and of w^2 / n.
     time, frequency : (3,) float64
-        Sum over the differences, sum of w_a^2 + w_b^2, number of differences; by neighbours in
-        time and in frequency.
+        Sums over the differences of s^2 (w_a^2 / n_a + w_b^2 / n_b) and of the same without s^2,
+        number of differences; by neighbours in time and in frequency.
     """
 
     weight: float
@@ -62,7 +62,7 @@ class ThermalNoise:
         Parameters
         ----------
         block : Block
-            With the weights of the image.
+            With the weights of the image and the natural ones.
         order : (nrow,) int64
             Its rows by baseline, then time.
         model : (nrow, nchan) complex, optional
@@ -74,8 +74,9 @@ class ThermalNoise:
         step = step[(np.diff(baseline[order]) == 0) & (step > 0)]
         reach = _GAP * float(np.percentile(step, 20)) if step.size else 0.0
         weight, squares = _add(
-            order, baseline, block.time_s, reach, block.visibility, block.weight, given,
-            model is not None, self.time, self.frequency,
+            order, baseline, block.time_s, reach, block.visibility, block.weight,
+            block.weight if block.natural is None else block.natural, given, model is not None,
+            self.time, self.frequency,
         )  # fmt: skip
         self.weight += weight
         self.squares += squares
@@ -97,12 +98,13 @@ def _add(
     reach: float,
     visibility: NDArray[np.complex64],
     weight: NDArray[np.float32],
+    natural: NDArray[np.float32],
     model: NDArray[np.complexfloating],
     with_model: bool,
     by_time: NDArray[np.float64],
     by_frequency: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Add to the sums of neighbours; return the sum of the weights and of their squares."""
+    """Add to the sums of neighbours; return the sums of w and of w^2 / n."""
     total, squares = 0.0, 0.0
     for k in range(len(order)):
         row = order[k]
@@ -113,7 +115,8 @@ def _add(
             if w <= 0.0:
                 continue
             total += w
-            squares += w * w
+            n = np.float64(natural[row, chan])
+            squares += w * w / n
             left = visibility[row, chan]
             if with_model:
                 left = np.complex64(left - model[row, chan])
@@ -121,18 +124,25 @@ def _add(
                 before = visibility[other, chan]
                 if with_model:
                     before = np.complex64(before - model[other, chan])
-                _difference(left - before, w, np.float64(weight[other, chan]), by_time)
+                w_before = np.float64(weight[other, chan])
+                n_before = np.float64(natural[other, chan])
+                _difference(left - before, w, n, w_before, n_before, by_time)
             if chan and weight[row, chan - 1] > 0.0:
                 before = visibility[row, chan - 1]
                 if with_model:
                     before = np.complex64(before - model[row, chan - 1])
-                _difference(left - before, w, np.float64(weight[row, chan - 1]), by_frequency)
+                w_before = np.float64(weight[row, chan - 1])
+                n_before = np.float64(natural[row, chan - 1])
+                _difference(left - before, w, n, w_before, n_before, by_frequency)
     return total, squares
 
 
 @njit(cache=True, nogil=True)
-def _difference(apart: complex, a: float, b: float, sums: NDArray[np.float64]) -> None:
-    """Add the difference of two neighbours with weights a and b."""
-    sums[0] += 0.5 * a * b * (apart.real**2 + apart.imag**2)
-    sums[1] += a * a + b * b
+def _difference(
+    apart: complex, w_a: float, n_a: float, w_b: float, n_b: float, sums: NDArray[np.float64]
+) -> None:
+    """Add the difference of two neighbours with image weights w and natural weights n."""
+    share = w_a * w_a / n_a + w_b * w_b / n_b
+    sums[0] += share * 0.5 * (apart.real**2 + apart.imag**2) / (1.0 / n_a + 1.0 / n_b)
+    sums[1] += share
     sums[2] += 1.0

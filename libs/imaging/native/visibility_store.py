@@ -120,7 +120,9 @@ class VisibilityStore:
         self.weighting = weighting
         self._imaging = None
         if self.held is not None:
-            self._imaging = tuple(replace(b, weight=weighting.of(b)) for b in self.held)
+            self._imaging = tuple(
+                replace(b, weight=weighting.of(b), natural=b.weight) for b in self.held
+            )
 
     def weighted(self) -> Iterator[Block]:
         """Yield all visibilities with their weights in the image."""
@@ -129,7 +131,7 @@ class VisibilityStore:
             return
         for block in self.blocks():
             weight = block.weight if self.weighting is None else self.weighting.of(block)
-            yield replace(block, weight=weight)
+            yield replace(block, weight=weight, natural=block.weight)
 
 
 def open_store(
