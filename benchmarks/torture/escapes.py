@@ -253,7 +253,7 @@ def _catalogue(rng: Rng, box: _Box) -> _Trap:
                 ("ra_deg", "double"),
                 ("dec_deg", "double"),
                 ("flux_Jy", "double"),
-            )  # fmt: skip
+            )
         )
         listed.write_text(
             f'<?xml version="1.0"?><!DOCTYPE VOTABLE [{inner}]><VOTABLE version="1.3"><RESOURCE>'
@@ -330,7 +330,10 @@ class Escapes:
         (box.folder / "outside" / "kept").write_text("kept as it is")
         trap = _TRAPS[list(_TRAPS)[number % len(_TRAPS)]](rng, box)
         before = _outer(box)
-        env = {"HOME": str(box.folder / "home"), "TMPDIR": str(box.folder / "tmp")}
+        env = {
+            "HOME": str(box.folder / "home"), "TMPDIR": str(box.folder / "tmp"),
+            "MPLCONFIGDIR": str(self.folder / "matplotlib"),  # its list of fonts, in every run
+        }  # fmt: skip
         found = attempt(trap.what, trap.words, box.work, harm={"env": env})
         after = _outer(box)
         touched = sorted(

@@ -57,7 +57,7 @@ def _together(rng: np.random.Generator, workdir: Path, reference: Reference) -> 
     first = Running(f"two runs, the second {delay:.2f} s later", words, workdir.parent)
     ended = first.wait(delay)
     second = attempt(first.what, words, workdir.parent)
-    ended = ended or first.wait(300.0) or first.kill()
+    ended = ended or first.wait_or_kill(300.0)
     for one in (second, ended):
         if one.fault:
             return one, ""

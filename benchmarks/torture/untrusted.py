@@ -50,8 +50,8 @@ def write_uvh5(ms: Path, path: Path, kind: str, name: str, outside: Path) -> Non
         elif kind == "object":
             centres = header["phase_center_catalog"]
             for key in centres:
-                del centres[key]["name"]
-                centres[key]["name"] = name
+                del centres[key]["cat_name"]
+                centres[key]["cat_name"] = name
         elif kind == "antenna_names":
             count = len(header[kind])
             del header[kind]
