@@ -193,7 +193,10 @@ def _fits(rng: Rng, box: _Box) -> _Trap:
         path.write_bytes(content)
         what += f", NAXIS1 = {size}"
     option = str(rng.choice(["mask", "start_model"]))
-    return _Trap(f"{option} of {what}", [box.config("c.yaml", box.copy(), **{option: str(path)})])
+    more: dict[str, Any] = {option: str(path)}
+    if option == "start_model":
+        more["steps"] = ["startup", "save_init_flags", "test_image", "initial_model", "p0"]
+    return _Trap(f"{option} of {what}", [box.config("c.yaml", box.copy(), **more)])
 
 
 def _h5parm(rng: Rng, box: _Box) -> _Trap:
