@@ -43,7 +43,8 @@ def suffer(harm: Mapping[str, Any]) -> None:
 class _NoDrawer:
     """A drawer of reports that draws nothing."""
 
-    def __init__(self, workdir: Path, plots: bool = False) -> None: ...
+    def __init__(self, workdir: Path, plots: bool = False) -> None:
+        self.workdir = workdir
 
     def prepare(self) -> None: ...
 
