@@ -6,6 +6,7 @@ same data without it, or there is one line that says why not.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from libs.simulation.observation import StationErrors
 from steps.targets.executions import survey
 from tests import odd_data
 
+# a campaign draws more, from other seeds each time: SELFCAL_DRAWS=300 pytest tests/test_odd_data.py
 FEW = settings(
-    max_examples=8, deadline=None,
+    max_examples=int(os.environ.get("SELFCAL_DRAWS", "8")), deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 

@@ -66,6 +66,7 @@ def small_config(vis: Path, workdir: Path, until: str = "") -> dict[str, Any]:
     return {
         "vis": str(vis), "workdir": str(workdir), "imsize": 128, "cell": "1arcsec",
         "steps": list(steps), "threads": 1, "quiet": True,
+        "plots": False,
     }  # fmt: skip
 
 

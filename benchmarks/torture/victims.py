@@ -25,7 +25,7 @@ from libs.ms.tables import open_table
 from libs.simulation.observation import Observation, Source, SpectralWindow
 from libs.simulation.session import SessionErrors, SessionField, simulate_session
 
-__all__ = ["VICTIMS", "Victim", "make_victim"]
+__all__ = ["VICTIMS", "Victim", "make_victim", "random_solset", "small_run"]
 
 _KEPT = ("status", "initial", "final", "accepted", "rejected", "tables", "warnings")
 _CHANGING = ("startup", "save_init_flags", "peel", "align", "test_image", "p0", "split_trial_1")
@@ -101,7 +101,15 @@ def _of_session(workdir: Path) -> Mapping[str, Any]:
 
 def _single(folder: Path) -> Victim:
     origin = make_observation(folder / "origin.ms")
-    return Victim("single", (origin,), _with_config((), small_config(origin, folder)), _summary)
+    settings = {**small_config(origin, folder), "plots": True}
+    return Victim("single", (origin,), _with_config((), settings), _summary)
+
+
+def small_run(folder: Path, imager: str) -> Victim:
+    """Return a run of one round, which does not draw its gains."""
+    origin = make_observation(folder / "origin.ms")
+    settings = {**small_config(origin, folder, until="p0"), "imager": imager}
+    return Victim(f"run with {imager}", (origin,), _with_config((), settings), _summary)
 
 
 def _executions(folder: Path) -> Victim:
@@ -247,10 +255,10 @@ def _restored(folder: Path) -> Victim:
     )  # fmt: skip
 
 
-def _random_solset(name: str, ra_deg: float, seed: int) -> Solset:
-    """Return random gains of ten antennas in one direction, some megabytes."""
+def random_solset(name: str, ra_deg: float, seed: int, times: int = 4000) -> Solset:
+    """Return random gains of ten antennas in one direction, some megabytes of them by default."""
     rng, array = np.random.default_rng(seed), small_array()
-    shape = (4000, 4, len(array), 1, 2)
+    shape = (times, 4, len(array), 1, 2)
     return Solset(
         np.asarray(5.0e9 + 10.0 * np.arange(shape[0]), np.float64),
         np.asarray(1.4e9 + 1e6 * np.arange(shape[1]), np.float64), array.name,
@@ -264,7 +272,7 @@ def _merged(folder: Path) -> Victim:
     sources = []
     for number, (ra_deg, name) in enumerate(((225.0, "east"), (224.0, "west"))):
         path = folder / f"{name}.h5"
-        write_h5parm(path, _random_solset(name, ra_deg, number))
+        write_h5parm(path, random_solset(name, ra_deg, number))
         sources.append(path)
 
     def prepare(workdir: Path) -> None:

@@ -73,6 +73,19 @@ def _last_severe(log: Path) -> str:
     return errors[-1] if errors else "it gave no reason, and its log holds no error"
 
 
+def _words(error: str, log: Path) -> str:
+    """Return what an error of a task says, without what is of use to its authors alone.
+
+    A task may raise without a word, having told its log, or with a line of that log.
+    """
+    kind, _, said = error.partition(": ")
+    if not said.strip():
+        said = _last_severe(log)
+    elif "\tSEVERE\t" in said:
+        said = said.rpartition("\t")[2].strip()
+    return said if kind == "RuntimeError" else f"{kind}: {said}"
+
+
 class CasaSession:
     """A child process with CASA imported, which runs one task at a time.
 
@@ -158,10 +171,7 @@ class CasaSession:
         if "error" in answer:
             with log.open("a") as stream:
                 stream.write(answer["traceback"])
-            kind, _, said = answer["error"].partition(": ")
-            # a task may raise without a word, having told its log
-            said = answer["error"] if said.strip() else f"{kind}: {_last_severe(log)}"
-            raise ToolError(f"CASA {task} failed: {said}", f"see {log}")
+            raise ToolError(f"CASA {task} failed: {_words(answer['error'], log)}", f"see {log}")
         return answer["result"]
 
     def close(self) -> None:

@@ -33,7 +33,14 @@ _READING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 _SHORT_WRITE = re.compile(
     r"write error\b.*: Success|Failed AlwaysAssert trace(P?WRITE|write)\b|Not enough space on disk"
 )
-_WRITTEN_FILE = re.compile(r"write error (?:in|for file) (.+): ")
+_NO_ACCESS = re.compile(
+    r"does not exist and cannot be created|exists,? (?:and|but) is not writable"
+)
+_FILES = (
+    re.compile(r"write error (?:in|for file) (.+): "),
+    re.compile(r"(?:Directory|File|Table):? (.+?) (?:already exists|exists|does not exist)\b"),
+    re.compile(r"open or create of file (.+): "),
+)
 # an exception's traceback keeps the tables that were open: casacore ends the process with an
 # abort when it cannot write what a table holds as the table is given up
 _kept: list[BaseException] = []
@@ -101,6 +108,8 @@ def _number(error: BaseException) -> int | None:
         return None
     said = str(error)
     found = next((n for n in _REMEDIES if os.strerror(n) in said), None)
+    if found is None and _NO_ACCESS.search(said):
+        return errno.EACCES
     # a file of which a part was written: the system gives no error for it, the disk took no more
     return errno.ENOSPC if found is None and _SHORT_WRITE.search(said) else found
 
@@ -109,8 +118,8 @@ def _file(error: BaseException) -> str:
     """Return the name of the file that a refusal is about; empty where none is given."""
     if isinstance(error, OSError) and error.filename:
         return os.fsdecode(error.filename)
-    named = _WRITTEN_FILE.search(str(error))
-    return named.group(1) if named else ""
+    named = (pattern.search(str(error)) for pattern in _FILES)
+    return next((found.group(1) for found in named if found), "")
 
 
 def leave(code: int) -> None:

@@ -27,6 +27,7 @@ _MOUNTS = {
     6: "BIZARRE",
 }  # fmt: skip
 _FRAMES = {"REST": 0, "LSRK": 1, "LSRD": 2, "BARYCENT": 3, "GEOCENTR": 4, "TOPOCENT": 5}
+_NUMBERS = {-32: ">f4", -64: ">f8"}  # of BITPIX
 _TOPOCENTRIC = 5
 _OBSERVED = (0, 3)  # VELREF mod 256: none given, or the observer's frame
 _VLA_SIDE_M = 100.0  # AIPS puts the VLA's centre 53 m from the origin of its pads
@@ -47,6 +48,8 @@ class UvfitsHeader:
     path : Path
     data_offset : int
         Offset of the groups in the file, bytes.
+    number : str
+        Type of the numbers of the groups: big-endian, of 4 or 8 bytes.
     groups : int
         Number of groups.
     shape : tuple of int
@@ -65,6 +68,7 @@ class UvfitsHeader:
 
     path: Path
     data_offset: int
+    number: str
     groups: int
     shape: tuple[int, ...]
     axes: tuple[int, ...]
@@ -108,7 +112,7 @@ def read_uvfits_header(path: Path) -> UvfitsHeader:
         for hdu in hdus[1:]:
             tables.setdefault(hdu.name.strip(), []).append(hdu)
         offset = int(primary.fileinfo()["datLoc"])
-        if int(header["BITPIX"]) != -32:
+        if int(header["BITPIX"]) not in _NUMBERS:
             raise NotUnderstoodError(
                 f"its visibilities are stored with BITPIX = {header['BITPIX']}"
             )
@@ -121,6 +125,7 @@ def read_uvfits_header(path: Path) -> UvfitsHeader:
         made = UvfitsHeader(
             path=path,
             data_offset=offset,
+            number=_NUMBERS[int(header["BITPIX"])],
             groups=int(header["GCOUNT"]),
             shape=shape,
             axes=axes,
@@ -140,7 +145,7 @@ def read_uvfits_header(path: Path) -> UvfitsHeader:
 
 
 def _check_size(header: UvfitsHeader) -> None:
-    row = 4 * (len(header.parameters) + int(np.prod(header.shape)))
+    row = int(header.number[-1]) * (len(header.parameters) + int(np.prod(header.shape)))
     if header.path.stat().st_size < header.data_offset + row * header.groups:
         raise InputError(f"{header.path.name} is cut off", "copy it again")
 

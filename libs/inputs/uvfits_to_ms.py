@@ -124,13 +124,14 @@ class _Rows:
         """Yield columns of the main table, block by block."""
         header = self.header
         width = len(header.parameters) + int(np.prod(header.file_shape))
-        step = max(1, BLOCK_BYTES // (4 * width))
+        size = width * np.dtype(header.number).itemsize
+        step = max(1, BLOCK_BYTES // size)
         with header.path.open("rb") as stream:
             stream.seek(header.data_offset)
             for low in range(0, header.groups, step):
                 count = min(step, header.groups - low)
-                raw = np.frombuffer(stream.read(4 * width * count), ">f4").reshape(count, width)
-                yield self._columns(raw)
+                raw = np.frombuffer(stream.read(size * count), header.number)
+                yield self._columns(raw.reshape(count, width))
 
     def _columns(self, raw: NDArray[Any]) -> dict[str, NDArray[Any]]:
         header = self.header

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import DAY_S, MJD_ZERO_JD
 
-__all__ = ["HDF5_DAMAGE", "Uvh5Header", "group_parts", "is_uvh5", "read_header"]
+__all__ = ["HDF5_DAMAGE", "Uvh5Header", "group_parts", "is_uvh5", "read_header", "text_of"]
 
 # What h5py and pyuvdata raise where bytes of a file are wrong, by the place of the damage
 HDF5_DAMAGE = (
@@ -134,13 +134,13 @@ def _broken(path: Path, why: object) -> InputError:
 
 def _read(path: Path, header: h5py.Group) -> Uvh5Header:
     numbers = header["antenna_numbers"][()]
-    names = [_text(name) for name in header["antenna_names"][()]]
+    names = [text_of(name) for name in header["antenna_names"][()]]
     place = np.round(np.asarray(header["antenna_positions"][()], dtype=float), 1) + 0.0
     time_s = (np.asarray(header["time_array"][()]) - MJD_ZERO_JD) * DAY_S
     span = (float(time_s.min()), float(time_s.max())) if time_s.size else (0.0, 0.0)
     return Uvh5Header(
         path=path,
-        telescope=_text(header["telescope_name"][()]),
+        telescope=text_of(header["telescope_name"][()]),
         antennas=tuple(
             sorted(
                 (int(number), name, tuple(map(float, where)))
@@ -154,7 +154,8 @@ def _read(path: Path, header: h5py.Group) -> Uvh5Header:
     )
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return text, which HDF5 gives as bytes where the file holds it in cells of its own length."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

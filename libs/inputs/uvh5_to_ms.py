@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from libs.core.errors import ConfigError, InputError
 from libs.core.geometry import DAY_S, MJD_ZERO_JD
-from libs.inputs.uvh5_header import HDF5_DAMAGE
+from libs.inputs.uvh5_header import HDF5_DAMAGE, text_of
 from libs.ms.antennas import AntennaArray
 from libs.ms.create import SpectralWindow, create_ms
 from libs.ms.sanitise import sigma_of, spread_weight
@@ -219,7 +219,7 @@ def _find_fields(parts: list[_Part], centre_rad: tuple[float, float] | None) -> 
     for part in parts:
         for number in np.unique(part.uv.phase_center_id_array):
             entry = part.uv.phase_center_catalog[int(number)]
-            kind, name = entry["cat_type"], str(entry["cat_name"]).strip()
+            kind, name = entry["cat_type"], text_of(entry["cat_name"]).strip()
             if kind in ("unprojected", "driftscan"):
                 if centre_rad is None:
                     raise ConfigError(

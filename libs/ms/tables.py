@@ -21,6 +21,9 @@ __all__ = ["column_names", "open_table", "settle_rows"]
 def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
     """Open a casacore table (``"data.ms"`` or ``"data.ms::SPECTRAL_WINDOW"``).
 
+    A subtable to be written is opened in its own folder: by way of the table it belongs to,
+    casacore would open that one for writing too, whose files may be links to read-only data.
+
     Raises
     ------
     InputError
@@ -28,10 +31,12 @@ def open_table(path: str | Path, *, write: bool = False) -> Iterator[Any]:
     """
     from casacore.tables import table
 
+    place = Path(str(path).replace("::", "/"))
     if write:
-        _own_files(Path(str(path).replace("::", "/")))
+        _own_files(place)
+    name = place if write and (place / "table.dat").exists() else path
     try:
-        opened = table(str(path), readonly=not write, ack=False, lockoptions="autonoread")
+        opened = table(str(name), readonly=not write, ack=False, lockoptions="autonoread")
     except RuntimeError as error:
         raise InputError(
             f"{path} cannot be opened as a table ({str(error).strip().splitlines()[0]})",

@@ -296,6 +296,8 @@ def fill_observation(ms: Path) -> list[str]:
 
 def put_descriptions(view: Path, numbers: Sequence[int], spw: int, setup: int) -> None:
     """Let data descriptions of a view, of which no row is used, name a window and correlations."""
+    if not numbers:
+        return
     with open_table(f"{view}::DATA_DESCRIPTION", write=True) as opened:
         for number in numbers:
             opened.putcell("SPECTRAL_WINDOW_ID", number, spw)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from libs.casa.session import CasaSession, _last_severe, casa_versions, demo_data
+from libs.casa.session import CasaSession, _last_severe, _words, casa_versions, demo_data
 from libs.core.errors import ToolError
 from tests.conftest import ROOT
 
@@ -85,6 +85,26 @@ def test_a_task_that_raises_without_a_word_is_told_by_its_log(tmp_path: Path) ->
     with log.open("a") as stream:
         stream.write("2026-01-01 00:00:01\tSEVERE\tdeconvolver\tNo valid values to deconvolve\n")
     assert _last_severe(log) == "No valid values to deconvolve"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("RuntimeError: no such column", "no such column"),
+        ("RuntimeError: ", "No valid values to deconvolve"),
+        (
+            "RuntimeError: 2026-01-01 00:00:02\tSEVERE\tMSFitsInput::_checkInput\tNo groups",
+            "No groups",
+        ),
+        ("KeyError: 'unit'", "KeyError: 'unit'"),
+    ],
+)
+def test_what_a_task_says_is_told_without_its_trimmings(
+    tmp_path: Path, error: str, told: str
+) -> None:
+    log = tmp_path / "casa.log"
+    log.write_text("2026-01-01 00:00:01\tSEVERE\tdeconvolver\tNo valid values to deconvolve\n")
+    assert _words(error, log) == told
 
 
 @pytest.mark.tools

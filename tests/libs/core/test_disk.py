@@ -27,6 +27,10 @@ SAID = [
              " 'No space left on device')"), "a file cannot be written (No space left on device)"),
     (OSError("Not enough space on disk: requested 65536, available 0. 16384 requested and 11872"
              " written"), "a file cannot be written (No space left on device)"),
+    (RuntimeError("Directory: /d/tables/a.gcal.part does not exist and cannot be created"),
+     "/d/tables/a.gcal.part cannot be written or read (Permission denied)"),
+    (RuntimeError("RegularFileIO: error in open or create of file /d/table.dat: Permission denied"),
+     "/d/table.dat cannot be written or read (Permission denied)"),
     (OSError(errno.EROFS, "Read-only file system", "/d/a"),
      "/d/a cannot be written (Read-only file system)"),
     (PermissionError(errno.EACCES, "Permission denied", "/d/a"),

@@ -11,6 +11,7 @@ import pytest
 from libs.casa.session import CasaSession, demo_data
 from libs.core.errors import InputError
 from libs.inputs import uvfits_to_ms, working_copy
+from libs.inputs.uvfits_header import read_uvfits_header
 from libs.inputs.uvfits_to_ms import import_uvfits
 from libs.ms.subset import NotUnderstoodError
 from libs.ms.tables import open_table
@@ -68,6 +69,29 @@ def test_what_went_in_comes_out(
             expected = centre + step * (np.arange(file.nchan) - 1)
             assert np.allclose(opened.getcell("CHAN_FREQ", row), expected, rtol=1e-12)
             assert np.allclose(opened.getcell("CHAN_WIDTH", row), 1e6)
+
+
+def test_numbers_of_double_precision_are_read(tmp_path: Path) -> None:
+    single, double = tmp_path / "single.uvfits", tmp_path / "double.uvfits"
+    Uvfits().write(single)
+    header = read_uvfits_header(single)
+    content = single.read_bytes()
+    head, rest = content[: header.data_offset], content[header.data_offset :]
+    count = header.groups * (len(header.parameters) + int(np.prod(header.shape)))
+    tables = rest[-(-4 * count // 2880) * 2880 :]  # after whole blocks of 2880 bytes
+    numbers = np.frombuffer(rest[: 4 * count], ">f4").astype(">f8").tobytes()
+    card = b"BITPIX  =                  -32"
+    assert card in head
+    double.write_bytes(
+        head.replace(card, card.replace(b"-32", b"-64"))
+        + numbers + bytes(-len(numbers) % 2880) + tables
+    )  # fmt: skip
+    for path in (single, double):
+        import_uvfits(path, path.with_suffix(".ms"))
+    for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM", "UVW", "TIME", "ANTENNA1", "ANTENNA2"):
+        assert np.array_equal(
+            read(double.with_suffix(".ms"), name), read(single.with_suffix(".ms"), name)
+        )
 
 
 @pytest.mark.parametrize(

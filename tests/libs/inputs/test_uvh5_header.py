@@ -305,3 +305,15 @@ def test_real_data_become_a_working_copy(
         assert any(words in note for note in copy.notes), words
     assert copy.size_bytes < working_copy.copy_size_bytes(source)
     assert [tree_hash(path) for path in files] == hashes
+
+
+def test_names_in_cells_of_their_own_length_are_text(file: Path, tmp_path: Path) -> None:
+    """h5py gives such strings as bytes, those of fixed length as text of numpy."""
+    with h5py.File(file, "r+") as opened:
+        centres = opened["Header/phase_center_catalog"]
+        for key in centres:
+            del centres[key]["cat_name"]
+            centres[key]["cat_name"] = "M 87"
+    convert([file], tmp_path / "a.ms")
+    with open_table(f"{tmp_path / 'a.ms'}::FIELD") as opened:
+        assert opened.getcol("NAME") == ["M 87"]

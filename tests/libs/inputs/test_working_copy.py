@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from libs.ms.summary import summarise
 from libs.ms.tables import column_names, open_table
 from libs.simulation.corrupt import multiply_ms
 from tests.archives import unpacked
+from tests.conftest import ROOT
 from tests.libs.small_ms import make_ms, tree_hash
 
 
@@ -65,6 +68,37 @@ def test_the_view_of_a_read_only_input_can_be_written(ms: Path) -> None:
     finally:
         for place in places:
             place.chmod(modes[place])
+
+
+_COPY_AS_PLAIN_USER = """
+import sys
+from pathlib import Path
+from benchmarks.torture.machine import suffer
+from libs.casa.session import CasaSession
+from libs.inputs.working_copy import make_working_copy, resolve_inputs
+suffer({"plain_user": True})
+ms, target = map(Path, sys.argv[1:])
+(source,) = resolve_inputs(str(ms))
+print(make_working_copy(source, target, session=CasaSession(target.parent)).ms)
+"""
+
+
+def test_a_working_copy_of_a_read_only_input(ms: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    places = [ms, *ms.rglob("*")]
+    modes = {place: place.stat().st_mode for place in places}
+    try:
+        for place in places:
+            place.chmod(modes[place] & ~0o222)
+        done = subprocess.run(
+            [sys.executable, "-c", _COPY_AS_PLAIN_USER, ms, tmp_path / "work" / "copy.ms"],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        for place in places:
+            place.chmod(modes[place])
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(read(tmp_path / "work" / "copy.ms", "DATA"), read(ms, "DATA"))
 
 
 def test_missing_and_broken_subtables_are_replaced(ms: Path) -> None:
