@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # those that take longest, by CPU time: one of them alone at the end would keep a core idle
 LONG_FILES = (
     "test_tutorials.py", "test_demo_run.py", "steps/calibrate/test_session.py",
-    "test_pipeline_run.py", "steps/vlass/test_vlass_run.py", "test_targets_run.py",
+    "test_pipeline_run.py", "steps/vlass/test_vlass_run.py", "test_window_phases.py",
+    "libs/imaging/native/test_pointings.py", "test_targets_run.py",
     "test_odd_runs.py", "test_sparse_vlbi.py", "test_bundle_run.py", "test_mosaic_run.py",
     "steps/field/test_real_runs.py", "test_demo_tclean.py", "test_slurm_targets.py",
-    "test_real_data.py",
+    "test_real_data.py", "steps/targets/test_neighbours.py",
 )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ from tests.conftest import ROOT
 
 COMMAND = (sys.executable, str(ROOT / "auto_selfcal.py"), str(ROOT / "config.py"))
 
+NO_PLOTS = ("--set", "plots=False")
+"""Arguments of a run whose figures no test looks at; the page and the comparison stay."""
+
 
 @dataclass(frozen=True)
 class Run:

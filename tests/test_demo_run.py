@@ -23,8 +23,6 @@ pytestmark = pytest.mark.tools
 
 CONFIGURED: list[str] = load_run_config(ROOT / "config.py")["steps"]
 
-NO_PLOTS = ("--set", "plots=False")
-
 LONGEST_S = 3.0
 """What a step of the demonstration takes, its kernels compiled, on a core of its own."""
 
@@ -117,14 +115,14 @@ def plan(workdir: Path, *arguments: str) -> list[str]:
 def test_from_and_only_and_until(finished: demo.Run, tmp_path: Path) -> None:
     workdir = demo.copy_of(finished, tmp_path)
     rows = State(workdir).rows
-    only = demo.run(workdir, *NO_PLOTS, "--only", "select_refant")
+    only = demo.run(workdir, *demo.NO_PLOTS, "--only", "select_refant")
     assert only.code == 0 and only.ran[rows:] == ["select_refant"], only.output
-    until = demo.run(workdir, *NO_PLOTS, "--until", "p0")
+    until = demo.run(workdir, *demo.NO_PLOTS, "--until", "p0")
     at = CONFIGURED.index("p0")
     after = CONFIGURED[CONFIGURED.index("select_refant") + 1 : at + 1]
     assert until.ran[rows + 1 :] == after
     rows = State(workdir).rows
-    rest = demo.run(workdir, *NO_PLOTS, "--from", "p1")
+    rest = demo.run(workdir, *demo.NO_PLOTS, "--from", "p1")
     assert rest.code == 0 and rest.ran[rows:] == CONFIGURED[at + 1 :], rest.output
     agree(numbers(rest), numbers(finished))
 
@@ -149,10 +147,10 @@ def test_kills_at_random_moments_change_nothing(finished: demo.Run, tmp_path: Pa
     for step in sorted(random_.sample(worth, min(6, len(worth))), key=CONFIGURED.index):
         killed += demo.kill_within(workdir, step, random_.uniform(0, took[step]))
     assert killed >= 3
-    again = demo.run(workdir, *NO_PLOTS)
+    again = demo.run(workdir, *demo.NO_PLOTS)
     assert again.code == 0, again.output
     agree(numbers(again), numbers(finished))
-    assert demo.run(workdir).output.count("reused: ") == len(CONFIGURED)
+    assert demo.run(workdir, *demo.NO_PLOTS).output.count("reused: ") == len(CONFIGURED)
 
 
 def test_a_kill_that_cuts_a_header_short(finished: demo.Run, tmp_path: Path) -> None:
@@ -164,7 +162,7 @@ def test_a_kill_that_cuts_a_header_short(finished: demo.Run, tmp_path: Path) -> 
     (number,) = [entry["SEQNR"] for entry in managers if "MODEL_DATA" in entry["COLUMNS"]]
     os.truncate(copy / f"table.f{number}", 0)
     (workdir / ".running").write_text("select_refant\n")
-    again = demo.run(workdir, "--until", "select_refant")
+    again = demo.run(workdir, *demo.NO_PLOTS, "--until", "select_refant")
     assert again.code == 0, again.output
     assert f"3c273.selfcal.ms: table.f{number} put back" in again.output
 

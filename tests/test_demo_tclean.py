@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tools
 
 
 def test_tclean_serves_as_imager(tmp_path: Path, session: object) -> None:
-    run = demo.run(tmp_path / "work", "--set", "imager=tclean", "--until", "p0")
+    run = demo.run(tmp_path / "work", *demo.NO_PLOTS, "--set", "imager=tclean", "--until", "p0")
     assert run.code == 0, run.output
     state = State(run.workdir)
     first, last = state.get("test_image"), state.get("p0")
@@ -34,6 +34,6 @@ def test_a_run_needs_no_wsclean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             if program.name != "wsclean" and not link.exists() and not link.is_symlink():
                 link.symlink_to(program)
     monkeypatch.setenv("PATH", str(programs))
-    run = demo.run(tmp_path / "work", "--until", "test_image")
+    run = demo.run(tmp_path / "work", *demo.NO_PLOTS, "--until", "test_image")
     assert run.code == 0, run.output
     assert "native test_image" in run.output

@@ -46,7 +46,7 @@ def selfcal(tmp_path: Path, vis: Path) -> dict[str, Any]:
     config.write_text(text.replace("/path/to/data.uvfits", str(vis)))
     finished = subprocess.run(
         [sys.executable, str(ROOT / "auto_selfcal.py"), str(config), "--workdir",
-         str(tmp_path / "run")],
+         str(tmp_path / "run"), "--set", "plots=False"],
         env=environment(), capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -116,7 +116,8 @@ def test_fluxes_off_the_axis(tmp_path: Path, name: str) -> None:
         tmp_path, [ms], steps=STEPS, imsize=int(2 * round(1.4 * case.half_pixels)),
         cell=f"{case.cell_arcsec}arcsec",
         init_parameters={
-            "test_image": {"uvmax": f"{case.uvmax_m}m"},
+            # of the split as well; deeper than 1 % of the faintest source needs
+            "test_image": {"uvmax": f"{case.uvmax_m}m", "niter": 3000},
             "split_trial_1": {"robust_values": ["0.0"]},
         },
     )  # fmt: skip

@@ -148,6 +148,7 @@ def test_targets_are_imaged_and_their_sources_listed(tmp_path: Path) -> None:
         tmp_path, made.ms, flag_methods=[], passes=1, imsize=256, catalogue=str(known),
         target_settings={
             "steps": ["startup", "save_init_flags", "test_image"], "imsize": 256,
+            "plots": False,
         },
     )  # fmt: skip
     assert calibrate(config) == 0

@@ -77,6 +77,7 @@ FIELDS = (
 )
 CONFIG = {
     "vis": "data.ms", "workdir": "work", "targets": "all", "imsize": 128, "cell": "0.05arcsec",
+    "plots": False,
     "steps": ["startup", "save_init_flags", "test_image", "closure_stats", "initial_model", "p0"],
     # of which the faint target's solutions fall short
     "overrides": {"p0": {"minsnr": 20}},
