@@ -1,6 +1,7 @@
 """``python -m benchmarks``: quality and speed.
 
-``--peers``, ``--scaling``, ``--imager-scaling``, ``--memory`` and ``--field-scaling`` run others.
+``--peers``, ``--pipeline``, ``--scaling``, ``--imager-scaling``, ``--memory`` and
+``--field-scaling`` run others.
 """
 
 import sys
@@ -12,6 +13,10 @@ if "--peers" in words:
     from benchmarks import bench_peers
 
     sys.exit(bench_peers.main([word for word in words if word != "--peers"]))
+if "--pipeline" in words:
+    from benchmarks import bench_pipeline
+
+    sys.exit(bench_pipeline.main([word for word in words if word != "--pipeline"]))
 if "--scaling" in words:
     from benchmarks import bench_scaling
 

@@ -181,7 +181,7 @@ def _by_pointing(
     *,
     asked: bool,
 ) -> Iterator[tuple[frozenset[int] | None, Sequence[TableRef]]]:
-    """Yield fields of the data with the tables that are for them.
+    """Yield fields of the data with the tables that are for them, which may be none.
 
     Pointings of a mosaic may have tables of their own; a pointing of the working copy is the
     field of the data at its place.
@@ -207,7 +207,7 @@ def _by_pointing(
         here = np.array(copied[number])
         there = {i: np.array(to_j2000(known[i].direction_rad, known[i].frame)) for i in fields}
         at = {i for i, place in there.items() if separation_rad(here, place) <= SAME_PLACE_RAD}
-        if own and at:
+        if at:
             groups.setdefault(own, set()).update(at)
     for own, ids in groups.items():
         yield frozenset(ids), own

@@ -79,6 +79,8 @@ class SetMatch:
         Ids by label, of the windows that the record calibrates.
     targets : tuple of TargetPlace
         Targets with solutions for this execution.
+    idle : tuple of TargetPlace
+        Targets of this execution without solutions, as far as their fields are found.
     notes : tuple of str
         What the user should know.
     """
@@ -88,6 +90,7 @@ class SetMatch:
     antenna: Mapping[str, int]
     window: Mapping[str, int]
     targets: tuple[TargetPlace, ...]
+    idle: tuple[TargetPlace, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
 
 
@@ -155,12 +158,17 @@ def _unfound(there: Sequence[ExecutionEntry], record: RunRecord) -> str:
 def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list[str]) -> SetMatch:
     """Find antennas, windows and fields of one execution."""
     theirs = facts.execution
-    targets = []
+    targets, idle = [], []
     for target in record.targets:
         applied = tuple(entry for entry in target.applied if entry.execution == own.name)
         if applied:
             fields = _find_fields(target.fields[own.name], facts, target.label, faults)
             targets.append(TargetPlace(target, applied, fields))
+        elif own.name in target.fields:
+            # nothing is applied to it, so that a field that is missing is no fault
+            idle.append(TargetPlace(target, (), _find_fields(
+                target.fields[own.name], facts, target.label, []
+            )))  # fmt: skip
     wanted = {label for place in targets for entry in place.applied for label in entry.spwmap}
     faults += _antenna_faults(own, theirs) if targets else []
     names = [antenna.name for antenna in theirs.antennas]
@@ -169,8 +177,9 @@ def _place(record: RunRecord, facts: SetFacts, own: ExecutionEntry, faults: list
     notes = (f"no solutions for {_listed(extra)}: their data are flagged",) if extra else ()
     window = _find_windows(own, theirs, wanted, faults)
     return SetMatch(
-        facts, own, {name: i for i, name in enumerate(names)}, window, tuple(targets), notes
-    )
+        facts, own, {name: i for i, name in enumerate(names)}, window, tuple(targets),
+        tuple(idle), notes,
+    )  # fmt: skip
 
 
 def _antenna_faults(own: ExecutionEntry, theirs: ExecutionEntry) -> list[str]:

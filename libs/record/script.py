@@ -24,7 +24,7 @@ class ApplyCall:
     fields, spws : tuple of int
         Ids of the fields and spectral windows that are calibrated.
     tables : tuple of AppliedTable
-        In order of application.
+        In order of application; none: CORRECTED_DATA becomes DATA.
     """
 
     ms: Path
@@ -51,6 +51,23 @@ def start_from_saved_flags(vis):
 
 '''
 
+# applycal refuses a call without tables
+_TAKE_DATA = """
+def take_data_as_they_are(vis, field, spw):
+    opened = table()
+    opened.open(vis + "/DATA_DESCRIPTION")
+    windows = list(opened.getcol("SPECTRAL_WINDOW_ID"))
+    opened.close()
+    opened.open(vis, nomodify=False)
+    for number in [number for number, window in enumerate(windows) if window in spw]:
+        rows = opened.query(f"FIELD_ID IN {field} AND DATA_DESC_ID == {number}")
+        if rows.nrows():
+            rows.putcol("CORRECTED_DATA", rows.getcol("DATA"))
+        rows.close()
+    opened.close()
+
+"""
+
 
 def apply_script(prefix: str, name: str, version: str, calls: Sequence[ApplyCall]) -> str:
     """Return a Python script of applycal calls.
@@ -66,10 +83,22 @@ def apply_script(prefix: str, name: str, version: str, calls: Sequence[ApplyCall
     calls : sequence of ApplyCall
     """
     parts = [_HEADING.format(prefix=prefix, name=name, version=version)]
+    untouched = [call for call in calls if not call.tables]
+    if untouched:
+        tasks = "from casatasks import applycal, flagmanager\n"
+        parts = [parts[0].replace(tasks, tasks + "from casatools import table\n"), _TAKE_DATA]
     parts += [
         f"start_from_saved_flags({str(ms)!r})\n" for ms in dict.fromkeys(call.ms for call in calls)
     ]
-    return "".join([*parts, *map(_call, calls)])
+    # last: applycal makes CORRECTED_DATA where it is missing
+    parts += [_call(call) for call in calls if call.tables]
+    return "".join([*parts, *map(_untouched, untouched)])
+
+
+def _untouched(call: ApplyCall) -> str:
+    title = " ".join(call.title.split())
+    words = f"{str(call.ms)!r}, {list(call.fields)}, {list(call.spws)}"
+    return f"\n# {title}: no solutions\ntake_data_as_they_are({words})\n"
 
 
 def _call(call: ApplyCall) -> str:

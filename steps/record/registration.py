@@ -16,7 +16,7 @@ from libs.ms.history import (
 )
 from libs.ms.subtables import Subtables
 
-__all__ = ["Registered", "Registration", "register", "registered", "source_keys"]
+__all__ = ["Registered", "Registration", "register", "registered", "source_keys", "withdraw"]
 
 _ORIGIN = "selfcal"
 _SOLUTIONS = "selfcal_solutions"
@@ -112,6 +112,21 @@ def register(wanted: Registration) -> None:
     # last: data count as calibrated only when all is written
     solutions = {**before.solutions, **wanted.solutions}
     append_history(wanted.ms, _ORIGIN, [f"{_SOLUTIONS} = {solutions}"])
+
+
+def withdraw(ms: Path, keys: Iterable[Key]) -> None:
+    """Write that sources are not self-calibrated in some windows any more."""
+    before = registered(ms)
+    gone = set(keys)
+    sources = {
+        key: tuple(n for n in kinds if key not in gone or not n.startswith(_SELF))
+        for key, kinds in before.types.per_source.items()
+    }
+    # solutions last: after a kill in between, what is to be withdrawn is still found by them
+    types = DataTypes(before.types.per_column, sources)
+    append_history(ms, ORIGIN_OF_TYPES, types.messages)
+    solutions = {key: value for key, value in before.solutions.items() if key not in gone}
+    append_history(ms, _ORIGIN, [f"{_SOLUTIONS} = {solutions}"])
 
 
 def _kind(types: DataTypes) -> str:

@@ -18,6 +18,7 @@ from libs.core.files import write_atomically
 from libs.gains.solver import AppliedTable
 from libs.ms import flag_versions
 from libs.ms.selection import RowChoice
+from libs.ms.subtables import Subtables
 from libs.ms.tables import column_names
 from libs.ms.tiled_headers import take_back
 from libs.record.bundle import opened_bundle, record_faults
@@ -36,6 +37,7 @@ from steps.record.registration import (
     register,
     registered,
     source_keys,
+    withdraw,
 )
 from steps.record.writing import (
     VERSION,
@@ -170,8 +172,12 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
     """Check everything, then write."""
     if not record.applied:
         yield _NOTHING
-        return
     placements = match_record(record, _facts(to))
+    stale = {place.facts.path: _stale(record, place) for place in placements}
+    if not record.applied:
+        for place in placements:
+            yield from _reset(place.facts.path, stale[place.facts.path], how)
+        return
     _check_columns(placements)
     wanted = {place.facts.path: _registration(place) for place in placements}
     done = _check_registered(wanted, how)
@@ -192,6 +198,7 @@ def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply)
             yield f"{place.facts.path}: these solutions are applied already, nothing was written"
         else:
             yield from _apply_to_set(folder, place, wanted[place.facts.path], how)
+        yield from _reset(place.facts.path, stale[place.facts.path], how)
 
 
 def _facts(to: Sequence[Path]) -> list[SetFacts]:
@@ -272,7 +279,7 @@ def _windows(place: SetMatch, entries: Sequence[AppliedEntry]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Fields of a target that take the same tables."""
+    """Fields of a target that take the same tables; without any they get DATA as they are."""
 
     target: TargetPlace
     fields: tuple[int, ...]
@@ -289,8 +296,7 @@ def _parts(target: TargetPlace) -> list[_Part]:
             for place, entry in enumerate(target.applied)
             if not entry.fields or field in entry.fields
         )
-        if own:
-            groups.setdefault(own, []).extend(numbers)
+        groups.setdefault(own, []).extend(numbers)
     return [
         _Part(target, tuple(fields), tuple(target.applied[i] for i in own))
         for own, fields in groups.items()
@@ -328,14 +334,15 @@ def _apply_to_set(
         works = []
         for target in place.targets:
             for part in _parts(target):
-                windows = _windows(place, part.entries)
+                windows = _windows(place, part.entries or target.applied)
                 chosen = data_descriptions(ms, windows, len(place.facts.execution.windows))
                 rows = RowChoice(frozenset(part.fields), chosen)
                 if how.dry_run:
                     names = ", ".join(Path(entry.table).name for entry in part.entries)
+                    would = f"apply {names}" if names else "put DATA into CORRECTED_DATA"
                     yield (
                         f"{target.target.label}: {ms}, field {_ids(part.fields)}, spw"
-                        f" {_ids(windows)}: would apply {names}"
+                        f" {_ids(windows)}: would {would}"
                     )
                     continue
                 tables = _local_tables(folder, place, part, scratch)
@@ -344,6 +351,47 @@ def _apply_to_set(
             yield f"{work.title}: {apply_planned(work)}"
         if works:
             register(wanted)
+
+
+@dataclass(frozen=True)
+class _Stale:
+    """A target without solutions of which a set holds those of an earlier run."""
+
+    target: TargetEntry
+    fields: tuple[int, ...]
+    keys: tuple[tuple[str, int], ...]
+
+
+def _stale(record: RunRecord, place: SetMatch) -> list[_Stale]:
+    """Return the targets of a set that keep what another run wrote to CORRECTED_DATA."""
+    ms = place.facts.path
+    own = {solutions_id(target.applied) for target in record.targets if target.applied}
+    earlier = {key for key, each in registered(ms).solutions.items() if each not in own}
+    found = []
+    for target in place.idle:
+        fields = tuple(number for ids in target.fields for number in ids)
+        windows = sorted({window for _, window in earlier})
+        keys = tuple(key for key in source_keys(ms, fields, windows) if key in earlier)
+        if keys:
+            found.append(_Stale(target.target, fields, keys))
+    return found
+
+
+def _reset(ms: Path, stale: Sequence[_Stale], how: HowToApply) -> Iterator[str]:
+    """Say which targets keep solutions of an earlier run; with ``overwrite`` give them DATA."""
+    count = len(Subtables(ms).windows)
+    for each in stale:
+        label, windows = each.target.label, {window for _, window in each.keys}
+        said = f"{label}: {ms}, field {_ids(each.fields)}, spw {_ids(sorted(windows))}:"
+        if how.dry_run or how.script is not None or not how.overwrite:
+            yield (
+                f"{said} CORRECTED_DATA and FLAG still have the solutions of an earlier run, which"
+                " this run did not improve on; --overwrite puts DATA and the saved flags back"
+            )
+            continue
+        rows = RowChoice(frozenset(each.fields), data_descriptions(ms, windows, count))
+        yield f"{label}: {apply_planned(Application(label, ms, rows, []))}"
+        withdraw(ms, each.keys)
 
 
 def _ids(numbers: Sequence[int]) -> str:
@@ -366,12 +414,13 @@ def _write_script(
         for target in place.targets:
             for part in _parts(target):
                 local = _local_tables(folder, place, part, tables)
-                windows = tuple(_windows(place, part.entries))
+                windows = tuple(_windows(place, part.entries or target.applied))
                 title = f"{target.target.label} of {place.execution.name}"
                 ms = place.facts.path
                 calls.append(ApplyCall(ms, title, part.fields, windows, tuple(local)))
     write_atomically(path, apply_script(record.prefix, path.name, VERSION, calls))
-    return f"{path}: {len(calls)} call(s) of applycal, with tables in {tables}"
+    count = sum(bool(call.tables) for call in calls)
+    return f"{path}: {count} call(s) of applycal, with tables in {tables}"
 
 
 def _empty(folder: Path) -> None:

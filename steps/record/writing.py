@@ -46,6 +46,7 @@ class Application:
     ms : Path
     rows : RowChoice
     tables : list of AppliedTable
+        None: CORRECTED_DATA of the rows becomes DATA, so that nothing of an earlier run is left.
     """
 
     title: str
@@ -77,6 +78,10 @@ def _apply_within(work: Application) -> str:
     prepare_columns(work.ms, work.rows, comment_of(work.title))
     result = apply_tables(work.ms, work.tables, rows=work.rows)
     names = ", ".join(table.path.name for table in work.tables)
+    if not names:
+        said = f"no solutions of {work.title} for {_fields_said(work)}, DATA taken as they are"
+        note_written(work.ms, said)
+        return f"{work.ms}: {said}: CORRECTED_DATA is DATA, with the flags of {VERSION}"
     note_written(work.ms, f"gains of {work.title} ({names}) applied to {_fields_said(work)}")
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return (
@@ -96,8 +101,12 @@ def note_written(ms: Path, text: str) -> None:
 def _fields_said(work: Application) -> str:
     if work.rows.fields is None:
         return "all fields"
-    fields = Subtables(work.ms).fields
-    return "field " + ", ".join(dict.fromkeys(fields[i].name for i in sorted(work.rows.fields)))
+    fields, ids = Subtables(work.ms).fields, sorted(work.rows.fields)
+    names = list(dict.fromkeys(fields[i].name for i in ids))
+    # the pointings of a mosaic share a name: their ids tell them apart
+    if len(names) < len(ids):
+        names = [f"{fields[i].name} ({i})" for i in ids]
+    return "field " + ", ".join(names)
 
 
 def prepare_columns(ms: Path, rows: RowChoice, comment: str) -> None:

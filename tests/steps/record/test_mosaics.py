@@ -65,10 +65,11 @@ class Made:
     workdir: Path
 
 
-def make_run(folder: Path, executions: int) -> Made:
+def make_run(folder: Path, executions: int, *, earlier: bool = True) -> Made:
     """A run of three pointings whose last round gave two of them phases of two factors.
 
-    The third kept what the round before had found: one phase for each antenna and window.
+    The third kept what the round before had found: one phase for each antenna and window; or,
+    without ``earlier``, it has no solutions.
     """
     both = (FIRST, replace(SECOND, field_order=(2, 0, 3, 1), window_order=(-1, 0, 1)))[:executions]
     case = make_pipeline_case(
@@ -96,7 +97,7 @@ def make_run(folder: Path, executions: int) -> Made:
         for name, solutions in names.items():
             write_caltable(workdir / "tables" / f"{name}.{ms.stem}.gcal", solutions, ms)
         solved[ms.name] = {"solution": "constants+phase"}
-        pointings = {"p1": (0, 1), "p0": (EARLIER,)}
+        pointings = {"p1": (0, 1)} | ({"p0": (EARLIER,)} if earlier else {})
         refs += [
             TableRef(ms.name, f"tables/{name}.{ms.stem}.gcal", (), "linear", name, fields)
             for name, fields in pointings.items()
@@ -221,6 +222,40 @@ def test_the_runs_own_tables_give_the_same_without_its_record(tmp_path: Path) ->
     assert_same(ms, other)
     with pytest.raises(ConfigError, match="pointings of the run's mosaic have tables of their own"):
         list(apply_to_original(made.workdir, None, "J0440+1437"))
+
+
+def test_a_pointing_without_solutions_loses_those_of_an_earlier_run(
+    two: Made, tmp_path: Path
+) -> None:
+    """By the record and without one CORRECTED_DATA and FLAG are as in the input."""
+    made = make_run(tmp_path, 1, earlier=False)
+    (ms,) = made.case.vis
+    (order,) = made.case.fields_of
+    bare = order.index(1 + EARLIER)
+    by_record = Path(shutil.copytree(ms, tmp_path / "record.ms"))
+    for path in (ms, by_record):
+        list(apply_record(two.workdir, [path], PLAIN))
+        assert _changed(path, bare), "the earlier run calibrated it"
+    list(apply_to_original(made.workdir, None))
+    write_run_record(made.workdir, {"selfcal": "0"})
+    said = list(apply_record(made.workdir, [by_record], HowToApply(overwrite=True)))
+    assert any("no solutions of " in line and "DATA taken as they are" in line for line in said)
+    for path in (ms, by_record):
+        assert not _changed(path, bare)
+        assert all(_changed(path, order.index(place)) for place in (1, 2))
+
+
+def _changed(ms: Path, field: int) -> bool:
+    """Whether a field has other data or flags in CORRECTED_DATA than the input had."""
+    with open_table(ms) as opened:
+        rows = np.flatnonzero(opened.getcol("FIELD_ID") == field)
+        return any(
+            opened.getcell("FLAG", int(row)).any()
+            or np.any(
+                opened.getcell("CORRECTED_DATA", int(row)) != opened.getcell("DATA", int(row))
+            )
+            for row in rows
+        )
 
 
 @pytest.mark.tools
