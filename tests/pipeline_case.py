@@ -317,7 +317,7 @@ def _add_scan(path: Path, plan: _Plan, place: int, start_s: float, scan: int) ->
         if window >= 0 or made.intent == CALIBRATOR
     ]  # fmt: skip
     count = max(1, round(plan.scan_s / plan.integration_s))
-    time_s = start_s + (np.arange(count) + 0.5) * plan.integration_s
+    time_s = np.asarray(start_s + (np.arange(count) + 0.5) * plan.integration_s, np.float64)
     first, second = np.triu_indices(len(plan.array), k=1)
     uvw = -antenna_uvw(plan.array.position_m, _radians(made.direction_deg), time_s)
     data = [_visibilities(plan, made, windows[ddid], uvw, time_s) for ddid in used]

@@ -244,8 +244,11 @@ class ImageStatistics:
     thermal_rms_jy_beam: float = math.nan
 
     def as_row(self) -> dict[str, float]:
-        """Return the numbers by name, in order, for a table."""
-        return dataclasses.asdict(self)
+        """Return the numbers by name, in order, for a table; thermal noise only where known."""
+        row = dataclasses.asdict(self)
+        if math.isnan(self.thermal_rms_jy_beam):
+            del row["thermal_rms_jy_beam"]
+        return row
 
 
 def check_clean(products: ImageProducts) -> None:

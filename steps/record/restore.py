@@ -49,7 +49,7 @@ from steps.record.writing import (
 
 __all__ = ["HowToApply", "apply_record", "restore"]
 
-_NOTHING = "no target has solutions: there is nothing to apply, and the data stay as they are"
+_NOTHING = "no target has solutions: there is nothing to apply"
 APPLIED = "applied.json"
 """File in a work directory with what was applied to the original data."""
 
@@ -170,11 +170,12 @@ def _note_applied(workdir: Path, record: RunRecord, to: Sequence[Path]) -> None:
 
 def _apply(record: RunRecord, folder: Path, to: Sequence[Path], how: HowToApply) -> Iterator[str]:
     """Check everything, then write."""
-    if not record.applied:
-        yield _NOTHING
     placements = match_record(record, _facts(to))
     stale = {place.facts.path: _stale(record, place) for place in placements}
     if not record.applied:
+        only_told = how.dry_run or how.script is not None or not how.overwrite
+        changed = any(stale.values()) and not only_told
+        yield _NOTHING + ("" if changed else ", and the data stay as they are")
         for place in placements:
             yield from _reset(place.facts.path, stale[place.facts.path], how)
         return

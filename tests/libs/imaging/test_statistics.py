@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
@@ -107,6 +108,12 @@ def test_row_has_plain_numbers_all_finite(point):
     row = measure(*point).as_row()
     assert next(iter(row)) == "peak_jy_beam"
     assert all(isinstance(value, (int, float)) and math.isfinite(value) for value in row.values())
+    assert "thermal_rms_jy_beam" not in row
+
+
+def test_a_thermal_noise_that_the_imager_tells_is_in_the_row(point):
+    known = dataclasses.replace(measure(*point), thermal_rms_jy_beam=1e-3)
+    assert known.as_row()["thermal_rms_jy_beam"] == 1e-3
 
 
 @pytest.mark.parametrize("axes", [2, 3, 4])
