@@ -374,6 +374,29 @@ def test_without_solutions_nothing_is_applied_and_no_script_is_written(
     assert [contents(ms) for ms in case.vis] == before
 
 
+def test_a_target_that_an_earlier_run_had_calibrated_is_named_and_put_back(
+    case: PipelineCase, run: Path, tmp_path: Path
+) -> None:
+    fresh = [Path(shutil.copytree(ms, tmp_path / f"f{i}.ms")) for i, ms in enumerate(case.vis)]
+    list(apply_record(run, fresh, PLAIN))
+    workdir = finish_run(tmp_path / "w", case, accepted=False)
+    write_run_record(workdir, {})
+    (earlier,) = columns(fresh[0], "CORRECTED_DATA")
+    told = list(apply_record(workdir, fresh, PLAIN))
+    assert "the data stay as they are" in told[0]
+    assert all("still have the solutions of an earlier run" in line for line in told[1:])
+    assert len(told) == 3
+    for key, cell in columns(fresh[0], "CORRECTED_DATA")[0].items():
+        np.testing.assert_array_equal(cell, earlier[key])
+    told = list(apply_record(workdir, fresh, HowToApply(overwrite=True)))
+    assert "stay as they are" not in told[0]
+    data, corrected = columns(fresh[0], "DATA", "CORRECTED_DATA")
+    assert any(not np.array_equal(earlier[key], data[key]) for key in data)
+    for key, cell in data.items():
+        np.testing.assert_array_equal(corrected[key], cell)
+    assert len(list(apply_record(workdir, fresh, PLAIN))) == 1
+
+
 def test_a_bundle_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no record of a finished run"):
         bundle_run(tmp_path)
