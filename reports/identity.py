@@ -102,18 +102,12 @@ def _thermal(run: Run, natural_rms_jy_beam: float) -> str:
     row = _last_imaged(run)
     reached = math.nan if row is None else run.statistic(row, "rms_jy_beam")
     own = math.nan if row is None else run.statistic(row, "thermal_rms_jy_beam")
-    natural = ""
-    if natural_rms_jy_beam > 0:
-        natural = f"{format_quantity(natural_rms_jy_beam, 'Jy/beam')} with natural weights"
-    if own > 0:
-        text = f"{format_quantity(own, 'Jy/beam')} with the weights of the image"
-        text += f", {natural}" if natural else ""
-    else:
-        text, own = natural, natural_rms_jy_beam
-    if not reached > 0 or not own > 0:
-        return text
-    ratio = format_number(reached / own)
-    return f"{text}; the image has {format_quantity(reached, 'Jy/beam')}, {ratio} times as much"
+    known = [(own, "with the weights of the image"), (natural_rms_jy_beam, "with natural weights")]
+    found = [(value, words) for value, words in known if value > 0]
+    said = [f"{format_quantity(value, 'Jy/beam')} {words}" for value, words in found]
+    if reached > 0 and found:
+        said[0] += f"; the noise reached is {format_number(reached / found[0][0])} times that"
+    return "; ".join(said)
 
 
 def next_section(run: Run) -> Markup:
