@@ -145,6 +145,7 @@ class Judge:
 
     def __init__(self, case: PipelineCase, name: str, workdir: Path, folder: Path) -> None:
         self.case, self.name, self.folder = case, name, folder
+        folder.mkdir(parents=True)
         self.run: Run = read_run(workdir)
         startup = next(row for row in self.run.steps if row.step == "startup")
         self.mosaic = run_mosaic(recorded(StartupFacts, startup.metrics))
@@ -161,7 +162,7 @@ class Judge:
             for part in parts:
                 number_pointings(part, places)
             mosaic, centre = self.mosaic
-            options = options.but(mosaic=mosaic, phase_centre_deg=centre)
+            options = options.but(mosaic=mosaic, phase_centre_deg=centre, nterms=1)
         products = imager_of(self.run).image(options)
         return products, measure_products(products)
 

@@ -104,6 +104,8 @@ def compare_with_truth(perfect: ImageProducts, image: Path) -> Judged:
     residual, _ = open_image(perfect.residual)
     plane, own_header = open_image(image)
     grid = grid_of(header)
+    # a mosaic is blank where nothing was seen
+    reference, plane = np.nan_to_num(reference), np.nan_to_num(plane)
     source = reference > _MASK_NSIGMA * mad_std(residual)
     flux_ratio = float("nan")
     if source.any():
