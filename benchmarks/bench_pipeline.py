@@ -29,6 +29,7 @@ from libs.imaging.statistics import ImageStatistics, measure_products
 from libs.ms.pointings import common_pointings, number_pointings
 from libs.ms.subset import choose_subset
 from libs.ms.subset_copy import copy_subset
+from libs.ms.subtables import Subtables, put_field_names
 from libs.ms.tables import open_table
 from reports.records import Run, read_run
 from steps.facts import StartupFacts, recorded
@@ -102,8 +103,7 @@ def peer_data(case: PipelineCase, folder: Path) -> list[Path]:
     made = []
     for number, ms in enumerate(case.vis):
         part = _split(case, number, ms, folder / "part.ms", _target_names(case))
-        with open_table(f"{part}::FIELD", write=True) as fields:
-            fields.putcol("NAME", [_plain(name) for name in fields.getcol("NAME")])
+        put_field_names(part, [_plain(field.name) for field in Subtables(part).fields])
         made.append(data_for_peer(part, folder, "", ms.stem))
         shutil.rmtree(part)
     return made
@@ -168,8 +168,7 @@ class Judge:
 
     def _part(self, number: int, ms: Path, part: Path) -> Path:
         """Copy the target from a set of the case, or from one whose targets were split off."""
-        with open_table(f"{ms}::FIELD") as fields:
-            names = fields.getcol("NAME")
+        names = [field.name for field in Subtables(ms).fields]
         if len(names) == len(self.case.fields):
             return _split(self.case, number, ms, part, [self.name])
         chosen = [str(n) for n, name in enumerate(names) if name == _plain(self.name)]

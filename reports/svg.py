@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,9 @@ def _axis(values: Sequence[float], log: bool, start: float, end: float, pad: flo
     if log:
         low, high = math.log10(low), math.log10(high)
     if high - low < 1e-12 * max(1.0, abs(high)):
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        most = max(abs(low), abs(high))
+        half = 0.5 * (most if most > sys.float_info.min / 1e-12 else 1.0)
+        low, high = low - half, high + half
     margin = pad * (high - low)
     return _Axis(low - margin, high + margin, log, start, end)
 

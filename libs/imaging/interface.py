@@ -304,8 +304,7 @@ class ImageProducts:
     response : Path or None
         Response of a mosaic, 1 at its most sensitive place: what its image is to be divided by.
     thermal_jy_beam : float
-        Noise that the visibilities alone give the image, Jy/beam; NaN where the imager does not
-        tell it.
+        Noise that the visibilities alone give the image, Jy/beam; NaN where it is not told.
     others : tuple of ImageProducts
         Images of the other Stokes parameters of the run, in the order of the options.
     """
@@ -483,12 +482,7 @@ def write_masked_model(model: Path, mask: Path, path: Path) -> Path:
     model, mask : Path
         FITS images on one grid; components are dropped where the mask is zero.
     path : Path
-        File to write.
-
-    Returns
-    -------
-    Path
-        ``path``, for :meth:`Imager.predict`.
+        File to write, which is returned, for :meth:`Imager.predict`.
 
     Raises
     ------

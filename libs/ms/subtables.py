@@ -31,6 +31,7 @@ __all__ = [
     "copy_subtable",
     "put_antenna_names",
     "put_channels",
+    "put_field_names",
     "put_observer",
     "put_phase_centre",
     "remove_subtables",
@@ -447,6 +448,12 @@ def put_observer(ms: str | Path, observer: str, project: str) -> None:
     with open_table(f"{ms}::OBSERVATION", write=True) as opened:
         opened.putcell("OBSERVER", 0, observer)
         opened.putcell("PROJECT", 0, project)
+
+
+def put_field_names(ms: str | Path, names: Sequence[str]) -> None:
+    """Write the names of all fields."""
+    with open_table(f"{ms}::FIELD", write=True) as opened:
+        opened.putcol("NAME", list(names))
 
 
 def put_antenna_names(ms: str | Path, names: Sequence[str]) -> None:
