@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.svg import Place, Series, chart, scatter_map
@@ -42,6 +42,8 @@ def test_logarithmic_ticks_are_round_and_short(low: float, high: float) -> None:
     st.lists(st.one_of(st.floats(-1e12, 1e12), st.just(math.nan)), min_size=1, max_size=20),
     st.booleans(),
 )
+@example([5e-324], False)
+@example([0.0, 5e-324], False)
 def test_whatever_is_drawn_is_within_the_frame(y: list[float], log: bool) -> None:
     svg = drawn(y, log_y=log)
     assert "nan" not in svg and "inf" not in svg
