@@ -416,7 +416,7 @@ def open_image(path: Path) -> tuple[NDArray[np.floating], fits.Header]:
     try:
         with fits.open(path, memmap=False) as hdus:
             data, header = hdus[0].data, hdus[0].header.copy()
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
         cause = f"{path} cannot be read as FITS ({error})"
         raise InputError(cause, "make the image again") from error
     if data is None or data.ndim < 2 or data.size != data.shape[-1] * data.shape[-2]:
