@@ -15,7 +15,9 @@ from steps.commands import run
 
 
 @dataclass(frozen=True)
-class _NoDrawer:
+class NoDrawer:
+    """A drawer of reports that draws nothing."""
+
     workdir: Path
     plots: bool = False
 
@@ -73,6 +75,6 @@ def quiet_run(folder: Path, sets: Sequence[Path], **config: Any) -> QuietRun:
     }  # fmt: skip
     path = folder / "config.py"
     path.write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()))
-    reports = replace(auto_selfcal.REPORTS, drawer=_NoDrawer)
+    reports = replace(auto_selfcal.REPORTS, drawer=NoDrawer)
     assert run.command([str(path)], reports, lambda: path, ()) == 0
     return QuietRun(folder / "run")

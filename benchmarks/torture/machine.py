@@ -8,10 +8,10 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import auto_selfcal
+from tests.quiet_run import NoDrawer
 
 __all__ = ["suffer"]
 
@@ -33,32 +33,11 @@ def suffer(harm: Mapping[str, Any]) -> None:
     """
     os.environ.update(harm.get("env", {}))
     if harm.get("no_report"):
-        auto_selfcal.REPORTS = dataclasses.replace(auto_selfcal.REPORTS, drawer=_NoDrawer)
+        auto_selfcal.REPORTS = dataclasses.replace(auto_selfcal.REPORTS, drawer=NoDrawer)
     if harm.get("clock"):
         _set_clock(harm["clock"])
     if harm.get("plain_user") and os.geteuid() == 0:
         _drop_rights()
-
-
-class _NoDrawer:
-    """A drawer of reports that draws nothing."""
-
-    def __init__(self, workdir: Path, plots: bool = False) -> None:
-        self.workdir = workdir
-
-    def prepare(self) -> None: ...
-
-    def round_done(self, step: str) -> None: ...
-
-    def step_done(self) -> None: ...
-
-    def rounds_over(self) -> None: ...
-
-    def write_report(self, on_wait: Callable[[str], None]) -> None: ...
-
-    def finish(self, on_wait: Callable[[str], None]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def _drop_rights() -> None:
