@@ -14,12 +14,11 @@ from selfcal.step import StepResult
 from steps.commands import run
 
 
-@dataclass(frozen=True)
 class NoDrawer:
     """A drawer of reports that draws nothing."""
 
-    workdir: Path
-    plots: bool = False
+    def __init__(self, workdir: Path, plots: bool = False) -> None:
+        self.workdir = workdir
 
     def prepare(self) -> None: ...
 

@@ -173,6 +173,11 @@ class _State:
     start: float = field(default_factory=time.monotonic)
     first_peak: float = 0.0
 
+    def take_back(self, earlier: _State) -> None:
+        """Return to what had been found before; the work that was done since is still counted."""
+        self.model, self.residual = earlier.model, earlier.residual
+        self.found, self.components = earlier.found, earlier.components
+
 
 def clean(
     dirty: NDArray[np.floating],
@@ -310,8 +315,7 @@ class _Cleaner:
                 helps = False
             if not helps:
                 self.depth = depth
-                for name in ("model", "residual", "found", "components"):
-                    setattr(state, name, getattr(self.before, name))
+                state.take_back(self.before)
                 break
             agreement = reached
         return agreement
@@ -422,8 +426,7 @@ class _Cleaner:
             if not self.finds_sky():
                 return
             if not self.noise(self.state.residual[0]) <= _NOISIER * noise[0]:
-                self.state.model, self.state.residual = earlier.model, earlier.residual
-                self.state.components = earlier.components
+                self.state.take_back(earlier)
                 return
             if peak > _DIVERGED * last:  # the exact residual tells whether that is so
                 return
