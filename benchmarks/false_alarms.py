@@ -166,7 +166,7 @@ def _point(rng: np.random.Generator) -> Outcome:
     equations = noise_equations(rng, nothing)
     forms = [Candidate(step) for step in own_ladder(equations)]
     forms += [replace(form, gaintype="G") for form in forms]
-    found = max((model_evidence(equations, form) for form in forms), key=lambda e: e.explained)
+    found = max((model_evidence(equations, (form,)) for form in forms), key=lambda e: e.explained)
     return Outcome(draw, found.significance >= CERTAIN, found.significance)
 
 

@@ -274,7 +274,7 @@ def _evidence(copy: Path, form: Candidate) -> tuple[Evidence, Evidence]:
     block = form.channels_per_block
     options = SolveOptions(solint=shortest_interval(summary, block))
     equations = accumulate(copy, options, channels_per_block=block or None, corr_dep_flags=True)
-    own = model_evidence(equations, form)
+    own = model_evidence(equations, (form,))
     return own, unsolved_evidence(equations, own.noise)
 
 

@@ -143,6 +143,7 @@ def fit_two_factors(
     start: TwoFactorFit | None = None,
     constant: Constant = "phase",
     common: Common = "phase",
+    most_rounds: int = _MOST_ROUNDS,
 ) -> TwoFactorFit:
     """Solve for both factors in turn, until the constants hold.
 
@@ -169,6 +170,8 @@ def fit_two_factors(
         polarization.
     common : str
         ``phase`` of all windows and polarizations, or their ``tec``.
+    most_rounds : int
+        Most often that the factors are solved in turn; of noise the constants never hold.
     """
     one, two = equations.antenna1, equations.antenna2
     span = constant_spans(equations.time_s, equations.scan)
@@ -176,7 +179,7 @@ def fit_two_factors(
     reference = guess_from[0] if len(guess_from) else 0
     state = _State.first(equations, span, constant, minblperant, mask, start)
     factor: GainFit | None = None
-    for rounds in range(1, _MOST_ROUNDS + 1):
+    for rounds in range(1, most_rounds + 1):
         turned = equations.vis * _between(state.constant, one, two).conj()[span]
         how: dict[str, Any] = {
             "minblperant": minblperant, "minsnr": minsnr, "baseline_mask": mask

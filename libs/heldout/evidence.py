@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from libs.gains.frequency_blocks import merge_blocks, spw_groups
 from libs.gains.normal_equations import NormalEquations
-from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, solve_without
+from libs.heldout.folds import FOLDS, SOLVED_BY_WINDOW, Candidate, solve_stages_without
 from libs.heldout.scores import FOLD_SCATTER
 
 __all__ = [
@@ -126,7 +126,7 @@ class ModelComparison:
 
 def model_evidence(
     equations: NormalEquations,
-    candidate: Candidate,
+    candidates: Sequence[Candidate],
     *,
     refants: Sequence[int] = (),
     minblperant: int = 4,
@@ -138,22 +138,22 @@ def model_evidence(
     ----------
     equations : NormalEquations
         Of the data and the model, at the shortest interval.
-    candidate : Candidate
-        How to solve.
+    candidates : sequence of Candidate
+        How to solve: for one set of gains, or for further ones on top of those before.
     refants : sequence of int
         Antennas in order of preference, to reference the phases to.
     minblperant : int
         Fewest baselines of an antenna.
     folds : int
     """
-    fine = candidate.solution not in SOLVED_BY_WINDOW or candidate.channels_per_block
+    fine = any(one.solution not in SOLVED_BY_WINDOW or one.channels_per_block for one in candidates)
     used = equations if fine else merge_blocks(equations, spw_groups(equations.spw))
     parts = _part_of(len(used.time_s))
     shape = (int(parts[-1]) + 1, len(used.antenna1))
     inner, norm = np.zeros(shape), np.zeros(shape)
     across, count = 0.0, 0
-    for fits in solve_without(used, candidate, refants, minblperant, folds):
-        *sums, off, predicted = fits.project(used)
+    for solved, fits in solve_stages_without(used, candidates, refants, minblperant, folds):
+        *sums, off, predicted = fits.project(solved)
         for total, part in zip((inner, norm), sums, strict=True):
             np.add.at(total, parts, part)
         across, count = across + off, count + predicted

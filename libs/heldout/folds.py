@@ -6,8 +6,8 @@ every fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "Candidate",
     "FoldFits",
     "folds_of",
+    "solve_stages_without",
     "solve_without",
 ]
 
@@ -41,6 +42,8 @@ FOLDS = 8
 TOLERANCE = 1e-5
 MOST_GAIN_BYTES = 48 * 1024**2
 _SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
+# Constants that are the data's hold after two or three, from those of all baselines on.
+_ROUNDS_OF_A_FOLD = 6
 MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
 
@@ -171,6 +174,29 @@ class FoldFits:
         )  # fmt: skip
         return float(fall.sum()), float(power.sum()), float(across.sum()), int(count.sum())
 
+    def multiplied(self, equations: NormalEquations, fold: int) -> NormalEquations:
+        """Return the normal equations of the model multiplied by one fold's gains.
+
+        What its gains are not known for is left out.
+
+        Parameters
+        ----------
+        equations : NormalEquations
+        fold : int
+            Number of the fold among those here.
+        """
+        left, right, share = self._between(equations.time_s)
+        one, two = self.gain[fold][left], self.gain[fold][right]
+        part = share[:, None, None, None]
+        turn = np.angle(one) + part * np.angle(two * one.conj())
+        at = ((1 - part) * np.abs(one) + part * np.abs(two)) * np.exp(1j * turn)
+        known = (self.good[fold][left] | (part >= 1)) & (self.good[fold][right] | (part <= 0))
+        at = np.where(known, at, 0.0)[:, self.place]
+        gain = at[:, :, equations.antenna1] * at[:, :, equations.antenna2].conj()
+        return replace(
+            equations, vis=equations.vis * gain.conj(), weight=equations.weight * np.abs(gain) ** 2
+        )
+
     def project(
         self, equations: NormalEquations
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int]:
@@ -213,10 +239,56 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = {"gain": _gain_folds, "delay+phase": _delay_folds}.get(
-            candidate.solution, _two_factor_folds if candidate.solution in FACTORS else _tec_folds
-        )
+        solve = _fitted(candidate)
         yield solve(longer, candidate, refants, minblperant, number, size)
+
+
+def solve_stages_without(
+    equations: NormalEquations,
+    candidates: Sequence[Candidate],
+    refants: Sequence[int],
+    minblperant: int,
+    folds: int = FOLDS,
+) -> Iterator[tuple[NormalEquations, FoldFits]]:
+    """Solve for gains on top of others, all of them without the baselines that a fold holds out.
+
+    Parameters
+    ----------
+    equations : NormalEquations
+        At the shortest interval.
+    candidates : sequence of Candidate
+        In the order in which they are solved for and applied.
+    refants, minblperant, folds
+        As for `solve_without`.
+
+    Yields
+    ------
+    NormalEquations
+        Of the model with all gains but the last.
+    FoldFits
+        The last of them.
+    """
+    first, *others = candidates
+    for fits in solve_without(equations, first, refants, minblperant, folds):
+        if not others:
+            yield equations, fits
+            continue
+        for number in np.unique(fits.held_out[fits.held_out >= 0]):
+            alone = np.where(fits.held_out == number, 0, -1)
+            used, own = fits.multiplied(equations, int(number)), fits
+            for place, candidate in enumerate(others, start=1):
+                own = _fitted(candidate)(
+                    _longer(used, candidate), candidate, refants, minblperant, alone, 1
+                )
+                if place < len(others):
+                    used = own.multiplied(used, 0)
+            yield used, own
+
+
+def _fitted(candidate: Candidate) -> Callable[..., FoldFits]:
+    """Return the function that solves for a candidate."""
+    other = _two_factor_folds if candidate.solution in FACTORS else _tec_folds
+    return {"gain": _gain_folds, "delay+phase": _delay_folds}.get(candidate.solution, other)
 
 
 def _gain_shape(longer: NormalEquations, candidate: Candidate) -> tuple[int, int, int, int]:
@@ -330,7 +402,13 @@ def _two_factor_folds(
     blocks = merge_blocks(longer, place)
     whole = fit_two_factors(blocks, **how)
     parts = [
-        fit_two_factors(blocks, baseline_mask=held_out != number, start=whole, **how)
+        fit_two_factors(
+            blocks,
+            baseline_mask=held_out != number,
+            start=whole,
+            most_rounds=_ROUNDS_OF_A_FOLD,
+            **how,
+        )
         for number in range(folds)
     ]
     gain, good = np.stack([fit.gain for fit in parts]), np.stack([~fit.flag for fit in parts])

@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from libs.core.numbers import format_number
 
-__all__ = ["Limits", "Verdict", "judge", "judge_ladder", "ladder_uvmax_m"]
+__all__ = ["Fault", "Limits", "Verdict", "judge", "judge_ladder", "ladder_uvmax_m"]
+
+
+class Fault(StrEnum):
+    """What speaks against a round."""
+
+    CLOSURE = "closure quantities"
+    NOISE = "noise of the image"
+    DATA = "resolution or data lost"
+    NO_RISE = "no rise of the SNR, where one is asked for"
+    FLUX = "flux"
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement: ``accepted``, why in one line, and warnings that hold either way."""
+    """The judgement: ``accepted``, why in one line, warnings that hold either way, and faults."""
 
     accepted: bool
     reason: str
     warnings: tuple[str, ...] = ()
+    faults: frozenset[Fault] = frozenset()
 
 
 def _from_to(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
@@ -136,13 +148,14 @@ def judge(
         f"SNR {_from_to(best, new, 'snr')}, rms {change['rms_jy_beam']:+.1%},"
         f" peak {change['peak_jy_beam']:+.1%}, flux {change['total_flux_jy']:+.1%}"
     )
-    faults, closer = [], False
+    faults: list[tuple[Fault, str]] = []
+    closer = False
     if closure_chi2 is not None:
         said = "closure chi2 from {1:.3g} to {0:.3g}".format(*closure_chi2)
         closure = _change(max(closure_chi2[0], 1.0), max(closure_chi2[1], 1.0))
         closer = closure < -limits.closure_fall
         if not closure <= limits.closure_rise:
-            faults.append(said.replace("chi2", "chi2 rose"))
+            faults.append((Fault.CLOSURE, said.replace("chi2", "chi2 rose")))
         summary += f", {said}"
     if change["near_field_snr"] < 0 and -change["near_field_snr"] < 2 * near_field_error:
         summary += (
@@ -162,7 +175,8 @@ def judge(
     if flux_known:
         warnings = ()
     if faults:
-        return Verdict(False, f"{'; '.join(faults)} ({summary})", warnings)
+        said = "; ".join(words for _, words in faults)
+        return Verdict(False, f"{said} ({summary})", warnings, frozenset(one for one, _ in faults))
     if outweighed:
         summary += "; outweighed by the SNR: " + ", ".join(outweighed)
     return Verdict(True, summary, warnings)
@@ -176,29 +190,28 @@ def _image_faults(
     flagged: tuple[float, float],
     *,
     closer: bool,
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[tuple[Fault, str]], list[str]]:
     """What is worse whatever the unit of the image, and what of it the SNR outweighs.
 
     ``closer``: it agrees better with closure quantities.
     """
-    faults = []
+    faults: list[tuple[Fault, str]] = []
     if change["snr"] < -limits.snr_loss:
-        faults.append(f"SNR fell from {_from_to(best, new, 'snr')}")
+        faults.append((Fault.NOISE, f"SNR fell from {_from_to(best, new, 'snr')}"))
     noisier = _noisier(new, best, change, limits, closer=closer)
     losses = _losses(change, limits, flagged)
     left = math.prod(kept for _, kept in noisier)
     # other looks at the same noise: the image must be the better one on the whole
     outweighed = [said for said, _ in noisier] if (1 + change["snr"]) * left > 1 else []
     if not outweighed:
-        faults += [said for said, _ in noisier]
+        faults += [(Fault.NOISE, said) for said, _ in noisier]
     if (1 + change["snr"]) * left * math.prod(kept for _, kept in losses) >= limits.decisive:
         outweighed += [said for said, _ in losses]
     else:
-        faults += [said for said, _ in losses]
+        faults += [(Fault.DATA, said) for said, _ in losses]
     if not faults and not closer and limits.snr_gain > 0 and change["snr"] < limits.snr_gain:
-        faults.append(
-            f"SNR changed by {change['snr']:+.1%}, and a rise of {limits.snr_gain:.1%} is asked for"
-        )
+        asked = f"and a rise of {limits.snr_gain:.1%} is asked for"
+        faults.append((Fault.NO_RISE, f"SNR changed by {change['snr']:+.1%}, {asked}"))
     return faults, outweighed
 
 
@@ -243,7 +256,7 @@ def _losses(
     return losses
 
 
-def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
+def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[tuple[Fault, str]]:
     """Noise in Jy that rose by more than the SNR, unless that rose decisively.
 
     Phases that scatter take the peak away together with its sidelobes: where these are the noise,
@@ -251,7 +264,8 @@ def _noise_faults(change: Mapping[str, float], limits: Limits) -> list[str]:
     """
     rms = change["rms_jy_beam"]
     weighed = change["snr"] >= rms or 1 + change["snr"] >= limits.decisive
-    return [f"rms rose by {rms:.1%}"] if rms > limits.rms_rise and not weighed else []
+    worse = rms > limits.rms_rise and not weighed
+    return [(Fault.NOISE, f"rms rose by {rms:.1%}")] if worse else []
 
 
 def _flux_faults(
@@ -262,9 +276,9 @@ def _flux_faults(
     amplitude: bool,
     expected_flux: float,
     flux_within: tuple[float, float] | None,
-) -> tuple[list[str], tuple[str, ...]]:
+) -> tuple[list[tuple[Fault, str]], tuple[str, ...]]:
     """What is wrong with the flux, and what is to be said loudly of it."""
-    faults: list[str] = []
+    faults: list[tuple[Fault, str]] = []
     warnings: tuple[str, ...] = ()
     error_jy = _flux_error_jy(new, best)
     lost_jy = best["total_flux_jy"] - new["total_flux_jy"]
@@ -275,12 +289,11 @@ def _flux_faults(
         fell, label = _change(*flux_within), "flux within the source"
         fell_jy = flux_within[1] - flux_within[0]
     if fell < -limits.flux_loss and fell_jy > 3 * error_jy:
-        faults.append(f"{label} fell by {-fell:.1%}")
+        faults.append((Fault.FLUX, f"{label} fell by {-fell:.1%}"))
     drift = _outside(flux, expected_flux - 1)
     if amplitude and drift > max(limits.flux_drift, change["snr"], 0.0):
-        faults.append(
-            f"total flux changed by {flux:+.1%}, which the little SNR gained does not warrant"
-        )
+        said = f"total flux changed by {flux:+.1%}, which the little SNR gained does not warrant"
+        faults.append((Fault.FLUX, said))
     if amplitude and drift > limits.flux_warning and abs(lost_jy) > 2 * error_jy:
         warnings = (f"the amplitude round changed the total flux by {flux:+.1%}",)
     return faults, warnings

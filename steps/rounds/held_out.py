@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,10 @@ __all__ = [
 
 MOST_BYTES = 128 * 1024**2
 BYTES_PER_SUM = 24  # a complex sum and a real weight
+_MOST_ANSWERS = 16
+# A round that was refused or left out leaves data and model as they were, and the next asks the
+# same again. Answers follow from nothing but the sums, so that a resumed run finds them anew.
+_ANSWERED: dict[str, HeldOut] = {}
 
 
 def shortest_interval(summary: MsSummary, channels_per_block: int = 0) -> SolutionInterval:
@@ -128,6 +133,11 @@ def ask_held_out(
     refants = [
         equations.antenna.index(name) for name in options.refant if name in equations.antenna
     ]
+    used = {summary.antenna[i] for i in summary.antennas_used}
+    asked = (options.calmode, options.minblperant, block, solution, refants, sorted(used))
+    question = _digest(equations, asked)
+    if question in _ANSWERED:
+        return _ANSWERED[question]
 
     def ask(calmode: str) -> HeldOutChoice:
         return choose_solve(
@@ -149,10 +159,21 @@ def ask_held_out(
                 windows, form, refants=refants, minblperant=options.minblperant
             ),
         )
-    if choice.best is None:
-        return HeldOut(choice)
-    used = {summary.antenna[i] for i in summary.antennas_used}
-    return _with_coherence(equations, choice, refants, options.minblperant, used)
+    found = HeldOut(choice)
+    if choice.best is not None:
+        found = _with_coherence(equations, choice, refants, options.minblperant, used)
+    while len(_ANSWERED) >= _MOST_ANSWERS:
+        del _ANSWERED[next(iter(_ANSWERED))]
+    _ANSWERED[question] = found
+    return found
+
+
+def _digest(equations: NormalEquations, asked: tuple[object, ...]) -> str:
+    """Return what an answer depends on, in short."""
+    digest = hashlib.sha256(repr((equations.antenna, asked)).encode())
+    for sums in (equations.vis, equations.weight, equations.time_s, equations.frequency_hz):
+        digest.update(np.ascontiguousarray(sums).tobytes())
+    return digest.hexdigest()
 
 
 def _with_coherence(

@@ -20,6 +20,8 @@ from steps.rounds.closure_judging import image_agreement
 from steps.rounds.held_out import evidence_said, held_out_sigma
 from steps.rounds.record import BestState, Closeness, Refusal, RoundRecord, Trial, TrialRecord
 from steps.rounds.solve_record import Solved, SolveRecord
+from steps.rounds.state_evidence import compare_states
+from steps.rounds.state_verdict import weigh_states
 
 __all__ = ["Judged", "judge_trial", "newly_flagged", "record_of", "with_held_out"]
 
@@ -103,6 +105,13 @@ def judge_trial(
     else:
         record = replace(record, closeness=_closeness(context, best, trial))
         verdict = _judge_alike(context, best, trial, amplitude, limits, record)
+        step = compare_states(context, best, trial)
+        record = replace(record, states_sigma=None if step is None else step.sigma)
+        fell = record.closeness.fell if record.closeness else 0.0
+        verdict = weigh_states(
+            verdict, step, trial.image.statistics.as_row(), best.image.statistics.as_row(), limits,
+            closer=fell > limits.closure_fall,
+        )  # fmt: skip
     record = _with_shift(context, best, trial, record)
     if not verdict.accepted:
         # what is taken back needs no warning
@@ -134,6 +143,8 @@ def with_held_out(best: BestState, trial: Trial, judged: Judged) -> Judged:
     name, before = best.held_out_of(beneath)
     if trial.judged_with["uvmax"] != best.image.uvmax_m:
         before = np.nan  # other baselines
+    if judged.record.states_sigma is not None:
+        before = np.nan  # each with its own model they were compared already
     if trial.pointings:
         before = np.nan  # maybe other pointings of a mosaic
     accepted, reason, record = judged.accepted, judged.reason, judged.record

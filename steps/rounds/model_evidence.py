@@ -91,7 +91,7 @@ def _best(
         if name in equations.antenna
     ]
     tried = [
-        (model_evidence(equations, form, refants=refants,
+        (model_evidence(equations, (form,), refants=refants,
                         minblperant=options.minblperant), form)
         for form in own or _ladder(equations)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class BestState:
     held_out_sigma: float | None = None
     incremental_on: tuple[str, ...] = ()
     pointings: tuple[Mapping[str, Any] | None, ...] = ()
+    solve_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: StepResult, tables: tuple[TableRef, ...]) -> BestState:
@@ -85,6 +86,7 @@ class BestState:
         return cls(
             ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
             facts.held_out_sigma, tuple(facts.incremental_on), facts.pointings_measured,
+            facts.solve_options,
         )  # fmt: skip
 
     def held_out_of(self, incremental_on: Sequence[str]) -> tuple[str, float]:
@@ -240,6 +242,9 @@ class RoundRecord:
     closeness : Closeness or None
     held_out_sigma : float or None
         How many times its error chi2 of held-out baselines falls with the gains.
+    states_sigma : float or None
+        By how many times the error its image's model and gains explain more of held-out baselines
+        than those of the state before.
     shift_arcsec : float or None
         Shift of the judged image against the best one before.
     shift : str or None
@@ -262,6 +267,7 @@ class RoundRecord:
     statistics: ImageStatistics | None = None
     closeness: Closeness | None = None
     held_out_sigma: float | None = None
+    states_sigma: float | None = None
     shift_arcsec: float | None = None
     shift: str | None = None
     warning: str | None = None
@@ -282,7 +288,15 @@ class RoundRecord:
             found |= self.solve.as_metrics()
         if self.statistics is not None:
             found |= self.statistics.as_row()
-        own = ("held_out_sigma", "shift_arcsec", "shift", "warning", "judged", "judged_with")
+        own = (
+            "held_out_sigma",
+            "states_sigma",
+            "shift_arcsec",
+            "shift",
+            "warning",
+            "judged",
+            "judged_with",
+        )
         found |= {name: getattr(self, name) for name in own if getattr(self, name) is not None}
         for name in ("pointings_measured", "pointings_before"):
             if getattr(self, name):
@@ -321,6 +335,7 @@ class RoundFacts:
     held_out_sigma: float | None = None
     incremental_on: tuple[str, ...] = ()
     pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
+    solve_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ __all__ = [
     "renew_tables",
     "set_by_user",
     "solve_round",
+    "solved_before",
 ]
 
 

@@ -35,8 +35,8 @@ def test_the_right_model_explains_more_than_a_wrong_one(rng: np.random.Generator
     equations = data(rng)
     count = len(equations.antenna1)
     wrong = 1.0 + 0.5 * np.exp(2j * np.pi * rng.random(count))
-    right = model_evidence(equations, FORM)
-    other = model_evidence(seen_with(equations, wrong), FORM)
+    right = model_evidence(equations, (FORM,))
+    other = model_evidence(seen_with(equations, wrong), (FORM,))
     step = right.against(other)
     assert step.sigma > 5 and step.difference > 0
     assert other.against(right).difference == pytest.approx(-step.difference)
@@ -46,8 +46,8 @@ def test_the_right_model_explains_more_than_a_wrong_one(rng: np.random.Generator
 
 def test_the_flux_of_a_model_does_not_matter_and_is_found(rng: np.random.Generator) -> None:
     equations = data(rng)
-    one = model_evidence(equations, FORM)
-    twice = model_evidence(seen_with(equations, np.full(len(equations.antenna1), 2.0)), FORM)
+    one = model_evidence(equations, (FORM,))
+    twice = model_evidence(seen_with(equations, np.full(len(equations.antenna1), 2.0)), (FORM,))
     assert twice.explained == pytest.approx(one.explained, rel=1e-4)
     assert one.flux_factor == pytest.approx(1.0, abs=0.05)
     assert twice.flux_factor == pytest.approx(one.flux_factor / 2, rel=1e-4)
@@ -58,8 +58,8 @@ def test_noise_is_not_significant_and_sets_add_up(rng: np.random.Generator) -> N
     shape = equations.vis.shape
     noise = rng.normal(size=shape) + 1j * rng.normal(size=shape)
     nothing = replace(equations, vis=np.sqrt(equations.weight) * noise)
-    assert abs(model_evidence(nothing, FORM).significance) < 4
-    one = model_evidence(equations, FORM)
+    assert abs(model_evidence(nothing, (FORM,)).significance) < 4
+    one = model_evidence(equations, (FORM,))
     assert one.significance > 20
     both = joined([one, one])
     assert both.explained == pytest.approx(2 * one.explained)

@@ -18,6 +18,7 @@ from steps.facts import as_metrics
 from steps.rounds import held_out
 from steps.rounds.held_out import ask_held_out, chosen_options, curve
 from steps.rounds.solve_record import CoherenceRecord, Solved
+from tests.libs.simulated_sums import sums_of
 
 
 def choice(calmode: str, fall: float, noise: float = 1.0) -> HeldOutChoice:
@@ -65,15 +66,24 @@ def test_a_tec_is_tried_only_for_the_solver_that_has_it(
 
     band = SimpleNamespace(
         spws_used=(0, 1, 2), frequency_hz=[np.array([hz]) for hz in (1.2e8, 1.4e8, 1.6e8)],
-        antenna=("A0", "A1"), rows=10, integration_s=1.0,
+        antenna=("A0", "A1"), antennas_used=(0, 1), rows=10, integration_s=1.0,
     )  # fmt: skip
+    sums = sums_of(np.ones((2, 3, 2, 1), complex), 1.0, np.random.default_rng(1))
     monkeypatch.setattr(held_out, "summarise", lambda ms: band)
-    monkeypatch.setattr(held_out, "accumulate", lambda *args, **how: SimpleNamespace(antenna=()))
+    monkeypatch.setattr(held_out, "accumulate", lambda *args, **how: sums)
     monkeypatch.setattr(held_out, "choose_solve", chosen)
     context: Any = SimpleNamespace(options={}, tools=SimpleNamespace(solver=SimpleNamespace()))
     context.tools.solver.name = solver
+    monkeypatch.setattr(held_out, "_ANSWERED", {})
     ask_held_out(context, Path("a.ms"), SolveOptions(), ())
     assert seen == [asked]
+    # the same question is not asked twice, another is
+    ask_held_out(context, Path("b.ms"), SolveOptions(), ())
+    assert seen == [asked]
+    sums.vis[0, 0, 0, 0] += 1
+    ask_held_out(context, Path("a.ms"), SolveOptions(), ())
+    ask_held_out(context, Path("a.ms"), SolveOptions(minblperant=5), ())
+    assert seen == [asked] * 3
 
 
 def test_an_antenna_kept_from_a_longer_interval_has_the_coherence_of_that(

@@ -1,0 +1,142 @@
+"""Held-out baselines asked which of two states, each with its own model and gains, is better.
+
+Solved against a poor model, gains take up what the model lacks and predict held-out baselines
+better than no gains do, though there is nothing to correct. So the gains of a round are judged
+together with the model that its image gave, against the best state's own model with its own gains,
+or with none where it has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from libs.gains.normal_equations import accumulate
+from libs.gains.solver import SolveOptions
+from libs.heldout.evidence import (
+    Evidence,
+    ModelComparison,
+    joined,
+    model_evidence,
+    unsolved_evidence,
+)
+from libs.heldout.folds import Candidate
+from libs.imaging.interface import ImagingOptions
+from libs.ms.summary import summarise
+from selfcal.step import TableRef
+from steps.context import Context
+from steps.data_state import fill_model, measurement_sets, restore_base_flags
+from steps.images import imaging_options, model_files, options_of_model
+from steps.mosaics import is_mosaic
+from steps.rounds.held_out import shortest_interval
+from steps.rounds.record import BestState, Trial
+from steps.rounds.solving import solved_before
+
+__all__ = ["compare_states"]
+
+# How the gains of a state were solved for, those beneath first, by working copy.
+_Stages = Mapping[str, tuple[SolveOptions, ...]]
+
+
+def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComparison | None:
+    """Return by how much more the trial's model and gains explain than the best state's.
+
+    Gains on top of others are solved for with all those beneath, each without the baselines that
+    are held out.
+
+    Parameters
+    ----------
+    context : Context
+    best : BestState
+    trial : Trial
+        Imaged.
+
+    Returns
+    -------
+    ModelComparison or None
+        None where gains were not all solved for in this run, for mosaics, and for images of
+        other baselines.
+    """
+    if is_mosaic(context) or trial.judged_with["uvmax"] != best.image.uvmax_m:
+        return None
+    own = {one.ms: one.options for one in trial.solved}
+    new = _stages(context, trial.refs, trial.refs[-1].round, own)
+    mine = {ms: SolveOptions.from_record(stored) for ms, stored in best.solve_options.items()}
+    old = _stages(context, best.tables, best.image.judged, mine)
+    if new is None or old is None:
+        return None
+    folder = trial.image.products.image.parent
+    options = imaging_options(context, trial.judged_with, folder, trial.image.name, trial.refs)
+    blocks = {
+        ms: max((one.channels_per_block for one in (*new[ms], *old[ms])), default=0) for ms in new
+    }
+    after = _explained(context, trial.image.products.models, options, new, blocks, {})
+    noise = {ms: one.noise for ms, one in after.items()}
+    before = _explained(
+        context, model_files(context, best.image.products), options_of_model(context, best.image),
+        old, blocks, noise,
+    )  # fmt: skip
+    return joined(list(after.values())).against(joined(list(before.values())))
+
+
+def _stages(
+    context: Context, refs: Sequence[TableRef], last: str, own: Mapping[str, SolveOptions]
+) -> _Stages | None:
+    """Return how the gains of a state were solved for; None where that is not known of all."""
+    found: dict[str, tuple[SolveOptions, ...]] = {}
+    for ms in (ms.name for ms in measurement_sets(context)):
+        stages: list[SolveOptions] = []
+        for ref in refs:
+            if ref.ms != ms:
+                continue
+            if ref.round == last and ms in own:
+                stages.append(own[ms])
+                continue
+            stored = solved_before(context, ref.round).solve_options.get(ms)
+            if stored is None:
+                return None
+            stages.append(SolveOptions.from_record(stored))
+        if any(stage.solution in ("bandpass", "delay") for stage in stages):
+            return None
+        found[ms] = tuple(stages)
+    return found
+
+
+def _explained(
+    context: Context,
+    models: Sequence[Path],
+    imaged: ImagingOptions,
+    stages: _Stages,
+    blocks: Mapping[str, int],
+    noise: Mapping[str, float],
+) -> dict[str, Evidence]:
+    """Return what a model explains by working copy, without gains where there are no stages."""
+    fill_model(context, models, imaged)
+    found = {}
+    for ms in measurement_sets(context):
+        restore_base_flags(context, ms)
+        solves, block = stages[ms.name], blocks[ms.name]
+        each = SolveOptions(solint=shortest_interval(summarise(ms), block))
+        equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
+        if not solves:
+            found[ms.name] = unsolved_evidence(equations, noise[ms.name])
+            continue
+        last = solves[-1]
+        refants = [equations.antenna.index(one) for one in last.refant if one in equations.antenna]
+        found[ms.name] = model_evidence(
+            equations, [_candidate(one) for one in solves], refants=refants,
+            minblperant=last.minblperant,
+        )  # fmt: skip
+    return found
+
+
+def _candidate(options: SolveOptions) -> Candidate:
+    """Return a solve as one to be held out."""
+    how: dict[str, Any] = {
+        "gaintype": options.gaintype, "calmode": options.calmode, "solution": options.solution
+    }  # fmt: skip
+    return Candidate(
+        options.solint, combine_scan="scan" in options.combine,
+        combine_spw="spw" in options.combine, channels_per_block=options.channels_per_block, **how,
+    )  # fmt: skip
