@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.campaign.draw import Case, draw, flag_drawn
-from benchmarks.campaign.true_source import deviations
+from benchmarks.campaign.true_source import deviations, true_plane
 from benchmarks.running import ROOT, run_selfcal
 from benchmarks.truth import compare_with_truth, image_alike
 from libs.core.errors import InputError, SelfcalError
 from libs.imaging.align import compare
-from libs.imaging.interface import ImageProducts, open_image
+from libs.imaging.interface import open_image, write_image
 from libs.imaging.statistics import ImageStatistics
 from libs.simulation.scenarios import make_scenario
 from steps.run_options import load_run_config
@@ -60,10 +61,11 @@ class Score:
     dr_start, dr_final, dr_perfect, ratio : float
         Dynamic ranges, imaged alike; ``ratio`` is final over perfect.
     flux_ratio, flux_error : float
-        Flux over that of the perfect image, and its error (1 sigma) from the perfect image.
-    error_start, error_final, error_sigma : float
-        rms error against the true sky before and after, Jy/beam: the noise of the perfect image
-        and the difference from it; and the error of its change.
+        Flux over that of the perfect image, and its error (1 sigma): that of the perfect image's
+        flux and that which the run gives for its own.
+    error_start, error_final, error_perfect, error_sigma : float
+        rms error against the true sky, seen with each image's beam, before, after and of perfect
+        data, Jy/beam; and the error of the change.
     cpu_seconds : float
         Of the run.
     rejected : dict of str to str
@@ -88,6 +90,7 @@ class Score:
     flux_error: float = math.nan
     error_start: float = math.nan
     error_final: float = math.nan
+    error_perfect: float = math.nan
     error_sigma: float = math.nan
     cpu_seconds: float = math.nan
     rounds: str = ""
@@ -135,7 +138,7 @@ def score(case: Case, place: Path) -> Score:
     final = workdir / summary["final"]["image"]
     reached = float(summary["final"]["dynamic_range"])
     flux = compare_with_truth(perfect, final)
-    errors = _errors(perfect, ideal, start, final)
+    errors = _errors(case, ideal, (start.image, final, perfect.image), place)
     return Score(
         seed=case.seed,
         title=case.scenario.title,
@@ -148,10 +151,11 @@ def score(case: Case, place: Path) -> Score:
         dr_perfect=ideal.dynamic_range,
         ratio=reached / ideal.dynamic_range,
         flux_ratio=flux.flux_ratio,
-        flux_error=ideal.flux_error_jy / ideal.total_flux_jy if ideal.total_flux_jy else math.nan,
+        flux_error=_flux_error(ideal, summary),
         error_start=errors[0],
         error_final=errors[1],
-        error_sigma=errors[2],
+        error_perfect=errors[2],
+        error_sigma=errors[3],
         cpu_seconds=finished.cpu_seconds,
         rounds=" ".join(summary["accepted"]) or "-",
         rejected={name: str(why)[:300] for name, why in summary["rejected"].items()},
@@ -159,34 +163,42 @@ def score(case: Case, place: Path) -> Score:
     )
 
 
+def _flux_error(ideal: ImageStatistics, summary: Mapping[str, Any]) -> float:
+    """Return the error of the ratio of two fluxes, the run's over the perfect image's."""
+    said = (summary.get("main_source") or {}).get("total_flux_jy") or {}
+    own = float(said.get("error") or 0.0)
+    total = ideal.total_flux_jy
+    return math.hypot(ideal.flux_error_jy, own) / total if total else math.nan
+
+
 def _errors(
-    perfect: ImageProducts, ideal: ImageStatistics, start: ImageProducts, final: Path
-) -> tuple[float, float, float]:
-    """Return the errors against the true sky before and after, and the error of their change.
+    case: Case, ideal: ImageStatistics, images: tuple[Path, Path, Path], place: Path
+) -> tuple[float, float, float, float]:
+    """Return the errors against the true sky before, after and of perfect data.
 
-    The perfect image differs from the sky by its noise, the others by that and by what the gains
-    do to them. An rms over N beams is known to 1 / sqrt(2 N) of itself.
+    The last is the error of the change from the first to the second: an rms over N beams is known
+    to 1 / sqrt(2 N) of itself.
     """
-    noise = ideal.rms_jy_beam
-    before = math.hypot(noise, _difference(perfect, start.image))
-    after = math.hypot(noise, _difference(perfect, final))
-    beams = max(1.0, _beams(perfect, ideal))
-    return before, after, math.hypot(before, after) / math.sqrt(2.0 * beams)
+    before, after, least = (_error(case, image, place / "true_sky.fits") for image in images)
+    beams = max(1.0, _beams(images[1], ideal))
+    return before, after, least, math.hypot(before, after) / math.sqrt(2.0 * beams)
 
 
-def _difference(perfect: ImageProducts, image: Path) -> float:
-    """Return the rms difference of an image from the perfect one, aligned if it can be, Jy/beam.
+def _error(case: Case, image: Path, scratch: Path) -> float:
+    """Return the rms difference of an image from the true sky, aligned if it can be, Jy/beam.
 
     Artefacts of badly phased data can correlate best where no alignment is possible; such an
     image is taken as it lies.
     """
+    truth = true_plane(case.scenario, image)
+    plane, header = open_image(image)
     try:
-        return compare(perfect.image, image).rms_difference_jy_beam
+        path = write_image(truth, header, scratch)
+        return compare(path, image).rms_difference_jy_beam
     except InputError:
-        reference, plane = open_image(perfect.image)[0], open_image(image)[0]
-        return float(np.sqrt(np.mean((plane - reference) ** 2)))
+        return float(np.sqrt(np.mean((plane - truth) ** 2)))
 
 
-def _beams(perfect: ImageProducts, ideal: ImageStatistics) -> float:
-    plane, _ = open_image(perfect.image)
+def _beams(image: Path, ideal: ImageStatistics) -> float:
+    plane, _ = open_image(image)
     return plane.size * ideal.cell_arcsec**2 / ideal.beam_area_arcsec2

@@ -31,7 +31,7 @@ from steps.images import imaging_options, model_files, options_of_model
 from steps.mosaics import is_mosaic
 from steps.rounds.held_out import shortest_interval
 from steps.rounds.record import BestState, Trial
-from steps.rounds.solving import solved_before
+from steps.rounds.solving import adaptive, solved_before
 
 __all__ = ["compare_states"]
 
@@ -55,10 +55,12 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
     Returns
     -------
     ModelComparison or None
-        None where gains were not all solved for in this run, for mosaics, and for images of
-        other baselines.
+        None where gains were not all solved for in this run, for mosaics, for images of other
+        baselines, and for rounds that do not ask held-out data.
     """
-    if is_mosaic(context) or trial.judged_with["uvmax"] != best.image.uvmax_m:
+    if not adaptive(context) or is_mosaic(context):
+        return None
+    if trial.judged_with["uvmax"] != best.image.uvmax_m:
         return None
     own = {one.ms: one.options for one in trial.solved}
     new = _stages(context, trial.refs, trial.refs[-1].round, own)

@@ -77,8 +77,9 @@ def weigh_states(
 
 
 def states_said(step: ModelComparison) -> str:
-    """Return in words what held-out baselines say of two states."""
+    """Return in words what held-out baselines say of the new state against the one before."""
+    moved = "falls" if step.chi2 >= 0 else "rises"
     return (
-        "with each image's own model and gains chi2 of held-out baselines changes by"
-        f" {format_number(-step.chi2, 3)}, {format_number(step.sigma, 2)} sigma for the new ones"
+        "from the model and gains before to those of this image chi2 of held-out baselines"
+        f" {moved} by {format_number(abs(step.chi2), 3)} ({step.sigma:+.1f} sigma)"
     )
