@@ -56,7 +56,8 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
     -------
     ModelComparison or None
         None where gains were not all solved for in this run, for mosaics, for images of other
-        baselines, and for rounds that do not ask held-out data.
+        baselines, for rounds that do not ask held-out data, and where both states predict the
+        same.
     """
     if not adaptive(context) or is_mosaic(context):
         return None
@@ -79,7 +80,8 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
         context, model_files(context, best.image.products), options_of_model(context, best.image),
         old, blocks, noise,
     )  # fmt: skip
-    return joined(list(after.values())).against(joined(list(before.values())))
+    step = joined(list(after.values())).against(joined(list(before.values())))
+    return step if step.error > 0 else None
 
 
 def _stages(
