@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["flux_kept", "good", "report", "worse_than_start"]
+__all__ = ["flux_kept", "good", "near_truth", "report", "worse_than_start"]
 
 Row = Mapping[str, Any]
 BRIGHT_SNR = 20.0
 _GOOD, _FAIR, _FLUX = 0.95, 0.8, 0.02
+_NEAR = 1.1
 
 
 def flux_kept(row: Row) -> bool:
@@ -30,6 +31,11 @@ def good(row: Row) -> bool:
 def worse_than_start(row: Row) -> bool:
     """Whether the result differs more from the truth than the data did, beyond 2 sigma."""
     return bool(row["error_final"] - row["error_start"] > 2.0 * row["error_sigma"])
+
+
+def near_truth(row: Row) -> bool:
+    """Whether the image differs from the true sky hardly more than that of perfect data."""
+    return bool(row["error_final"] <= _NEAR * row["error_perfect"])
 
 
 def _share(rows: Sequence[Row], passes: Callable[[Row], bool]) -> str:
@@ -58,12 +64,13 @@ def _coverage(rows: Sequence[Row]) -> list[str]:
 
 
 def _lines_of(rows: Sequence[Row]) -> list[str]:
-    lines = ["| seed | case | of perfect | flux | DR start, final, perfect | rounds |",
-             "|" + "---|" * 6]  # fmt: skip
+    lines = ["| seed | case | of perfect | flux | DR start, final, perfect |"
+             " error of perfect data, of the run | rounds |", "|" + "---|" * 7]  # fmt: skip
     for row in rows:
         lines.append(
             f"| {row['seed']} | {row['title']} | {row['ratio']:.3f} | {row['flux_ratio']:.3f} |"
             f" {row['dr_start']:.0f}, {row['dr_final']:.0f}, {row['dr_perfect']:.0f} |"
+            f" {row['error_perfect']:.3g}, {row['error_final']:.3g} |"
             f" {row['rounds']} |"
         )
     return lines
@@ -92,6 +99,8 @@ def report(rows: Sequence[Row]) -> str:
         " perfect dynamic range with the flux kept;",
         f"  {_share(bright, lambda row: row['ratio'] >= _FAIR)} reach 0.8; the median is"
         f" {median:.3f}; {_share(bright, flux_kept)} keep the flux.",
+        f"  The error against the true sky is at most {_NEAR} times that of perfect data in"
+        f" {_share(bright, near_truth)}.",
         f"- Worse than the start: {_share(ran, worse_than_start)}.",
         f"- Without errors: {_share(clean, lambda row: not worse_than_start(row))} come out as"
         " good as they went in.",

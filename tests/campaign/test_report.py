@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from benchmarks.campaign.report import flux_kept, good, report, worse_than_start
+from benchmarks.campaign.report import flux_kept, good, near_truth, report, worse_than_start
 from benchmarks.campaign.scoring import Score
 
 KINDS = {"array": "VLA A", "sky": "point", "errors": "phases", "noise": "SNR below 100",
@@ -15,7 +15,7 @@ def row(seed: int = 1, **changes):
     base = {
         "snr_perfect": 50.0, "dr_start": 5.0, "dr_final": 50.0, "dr_perfect": 50.0, "ratio": 1.0,
         "flux_ratio": 1.0, "flux_error": 0.001, "error_start": 1.0, "error_final": 0.1,
-        "error_sigma": 0.05, "cpu_seconds": 10.0, "rounds": "p0",
+        "error_perfect": 0.1, "error_sigma": 0.05, "cpu_seconds": 10.0, "rounds": "p0",
     }  # fmt: skip
     return asdict(Score(seed, "a case", "improved", KINDS, **(base | changes)))
 
@@ -36,6 +36,10 @@ def test_a_good_case_needs_range_and_flux() -> None:
 def test_worse_needs_more_than_two_sigma() -> None:
     assert not worse_than_start(row(error_start=1.0, error_final=1.09))
     assert worse_than_start(row(error_start=1.0, error_final=1.11))
+
+
+def test_near_the_truth_is_a_tenth_more_than_perfect_data() -> None:
+    assert near_truth(row(error_final=0.1099)) and not near_truth(row(error_final=0.1101))
 
 
 def test_report_counts_and_names_the_worst() -> None:

@@ -300,13 +300,14 @@ class _Cleaner:
             As `settle`.
         """
         state = self.state
-        while state.components and self.thermal():
+        while self.thermal():
             self.earlier_cycles = state.cycles
             noise, depth = self.noise(state.residual[0]), self.depth
             if not noise > _SIDELOBES * self.thermal():
                 break
             self.before = replace(state, found=state.found.copy())
-            self.depth *= _DEEPER
+            # a source may be lost in its own sidelobes
+            self.depth *= _DEEPER if state.components else _DEEPER * min(1.0, self._highest())
             try:
                 reached = self.settle(state.residual)
                 left = self._sidelobes(self.noise(state.residual[0]))
@@ -331,6 +332,12 @@ class _Cleaner:
         """Return the noise of the visibilities alone, Jy/beam; 0 where it is not known."""
         known = self.thermal_jy_beam()
         return known if math.isfinite(known) else 0.0
+
+    def _highest(self) -> float:
+        """Return the residual's highest pixel over the threshold where CLEAN begins."""
+        plane = self.state.residual[0] * (1.0 if self.settings.mask is None else self.settings.mask)
+        begin = max(self.settings.automask_nsigma, self.settings.autothreshold_nsigma)
+        return float(np.max(plane)) / max(begin * self.noise(self.state.residual[0]), 1e-300)
 
     def _sidelobes(self, noise: float) -> float:
         """Return what of a noise is not that of the visibilities, Jy/beam."""

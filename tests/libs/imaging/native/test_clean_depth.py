@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.campaign.draw import draw
+from benchmarks.campaign.true_source import true_plane
 from libs.core.errors import ConfigError
 from libs.imaging.interface import ImageProducts, ImagingOptions, open_image
 from libs.imaging.native.native import NativeImager
@@ -18,6 +19,9 @@ from libs.simulation.scenarios import make_scenario
 
 # a Gaussian of 1.04 Jy seen by the six stations of e-MERLIN
 FEW_STATIONS = 10000
+
+# a Gaussian so large that the image without CLEAN shows nothing above its own sidelobes
+LOST = 10229
 
 # a disc seen by ten dishes of the ACA, with PSF sidelobes of 40 %
 DISC = 10005
@@ -51,6 +55,26 @@ def test_sidelobes_of_the_sky_are_cleaned_and_those_of_gains_are_not(tmp_path: P
     spoilt = imager.image(options(made.ms, 0.037))
     without = imager.image(options(made.ms, 0.037, basename="s", deeper=False))
     assert np.array_equal(open_image(spoilt.model)[0], open_image(without.model)[0])
+
+
+@pytest.mark.tools
+def test_a_source_lost_in_its_own_sidelobes_is_found(tmp_path: Path) -> None:
+    drawn = draw(LOST)
+    made = make_scenario(drawn.scenario, tmp_path / "draw.ms")
+    assert made.perfect_ms is not None
+    how = options(made.perfect_ms, 0.036, automask_nsigma=6.0, autothreshold_nsigma=3.0)
+    imager = NativeImager()
+    left, found = (
+        imager.image(how.but(basename=name, deeper=deeper))
+        for name, deeper in (("left", False), ("found", True))
+    )
+    assert not np.any(open_image(left.model)[0]), "the peak is 1.8 times the noise"
+    assert noise(found) < 0.05 * noise(left)
+    errors = [
+        float(np.std(open_image(each.image)[0] - true_plane(drawn.scenario, each.image)))
+        for each in (left, found)
+    ]
+    assert errors[1] < 0.3 * errors[0]
 
 
 @pytest.mark.tools
