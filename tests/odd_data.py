@@ -74,11 +74,11 @@ def flag(ms: Path, rows: np.ndarray, hand: int | None = None) -> None:
 
 
 def put(ms: Path, column: str, rows: np.ndarray, value: object) -> None:
-    """Put one value into some rows of a column."""
+    """Put one value into some rows of a column, whose cells may be of unlike shapes."""
     with open_table(ms, write=True) as opened:
-        values = opened.getcol(column)
-        values[rows] = value
-        opened.putcol(column, values)
+        for row in np.flatnonzero(rows).tolist():
+            cell = opened.getcell(column, row)
+            opened.putcell(column, row, np.full_like(cell, value) if np.ndim(cell) else value)
 
 
 def order_hands(ms: Path, order: Sequence[int]) -> None:
