@@ -9,6 +9,7 @@ or with none where it has none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,13 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
     blocks = {
         ms: max((one.channels_per_block for one in (*new[ms], *old[ms])), default=0) for ms in new
     }
-    after = _explained(context, trial.image.products.models, options, new, blocks, {})
+    first = trial.solved[0].options  # all are solved on the same baselines
+    asked = SolveOptions(uvmin_m=first.uvmin_m, uvmax_m=first.uvmax_m)
+    after = _explained(context, trial.image.products.models, options, new, blocks, asked, {})
     noise = {ms: one.noise for ms, one in after.items()}
     before = _explained(
         context, model_files(context, best.image.products), options_of_model(context, best.image),
-        old, blocks, noise,
+        old, blocks, asked, noise,
     )  # fmt: skip
     step = joined(list(after.values())).against(joined(list(before.values())))
     return step if step.error > 0 else None
@@ -113,15 +116,20 @@ def _explained(
     imaged: ImagingOptions,
     stages: _Stages,
     blocks: Mapping[str, int],
+    asked: SolveOptions,
     noise: Mapping[str, float],
 ) -> dict[str, Evidence]:
-    """Return what a model explains by working copy, without gains where there are no stages."""
+    """Return what a model explains by working copy, without gains where there are no stages.
+
+    ``blocks`` are channels of a frequency block; ``asked`` tells the baselines, ``noise`` the
+    noise of data without gains.
+    """
     fill_model(context, models, imaged)
     found = {}
     for ms in measurement_sets(context):
         restore_base_flags(context, ms)
         solves, block = stages[ms.name], blocks[ms.name]
-        each = SolveOptions(solint=shortest_interval(summarise(ms), block))
+        each = replace(asked, solint=shortest_interval(summarise(ms), block))
         equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
         if not solves:
             found[ms.name] = unsolved_evidence(equations, noise[ms.name])
