@@ -45,7 +45,8 @@ class FringePlace:
     offset_rad : (float, float)
         Direction cosines (l, m) of the model's origin.
     sigma : float
-        By how many standard deviations the power there exceeds that at the place of the start.
+        By how many standard deviations the power there exceeds that at the place of the start:
+        those of the noise or those by which intervals and baselines scatter, whichever says less.
     needed : float
         The value of ``sigma`` that a source at the start exceeds at any of the places looked at
         with the probability `FALSE_ALARM`.
@@ -114,7 +115,7 @@ def place_by_fringes(
     best = max(_coherent(looks), key=lambda look: look.contrast)
     l0, m0 = start_rad
     there, _ = _power(data, model, (np.array([l0]), np.array([m0])), best.length_s, best.band)
-    sigma = best.above(float(there[0, 0]))
+    sigma = min(best.above(float(there[0, 0])), _agreed(data, model, best, start_rad))
     needed = float(norm.isf(FALSE_ALARM / sum(look.power.size for look in looks)))
     finer = _finer(data, model, best)
     return FringePlace(finer.place_rad, float(sigma), needed, best.length_s, best.band)
@@ -221,6 +222,65 @@ class _PowerMap:
         return (highest - power) / float(error)
 
 
+def _agreed(
+    data: BaselineVisibilities,
+    model: ModelVisibilities,
+    look: _PowerMap,
+    start_rad: tuple[float, float],
+) -> float:
+    """Return the excess of a look's highest power over that at the start by its own scatter.
+
+    Phases that wander turn fringes of a bright source far beyond its noise, though differently in
+    each interval and on each antenna; a source that lies elsewhere gains in all of them. Baselines
+    of one interval share antennas, which doubles the variance of their sum.
+    """
+    i, j = look.highest
+    place = float(look.along_l[i]), float(look.along_m[j])
+    gained = _parts(data, model, place, look) - _parts(data, model, start_rad, look)
+    scatter = float(np.sqrt(2.0 * np.sum((gained - gained.mean()) ** 2)))
+    return float(gained.sum()) / scatter if scatter > 0 else 0.0
+
+
+def _parts(
+    data: BaselineVisibilities,
+    model: ModelVisibilities,
+    place: tuple[float, float],
+    look: _PowerMap,
+) -> Float:
+    """Return the power at one place by interval and baseline, (ninterval, nbl)."""
+    blocks = _blocks(data.time_s, look.length_s)
+    parts = np.zeros((len(blocks), len(data.ant1)))
+    for number, block in enumerate(blocks):
+        for cell in _cells(data, model, block, _groups(data.frequency_hz, look.band)):
+            turn = np.exp(-2j * np.pi * (cell.u * place[0] + cell.v * place[1]))
+            total = (cell.value * turn).sum(axis=1)
+            np.add.at(parts[number], cell.baseline, np.abs(total) ** 2 / cell.norm)
+    return parts
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What is added up coherently, of some baselines.
+
+    Attributes
+    ----------
+    baseline : (nbl,) int64
+        Their numbers among all.
+    value : (nbl, nsample) complex128
+        w V conj(M).
+    norm : (nbl,) float64
+        Sums of w |M|^2.
+    u, v : (nbl, nsample) float64
+        In wavelengths.
+    """
+
+    baseline: NDArray[np.int64]
+    value: Complex
+    norm: Float
+    u: Float
+    v: Float
+
+
 def _power_map(
     data: BaselineVisibilities,
     model: ModelVisibilities,
@@ -259,11 +319,12 @@ def _power(
     every = max(1, int(np.ceil(work / _MOST_WORK)))
     power, terms = np.zeros((len(along_l), len(along_m))), 0
     for block in blocks[::every]:
-        for value, norm, u, v in _cells(data, model, block, groups):
-            scaled = (value / np.sqrt(norm)[:, None]).astype(np.complex64)
-            total = _turns(along_l, u) * scaled[:, None] @ _turns(along_m, v).swapaxes(1, 2)
+        for cell in _cells(data, model, block, groups):
+            scaled = (cell.value / np.sqrt(cell.norm)[:, None]).astype(np.complex64)
+            turned = _turns(along_l, cell.u) * scaled[:, None]
+            total = turned @ _turns(along_m, cell.v).swapaxes(1, 2)
             power += (total.real**2 + total.imag**2).sum(axis=0, dtype=np.float64)
-            terms += len(norm)
+            terms += len(cell.norm)
     return power, terms
 
 
@@ -304,11 +365,8 @@ def _cells(
     model: ModelVisibilities,
     block: slice,
     groups: list[NDArray[np.int64]],
-) -> Iterator[tuple[Complex, Float, Float, Float]]:
-    """Yield w V conj(M), (nbl, nsample), the sums of w |M|^2, (nbl,), and u, v in wavelengths.
-
-    Once for each group and some baselines, without those that have too few samples.
-    """
+) -> Iterator[_Cell]:
+    """Yield a cell for each group and some baselines, without those that have too few samples."""
     times = block.stop - block.start
     for low in range(0, len(data.ant1), _BASELINES):
         some = slice(low, low + _BASELINES)
@@ -328,7 +386,9 @@ def _cells(
             flat = (int(used.sum()), len(group) * times)
             per_m = data.frequency_hz[group, None] / SPEED_OF_LIGHT_M_S
             u, v = ((per_m * uvw_m[used, None, :, k]).reshape(flat) for k in (0, 1))
-            yield inner[used][:, group].reshape(flat), total[used], u, v
+            yield _Cell(
+                low + np.flatnonzero(used), inner[used][:, group].reshape(flat), total[used], u, v
+            )
 
 
 def _vertex(power: Float, at: int, axis: Float) -> float:

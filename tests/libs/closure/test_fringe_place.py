@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,8 +31,12 @@ def observed(
     seed: int = 1,
     integrations: int = 24,
     scans: int = 3,
+    walk_rad: float = 0.0,
 ) -> BaselineVisibilities:
-    """A point; phases of each antenna, window and scan are drawn anew and hold within a scan."""
+    """A point; phases of each antenna, window and scan are drawn anew.
+
+    They hold within a scan, or all windows' walk by so much from one integration to the next.
+    """
     rng = np.random.default_rng(seed)
     nant = 12
     position = rng.normal(0, 10e3, (nant, 3))
@@ -51,6 +57,8 @@ def observed(
     place = np.array([*place_rad, np.sqrt(1 - np.hypot(*place_rad) ** 2) - 1])
     path = np.moveaxis(np.multiply.outer(uvw @ place, frequency), 2, 1) / SPEED_OF_LIGHT_M_S
     gain = np.exp(1j * rng.uniform(-np.pi, np.pi, (nant, windows, scans)))[:, :, scan]
+    walk = walk_rad * rng.normal(size=(nant, 1, len(scan))).cumsum(axis=-1)
+    gain = gain * np.exp(1j * walk)
     vis = flux_jy * gain[ant1] * np.conj(gain[ant2]) * np.exp(2j * np.pi * path)
     vis = vis + sigma_jy * (rng.normal(size=vis.shape) + 1j * rng.normal(size=vis.shape))
     return BaselineVisibilities(
@@ -85,6 +93,16 @@ def test_a_source_at_the_phase_centre_is_left_there() -> None:
         found = place_by_fringes(observed((0.0, 0.0), seed=seed), point, HALF_RAD)
         assert found is not None
         assert not found.significant
+
+
+def test_phases_that_wander_do_not_move_a_bright_source() -> None:
+    how: dict[str, Any] = {"sigma_jy": 1e-3, "walk_rad": 0.1}
+    for seed in range(10):
+        found = place_by_fringes(observed((0.0, 0.0), seed=seed, **how), point, HALF_RAD)
+        assert found is not None and not found.significant
+    found = place_by_fringes(observed((13e-6, -21e-6), **how), point, HALF_RAD)
+    assert found is not None and found.significant
+    assert found.offset_rad == pytest.approx((13e-6, -21e-6), abs=3 * BEAM_RAD)
 
 
 def test_noise_lies_nowhere() -> None:
