@@ -39,7 +39,7 @@ from steps.rounds.mosaic_state import (
 from steps.rounds.record import BestState, CycleCount, Refusal, RoundRecord, Trial
 from steps.rounds.round_model import ModelCandidate, RoundCycle, round_models
 from steps.rounds.round_options import ROUND_OPTIONS
-from steps.rounds.scales import ScalesTried, with_scales
+from steps.rounds.scales import ScalesTried, same_gains, with_scales
 from steps.rounds.solving import (
     adaptive,
     gain_options,
@@ -80,6 +80,8 @@ class _Cycles:
         Why the last cycle was refused or not made; empty where it was accepted.
     scales : str
         What extended components brought, where the round goes on with them.
+    shown : ScalesTried or None
+        The image with them, of the state from which the round began.
     """
 
     accepted: list[_Outcome] = field(default_factory=list)
@@ -87,6 +89,7 @@ class _Cycles:
     refused: _Outcome | None = None
     ended: str = ""
     scales: str = ""
+    shown: ScalesTried | None = None
 
     def count(self, flux_change: float) -> CycleCount:
         """Return the record of them."""
@@ -115,6 +118,10 @@ class GainRound(Step):
         cycles = self._cycles(context, earlier)
         if cycles.accepted:
             result = self._conclude(context, earlier, cycles)
+        elif cycles.shown is not None:
+            kept = best_result(context)
+            result = same_gains(context, self.name, cycles.shown, kept, cycles.ended)
+            cycles.scales = ""  # it says so first
         else:
             assert cycles.refused is not None
             result = cycles.refused.result
@@ -149,11 +156,13 @@ class GainRound(Step):
             scales = with_scales(context, best, cycle)
             cycles.images += [image_row(context, self.name, image) for image in scales.images]
             best, cycles.scales = scales.best, scales.said or cycles.scales
+            if number == 1 and scales.said:
+                cycles.shown = scales
             try:
                 outcome = self._best_cycle(context, best, cycle)
             except Skip as skip:
                 # nothing to do in a later cycle takes nothing from those before it
-                if not cycles.accepted:
+                if not (cycles.accepted or cycles.shown):
                     ensure_tables(context, context.tables)
                     raise
                 cycles.ended = str(skip)

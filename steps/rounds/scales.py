@@ -15,6 +15,7 @@ from libs.core.errors import InputError
 from libs.core.numbers import format_number
 from libs.imaging.judging import Limits, judge
 from libs.imaging.statistics import ImageStatistics
+from selfcal.step import StepResult
 from steps.context import Context
 from steps.data_state import ensure_tables
 from steps.images import (
@@ -31,7 +32,7 @@ from steps.rounds.record import BestState, Closeness, RoundRecord
 from steps.rounds.round_model import RoundCycle
 from steps.rounds.solving import adaptive, set_by_user
 
-__all__ = ["ScalesTried", "holds_more_than_a_point", "with_scales"]
+__all__ = ["ScalesTried", "holds_more_than_a_point", "same_gains", "with_scales"]
 
 # A source whose flux is the peak's to so many errors is a point.
 _RESOLVED_SIGMA = 3.0
@@ -118,6 +119,34 @@ def with_scales(context: Context, best: BestState, cycle: RoundCycle) -> ScalesT
     )
     chi2 = closure[0] if closure else best.closure_chi2
     return ScalesTried(replace(best, image=record, closure_chi2=chi2), said, (image,), found)
+
+
+def same_gains(
+    context: Context, name: str, scales: ScalesTried, kept: StepResult, why: str
+) -> StepResult:
+    """Return the result of a round that brought no gains, but an image with extended components.
+
+    Parameters
+    ----------
+    context : Context
+    name : str
+        The round.
+    scales : ScalesTried
+    kept : StepResult
+        That of the state, whose gains stay.
+    why : str
+        Why there are no others.
+    """
+    own = RoundRecord(judged=name)
+    of_the_gains = ("flux_factor", "held_out_sigma", "incremental_on")
+    return StepResult(
+        reason=f"{scales.said}; no other gains were taken: {why}",
+        tables=kept.tables,
+        template=context.template,
+        products=dict(scales.best.image.products),
+        metrics={name: kept.metrics[name] for name in of_the_gains if name in kept.metrics}
+        | scales.shown_by(own).as_metrics(),
+    )
 
 
 def _worth_trying(context: Context, best: BestState) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from selfcal.step import Skip
+from steps.rounds.rounds import GainRound
 from tests.steps.fake_tools import LIST, Looks, make_run
 
 RESOLVED = {
@@ -46,6 +49,36 @@ def test_scales_show_the_last_cycle_where_the_next_is_refused(tmp_path: Path) ->
     assert result.products["image"].endswith("scales_p1_2-image.fits")
     assert result.metrics["judged_with"]["with_multiscale"] is True
     assert result.metrics["rms_jy_beam"] == pytest.approx(0.003, rel=0.05)
+
+
+@pytest.mark.parametrize("noise_jy", [0.012, None])
+def test_scales_stay_where_no_other_gains_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise_jy: float | None
+) -> None:
+    """Refused by its image, or none that held-out data trust: the round brings the image alone."""
+    script = RESOLVED if noise_jy is None else {**RESOLVED, "selfcal_p1": Looks(1.0, noise_jy)}
+    pipeline, imager = make_run(tmp_path, script, names=LIST[:6], config=ADAPTIVE)
+    if noise_jy is None:
+        solve = GainRound._cycle
+
+        def nothing(self: GainRound, *args: Any) -> Any:
+            if self.name == "p0":
+                return solve(self, *args)
+            raise Skip("nothing was solved for")
+
+        monkeypatch.setattr(GainRound, "_cycle", nothing)
+    results = pipeline.run()
+    result = results["p1"]
+    assert result.status == "done"
+    assert [ref.round for ref in result.tables] == ["p0"]
+    assert result.products["image"].endswith("scales_p1-image.fits")
+    assert result.metrics["rms_jy_beam"] == pytest.approx(0.006, rel=0.05)
+    assert result.metrics["judged_with"]["with_multiscale"] is True
+    assert result.reason.startswith("with extended components in CLEAN's model the same data")
+    assert result.reason.count("extended components") == 1
+    assert "no other gains were taken" in result.reason
+    tried = [options.basename for options in imager.asked]
+    assert not any(name.startswith("scales_p2") for name in tried), "once is enough"
 
 
 def test_scales_that_do_not_help_are_left(tmp_path: Path) -> None:
