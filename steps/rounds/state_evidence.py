@@ -9,11 +9,13 @@ or with none where it has none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from libs.gains.normal_equations import accumulate
+import numpy as np
+
+from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solver import SolveOptions
 from libs.heldout.evidence import (
     Evidence,
@@ -44,7 +46,8 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
     """Return by how much more the trial's model and gains explain than the best state's.
 
     Gains on top of others are solved for with all those beneath, each without the baselines that
-    are held out.
+    are held out. Stations that either state is without are left out: a model that has seen their
+    data explains more of them.
 
     Parameters
     ----------
@@ -76,15 +79,44 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
         ms: max((one.channels_per_block for one in (*new[ms], *old[ms])), default=0) for ms in new
     }
     first = trial.solved[0].options  # all are solved on the same baselines
-    asked = SolveOptions(uvmin_m=first.uvmin_m, uvmax_m=first.uvmax_m)
-    after = _explained(context, trial.image.products.models, options, new, blocks, asked, {})
+    without = {name for one in trial.solved for name in one.dropped} | set(best.dropped_stations)
+    asked = _Asked(SolveOptions(uvmin_m=first.uvmin_m, uvmax_m=first.uvmax_m), blocks, without)
+    after = _explained(context, trial.image.products.models, options, new, asked, {})
     noise = {ms: one.noise for ms, one in after.items()}
     before = _explained(
         context, model_files(context, best.image.products), options_of_model(context, best.image),
-        old, blocks, asked, noise,
+        old, asked, noise,
     )  # fmt: skip
     step = joined(list(after.values())).against(joined(list(before.values())))
     return step if step.error > 0 else None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The data of which both states are asked.
+
+    Attributes
+    ----------
+    baselines : SolveOptions
+        Their limits of length are those of the baselines.
+    blocks : mapping of str to int
+        Channels of a frequency block by working copy; 0: one block each window.
+    without : set of str
+        Stations that take no part.
+    """
+
+    baselines: SolveOptions
+    blocks: Mapping[str, int]
+    without: set[str]
+
+    def sums(self, ms: Path) -> NormalEquations:
+        """Return the sums of a working copy's data and the model in MODEL_DATA."""
+        block = self.blocks[ms.name]
+        each = replace(self.baselines, solint=shortest_interval(summarise(ms), block))
+        sums = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
+        there = np.array([name not in self.without for name in sums.antenna])
+        kept = (there[sums.antenna1] & there[sums.antenna2])[:, None]
+        return replace(sums, vis=sums.vis * kept, weight=sums.weight * kept)
 
 
 def _stages(
@@ -115,22 +147,18 @@ def _explained(
     models: Sequence[Path],
     imaged: ImagingOptions,
     stages: _Stages,
-    blocks: Mapping[str, int],
-    asked: SolveOptions,
+    asked: _Asked,
     noise: Mapping[str, float],
 ) -> dict[str, Evidence]:
     """Return what a model explains by working copy, without gains where there are no stages.
 
-    ``blocks`` are channels of a frequency block; ``asked`` tells the baselines, ``noise`` the
-    noise of data without gains.
+    ``noise`` is that of data without gains.
     """
     fill_model(context, models, imaged)
     found = {}
     for ms in measurement_sets(context):
         restore_base_flags(context, ms)
-        solves, block = stages[ms.name], blocks[ms.name]
-        each = replace(asked, solint=shortest_interval(summarise(ms), block))
-        equations = accumulate(ms, each, channels_per_block=block or None, corr_dep_flags=True)
+        solves, equations = stages[ms.name], asked.sums(ms)
         if not solves:
             found[ms.name] = unsolved_evidence(equations, noise[ms.name])
             continue

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_INTEGRATION, PER_SCAN, SolutionInterval
 from libs.gains.solver import SolveOptions
 from libs.heldout.folds import Candidate
 from selfcal.step import TableRef
-from steps.rounds.state_evidence import _candidate, _stages
+from steps.rounds import state_evidence
+from steps.rounds.solving import SolvedBefore
+from steps.rounds.state_evidence import _Asked, _candidate, _stages
+from tests.libs.simulated_sums import sums_of
 from tests.steps.fake_tools import LIST, Looks, make_run
 
 IMPROVING = {"test_image": Looks(1.0, 0.02), "selfcal_p0": Looks(1.0, 0.015)}
@@ -46,9 +52,6 @@ class _Known:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> _Known:
-    from steps.rounds import state_evidence
-    from steps.rounds.solving import SolvedBefore
-
     def before(context: _Known, name: str) -> SolvedBefore:
         options = context.solved.get(name)
         return SolvedBefore({"a.ms": options.as_record()} if options else {})
@@ -82,6 +85,26 @@ def test_no_baselines_are_held_out_of_a_bandpass(known: _Known) -> None:
     known.solved["b1"] = SolveOptions(calmode="ap", solution="bandpass", channels_per_block=2)
     refs = (ref("b1"), ref("p2"))
     assert _stages(known, refs, "p2", {"a.ms": SolveOptions()}) is None  # type: ignore[arg-type]
+
+
+def test_stations_that_a_state_is_without_take_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = sums_of(np.ones((2, 3, 5, 2), complex), 1.0, np.random.default_rng(1))
+    asked: list[SolveOptions] = []
+
+    def accumulated(ms: Path, options: SolveOptions, **_: Any) -> NormalEquations:
+        asked.append(options)
+        return sums
+
+    monkeypatch.setattr(state_evidence, "summarise", lambda ms: None)
+    monkeypatch.setattr(state_evidence, "shortest_interval", lambda *_: SolutionInterval(20.0))
+    monkeypatch.setattr(state_evidence, "accumulate", accumulated)
+    limits = SolveOptions(uvmin_m=100.0, uvmax_m=5000.0)
+    found = _Asked(limits, {"a.ms": 0}, {"A1", "not there"}).sums(Path("a.ms"))
+    gone = (sums.antenna1 == 1) | (sums.antenna2 == 1)
+    assert not found.weight[:, :, gone].any() and not found.vis[:, :, gone].any()
+    assert np.array_equal(found.vis[:, :, ~gone], sums.vis[:, :, ~gone])
+    assert (asked[0].uvmin_m, asked[0].uvmax_m) == (100.0, 5000.0)
+    assert asked[0].solint == SolutionInterval(20.0)
 
 
 def test_a_solve_is_held_out_as_it_was_made() -> None:
