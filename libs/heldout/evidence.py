@@ -14,6 +14,7 @@ explains less whatever its SNR looks like.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,8 +116,15 @@ class ModelComparison:
 
     @property
     def sigma(self) -> float:
-        """The difference over its error; 0 where the models explain the same everywhere."""
-        return self.difference / self.error if self.error > 0 else 0.0
+        """The difference over its error; 0 where the models explain the same everywhere.
+
+        A fall of chi2 by x is never more than root x sigma, however little models that hardly
+        differ scatter.
+        """
+        if not self.error > 0:
+            return 0.0
+        most = math.sqrt(abs(self.chi2)) if self.noise > 0 else math.inf
+        return math.copysign(min(abs(self.difference) / self.error, most), self.difference)
 
     @property
     def chi2(self) -> float:

@@ -78,7 +78,6 @@ class BestState:
     incremental_on: tuple[str, ...] = ()
     pointings: tuple[Mapping[str, Any] | None, ...] = ()
     solve_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    dropped_stations: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: StepResult, tables: tuple[TableRef, ...]) -> BestState:
@@ -87,7 +86,7 @@ class BestState:
         return cls(
             ImageRecord.of(result), tables, facts.flux_factor, facts.closure_chi2,
             facts.held_out_sigma, tuple(facts.incremental_on), facts.pointings_measured,
-            facts.solve_options, tuple(facts.dropped_stations),
+            facts.solve_options,
         )  # fmt: skip
 
     def held_out_of(self, incremental_on: Sequence[str]) -> tuple[str, float]:
@@ -321,7 +320,7 @@ class RoundFacts:
         The rung by whose outcome a rung of the ladder was not tried.
     limit_m : float or None
         Longest baseline imaged, m.
-    flux_factor, closure_chi2, held_out_sigma, incremental_on, solve_options, dropped_stations
+    flux_factor, closure_chi2, held_out_sigma, incremental_on, solve_options
         As in `BestState`.
     pointings_measured : tuple of mapping or None
         `BestState.pointings`.
@@ -337,7 +336,6 @@ class RoundFacts:
     incremental_on: tuple[str, ...] = ()
     pointings_measured: tuple[Mapping[str, Any] | None, ...] = ()
     solve_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    dropped_stations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def same_gains(
         Why there are no others.
     """
     own = RoundRecord(judged=name)
-    of_the_gains = ("flux_factor", "held_out_sigma", "incremental_on", "dropped_stations")
+    of_the_gains = ("flux_factor", "held_out_sigma", "incremental_on")
     return StepResult(
         reason=f"{scales.said}; no other gains were taken: {why}",
         tables=kept.tables,

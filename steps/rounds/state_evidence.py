@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.gains.caltable import read_solutions
 from libs.gains.normal_equations import NormalEquations, accumulate
 from libs.gains.solver import SolveOptions
 from libs.heldout.evidence import (
@@ -79,7 +80,7 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
         ms: max((one.channels_per_block for one in (*new[ms], *old[ms])), default=0) for ms in new
     }
     first = trial.solved[0].options  # all are solved on the same baselines
-    without = {name for one in trial.solved for name in one.dropped} | set(best.dropped_stations)
+    without = _stations_without(context, (*trial.refs, *best.tables))
     asked = _Asked(SolveOptions(uvmin_m=first.uvmin_m, uvmax_m=first.uvmax_m), blocks, without)
     after = _explained(context, trial.image.products.models, options, new, asked, {})
     noise = {ms: one.noise for ms, one in after.items()}
@@ -139,6 +140,16 @@ def _stages(
         if any(stage.solution in ("bandpass", "delay") for stage in stages):
             return None
         found[ms] = tuple(stages)
+    return found
+
+
+def _stations_without(context: Context, refs: Sequence[TableRef]) -> set[str]:
+    """Return the stations that have no solution at all in any one of the tables."""
+    found: set[str] = set()
+    for path in {ref.path for ref in refs}:
+        solutions = read_solutions(context.workdir / path)
+        lost = np.flatnonzero(solutions.flag.all(axis=(0, 1, 3)))
+        found |= {solutions.antenna[number] for number in lost}
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
-from libs.heldout.evidence import joined, model_evidence
+from libs.heldout.evidence import ModelComparison, joined, model_evidence
 from libs.heldout.folds import Candidate
 from tests.libs.simulated_sums import repeated, sums_of, walk
 
@@ -64,3 +64,9 @@ def test_noise_is_not_significant_and_sets_add_up(rng: np.random.Generator) -> N
     both = joined([one, one])
     assert both.explained == pytest.approx(2 * one.explained)
     assert both.noise == pytest.approx(one.noise)
+
+
+def test_a_small_fall_of_chi2_is_little_evidence_however_little_it_scatters() -> None:
+    assert ModelComparison(0.25, 0.01, 1.0).sigma == pytest.approx(0.5)
+    assert ModelComparison(-8.0, 0.1, 2.0).sigma == pytest.approx(-2.0)
+    assert ModelComparison(100.0, 20.0, 1.0).sigma == pytest.approx(5.0)

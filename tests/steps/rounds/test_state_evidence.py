@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from libs.heldout.folds import Candidate
 from selfcal.step import TableRef
 from steps.rounds import state_evidence
 from steps.rounds.solving import SolvedBefore
-from steps.rounds.state_evidence import _Asked, _candidate, _stages
+from steps.rounds.state_evidence import _Asked, _candidate, _stages, _stations_without
 from tests.libs.simulated_sums import sums_of
 from tests.steps.fake_tools import LIST, Looks, make_run
 
@@ -105,6 +106,22 @@ def test_stations_that_a_state_is_without_take_no_part(monkeypatch: pytest.Monke
     assert np.array_equal(found.vis[:, :, ~gone], sums.vis[:, :, ~gone])
     assert (asked[0].uvmin_m, asked[0].uvmax_m) == (100.0, 5000.0)
     assert asked[0].solint == SolutionInterval(20.0)
+
+
+def test_a_station_without_a_solution_in_any_table_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def solutions(path: Path) -> SimpleNamespace:
+        flag = np.zeros((4, 2, 3, 2), bool)
+        flag[:, :, 1 if path.name == "p0.gcal" else 2] = True
+        flag[:3, :, 0] = True
+        return SimpleNamespace(antenna=("A", "B", "C"), flag=flag)
+
+    monkeypatch.setattr(state_evidence, "read_solutions", solutions)
+    context: Any = SimpleNamespace(workdir=tmp_path)
+    assert _stations_without(context, (ref("p0"),)) == {"B"}
+    assert _stations_without(context, (ref("p0"), ref("p1"))) == {"B", "C"}
+    assert _stations_without(context, ()) == set()
 
 
 def test_a_solve_is_held_out_as_it_was_made() -> None:

@@ -14,7 +14,7 @@ BETTER = Verdict(True, "SNR 100 to 105")
 
 def step(sigma: float) -> ModelComparison:
     """A comparison of so many sigma."""
-    return ModelComparison(sigma, 1.0, 0.5)
+    return ModelComparison(sigma, 1.0, 1e-3)
 
 
 def verdict(before: Verdict, sigma: float, snr: float = 105.0, **changed: float) -> Verdict:
