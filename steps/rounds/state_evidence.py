@@ -163,15 +163,16 @@ def _explained(
 ) -> dict[str, Evidence]:
     """Return what a model explains by working copy, without gains where there are no stages.
 
-    ``noise`` is that of data without gains.
+    ``noise`` is that of data without gains; where it is not known, the mean of the other copies'.
     """
     fill_model(context, models, imaged)
-    found = {}
+    found: dict[str, Evidence] = {}
+    unsolved: dict[str, NormalEquations] = {}
     for ms in measurement_sets(context):
         restore_base_flags(context, ms)
         solves, equations = stages[ms.name], asked.sums(ms)
         if not solves:
-            found[ms.name] = unsolved_evidence(equations, noise[ms.name])
+            unsolved[ms.name] = equations
             continue
         last = solves[-1]
         refants = [equations.antenna.index(one) for one in last.refant if one in equations.antenna]
@@ -179,7 +180,10 @@ def _explained(
             equations, [_candidate(one) for one in solves], refants=refants,
             minblperant=last.minblperant,
         )  # fmt: skip
-    return found
+    usual = float(np.mean([one.noise for one in found.values()])) if found else np.nan
+    for name, equations in unsolved.items():
+        found[name] = unsolved_evidence(equations, noise.get(name, usual))
+    return {ms.name: found[ms.name] for ms in measurement_sets(context)}
 
 
 def _candidate(options: SolveOptions) -> Candidate:

@@ -16,7 +16,7 @@ from libs.heldout.folds import Candidate
 from selfcal.step import TableRef
 from steps.rounds import state_evidence
 from steps.rounds.solving import SolvedBefore
-from steps.rounds.state_evidence import _Asked, _candidate, _stages, _stations_without
+from steps.rounds.state_evidence import _Asked, _candidate, _explained, _stages, _stations_without
 from tests.libs.simulated_sums import sums_of
 from tests.steps.fake_tools import LIST, Looks, make_run
 
@@ -122,6 +122,23 @@ def test_a_station_without_a_solution_in_any_table_is_told(
     assert _stations_without(context, (ref("p0"),)) == {"B"}
     assert _stations_without(context, (ref("p0"), ref("p1"))) == {"B", "C"}
     assert _stations_without(context, ()) == set()
+
+
+def test_a_working_copy_left_without_gains_is_asked_with_the_noise_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(1)
+    sums = {name: sums_of(np.ones((4, 1, 6, 1), complex), 0.5, rng) for name in ("b.ms", "a.ms")}
+    monkeypatch.setattr(state_evidence, "fill_model", lambda *_: None)
+    monkeypatch.setattr(state_evidence, "restore_base_flags", lambda *_: None)
+    monkeypatch.setattr(state_evidence, "measurement_sets", lambda _: [Path(ms) for ms in sums])
+    asked: Any = SimpleNamespace(sums=lambda ms: sums[ms.name])
+    stages = {"a.ms": (SolveOptions(gaintype="T"),), "b.ms": ()}
+    how: Any = (None, (), None, stages, asked)
+    found = _explained(*how, {})
+    assert list(found) == ["b.ms", "a.ms"]
+    assert found["b.ms"].noise == found["a.ms"].noise == pytest.approx(1.0, rel=0.3)
+    assert _explained(*how, {"b.ms": 7.0})["b.ms"].noise == 7.0
 
 
 def test_a_solve_is_held_out_as_it_was_made() -> None:
