@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from casacore.tables import makecoldesc, makescacoldesc, maketabdesc, table
@@ -73,12 +74,14 @@ def flag(ms: Path, rows: np.ndarray, hand: int | None = None) -> None:
             opened.putcell("DATA", row, data)
 
 
-def put(ms: Path, column: str, rows: np.ndarray, value: object) -> None:
-    """Put one value into some rows of a column, whose cells may be of unlike shapes."""
+def put(ms: Path, column: str, rows: np.ndarray, value: Any) -> None:
+    """Put one value, or one for each, into some rows of a column of cells of any shapes."""
+    places = np.flatnonzero(rows).tolist()
+    values = value if np.ndim(value) else [value] * len(places)
     with open_table(ms, write=True) as opened:
-        for row in np.flatnonzero(rows).tolist():
+        for row, one in zip(places, values, strict=True):
             cell = opened.getcell(column, row)
-            opened.putcell(column, row, np.full_like(cell, value) if np.ndim(cell) else value)
+            opened.putcell(column, row, np.full_like(cell, one) if np.ndim(cell) else one)
 
 
 def order_hands(ms: Path, order: Sequence[int]) -> None:

@@ -86,7 +86,9 @@ def test_what_may_be_left_out_changes_nothing(
 
 
 @FEW
-@example(share=1.0, column="DATA", value=-1.0, seed=0)  # a point without noise
+@example(share=1.0, column="DATA", value=1.0, seed=0)  # a point without noise
+@example(share=1.0, column="DATA", value=-1.0, seed=0)
+@example(share=1.0, column="DATA", value=0.0, seed=0)
 @given(
     share=st.sampled_from([0.02, 0.5, 1.0]),
     column=st.sampled_from(["DATA", "WEIGHT", "SIGMA", "INTERVAL", "EXPOSURE", "TIME_CENTROID"]),
@@ -105,8 +107,11 @@ def test_impossible_numbers_end_flagged_or_in_one_line(
     except SelfcalError as error:
         assert error.cause and error.remedy
         return
-    if not (~rows).any() and column == "DATA" and value == 0.0:
-        return  # of nothing there is no phase
+    if not (~rows).any() and column == "DATA" and value <= 0.0:
+        with pytest.raises(SelfcalError) as caught:  # what is no source has no phases
+            numbers(copy.ms)
+        assert caught.value.cause and caught.value.remedy
+        return
     found = numbers(copy.ms)
     assert np.isfinite(list(found.values())).all()
     if column != "DATA" or not np.isfinite(value) or value == 1e30:
