@@ -20,6 +20,10 @@ closure
     Data without a source: is a model fitted to closure quantities accepted?
 place
     A point at the phase centre with wild phases: do its fringes place it elsewhere?
+states
+    Data of a point without any errors: are the model and its phases preferred to the model alone?
+wander
+    A bright point at the phase centre whose phases wander: do its fringes place it elsewhere?
 """
 
 from __future__ import annotations
@@ -44,9 +48,9 @@ from libs.gains.normal_equations import NormalEquations
 from libs.gains.solution_interval import PER_SCAN
 from libs.heldout.amplitudes import amplitudes_worth_it
 from libs.heldout.bandpass import choose_bandpass
-from libs.heldout.choose import choose_solve, own_ladder
+from libs.heldout.choose import ADVANTAGE, choose_solve, own_ladder
 from libs.heldout.coherence import held_out_coherence
-from libs.heldout.evidence import CERTAIN, model_evidence
+from libs.heldout.evidence import CERTAIN, model_evidence, unsolved_evidence
 from libs.heldout.folds import Candidate
 from libs.heldout.scores import score_candidate
 
@@ -200,8 +204,26 @@ def _closure(rng: np.random.Generator) -> Outcome:
     return Outcome(draw, model.accepted, model.detection_sigma - model.detection_limit)
 
 
-def _place(rng: np.random.Generator) -> Outcome:
+def _states(rng: np.random.Generator) -> Outcome:
     draw = Draw.of(rng)
+    equations = noise_equations(rng, draw)
+    forms = [Candidate(step) for step in own_ladder(equations)]
+    solved = model_evidence(equations, (forms[int(rng.integers(len(forms)))],))
+    step = solved.against(unsolved_evidence(equations, solved.noise))
+    return Outcome(draw, step.sigma >= ADVANTAGE, step.sigma)
+
+
+def _place(rng: np.random.Generator) -> Outcome:
+    return _placed(rng, Draw.of(rng), 0.0)
+
+
+def _wander(rng: np.random.Generator) -> Outcome:
+    draw = Draw.of(rng)
+    return _placed(rng, replace(draw, snr=100.0 * draw.snr), float(rng.uniform(0.01, 0.3)))
+
+
+def _placed(rng: np.random.Generator, draw: Draw, walk_rad: float) -> Outcome:
+    """Ask fringes of a point at the phase centre, whose phases walk so far in an integration."""
     one, two = np.triu_indices(draw.antennas, 1)
     count = draw.integrations * draw.scans
     scan = np.repeat(np.arange(draw.scans), draw.integrations)
@@ -215,6 +237,9 @@ def _place(rng: np.random.Generator) -> Outcome:
     shape = (len(one), draw.windows, count)
     turn = rng.uniform(-math.pi, math.pi, (draw.antennas, draw.windows, draw.scans))
     gain = np.exp(1j * turn)[:, :, scan]
+    if walk_rad:
+        steps = np.asarray(rng.normal(size=(draw.antennas, 1, count)))
+        gain = gain * np.exp(1j * walk_rad * steps.cumsum(axis=-1))
     noise = np.asarray(rng.normal(size=(*shape, 2))) @ np.array([1.0, 1j])
     data = BaselineVisibilities(
         time_s, tuple(f"A{n:02d}" for n in range(draw.antennas)), one, two, frequency_hz,
@@ -239,7 +264,9 @@ TESTS: dict[str, tuple[Callable[[np.random.Generator], Outcome], float]] = {
     "station": (_station, 0.01),
     "closure": (_closure, 0.01),
     "bandpass": (_bandpass, 0.001),
-    "place": (_place, 0.01),  # last: a test's place is a part of its seeds
+    "place": (_place, 0.01),
+    "states": (_states, 0.0228),  # beyond 2 sigma, one-sided
+    "wander": (_wander, 0.01),  # new ones last: a test's place is a part of its seeds
 }  # each with the rate that is stated
 
 

@@ -48,6 +48,17 @@ def copy_of(ms: Path, **how: Any) -> WorkingCopy:
     )
 
 
+def usable_copy(ms: Path) -> WorkingCopy | None:
+    """Make the working copy; None where one line says why there is nothing to use, and a remedy."""
+    try:
+        copy = copy_of(ms)
+        check_usable(summarise(copy.ms), copy)
+    except SelfcalError as error:
+        assert error.cause and error.remedy
+        return None
+    return copy
+
+
 def fresh(tmp_path: Path, name: str = "odd") -> Path:
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
     shutil.rmtree(tmp_path / f"{name}.ms", ignore_errors=True)

@@ -18,7 +18,7 @@ from libs.inputs.working_copy import check_usable
 from libs.ms.summary import summarise
 from libs.ms.tables import open_table
 from tests import odd_data
-from tests.test_odd_data import FEW, copy_of, fresh, numbers
+from tests.test_odd_data import FEW, copy_of, fresh, numbers, usable_copy
 
 COLUMNS = (
     "FLAG_CATEGORY", "EXPOSURE", "INTERVAL", "TIME_CENTROID", "FLAG_ROW", "SIGMA", "WEIGHT",
@@ -101,11 +101,8 @@ def test_impossible_numbers_end_flagged_or_in_one_line(
     ms = odd_data.plain(fresh(tmp_path), integrations=2, seed=3)
     rows = np.random.default_rng(seed).random(len(odd_data.rows_of(ms))) < share
     odd_data.put(ms, column, rows, value)
-    try:
-        copy = copy_of(ms)
-        check_usable(summarise(copy.ms), copy)
-    except SelfcalError as error:
-        assert error.cause and error.remedy
+    copy = usable_copy(ms)
+    if copy is None:
         return
     if not (~rows).any() and column == "DATA" and value <= 0.0:
         with pytest.raises(SelfcalError) as caught:  # what is no source has no phases

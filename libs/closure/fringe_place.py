@@ -45,8 +45,8 @@ class FringePlace:
     offset_rad : (float, float)
         Direction cosines (l, m) of the model's origin.
     sigma : float
-        By how many standard deviations the power there exceeds that at the place of the start:
-        those of the noise or those by which intervals and baselines scatter, whichever says less.
+        Excess of the power there over that at the start, in standard deviations: of the noise, or
+        of its scatter over intervals and baselines where that is the larger.
     needed : float
         The value of ``sigma`` that a source at the start exceeds at any of the places looked at
         with the probability `FALSE_ALARM`.
@@ -228,39 +228,27 @@ def _agreed(
     look: _PowerMap,
     start_rad: tuple[float, float],
 ) -> float:
-    """Return the excess of a look's highest power over that at the start by its own scatter.
+    """Return the excess of the highest power over that at the start, in units of its scatter.
 
-    Phases that wander turn fringes of a bright source far beyond its noise, though differently in
-    each interval and on each antenna; a source that lies elsewhere gains in all of them. Baselines
-    of one interval share antennas, which doubles the variance of their sum.
+    Phases that wander turn the fringes of a bright source by much more than its noise does, but
+    differently in each interval and on each antenna; a source that lies elsewhere gains power in
+    all of them. The baselines of an interval share antennas: the variance of the sum is taken as
+    twice that of independent baselines, as for held-out folds (`libs.heldout.scores`).
     """
     i, j = look.highest
     place = float(look.along_l[i]), float(look.along_m[j])
-    gained = _parts(data, model, place, look) - _parts(data, model, start_rad, look)
+    blocks, groups = _blocks(data.time_s, look.length_s), _groups(data.frequency_hz, look.band)
+    gained = np.zeros((len(blocks), len(data.ant1)))
+    for number, block in enumerate(blocks):
+        for cell in _cells(data, model, block, groups):
+            np.add.at(gained[number], cell.baseline, cell.power(place) - cell.power(start_rad))
     scatter = float(np.sqrt(2.0 * np.sum((gained - gained.mean()) ** 2)))
     return float(gained.sum()) / scatter if scatter > 0 else 0.0
 
 
-def _parts(
-    data: BaselineVisibilities,
-    model: ModelVisibilities,
-    place: tuple[float, float],
-    look: _PowerMap,
-) -> Float:
-    """Return the power at one place by interval and baseline, (ninterval, nbl)."""
-    blocks = _blocks(data.time_s, look.length_s)
-    parts = np.zeros((len(blocks), len(data.ant1)))
-    for number, block in enumerate(blocks):
-        for cell in _cells(data, model, block, _groups(data.frequency_hz, look.band)):
-            turn = np.exp(-2j * np.pi * (cell.u * place[0] + cell.v * place[1]))
-            total = (cell.value * turn).sum(axis=1)
-            np.add.at(parts[number], cell.baseline, np.abs(total) ** 2 / cell.norm)
-    return parts
-
-
 @dataclass(frozen=True)
 class _Cell:
-    """What is added up coherently, of some baselines.
+    """Samples of some baselines that are added up coherently, each baseline by itself.
 
     Attributes
     ----------
@@ -279,6 +267,12 @@ class _Cell:
     norm: Float
     u: Float
     v: Float
+
+    def power(self, place_rad: tuple[float, float]) -> Float:
+        """Return what each baseline adds to Q at one place, (nbl,)."""
+        turn = np.exp(-2j * np.pi * (self.u * place_rad[0] + self.v * place_rad[1]))
+        total = (self.value * turn).sum(axis=1)
+        return np.asarray((total.real**2 + total.imag**2) / self.norm)
 
 
 def _power_map(

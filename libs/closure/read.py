@@ -324,7 +324,7 @@ def _finish(
     """Return means, noise and times from the sums."""
     scale = np.ones(len(ant1))
     enough = grid.noise[:, 1] >= _MIN_DIFFERENCES
-    # data without any noise tell none; where others do, a baseline without is dead
+    # noise-free data give no estimate; among noisy baselines one without noise is dead
     if noise_from_data and grid.noise[enough, 0].any():
         scale[enough] = grid.noise[enough, 0] / grid.noise[enough, 1]
         scale[~enough] = np.median(scale[enough])

@@ -171,7 +171,8 @@ def fit_two_factors(
     common : str
         ``phase`` of all windows and polarizations, or their ``tec``.
     most_rounds : int
-        Most often that the factors are solved in turn; of noise the constants never hold.
+        Largest number of rounds in which both factors are solved for; on noise the constants never
+        settle.
     """
     one, two = equations.antenna1, equations.antenna2
     span = constant_spans(equations.time_s, equations.scan)

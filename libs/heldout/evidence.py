@@ -118,8 +118,8 @@ class ModelComparison:
     def sigma(self) -> float:
         """The difference over its error; 0 where the models explain the same everywhere.
 
-        A fall of chi2 by x is never more than root x sigma, however little models that hardly
-        differ scatter.
+        A fall of chi2 by x counts as root x sigma at most. The scatter alone would make much of
+        models that hardly differ.
         """
         if not self.error > 0:
             return 0.0

@@ -42,7 +42,8 @@ FOLDS = 8
 TOLERANCE = 1e-5
 MOST_GAIN_BYTES = 48 * 1024**2
 _SOLVED_FOR = {"p": "phases", "a": "amplitudes", "ap": "amplitudes and phases"}
-# Constants that are the data's hold after two or three, from those of all baselines on.
+# Starting from those of all baselines, constants settle in two or three rounds where the data tell
+# them; on noise they never do.
 _ROUNDS_OF_A_FOLD = 6
 MODE = {"p": PHASE, "a": AMPLITUDE, "ap": BOTH}
 
@@ -177,7 +178,7 @@ class FoldFits:
     def multiplied(self, equations: NormalEquations, fold: int) -> NormalEquations:
         """Return the normal equations of the model multiplied by one fold's gains.
 
-        What its gains are not known for is left out.
+        Visibilities of antennas without a gain are left out.
 
         Parameters
         ----------
@@ -185,13 +186,10 @@ class FoldFits:
         fold : int
             Number of the fold among those here.
         """
-        left, right, share = self._between(equations.time_s)
-        one, two = self.gain[fold][left], self.gain[fold][right]
-        part = share[:, None, None, None]
-        turn = np.angle(one) + part * np.angle(two * one.conj())
-        at = ((1 - part) * np.abs(one) + part * np.abs(two)) * np.exp(1j * turn)
-        known = (self.good[fold][left] | (part >= 1)) & (self.good[fold][right] | (part <= 0))
-        at = np.where(known, at, 0.0)[:, self.place]
+        mine = slice(fold, fold + 1)
+        at = kernels.gains_at_times(
+            *self._between(equations.time_s), self.gain[mine], self.good[mine]
+        )[:, 0, self.place]
         gain = at[:, :, equations.antenna1] * at[:, :, equations.antenna2].conj()
         return replace(
             equations, vis=equations.vis * gain.conj(), weight=equations.weight * np.abs(gain) ** 2
@@ -239,8 +237,7 @@ def solve_without(
     for low in range(0, folds, step):
         number = np.where((fold >= low) & (fold < low + step), fold - low, -1)
         size = min(step, folds - low)
-        solve = _fitted(candidate)
-        yield solve(longer, candidate, refants, minblperant, number, size)
+        yield _solver_of(candidate)(longer, candidate, refants, minblperant, number, size)
 
 
 def solve_stages_without(
@@ -277,7 +274,7 @@ def solve_stages_without(
             alone = np.where(fits.held_out == number, 0, -1)
             used, own = fits.multiplied(equations, int(number)), fits
             for place, candidate in enumerate(others, start=1):
-                own = _fitted(candidate)(
+                own = _solver_of(candidate)(
                     _longer(used, candidate), candidate, refants, minblperant, alone, 1
                 )
                 if place < len(others):
@@ -285,8 +282,8 @@ def solve_stages_without(
             yield used, own
 
 
-def _fitted(candidate: Candidate) -> Callable[..., FoldFits]:
-    """Return the function that solves for a candidate."""
+def _solver_of(candidate: Candidate) -> Callable[..., FoldFits]:
+    """Return the function that solves for the gains of a candidate, fold by fold."""
     other = _two_factor_folds if candidate.solution in FACTORS else _tec_folds
     return {"gain": _gain_folds, "delay+phase": _delay_folds}.get(candidate.solution, other)
 

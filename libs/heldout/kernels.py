@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from libs.gains.kernels import condition_sums, solve_one
 
-__all__ = ["predict_folds", "project_folds", "solve_folds"]
+__all__ = ["gains_at_times", "predict_folds", "project_folds", "solve_folds"]
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -73,6 +73,27 @@ def _gains_at(left, right, share, gain, good, at, known):
                         angle += share * math.atan2(turn.imag, turn.real)
                         size = (1.0 - share) * abs(one) + share * abs(two)
                         at[n, f, p, k] = size * complex(math.cos(angle), math.sin(angle))
+
+
+@njit(cache=True, nogil=True)
+def gains_at_times(
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    share: NDArray[np.float64],
+    gain: NDArray[np.complex128],
+    good: NDArray[np.bool_],
+) -> NDArray[np.complex128]:
+    """Return gains (ntime, nfold, nfreq, nant, ngain) at each time; 0 where they are not known.
+
+    Arguments as for `predict_folds`.
+    """
+    nfold, _, nfreq, nant, ngain = gain.shape
+    at = np.empty((len(left), nfold, nfreq, nant, ngain), np.complex128)
+    known = np.empty((nfold, nfreq, nant, ngain), np.bool_)
+    for t in range(len(left)):
+        _gains_at(left[t], right[t], share[t], gain, good, at[t], known)
+        at[t] = np.where(known, at[t], 0.0)
+    return at
 
 
 @njit(cache=True)

@@ -169,9 +169,12 @@ def ask_held_out(
 
 
 def _digest(equations: NormalEquations, asked: tuple[object, ...]) -> str:
-    """Return what an answer depends on, in short."""
-    digest = hashlib.sha256(repr((equations.antenna, asked)).encode())
-    for sums in (equations.vis, equations.weight, equations.time_s, equations.frequency_hz):
+    """Return a digest of all that an answer depends on."""
+    digest = hashlib.blake2b(repr((equations.antenna, asked)).encode())
+    for sums in (
+        equations.vis, equations.weight, equations.time_s, equations.interval_s, equations.scan,
+        equations.frequency_hz, equations.spw,
+    ):  # fmt: skip
         digest.update(np.ascontiguousarray(sums).tobytes())
     return digest.hexdigest()
 

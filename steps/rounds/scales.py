@@ -133,9 +133,9 @@ def same_gains(
         The round.
     scales : ScalesTried
     kept : StepResult
-        That of the state, whose gains stay.
+        Result that led to the state, whose gains stay.
     why : str
-        Why there are no others.
+        Reason why no other gains were taken.
     """
     own = RoundRecord(judged=name)
     of_the_gains = ("flux_factor", "held_out_sigma", "incremental_on")
@@ -144,7 +144,7 @@ def same_gains(
         tables=kept.tables,
         template=context.template,
         products=dict(scales.best.image.products),
-        metrics={name: kept.metrics[name] for name in of_the_gains if name in kept.metrics}
+        metrics={key: kept.metrics[key] for key in of_the_gains if key in kept.metrics}
         | scales.shown_by(own).as_metrics(),
     )
 

@@ -94,12 +94,12 @@ def compare_states(context: Context, best: BestState, trial: Trial) -> ModelComp
 
 @dataclass(frozen=True)
 class _Asked:
-    """The data of which both states are asked.
+    """The data that both states are compared on.
 
     Attributes
     ----------
     baselines : SolveOptions
-        Their limits of length are those of the baselines.
+        Limits of the baselines' lengths; nothing else of it is used.
     blocks : mapping of str to int
         Channels of a frequency block by working copy; 0: one block each window.
     without : set of str
@@ -144,7 +144,7 @@ def _stages(
 
 
 def _stations_without(context: Context, refs: Sequence[TableRef]) -> set[str]:
-    """Return the stations that have no solution at all in any one of the tables."""
+    """Return the stations of which all solutions of a table are flagged."""
     found: set[str] = set()
     for path in {ref.path for ref in refs}:
         solutions = read_solutions(context.workdir / path)

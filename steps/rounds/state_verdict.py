@@ -18,8 +18,8 @@ from libs.imaging.judging import Fault, Limits, Verdict
 
 __all__ = ["states_said", "weigh_states"]
 
-# An image of so many times the thermal noise tells of its sidelobes: three quarters of the noise
-# power are theirs.
+# Where the noise of an image is so many times the thermal noise, three quarters of its power are
+# sidelobes.
 _ARTEFACTS = 2.0
 
 
@@ -34,10 +34,11 @@ def weigh_states(
 ) -> Verdict:
     """Return the verdict on a round by its image and by held-out baselines.
 
-    Of an image that is no more than somewhat better held-out baselines must prefer the new model
-    and gains, or these may follow noise, or take up what a model lacks. They overrule a flux that
-    changed, and the noise of images that both tell of sidelobes. Resolution and data that are lost,
-    closure quantities and a rise of the SNR that the user asks for are not theirs to outweigh.
+    Where an image is only somewhat better, held-out baselines must prefer the new model and gains:
+    these may otherwise follow noise, or take up what the model lacks. Held-out baselines overrule a
+    changed flux, and the noise of images in which sidelobes exceed the thermal noise. They do not
+    overrule a loss of resolution or of data, closure quantities, or a rise of the SNR that is asked
+    for.
 
     Parameters
     ----------
