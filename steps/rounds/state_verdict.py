@@ -79,8 +79,8 @@ def weigh_states(
 
 def states_said(step: ModelComparison) -> str:
     """Return in words what held-out baselines say of the new state against the one before."""
-    moved = "falls" if step.chi2 >= 0 else "rises"
+    moved = "lower" if step.chi2 >= 0 else "raise"
     return (
-        "from the model and gains before to those of this image chi2 of held-out baselines"
-        f" {moved} by {format_number(abs(step.chi2), 3)} ({step.sigma:+.1f} sigma)"
+        f"this image's model and gains {moved} chi2 of held-out baselines by"
+        f" {format_number(abs(step.chi2), 3)} against those before ({step.sigma:+.1f} sigma)"
     )

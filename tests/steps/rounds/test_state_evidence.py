@@ -28,7 +28,7 @@ def test_gains_that_are_needed_are_preferred_to_none(tmp_path: Path) -> None:
     result = pipeline.run()["p0"]
     assert result.status == "done", result.reason
     assert result.metrics["states_sigma"] > 3
-    assert "those of this image chi2 of held-out baselines falls by" in result.reason
+    assert "this image's model and gains lower chi2 of held-out baselines by" in result.reason
 
 
 def test_rounds_by_template_do_not_ask(tmp_path: Path) -> None:
